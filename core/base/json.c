@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/json.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+static void *json_malloc (size_t n) { return dps_malloc (n, 1); }
+
+void dps_json_init (void) { json_set_alloc_funcs (json_malloc, dps_free); }
+
+DpsStatus dps_json_parse (const char *data, size_t len, const char *where, long line, unsigned flags, json_t **out, DpsError *err)
+{
+    json_error_t e;
+    size_t options = JSON_ALLOW_NUL | JSON_DECODE_ANY | (flags & DPS_JSON_UNIQUE ? JSON_REJECT_DUPLICATES : 0);
+    *out = json_loadb (data, len, options, &e);
+    if (*out)
+        return DPS_OK;
+    if (json_error_code (&e) == json_error_out_of_memory)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s:%ld: out of memory", where, line);
+    return dps_fail (err, DPS_ERR_FORMAT, "%s:%ld:%d: not valid JSON: %s", where, line + (e.line > 0 ? e.line - 1 : 0), e.column, e.text);
+}
+
+DpsStatus dps_json_file (const char *path, size_t limit, unsigned flags, json_t **out, DpsError *err)
+{
+    DpsBuf text = {0};
+    *out = NULL;
+    DpsStatus st = dps_file_read (path, limit, &text, err);
+    if (st == DPS_OK)
+        st = dps_json_parse (text.data ? text.data : "", text.len, path, 1, flags, out, err);
+    dps_buf_free (&text);
+    return st;
+}
+
+/* Length of the valid UTF-8 sequence at s (RFC 3629), or 0. */
+static size_t utf8_sequence (const unsigned char *s, size_t left)
+{
+    if (s[0] < 0x80)
+        return 1;
+    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
+    if (s[0] < 0xc2 || s[0] > 0xf4 || left < n)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+int dps_json_quote (DpsBuf *out, const char *s, size_t len)
+{
+    static const char *const short_escapes[] = {['\b'] = "\\b", ['\t'] = "\\t", ['\n'] = "\\n", ['\f'] = "\\f", ['\r'] = "\\r"};
+    int bad = dps_buf_add (out, "\"", 1);
+    for (size_t i = 0; i < len && !bad;) {
+        unsigned char c = (unsigned char) s[i];
+        size_t n = utf8_sequence ((const unsigned char *) s + i, len - i);
+        if (n == 0) {
+            bad = dps_buf_str (out, "\xef\xbf\xbd");
+            n = 1;
+        } else if (c == '"' || c == '\\')
+            bad = dps_buf_printf (out, "\\%c", c);
+        else if (c < 0x20)
+            bad = c < 14 && short_escapes[c] ? dps_buf_str (out, short_escapes[c]) : dps_buf_printf (out, "\\u%04x", c);
+        else
+            bad = dps_buf_add (out, s + i, n);
+        i += n;
+    }
+    return bad || dps_buf_add (out, "\"", 1) ? -1 : 0;
+}
+
+int dps_json_number (DpsBuf *out, double value)
+{
+    char text[40];
+    if (!isfinite (value))
+        return dps_buf_str (out, "null");
+    for (int digits = 1; digits <= 17; digits++) {
+        snprintf (text, sizeof text, "%.*g", digits, value);
+        if (strtod (text, NULL) == value)
+            break;
+    }
+    return dps_buf_str (out, text);
+}

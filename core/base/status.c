@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    DpsStatus code;
+    const char *name;
+} status_names[] = {
+#define DPS_X(name, number, text) {number, #name},
+    DPS_ERROR_CODES (DPS_X)
+#undef DPS_X
+};
+
+/* A longer message is cut at a character boundary, so that msg stays valid UTF-8. */
+static void trim_partial_utf8 (char *s)
+{
+    size_t n = strlen (s), i = n;
+    while (i > 0 && n - i < 4 && ((unsigned char) s[i - 1] & 0xc0) == 0x80)
+        i--;
+    if (i == 0 || (unsigned char) s[i - 1] < 0xc0)
+        return;
+    unsigned char lead = (unsigned char) s[i - 1];
+    size_t need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    if (n - (i - 1) < need)
+        s[i - 1] = '\0';
+}
+
+DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...)
+{
+    if (err) {
+        va_list ap;
+        va_start (ap, fmt);
+        err->code = code;
+        err->vendor_code = 0;
+        vsnprintf (err->msg, sizeof err->msg, fmt, ap);
+        va_end (ap);
+        trim_partial_utf8 (err->msg);
+    }
+    return code;
+}
+
+DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...)
+{
+    if (!err)
+        return DPS_ERR_INTERNAL;
+    char old[sizeof err->msg], prefix[sizeof err->msg];
+    memcpy (old, err->msg, sizeof old);
+    va_list ap;
+    va_start (ap, fmt);
+    vsnprintf (prefix, sizeof prefix, fmt, ap);
+    va_end (ap);
+    size_t n = strlen (prefix), room = sizeof err->msg - 1;
+    n = n < room - 2 ? n : room - 2;
+    memcpy (err->msg, prefix, n);
+    memcpy (err->msg + n, ": ", 2);
+    size_t rest = strlen (old);
+    rest = rest < room - n - 2 ? rest : room - n - 2;
+    memcpy (err->msg + n + 2, old, rest);
+    err->msg[n + 2 + rest] = '\0';
+    trim_partial_utf8 (err->msg);
+    return err->code;
+}
+
+const char *dps_status_name (DpsStatus code)
+{
+    for (size_t i = 0; i < sizeof status_names / sizeof *status_names; i++)
+        if (status_names[i].code == code)
+            return status_names[i].name;
+    return "INTERNAL";
+}
+
+int dps_status_exit_code (DpsStatus code)
+{
+    switch (code) {
+    case DPS_OK: return 0;
+    case DPS_ERR_USAGE: return 2;
+    case DPS_ERR_POLICY: return 3;
+    case DPS_ERR_LOCK: return 4;
+    case DPS_ERR_DATA: return 5;
+    case DPS_ERR_INTERRUPTED: return 75;
+    default: return 1;
+    }
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "diapason/cli.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+CliCommon cli_common;
+
+static void print_log (void *ctx, int level, const char *line)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    (void) ctx;
+    cli_progress_end ();
+    fprintf (stderr, "diapason: %s: %s\n", names[level], line);
+}
+
+static int log_level (const char *name)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    for (int i = 0; name && i < 4; i++)
+        if (!strcmp (name, names[i]))
+            return i;
+    return -1;
+}
+
+/* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments. */
+static void add_environment (GPtrArray *args, const GOptionEntry *entries)
+{
+    static const char *const never[] = {"trust", "plugin-path", "plugins", "listen", "bind", NULL};
+    for (const GOptionEntry *e = entries; e && e->long_name; e++) {
+        if (g_strv_contains (never, e->long_name) || !*e->long_name)
+            continue;
+        g_autofree char *upper = g_ascii_strup (e->long_name, -1);
+        g_autofree char *name = g_strconcat ("DIAPASON_", g_strdelimit (upper, "-", '_'), NULL);
+        const char *value = g_getenv (name);
+        if (!value)
+            continue;
+        if (e->arg == G_OPTION_ARG_NONE) {
+            if (*value && strcmp (value, "0"))
+                g_ptr_array_add (args, g_strconcat ("--", e->long_name, NULL));
+        } else
+            g_ptr_array_add (args, g_strconcat ("--", e->long_name, "=", value, NULL));
+    }
+}
+
+int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char ***argv)
+{
+    const GOptionEntry common[] = {
+        {"json", 0, 0, G_OPTION_ARG_NONE, &cli_common.json, "machine-readable output", NULL},
+        {"quiet", 'q', 0, G_OPTION_ARG_NONE, &cli_common.quiet, "errors only", NULL},
+        {"log-level", 0, 0, G_OPTION_ARG_STRING, &cli_common.log_level, "error, warning, info or debug", "LEVEL"},
+        {NULL, 0, 0, 0, NULL, NULL, NULL},
+    };
+    GPtrArray *args = g_ptr_array_new ();
+    g_ptr_array_add (args, g_strdup ((*argv)[0]));
+    add_environment (args, common);
+    add_environment (args, entries);
+    for (int i = 1; i < *argc; i++)
+        g_ptr_array_add (args, g_strdup ((*argv)[i]));
+    g_ptr_array_add (args, NULL);
+    *argc = (int) args->len - 1;
+    *argv = (char **) g_ptr_array_free (args, FALSE);
+
+    g_autoptr (GOptionContext) context = g_option_context_new (verb->synopsis);
+    g_autofree char *summary = g_strdup_printf ("diapason %s: %s", verb->name, verb->summary);
+    g_option_context_set_summary (context, summary);
+    g_option_context_set_description (context, verb->help);
+    g_option_context_set_help_enabled (context, FALSE);
+    gboolean help = FALSE;
+    const GOptionEntry help_entry[] = {{"help", 'h', 0, G_OPTION_ARG_NONE, &help, "this text", NULL}, {NULL, 0, 0, 0, NULL, NULL, NULL}};
+    g_option_context_add_main_entries (context, entries, NULL);
+    g_option_context_add_main_entries (context, common, NULL);
+    g_option_context_add_main_entries (context, help_entry, NULL);
+    g_autofree char *program = g_strdup_printf ("diapason %s", verb->name);
+    g_set_prgname (program);
+    g_autoptr (GError) error = NULL;
+    if (!g_option_context_parse (context, argc, argv, &error))
+        return cli_usage (verb, "%s", error->message);
+    if (help) {
+        g_autofree char *text = g_option_context_get_help (context, FALSE, NULL);
+        fputs (text, stdout);
+        return 0;
+    }
+    int level = cli_common.log_level ? log_level (cli_common.log_level) : cli_common.quiet ? DPS_LOG_ERROR : DPS_LOG_INFO;
+    if (level < 0)
+        return cli_usage (verb, "--log-level is '%s', expected error, warning, info or debug", cli_common.log_level);
+    dps_log_install (print_log, NULL, level);
+    if (*argc > 1 && !strcmp ((*argv)[1], "--")) {
+        memmove (*argv + 1, *argv + 2, (size_t) (*argc - 1) * sizeof **argv);
+        (*argc)--;
+    }
+    return -1;
+}
+
+int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err)
+{
+    cli_progress_end ();
+    fprintf (stderr, "diapason %s: error: %s\n", verb->name, err && err->msg[0] ? err->msg : dps_status_name (status));
+    return dps_status_exit_code (status);
+}
+
+int cli_usage (const DpsVerb *verb, const char *fmt, ...)
+{
+    va_list ap;
+    va_start (ap, fmt);
+    fprintf (stderr, "diapason %s: usage: ", verb->name);
+    vfprintf (stderr, fmt, ap);
+    va_end (ap);
+    fprintf (stderr, "\nTry 'diapason %s --help'.\n", verb->name);
+    return 2;
+}
+
+int cli_colour (FILE *stream)
+{
+    const char *no_color = g_getenv ("NO_COLOR");
+    return isatty (fileno (stream)) && !(no_color && *no_color);
+}
+
+static int progress_drawn;
+
+void cli_progress (const char *label, double done, double total, const char *detail)
+{
+    if (cli_common.quiet || cli_common.json || !isatty (STDERR_FILENO))
+        return;
+    struct winsize ws = {.ws_col = 80};
+    if (ioctl (STDERR_FILENO, TIOCGWINSZ, &ws) != 0 || ws.ws_col < 20)
+        ws.ws_col = 80;
+    double share = total > 0 ? CLAMP (done / total, 0, 1) : 0;
+    char head[64], tail[160];
+    snprintf (head, sizeof head, "%.20s %3.0f%% ", label, 100 * share);
+    snprintf (tail, sizeof tail, " %.150s", detail ? detail : "");
+    int width = (int) ws.ws_col - 1 - (int) strlen (head) - (int) g_utf8_strlen (tail, -1) - 2;
+    width = CLAMP (width, 0, 40);
+    int filled = (int) (share * width);
+    fprintf (stderr, "\r\033[K%s", head);
+    if (width > 4) {
+        fputc ('[', stderr);
+        for (int i = 0; i < width; i++)
+            fputc (i < filled ? '#' : '.', stderr);
+        fputc (']', stderr);
+    }
+    fputs (tail, stderr);
+    fflush (stderr);
+    progress_drawn = 1;
+}
+
+void cli_progress_end (void)
+{
+    if (progress_drawn)
+        fputs ("\r\033[K", stderr);
+    progress_drawn = 0;
+}

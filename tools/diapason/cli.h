@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli.h: what every verb shares. A verb is one file verb_NAME.c defining `const DpsVerb dps_verb_NAME`; CMake finds it by its name.
+ * A verb parses its options with cli_parse, does its work through the core, prints results on stdout, and everything else on stderr.
+ */
+#ifndef DPS_TOOLS_CLI_H
+#define DPS_TOOLS_CLI_H
+
+#include <glib.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+typedef struct DpsVerb {
+    const char *name;     /* "train" */
+    const char *summary;  /* one line for `diapason --help` */
+    const char *synopsis; /* what follows the verb: "RECIPE [--set key=value …]" */
+    const char *help;     /* a paragraph and at least one example, printed by --help */
+    int (*run) (int argc, char **argv); /* argv[0] is the verb; returns the exit code of CONVENTIONS section 1 */
+} DpsVerb;
+
+/** Options every verb has; filled by cli_parse (environment DIAPASON_JSON, DIAPASON_QUIET, DIAPASON_LOG_LEVEL first). */
+typedef struct CliCommon {
+    gboolean json;
+    gboolean quiet;
+    char *log_level; /* error, warning, info, debug */
+} CliCommon;
+extern CliCommon cli_common;
+
+/**
+ * Parse options with GLib; leaves positionals in argv[1..argc). DIAPASON_<FLAG> in the environment gives the default of any flag of
+ * `entries` (never for trust, plugin paths or the bind address). Returns -1 to go on, else the exit code to return (0 after --help,
+ * 2 after a usage error, already printed with a did-you-mean).
+ */
+int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char ***argv);
+
+/** Print "diapason VERB: message" to stderr and return the exit code that belongs to `status`. */
+int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err);
+/** The same for a usage error found by the verb itself (exit 2). */
+int cli_usage (const DpsVerb *verb, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
+
+/** 1 when `stream` is a terminal and colour is wanted (NO_COLOR honoured). */
+int cli_colour (FILE *stream);
+
+/**
+ * One progress bar on stderr: redrawn in place on a terminal, nothing otherwise (callers print a line per logging step there).
+ * done/total in units of `unit`; `detail` is appended ("312 tokens/s, 2:10 left"). cli_progress_end clears the line.
+ */
+void cli_progress (const char *label, double done, double total, const char *detail);
+void cli_progress_end (void);
+
+#endif

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c: finds the verb and runs it. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "diapason/cli.h"
+
+#define VERB(name) extern const DpsVerb dps_verb_##name;
+#include "verbs.inc"
+#undef VERB
+
+static const DpsVerb *const verbs[] = {
+#define VERB(name) &dps_verb_##name,
+#include "verbs.inc"
+#undef VERB
+    NULL};
+
+/* Edit distance of two short words (rows of the Levenshtein table kept one at a time). */
+static unsigned distance (const char *a, const char *b)
+{
+    unsigned row[32], n = (unsigned) strlen (b);
+    if (n > 31)
+        return 99;
+    for (unsigned j = 0; j <= n; j++)
+        row[j] = j;
+    for (unsigned i = 1; a[i - 1]; i++) {
+        unsigned diagonal = row[0];
+        row[0] = i;
+        for (unsigned j = 1; j <= n; j++) {
+            unsigned above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
+            best = MIN (best, MIN (above, row[j - 1]) + 1);
+            diagonal = above;
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static int print_help (FILE *to)
+{
+    fprintf (to, "usage: diapason VERB …\n\nAdapts large language models from C: pretraining, fine-tuning, preference tuning, LoRA.\n\n");
+    for (int i = 0; verbs[i]; i++)
+        fprintf (to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+    fprintf (to, "\n'diapason VERB --help' explains one, with an example. 'diapason --version' prints the version.\n");
+    return to == stdout ? 0 : 2;
+}
+
+int main (int argc, char **argv)
+{
+    signal (SIGPIPE, SIG_IGN);
+    dps_json_init ();
+    if (argc < 2)
+        return print_help (stderr);
+    if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
+        return print_help (stdout);
+    if (!strcmp (argv[1], "--version")) {
+        printf ("diapason %s\n", DIAPASON_VERSION);
+        return 0;
+    }
+    const DpsVerb *nearest = NULL;
+    for (int i = 0; verbs[i]; i++) {
+        if (!strcmp (argv[1], verbs[i]->name))
+            return verbs[i]->run (argc - 1, argv + 1);
+        if (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name))
+            nearest = verbs[i];
+    }
+    fprintf (stderr, "diapason: no verb '%s'", argv[1]);
+    if (nearest && distance (argv[1], nearest->name) <= 3)
+        fprintf (stderr, "; did you mean '%s'?", nearest->name);
+    fprintf (stderr, "\nTry 'diapason --help'.\n");
+    return 2;
+}
