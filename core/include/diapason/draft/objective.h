@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * objective.h: `dps.objective/1`: what is optimised. An objective declares the signals it needs and writes forward maths on the
+ * host's tape (tape.h). It never sees a device, logits or padding; the core differentiates, masks, distributes, logs and resumes.
+ */
+#ifndef DIAPASON_OBJECTIVE_H
+#define DIAPASON_OBJECTIVE_H
+
+#include "diapason/draft/tape.h"
+
+#define DPS_OBJECTIVE_ID "dps.objective/1"
+
+enum { DPS_UNIT_SINGLE = 1, DPS_UNIT_PAIR = 2, DPS_UNIT_GROUP = 3 };
+
+/** What the core divides the summed unit losses by (step totals, over every micro-batch and process). */
+enum {
+    DPS_TOTAL_TOKENS = 1, /* scored tokens of the step */
+    DPS_TOTAL_UNITS = 2,  /* rows, pairs or groups of the step */
+    DPS_TOTAL_ROWS = 3    /* rows of the step */
+};
+
+enum { DPS_PARAM_F64 = 1, DPS_PARAM_I64 = 2, DPS_PARAM_STR = 3, DPS_PARAM_BOOL = 4 };
+
+/** One parameter of a recipe: feeds validation, --help and the documentation. */
+typedef struct DpsParam {
+    size_t size;
+    const char *name; /* "beta" */
+    uint32_t type;    /* DPS_PARAM_* */
+    uint32_t flags;   /* reserved, 0 */
+    double def, min, max;
+    const char *choices; /* strings: allowed values separated by '|', the first is the default; else NULL */
+    const char *help;
+} DpsParam;
+
+/** One signal the objective reads. */
+typedef struct DpsSignal {
+    size_t size;
+    const char *name; /* "logp", "entropy", "value", "score", "pooled" */
+    const char *role; /* "policy", "reference", "teacher", "value", "reward" */
+    uint32_t axis;    /* DPS_AXIS_TOKEN (per scored token) or DPS_AXIS_ROW */
+    uint32_t differentiable;
+} DpsSignal;
+
+typedef struct DpsObjectiveInfo {
+    size_t size;
+    const char *name;      /* "sft" */
+    const char *summary;   /* one line */
+    const char *reference; /* paper or other source of the equation */
+    uint32_t unit;         /* DPS_UNIT_* */
+    uint32_t total;        /* DPS_TOTAL_* */
+    const DpsParam *const *params;
+    uint32_t n_params;
+    uint32_t n_signals;
+    const DpsSignal *const *signals;
+} DpsObjectiveInfo;
+
+/**
+ * One micro-batch. Borrowed until return. Scored tokens go through the rows in order: row r has tokens [row_offsets[r], row_offsets[r+1]);
+ * unit u has rows [unit_offsets[u], unit_offsets[u+1]).
+ */
+typedef struct DpsObjectiveBatch {
+    size_t size;
+    uint64_t n_tokens, n_rows, n_units;
+    const int64_t *row_offsets;   /* [n_rows + 1] */
+    const int64_t *unit_offsets;  /* [n_units + 1] */
+    const double *const *signals; /* [n_signals] in the order of describe: per token or per row */
+    const double *weights;        /* per token, ≥ 0, 1 by default */
+    const double *advantages;     /* per row, from score; NULL when the objective has none */
+    double total;                 /* the step total named in describe */
+} DpsObjectiveBatch;
+
+/** Called by an objective for each number worth logging: the core averages it over the step, weighted by `weight`. */
+typedef struct DpsMetricSink {
+    size_t size;
+    void *ctx;
+    void (*add) (void *ctx, DpsStr name, double value, double weight);
+} DpsMetricSink;
+
+typedef struct DpsObjective {
+    size_t size;
+
+    /** What this objective is and needs. Static storage. Thread: [any]. */
+    const DpsObjectiveInfo *(*describe) (void);
+
+    /**
+     * An instance from parameter values in the order of describe (numbers in num[i], strings in str[i]; borrowed).
+     * Errors: INVALID with the parameter's name. Thread: [init].
+     */
+    DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
+    void (*destroy) (void *self);
+
+    /**
+     * Rewards of a whole step → advantages, detached. rewards: (n_rows, n_criteria), NaN where a criterion does not apply.
+     * NULL slot: no advantages. Pure. Thread: [any].
+     */
+    DpsStatus (*score) (void *self, const double *rewards, uint64_t n_rows, uint64_t n_criteria, const double *weights,
+                        const int64_t *unit_offsets, uint64_t n_units, double *out_advantages, const DpsMetricSink *metrics, DpsError *err);
+
+    /**
+     * Forward maths of one micro-batch: signals arrive as tape values (variables where differentiable); *out_loss is per unit
+     * (DPS_AXIS_UNIT), not divided by anything: the core divides by the step total.
+     * Pure: keeps no pointer, reads no clock and no RNG; depends on no other unit of the step.
+     * Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
+     */
+    DpsStatus (*loss) (void *self, const DpsHostTape *ops, struct DpsTape *tape, const DpsObjectiveBatch *batch, const DpsVal *signals,
+                       const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err);
+
+    /** After an optimizer step; NULL slot: nothing. */
+    DpsStatus (*step_end) (void *self, uint64_t step, DpsError *err);
+
+    /** Serialise state into buf (size query with buf NULL). NULL slots: stateless. */
+    DpsStatus (*state_save) (void *self, void *buf, size_t cap, size_t *out_len, DpsError *err);
+    DpsStatus (*state_load) (void *self, const void *buf, size_t len, DpsError *err);
+} DpsObjective;
+
+#endif
