@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registry.h: every plugin this process knows, loaded or refused with a reason, and the interface tables of those loaded. */
+#ifndef DPS_PLUGIN_REGISTRY_H
+#define DPS_PLUGIN_REGISTRY_H
+
+#include "base/sha256.h"
+#include "diapason/diapason.h"
+
+typedef struct DpsRegistry DpsRegistry;
+
+/** What `diapason plugins` shows of one plugin. Strings live until the registry is closed; absent ones are "". */
+typedef struct DpsPlugin {
+    const char *id;      /* "dps.gguf" */
+    const char *name;    /* "gguf": the id's last component */
+    const char *kinds;   /* "format", several separated by commas */
+    const char *module;  /* path of the .so; "(built in)" for ref */
+    const char *version; /* of the plugin */
+    const char *licence;
+    const char *summary;
+    const char *abi;        /* "0.1" as its manifest says */
+    const char *interfaces; /* ids it answered to, separated by commas */
+    DpsDigest digest;
+    int loaded;
+    const char *reason; /* why it was refused; "" when loaded */
+} DpsPlugin;
+
+/** Where to look. NULL folders: the build's or installation's lib/diapason/plugins beside the executable. */
+typedef struct DpsRegistryOptions {
+    const char *const *folders;
+    size_t n_folders;
+} DpsRegistryOptions;
+
+/**
+ * Read the manifests of all folders in sorted order, check, load. A plugin that cannot be loaded is kept with its reason and does not
+ * make the call fail. Errors: NOT_FOUND (no plugin folder), NOMEM. Thread: [init].
+ */
+DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **out, DpsError *err);
+void dps_registry_close (DpsRegistry *reg);
+
+size_t dps_registry_count (const DpsRegistry *reg);
+const DpsPlugin *dps_registry_at (const DpsRegistry *reg, size_t i);
+
+/**
+ * The host's copy of interface `interface_id` of the plugin called `name` (its name or full id), or NULL when there is none. It is at
+ * least as large as this host's struct, unknown slots NULL. Valid until close. [any]
+ */
+const void *dps_registry_get (const DpsRegistry *reg, const char *interface_id, const char *name);
+
+/** The k-th loaded plugin (sorted by id) that has `interface_id`: its table, and *out_plugin; NULL past the last. [any] */
+const void *dps_registry_nth (const DpsRegistry *reg, const char *interface_id, size_t k, const DpsPlugin **out_plugin);
+
+/** A refusal that names the plugins there are: "no format plugin 'x'; there are: gguf, safetensors". Returns NOT_FOUND. */
+DpsStatus dps_registry_missing (const DpsRegistry *reg, const char *interface_id, const char *name, DpsError *err);
+
+/** The host table given to plugins. [any] */
+const DpsHost *dps_host (void);
+/** Interned numbers: dtypes and ops keep the numbers of types.h; others are given on first use. 0 when full. [any] */
+uint32_t dps_intern (const char *name);
+const char *dps_intern_name (uint32_t number);
+
+#endif

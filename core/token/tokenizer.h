@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokenizer.h: text ↔ token ids: byte-level BPE and SentencePiece BPE with byte fallback, from tokenizer.json or GGUF metadata. */
+#ifndef DPS_TOKEN_TOKENIZER_H
+#define DPS_TOKEN_TOKENIZER_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "diapason/draft/format.h"
+
+typedef struct DpsTokenizer DpsTokenizer;
+
+/** A growable list of ids; all zeros is a valid empty one. Free ids with dps_free. */
+typedef struct DpsIds {
+    int32_t *ids;
+    size_t n, capacity;
+} DpsIds;
+
+enum {
+    DPS_TOKENIZE_SPECIAL = 1, /* add what the tokenizer adds itself (<bos> for Gemma) */
+    DPS_TOKENIZE_LITERAL = 2  /* control-token look-alikes in the text are plain text: what untrusted input needs */
+};
+enum { DPS_DETOKENIZE_KEEP_SPECIAL = 1 };
+
+/** Load tokenizer.json (and tokenizer_config.json, chat_template.jinja, generation_config.json when there) of a Hugging Face folder. [any] */
+DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err);
+/** Load from GGUF metadata (tokenizer.ggml.*), borrowed until return. `where` names the file in errors. [any] */
+DpsStatus dps_tokenizer_from_meta (const DpsMeta *const *meta, size_t n_meta, const char *where, DpsTokenizer **out, DpsError *err);
+void dps_tokenizer_free (DpsTokenizer *tok);
+
+/** Append the ids of text[0..len) (UTF-8; may hold U+0000; invalid bytes are encoded as bytes). [any]: const, several threads at once. */
+DpsStatus dps_tokenizer_encode (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, DpsIds *out, DpsError *err);
+/** Append the text of ids. Errors: INVALID for an id outside the vocabulary. [any] */
+DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err);
+
+size_t dps_tokenizer_vocab (const DpsTokenizer *tok);
+/** Ids of the named special tokens, or -1. */
+int32_t dps_tokenizer_bos (const DpsTokenizer *tok);
+int32_t dps_tokenizer_eos (const DpsTokenizer *tok);
+int32_t dps_tokenizer_pad (const DpsTokenizer *tok);
+/** The id whose text is exactly this, or -1. */
+int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len);
+/** The vocabulary's own text of an id (not decoded), or NULL. */
+const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id);
+/** 1 for a control (special) token; 1 for one that ends generation (eos, end of turn). */
+int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id);
+int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id);
+/** 1 when DPS_TOKENIZE_SPECIAL puts bos in front. */
+int dps_tokenizer_adds_bos (const DpsTokenizer *tok);
+/** The model's own chat template (Jinja source), or NULL. */
+const char *dps_tokenizer_chat_template (const DpsTokenizer *tok);
+
+#endif
