@@ -43,10 +43,13 @@
  *  softcap            x                                   y = cap·tanh(x/cap)        0 f:cap
  *  dropout            x (N,D), keys i64 (N)               y                          0 f:p 1 i:seed 2 i:site
  *                     keep when uniform(seed; site, key[n]·2^20 + d) ≥ p, then ÷ (1-p); the adjoint is the same op
- *  token_logprobs     h (S,D), W (V,D), targets i32 (S)   logp f32 (S), entropy f32 (S), hit f32 (S), dir (S,D) | NULL
+ *  put_rows           x (N,D), rows i32 (N)               y (M,D) in place: y[rows[n]] = x[n], other rows kept (a cache grows so)
+ *  token_logprobs     h (S,D), W (V,D), targets i32 (S), [W packed for input gradients]
+ *                                                         logp f32 (S), entropy f32 (S), hit f32 (S), dir (S,D) | NULL
  *                                                         0 f:softcap 1 f:temperature (0: 1)
  *                     z = softcap(h·Wᵀ)/temperature; logp = z[t] - lse(z); entropy = lse - Σ p·z; hit = 1 when t is the arg max
  *                     (first on ties); dir = d logp / d h, saved for the adjoint; entropy, hit, dir may be NULL
+ *                     in[3] comes with a packed in[1] whenever dir is wanted
  *  scale_rows         x (S,D), v f32 (S)                  y = x·v[row]               the adjoint of token_logprobs in h
  *  token_logprobs_dw  h, W, targets, dlogp f32 (S), roots += dW (V,D)                same attrs
  *  dora_norm          W (O,K), A (r,K), B (O,r), m (O)    v f32 (O), norm f32 (O)    0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Qwen 2 and 2.5: biases on q, k, v; optional window from layer max_window_layers on. Source: transformers Qwen2ForCausalLM. */
+#include "graph/decoder.h"
+
+static int from_max_window_layers (const json_t *config, int64_t layer)
+{
+    const json_t *first = json_object_get (config, "max_window_layers");
+    return dps_config_bool (config, "use_sliding_window", 0) && layer >= (json_is_integer (first) ? json_integer_value (first) : 28);
+}
+
+static DpsStatus read_qwen2 (const json_t *config, DpsDecoder *out, DpsError *err)
+{
+    int64_t window;
+    DPS_TRY (dps_config_common (config, out, err));
+    DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
+    out->qkv_bias = 1;
+    out->n_ropes = 1;
+    DPS_TRY (dps_config_rope (config, json_object_get (config, "rope_parameters"), 10000, &out->ropes[0], err));
+    return dps_config_layers (config, window, from_max_window_layers, out, err);
+}
+
+const DpsArch dps_arch_qwen2 = {"qwen2", (const char *const[]){"qwen2", NULL}, read_qwen2};

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.c: what the architectures share in reading config.json, in transformers 5's layout and in the classic one. */
+#include <math.h>
+#include <string.h>
+
+#include "graph/decoder.h"
+
+#define ARCH(name) extern const DpsArch dps_arch_##name;
+#include "archs.inc"
+#undef ARCH
+
+static const DpsArch *const archs[] = {
+#define ARCH(name) &dps_arch_##name,
+#include "archs.inc"
+#undef ARCH
+    NULL};
+
+DpsStatus dps_decoder_read (const json_t *config, DpsDecoder *out, DpsError *err)
+{
+    const char *type = json_string_value (json_object_get (config, "model_type"));
+    char known[256] = "";
+    for (int i = 0; archs[i]; i++) {
+        for (const char *const *t = archs[i]->model_types; type && *t; t++)
+            if (!strcmp (*t, type)) {
+                memset (out, 0, sizeof *out);
+                out->arch = archs[i]->name;
+                return archs[i]->read (config, out, err);
+            }
+        size_t n = strlen (known);
+        snprintf (known + n, sizeof known - n, "%s%s", n ? ", " : "", archs[i]->name);
+    }
+    if (!type)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: no \"model_type\"");
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: model_type \"%s\" has no architecture here; there are: %s", type, known);
+}
+
+DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int64_t hi, int64_t fallback, int64_t *out, DpsError *err)
+{
+    const json_t *v = json_object_get (config, key);
+    if (!v || json_is_null (v)) {
+        *out = fallback;
+        return fallback >= lo && fallback <= hi ? DPS_OK : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" is missing", key);
+    }
+    *out = (int64_t) json_integer_value (v);
+    if (!json_is_integer (v) || *out < lo || *out > hi)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be an integer in [%lld, %lld]", key, (long long) lo, (long long) hi);
+    return DPS_OK;
+}
+
+DpsStatus dps_config_number (const json_t *config, const char *key, double fallback, double *out, DpsError *err)
+{
+    const json_t *v = json_object_get (config, key);
+    *out = fallback;
+    if (!v || json_is_null (v))
+        return DPS_OK;
+    *out = json_number_value (v);
+    if (!json_is_number (v) || !isfinite (*out))
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be a number", key);
+    return DPS_OK;
+}
+
+int dps_config_bool (const json_t *config, const char *key, int fallback)
+{
+    const json_t *v = json_object_get (config, key);
+    return json_is_boolean (v) ? json_is_true (v) : fallback;
+}
+
+/* eos may be a list: the first one. */
+static int32_t token_id (const json_t *config, const char *key)
+{
+    const json_t *v = json_object_get (config, key);
+    if (json_is_array (v))
+        v = json_array_get (v, 0);
+    json_int_t id = json_is_integer (v) ? json_integer_value (v) : -1;
+    return id >= 0 && id < INT32_MAX ? (int32_t) id : -1;
+}
+
+DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *err)
+{
+    const int64_t big = 1 << 24;
+    DPS_TRY (dps_config_int (config, "vocab_size", 1, big, -1, &out->vocab, err));
+    DPS_TRY (dps_config_int (config, "hidden_size", 1, 1 << 20, -1, &out->hidden, err));
+    DPS_TRY (dps_config_int (config, "intermediate_size", 1, 1 << 22, -1, &out->ffn, err));
+    DPS_TRY (dps_config_int (config, "num_hidden_layers", 1, DPS_MAX_LAYERS, -1, &out->n_layers, err));
+    DPS_TRY (dps_config_int (config, "num_attention_heads", 1, 4096, -1, &out->n_heads, err));
+    DPS_TRY (dps_config_int (config, "num_key_value_heads", 1, 4096, out->n_heads, &out->n_kv_heads, err));
+    DPS_TRY (dps_config_int (config, "head_dim", 1, 8192, out->hidden / out->n_heads, &out->head_dim, err));
+    DPS_TRY (dps_config_int (config, "max_position_embeddings", 1, 1 << 30, 1 << 17, &out->max_position, err));
+    DPS_TRY (dps_config_number (config, "rms_norm_eps", 1e-6, &out->eps, err));
+    if (out->n_heads % out->n_kv_heads)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"num_attention_heads\" %lld is not a multiple of \"num_key_value_heads\" %lld",
+                         (long long) out->n_heads, (long long) out->n_kv_heads);
+    if (out->head_dim % 2)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"head_dim\" %lld is odd: rope rotates pairs", (long long) out->head_dim);
+    out->embed_scale = 1;
+    out->attn_scale = 1 / sqrt ((double) out->head_dim);
+    out->gate = DPS_OP_swiglu;
+    out->tied = (uint8_t) dps_config_bool (config, "tie_word_embeddings", 0);
+    out->bos = token_id (config, "bos_token_id");
+    out->eos = token_id (config, "eos_token_id");
+    return DPS_OK;
+}
+
+static DpsStatus llama3_rope (const json_t *scaling, const json_t *config, DpsRope *out, DpsError *err)
+{
+    double max_position;
+    out->type = DPS_ROPE_LLAMA3;
+    DPS_TRY (dps_config_number (config, "max_position_embeddings", 8192, &max_position, err));
+    DPS_TRY (dps_config_number (scaling, "low_freq_factor", 1, &out->low_freq_factor, err));
+    DPS_TRY (dps_config_number (scaling, "high_freq_factor", 4, &out->high_freq_factor, err));
+    DPS_TRY (dps_config_number (scaling, "original_max_position_embeddings", max_position, &out->original_max_position, err));
+    if (!(out->high_freq_factor > out->low_freq_factor && out->low_freq_factor > 0 && out->original_max_position > 0))
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: llama3 rope scaling needs 0 < low_freq_factor < high_freq_factor and "
+                                              "original_max_position_embeddings > 0");
+    return DPS_OK;
+}
+
+DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, double default_theta, DpsRope *out, DpsError *err)
+{
+    const json_t *scaling = parameters ? parameters : json_object_get (config, "rope_scaling");
+    *out = (DpsRope){.factor = 1};
+    DPS_TRY (dps_config_number (parameters ? parameters : config, "rope_theta", default_theta, &out->theta, err));
+    if (!(out->theta > 0))
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_theta\" must be positive");
+    if (!json_is_object (scaling))
+        return DPS_OK;
+    const json_t *type = json_object_get (scaling, "rope_type");
+    const char *name = json_string_value (type ? type : json_object_get (scaling, "type"));
+    DPS_TRY (dps_config_number (scaling, "factor", 1, &out->factor, err));
+    if (!(out->factor > 0))
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: rope \"factor\" must be positive");
+    if (!name || !strcmp (name, "default"))
+        return DPS_OK;
+    if (!strcmp (name, "linear"))
+        out->type = DPS_ROPE_LINEAR;
+    else if (!strcmp (name, "llama3"))
+        return llama3_rope (scaling, config, out, err);
+    else
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported; there are: default, linear, llama3", name);
+    return DPS_OK;
+}
+
+DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_sliding) (const json_t *config, int64_t layer), DpsDecoder *out,
+                             DpsError *err)
+{
+    const json_t *types = json_object_get (config, "layer_types");
+    if (json_is_array (types) && (int64_t) json_array_size (types) != out->n_layers)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"layer_types\" has %zu entries, expected num_hidden_layers %lld",
+                         json_array_size (types), (long long) out->n_layers);
+    for (int64_t i = 0; i < out->n_layers; i++) {
+        int sliding = is_sliding ? is_sliding (config, i) : 0;
+        if (json_is_array (types)) {
+            const char *type = json_string_value (json_array_get (types, (size_t) i));
+            if (!type || (strcmp (type, "sliding_attention") && strcmp (type, "full_attention")))
+                return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: layer_types[%lld] is \"%s\", expected full_attention or sliding_attention",
+                                 (long long) i, type ? type : "?");
+            sliding = type[0] == 's';
+        }
+        out->layers[i].window = sliding ? (int32_t) window : 0;
+    }
+    return DPS_OK;
+}
+
+void dps_rope_table (const DpsRope *r, int64_t head_dim, float *out)
+{
+    for (int64_t i = 0; i < head_dim / 2; i++) {
+        float exponent = (float) (2 * i) / (float) head_dim;
+        float f = 1.0f / powf ((float) r->theta, exponent);
+        if (r->type == DPS_ROPE_LINEAR)
+            f = f / (float) r->factor;
+        if (r->type == DPS_ROPE_LLAMA3) {
+            double wavelength = 2 * 3.14159265358979323846 / (double) f;
+            double low = r->original_max_position / r->low_freq_factor, high = r->original_max_position / r->high_freq_factor;
+            double smooth = (r->original_max_position / wavelength - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
+            if (wavelength > low)
+                f = (float) ((double) f / r->factor);
+            else if (wavelength >= high)
+                f = (float) ((1 - smooth) * (double) f / r->factor + smooth * (double) f);
+        }
+        out[i] = f;
+    }
+}
