@@ -88,6 +88,13 @@ static void adjoint_mul_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
     emit_into (a, DPS_OP_mul_cols_dv, (DpsNode[]){x, dy, roots_of (a, x)}, 3, NULL, 0, dps_graph_grad_of (graph (a), v));
 }
 
+static void adjoint_add_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
+{
+    dps__adjoint_add (a, r->in[0], dy);
+    if (wants (a, r->in[1]))
+        emit_into (a, DPS_OP_bias_db, (DpsNode[]){dy, roots_of (a, dy)}, 2, NULL, 0, dps_graph_grad_of (graph (a), r->in[1]));
+}
+
 static void adjoint_div (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     if (wants (a, r->in[1]))

@@ -125,9 +125,10 @@ static void shape_token_logprobs (Rule *s)
 
 static void shape_dora_norm (Rule *s)
 {
-    DpsTensor m = in (s, 3);
-    make (s, 0, DPS_DTYPE_F32, 1, m.shape);
-    make (s, 1, DPS_DTYPE_F32, 1, m.shape);
+    DpsTensor w = in (s, 0);
+    if (s->r->in[3] >= 0)
+        make (s, 0, DPS_DTYPE_F32, 1, w.shape);
+    make (s, 1, DPS_DTYPE_F32, 1, w.shape);
 }
 
 void dps__op_shape (DpsGraph *g, DpsRecord *r, uint32_t dtype, int needs_grad)

@@ -19,6 +19,7 @@
  *  add                a, b                                y                          0 f:alpha 1 f:beta   y = alpha·a + beta·b (0 both: 1, 1)
  *  mul                a, b                                y                          a·b elementwise
  *  mul_cols           x (N,D), v (D)                      y                          y[n,d] = x[n,d]·v[d]
+ *  add_cols           x (N,D), v (D)                      y                          y[n,d] = x[n,d] + v[d]
  *  mul_cols_dv        x, dy, roots                        += dv (D)                  Σ_n x·dy per root
  *  embed              table (V,D), ids i32 (N)            y (N,D)                    0 f:scale
  *  embed_dw           dy (N,D), ids, roots                += dtable (V,D)            0 f:scale  (rows added in order)
@@ -52,7 +53,7 @@
  *                     in[3] comes with a packed in[1] whenever dir is wanted
  *  scale_rows         x (S,D), v f32 (S)                  y = x·v[row]               the adjoint of token_logprobs in h
  *  token_logprobs_dw  h, W, targets, dlogp f32 (S), roots += dW (V,D)                same attrs
- *  dora_norm          W (O,K), A (r,K), B (O,r), m (O)    v f32 (O), norm f32 (O)    0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm
+ *  dora_norm          W (O,K), A (r,K), B (O,r), [m (O)]  [v f32 (O)], norm f32 (O)  0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm
  *  div                a, b                                y = a/b
  *  sumsq              x any                               y f64 (1)                  Σ x², chunks of 65536 elements added in order
  *  adamw_step         p f32, g f32, m f32, v f32, [shadow bf16] → in place           0 f:lr 1 f:beta1 2 f:beta2 3 f:eps 4 f:weight_decay

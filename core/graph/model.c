@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model.c: the weights of a decoder by name, and which of them train. */
+#include "graph/model.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+static int32_t add_weight (DpsModel *m, DpsWeightRole role, int32_t layer, uint32_t rank, int64_t rows, int64_t cols, char *name, DpsError *err)
+{
+    if (!name || DPS_GROW (m->weights, m->n_weights, m->weight_capacity)) {
+        dps_free (name);
+        dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+        return -1;
+    }
+    m->weights[m->n_weights] = (DpsWeight){.name = name, .role = role, .rank = rank, .shape = {rows, cols}, .layer = layer, .base = -1};
+    return (int32_t) m->n_weights++;
+}
+
+typedef struct LayerField {
+    size_t offset;
+    DpsWeightRole role;
+    const char *name;
+    int64_t rows, cols; /* cols 0: a vector */
+    int present;
+} LayerField;
+
+static DpsStatus add_layer (DpsModel *m, int32_t i, DpsError *err)
+{
+    const DpsDecoder *d = &m->dec;
+    int64_t D = d->hidden, F = d->ffn, q = d->n_heads * d->head_dim, kv = d->n_kv_heads * d->head_dim, h = d->head_dim;
+#define FIELD(f) offsetof (DpsLayerWeights, f)
+    const LayerField fields[] = {
+        {FIELD (input_norm), DPS_WEIGHT_NORM, "input_layernorm.weight", D, 0, 1},
+        {FIELD (q), DPS_WEIGHT_LINEAR, "self_attn.q_proj.weight", q, D, 1},
+        {FIELD (k), DPS_WEIGHT_LINEAR, "self_attn.k_proj.weight", kv, D, 1},
+        {FIELD (v), DPS_WEIGHT_LINEAR, "self_attn.v_proj.weight", kv, D, 1},
+        {FIELD (o), DPS_WEIGHT_LINEAR, "self_attn.o_proj.weight", D, q, 1},
+        {FIELD (q_bias), DPS_WEIGHT_BIAS, "self_attn.q_proj.bias", q, 0, d->qkv_bias},
+        {FIELD (k_bias), DPS_WEIGHT_BIAS, "self_attn.k_proj.bias", kv, 0, d->qkv_bias},
+        {FIELD (v_bias), DPS_WEIGHT_BIAS, "self_attn.v_proj.bias", kv, 0, d->qkv_bias},
+        {FIELD (o_bias), DPS_WEIGHT_BIAS, "self_attn.o_proj.bias", D, 0, d->o_bias},
+        {FIELD (q_norm), DPS_WEIGHT_NORM, "self_attn.q_norm.weight", h, 0, d->qk_norm},
+        {FIELD (k_norm), DPS_WEIGHT_NORM, "self_attn.k_norm.weight", h, 0, d->qk_norm},
+        {FIELD (post_attention_norm), DPS_WEIGHT_NORM, "post_attention_layernorm.weight", D, 0, d->post_norms},
+        {FIELD (pre_ffn_norm), DPS_WEIGHT_NORM, d->post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight", D, 0, 1},
+        {FIELD (post_ffn_norm), DPS_WEIGHT_NORM, "post_feedforward_layernorm.weight", D, 0, d->post_norms},
+        {FIELD (gate), DPS_WEIGHT_LINEAR, "mlp.gate_proj.weight", F, D, 1},
+        {FIELD (up), DPS_WEIGHT_LINEAR, "mlp.up_proj.weight", F, D, 1},
+        {FIELD (down), DPS_WEIGHT_LINEAR, "mlp.down_proj.weight", D, F, 1},
+        {FIELD (gate_bias), DPS_WEIGHT_BIAS, "mlp.gate_proj.bias", F, 0, d->mlp_bias},
+        {FIELD (up_bias), DPS_WEIGHT_BIAS, "mlp.up_proj.bias", F, 0, d->mlp_bias},
+        {FIELD (down_bias), DPS_WEIGHT_BIAS, "mlp.down_proj.bias", D, 0, d->mlp_bias},
+    };
+#undef FIELD
+    for (size_t k = 0; k < sizeof fields / sizeof *fields; k++) {
+        const LayerField *f = &fields[k];
+        int32_t at = -1;
+        if (f->present) {
+            at = add_weight (m, f->role, i, f->cols ? 2 : 1, f->rows, f->cols, dps_strf ("model.layers.%d.%s", i, f->name), err);
+            if (at < 0)
+                return DPS_ERR_NOMEM;
+        }
+        memcpy ((char *) &m->layers[i] + f->offset, &at, sizeof at);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus add_all (DpsModel *m, DpsError *err)
+{
+    const DpsDecoder *d = &m->dec;
+    m->layers = dps_calloc ((size_t) d->n_layers, sizeof *m->layers);
+    if (!m->layers)
+        return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+    m->embed = add_weight (m, DPS_WEIGHT_EMBED, -1, 2, d->vocab, d->hidden, dps_strdup ("model.embed_tokens.weight"), err);
+    if (m->embed < 0)
+        return DPS_ERR_NOMEM;
+    for (int32_t i = 0; i < (int32_t) d->n_layers; i++)
+        DPS_TRY (add_layer (m, i, err));
+    m->final_norm = add_weight (m, DPS_WEIGHT_NORM, -1, 1, d->hidden, 0, dps_strdup ("model.norm.weight"), err);
+    m->head = d->tied ? m->embed : add_weight (m, DPS_WEIGHT_HEAD, -1, 2, d->vocab, d->hidden, dps_strdup ("lm_head.weight"), err);
+    if (m->final_norm < 0 || m->head < 0)
+        return DPS_ERR_NOMEM;
+    m->n_base = m->n_weights;
+    m->sites = dps_calloc (m->n_base, sizeof *m->sites);
+    return m->sites ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+}
+
+DpsStatus dps_model_init (DpsModel *m, const json_t *config, DpsError *err)
+{
+    *m = (DpsModel){0};
+    DPS_TRY (dps_decoder_read (config, &m->dec, err));
+    DpsStatus st = add_all (m, err);
+    if (st != DPS_OK)
+        dps_model_free (m);
+    return st;
+}
+
+void dps_model_free (DpsModel *m)
+{
+    for (size_t i = 0; i < m->n_instances; i++)
+        m->adapter->destroy (m->instances[i]);
+    for (size_t i = 0; i < m->n_weights; i++)
+        dps_free (m->weights[i].name);
+    dps_free (m->instances);
+    dps_free (m->sites);
+    dps_free (m->weights);
+    dps_free (m->layers);
+    *m = (DpsModel){0};
+}
+
+int32_t dps_model_find (const DpsModel *m, const char *name)
+{
+    for (size_t i = 0; i < m->n_weights; i++)
+        if (!strcmp (m->weights[i].name, name))
+            return (int32_t) i;
+    return -1;
+}
+
+void dps_model_train_all (DpsModel *m)
+{
+    for (size_t i = 0; i < m->n_base; i++)
+        m->weights[i].trainable = 1;
+}
+
+/* "model.embed_tokens" of "model.embed_tokens.weight": ends with `module` at a path component. */
+static int module_is (const char *name, const char *module)
+{
+    const char *dot = strrchr (name, '.');
+    size_t n = dot ? (size_t) (dot - name) : strlen (name), k = strlen (module);
+    return k > 0 && k <= n && !strncmp (name + n - k, module, k) && (k == n || name[n - k - 1] == '.');
+}
+
+DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err)
+{
+    int found = 0;
+    for (size_t i = 0; i < m->n_base; i++)
+        if (module_is (m->weights[i].name, module))
+            m->weights[i].trainable = (uint8_t) (found = 1);
+    if (found)
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model%s", module, m->dec.arch,
+                     m->dec.tied && !strcmp (module, "lm_head") ? ": its output head is tied to embed_tokens" : "");
+}
+
+static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, void *self, int trainable, DpsError *err)
+{
+    DpsAdapterParam params[8];
+    uint32_t n = 8;
+    DpsWeight w = m->weights[weight];
+    memset (params, 0, sizeof params);
+    DPS_TRY (m->adapter->attach (self, (DpsStr){module, strlen (module)}, w.shape[0], w.shape[1], params, &n, err));
+    DpsSite *site = &m->sites[weight];
+    site->self = self;
+    for (uint32_t i = 0; i < n; i++) {
+        int32_t at = add_weight (m, DPS_WEIGHT_ADAPTER, w.layer, params[i].rank, params[i].shape[0], params[i].shape[1],
+                                 dps_strf ("%s.%s", module, params[i].suffix), err);
+        if (at < 0)
+            return DPS_ERR_NOMEM;
+        DpsWeight *a = &m->weights[at];
+        a->base = weight;
+        a->trainable = (uint8_t) trainable;
+        a->init = params[i].init;
+        a->init_scale = params[i].init_scale;
+        if (a->init == DPS_INIT_WEIGHT_NORM)
+            m->weights[weight].needs_rows = 1;
+        site->weight[site->n++] = at;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus new_instance (DpsModel *m, const double *num, const DpsStr *str, void **out, DpsError *err)
+{
+    void **grown = dps_realloc (m->instances, m->n_instances + 1, sizeof *grown);
+    if (!grown)
+        return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+    m->instances = grown;
+    DPS_TRY (m->adapter->create (num, str, out, err));
+    m->instances[m->n_instances++] = *out;
+    return DPS_OK;
+}
+
+DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double *num, const DpsStr *str, const DpsTargets *targets,
+                            DpsPattern pattern, void *ctx, int trainable, DpsError *err)
+{
+    uint32_t n_params = adapter->describe ()->n_params;
+    double *numbers = dps_malloc (n_params ? n_params : 1, sizeof *numbers);
+    if (!numbers)
+        return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+    m->adapter = adapter;
+    void *shared = NULL;
+    size_t matched = 0;
+    DpsStatus st = new_instance (m, num, str, &shared, err);
+    for (size_t i = 0; st == DPS_OK && i < m->n_base; i++) {
+        char module[256];
+        const char *name = m->weights[i].name;
+        size_t n = strlen (name) - strlen (".weight");
+        if (m->weights[i].role != DPS_WEIGHT_LINEAR || n >= sizeof module)
+            continue;
+        memcpy (module, name, n);
+        module[n] = '\0';
+        if (!dps_targets_match (targets, module))
+            continue;
+        void *self = shared;
+        memcpy (numbers, num, n_params * sizeof *num);
+        if (pattern)
+            pattern (ctx, module, numbers);
+        if (memcmp (numbers, num, n_params * sizeof *num))
+            st = new_instance (m, numbers, str, &self, err);
+        if (st == DPS_OK)
+            st = attach_one (m, (int32_t) i, module, self, trainable, err);
+        matched++;
+    }
+    dps_free (numbers);
+    if (st == DPS_OK && matched == 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names "
+                                                 "among q_proj k_proj v_proj o_proj gate_proj up_proj down_proj", m->dec.arch);
+    return st;
+}
+
+double dps_model_linear_params (const DpsModel *m)
+{
+    double n = 0;
+    for (size_t i = 0; i < m->n_base; i++)
+        if (m->weights[i].role == DPS_WEIGHT_LINEAR)
+            n += (double) m->weights[i].shape[0] * (double) m->weights[i].shape[1];
+    return n;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * model.h: a decoder with names for its weights, the adapters attached to it, and the recording of its forward pass. It holds no
+ * numbers: exec/weights.h stores them.
+ */
+#ifndef DPS_GRAPH_MODEL_H
+#define DPS_GRAPH_MODEL_H
+
+#include "graph/decoder.h"
+#include "graph/targets.h"
+
+typedef enum DpsWeightRole {
+    DPS_WEIGHT_EMBED, /* (V,D); the head too when tied */
+    DPS_WEIGHT_HEAD,
+    DPS_WEIGHT_LINEAR,
+    DPS_WEIGHT_NORM,
+    DPS_WEIGHT_BIAS,
+    DPS_WEIGHT_ADAPTER /* a tensor an adapter added */
+} DpsWeightRole;
+
+typedef struct DpsWeight {
+    char *name; /* Hugging Face's: "model.layers.0.self_attn.q_proj.weight"; adapters: module path + "." + suffix */
+    DpsWeightRole role;
+    uint32_t rank;
+    int64_t shape[2];
+    int32_t layer; /* -1 outside layers */
+    uint8_t trainable;
+    uint8_t needs_rows; /* an op reads it as a row-major matrix (DoRA's norm) */
+    uint32_t init;      /* adapters: DPS_INIT_* */
+    double init_scale;
+    int32_t base;       /* adapters: the linear weight they belong to */
+} DpsWeight;
+
+/** What an adapter put on one linear weight: the numbers of its parameters. */
+typedef struct DpsSite {
+    uint32_t n;
+    int32_t weight[8];
+    void *self; /* the adapter's instance that serves this weight */
+} DpsSite;
+
+typedef struct DpsLayerWeights {
+    int32_t input_norm, q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm;
+    int32_t post_attention_norm, pre_ffn_norm, post_ffn_norm, gate, up, down, gate_bias, up_bias, down_bias;
+} DpsLayerWeights;
+
+typedef struct DpsModel {
+    DpsDecoder dec;
+    DpsWeight *weights;
+    size_t n_weights, weight_capacity;
+    size_t n_base; /* weights of the pretrained model: the first n_base */
+    DpsLayerWeights *layers;
+    int32_t embed, head, final_norm; /* head == embed when tied */
+    const DpsAdapter *adapter; /* NULL: none. Borrowed from the registry */
+    DpsSite *sites;            /* [n_base], n 0 where nothing is attached */
+    void **instances;          /* adapter instances, destroyed with the model */
+    size_t n_instances;
+} DpsModel;
+
+/** A model from its configuration, everything frozen. Release with dps_model_free. [any] */
+DpsStatus dps_model_init (DpsModel *m, const json_t *config, DpsError *err);
+void dps_model_free (DpsModel *m);
+
+/** The number of a weight by name, or -1. */
+int32_t dps_model_find (const DpsModel *m, const char *name);
+
+/** Mark every pretrained weight trainable (full fine-tuning). */
+void dps_model_train_all (DpsModel *m);
+/** Mark whole modules trainable ("lm_head", "embed_tokens", "model.norm"). Errors: NOT_FOUND names the module. */
+DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err);
+
+/**
+ * Attach an adapter to every linear weight that `targets` selects. pattern(ctx, module, &num) may change the numbers (rank_pattern) for a
+ * module: it receives a copy of `num` [n_params]. Errors: NOT_FOUND when no module matches.
+ */
+typedef void (*DpsPattern) (void *ctx, const char *module, double *num);
+DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double *num, const DpsStr *str, const DpsTargets *targets,
+                            DpsPattern pattern, void *ctx, int trainable, DpsError *err);
+
+/** What to record. Counts fix the shapes of the inputs (graph.h DpsInput). */
+typedef struct DpsForward {
+    int64_t n_tokens, n_segments, n_roots;
+    int64_t n_scored;       /* rows of `scored` */
+    int logprobs;           /* record token_logprobs on the scored rows */
+    int logits;             /* record logits of the scored rows instead */
+    double temperature;     /* of token_logprobs; 0: 1 */
+    int64_t cache_rows;     /* > 0: keys and values go to and are read from state tensors 2·layer, 2·layer+1 of that many rows */
+    uint64_t dropout_seed;
+    int keep_layers;        /* keep every layer's output for the host */
+} DpsForward;
+
+typedef struct DpsForwardOut {
+    DpsNode logp, entropy, hit, logits;
+    DpsNode hidden;                    /* scored rows after the final norm */
+    DpsNode layer_out[DPS_MAX_LAYERS + 1]; /* with keep_layers: [0] the scaled embeddings, then the layers */
+} DpsForwardOut;
+
+DpsStatus dps_model_forward (const DpsModel *m, DpsGraph *g, const DpsForward *f, DpsForwardOut *out, DpsError *err);
+
+/** Useful FLOPs of one training step over these counts (issue's definition: see tools/diapason/verb_bench.c). */
+double dps_model_linear_params (const DpsModel *m);
+
+/* One linear map with its adapter, if any, and bias. Internal to the stage. */
+DpsNode dps__model_linear (const DpsModel *m, DpsGraph *g, const DpsForward *f, int32_t weight, int32_t bias, DpsNode x);
+/* The graph node of a weight. */
+DpsNode dps__model_weight (const DpsModel *m, DpsGraph *g, int32_t weight);
+
+#endif
