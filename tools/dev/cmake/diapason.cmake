@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # What the CMakeLists share: compiler flags, libraries, plugins, tests.
 
+# Tests of the sanitizer build are called asan.NAME: one CTest run holds both builds.
+set (DPS_TEST_PREFIX "")
+if (DIAPASON_SANITIZE)
+  set (DPS_TEST_PREFIX "asan.")
+endif ()
+
 # Warnings, hidden symbols and sanitizers for every target of ours.
 function (dps_flags target)
   target_compile_options (${target} PRIVATE -Wall -Wextra -Wconversion -Wno-sign-conversion -Wshadow -Wstrict-prototypes
@@ -12,6 +18,10 @@ function (dps_flags target)
   endif ()
   if (DIAPASON_SANITIZE)
     target_compile_options (${target} PRIVATE -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options (${target} PRIVATE -fsanitize=address,undefined)
+  endif ()
+  if (DIAPASON_FUZZ)
+    target_compile_options (${target} PRIVATE -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options (${target} PRIVATE -fsanitize=address,undefined)
   endif ()
 endfunction ()
@@ -58,6 +68,9 @@ endfunction ()
 
 # dps_add_test (FILE PREFIX): a CUnit program from one file; DPS_TEST_DATA is tests/data, DPS_BUILD the build folder.
 function (dps_add_test file prefix)
+  if (DIAPASON_FUZZ)
+    return ()
+  endif ()
   get_filename_component (stem ${file} NAME_WE)
   string (REGEX REPLACE "^test_" "" short ${stem})
   set (target ${prefix}.${short})
@@ -68,6 +81,6 @@ function (dps_add_test file prefix)
   target_compile_definitions (${target} PRIVATE DPS_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data" DPS_BUILD="${CMAKE_BINARY_DIR}"
     DPS_SOURCE="${CMAKE_SOURCE_DIR}")
   set_target_properties (${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
-  add_test (NAME ${target} COMMAND ${target})
-  set_tests_properties (${target} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77)
+  add_test (NAME ${DPS_TEST_PREFIX}${target} COMMAND ${target})
+  set_tests_properties (${DPS_TEST_PREFIX}${target} PROPERTIES TIMEOUT 600 SKIP_RETURN_CODE 77)
 endfunction ()
