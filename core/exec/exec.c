@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "exec/exec.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "exec/plan.h"
+
+static int wanted (const char *const *names, size_t n, size_t rank, const char *plugin, const char *device)
+{
+    return n == 0 || !strcmp (names[rank], plugin) || !strcmp (names[rank], device);
+}
+
+/* Every device of one backend whose name is asked for. */
+static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBackend *be, const DpsPlugin *plugin, const char *const *names,
+                              size_t n, size_t rank, DpsError *err)
+{
+    for (uint32_t i = 0; ex->n_devices < DPS_EXEC_MAX_DEVICES; i++) {
+        DpsExecDevice d = {.backend = be, .info = {.size = sizeof d.info}};
+        DpsError end = DPS_ERROR_INIT;
+        if (be->enumerate (i, &d.info, &end) != DPS_OK)
+            return DPS_OK;
+        if (!wanted (names, n, rank, plugin->name, d.info.name))
+            continue;
+        int shared = (d.info.flags & DPS_DEVICE_HOST_MEMORY) != 0;
+        if (!shared && n == 0)
+            continue;
+        if (!shared)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "device '%s' does not share the host's memory, which this version needs", d.info.name);
+        for (int k = 0; k < ex->n_devices; k++)
+            if (ex->devices[k].info.device == d.info.device && ex->devices[k].backend == be)
+                return DPS_OK;
+        d.pack = dps_registry_get (reg, DPS_PACK_ID, plugin->id);
+        ex->devices[ex->n_devices++] = d;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus add_named (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n, size_t rank, int ref, DpsError *err)
+{
+    const DpsPlugin *plugin;
+    const DpsBackend *be;
+    int before = ex->n_devices;
+    for (size_t k = 0; (be = dps_registry_nth (reg, DPS_BACKEND_ID, k, &plugin)); k++)
+        if (n || (strcmp (plugin->name, "ref") == 0) == ref)
+            DPS_TRY (add_backend (ex, reg, be, plugin, names, n, rank, err));
+    if (n && ex->n_devices == before)
+        return dps_registry_missing (reg, DPS_BACKEND_ID, names[rank], err);
+    return DPS_OK;
+}
+
+DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n_names, DpsError *err)
+{
+    static const char *const ref_name = "ref";
+    *ex = (DpsExec){0};
+    for (int i = 0; i < DPS_OP_COUNT; i++)
+        ex->op_ids[i] = dps_intern (dps_op_name ((DpsOpCode) i));
+    if (n_names == 0)
+        DPS_TRY (add_named (ex, reg, NULL, 0, 0, 0, err));
+    for (size_t i = 0; i < n_names; i++)
+        DPS_TRY (add_named (ex, reg, names, n_names, i, 0, err));
+    int has_ref = 0;
+    for (int i = 0; i < ex->n_devices; i++)
+        has_ref |= !strcmp (ex->devices[i].info.name, "ref");
+    if (!has_ref)
+        DPS_TRY (add_named (ex, reg, &ref_name, 1, 0, 1, err));
+    return DPS_OK;
+}
+
+void dps_exec_close (DpsExec *ex)
+{
+    dps_exec_free (ex, &ex->arena);
+    for (size_t i = 0; i < ex->n_cases; i++)
+        dps_free (ex->cases[i].reasons);
+    dps_free (ex->cases);
+    *ex = (DpsExec){0};
+}
+
+DpsStatus dps_exec_alloc (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err)
+{
+    DpsExecDevice *d = &ex->devices[0];
+    *out = (DpsBlock){.bytes = bytes};
+    DpsStatus st = d->backend->alloc (d->info.device, bytes, &out->buffer, &out->host, err);
+    if (st != DPS_OK) {
+        *out = (DpsBlock){0};
+        return st;
+    }
+    ex->persistent_bytes += bytes;
+    return DPS_OK;
+}
+
+void dps_exec_free (DpsExec *ex, DpsBlock *block)
+{
+    if (!block->buffer)
+        return;
+    ex->devices[0].backend->free (ex->devices[0].info.device, block->buffer);
+    ex->persistent_bytes -= block->bytes;
+    *block = (DpsBlock){0};
+}
+
+DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err)
+{
+    if (bytes <= ex->arena.bytes)
+        return DPS_OK;
+    dps_exec_free (ex, &ex->arena);
+    return dps_exec_alloc (ex, bytes, &ex->arena, err);
+}
+
+DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const void *host)
+{
+    return (DpsView){.size = sizeof (DpsView), .dtype = dtype, .rank = rank, .shape = shape, .host = (void *) host};
+}
+
+/* Placement. */
+
+static uint64_t case_key (DpsOpCode op, const DpsOp *o)
+{
+    uint64_t key = 0xcbf29ce484222325u ^ (uint64_t) op;
+    for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
+        const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
+        uint64_t word = v ? (uint64_t) v->dtype << 32 | v->layout << 4 | v->rank : 0;
+        key = (key ^ word) * 0x100000001b3u;
+        key ^= key >> 29;
+    }
+    return key;
+}
+
+static void describe_operands (DpsCase *c, const DpsOp *o)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < o->n_in + o->n_out && n < sizeof c->operands - 24; i++) {
+        const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
+        const char *gap = i == o->n_in ? " → " : i ? ", " : "";
+        n += (size_t) snprintf (c->operands + n, sizeof c->operands - n, "%s%s%s", gap, v ? dps_dtype_name (v->dtype) : "-",
+                                v && v->layout >= DPS_LAYOUT_PACKED ? " packed" : "");
+    }
+}
+
+static DpsStatus add_reason (DpsCase *c, const char *device, const char *why, DpsError *err)
+{
+    char *longer = dps_strf ("%s%s%s: %s", c->reasons ? c->reasons : "", c->reasons ? "\n" : "", device, why);
+    if (!longer)
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
+    dps_free (c->reasons);
+    c->reasons = longer;
+    return DPS_OK;
+}
+
+static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t key, size_t *out, DpsError *err)
+{
+    if (DPS_GROW (ex->cases, ex->n_cases, ex->case_capacity))
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
+    DpsCase *c = &ex->cases[ex->n_cases];
+    *c = (DpsCase){.key = key, .op = op, .device = -1};
+    describe_operands (c, o);
+    ex->n_cases++;
+    for (int i = 0; i < ex->n_devices && c->device < 0; i++) {
+        DpsError why = DPS_ERROR_INIT;
+        if (ex->devices[i].backend->run (ex->devices[i].info.device, o, DPS_RUN_DRY, &why) == DPS_OK)
+            c->device = i;
+        else
+            DPS_TRY (add_reason (c, ex->devices[i].info.name, why.msg, err));
+    }
+    if (c->device < 0 || (ex->strict && c->device > 0))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (op), c->operands,
+                         c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
+    if (c->device > 0)
+        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), c->operands, ex->devices[c->device].info.name, c->reasons);
+    *out = ex->n_cases - 1;
+    return DPS_OK;
+}
+
+static double now (void)
+{
+    struct timespec t;
+    clock_gettime (CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
+{
+    uint64_t key = case_key (op, o);
+    size_t at = 0;
+    while (at < ex->n_cases && ex->cases[at].key != key)
+        at++;
+    if (at == ex->n_cases)
+        DPS_TRY (place_case (ex, op, o, key, &at, err));
+    DpsCase *c = &ex->cases[at];
+    DpsExecDevice *d = &ex->devices[c->device];
+    double start = ex->profile ? now () : 0;
+    DpsStatus st = d->backend->run (d->info.device, o, 0, err);
+    c->runs++;
+    if (ex->profile)
+        c->seconds += now () - start;
+    if (st != DPS_OK)
+        dps_error_prefix (err, "%s on %s", dps_op_name (op), d->info.name);
+    return st;
+}
+
+DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
+                       const DpsScalar *attrs, uint32_t n_attrs, DpsError *err)
+{
+    DpsOp o = {.size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
+    return run_op (ex, op, &o, err);
+}
+
+/* Running a graph. */
+
+void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node) { return (char *) ex->arena.host + g->tensors[node].offset; }
+
+static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, DpsOpCode op, int slot, DpsNode node, DpsView *v, DpsError *err)
+{
+    const DpsTensor *t = &g->tensors[node];
+    *v = dps_view (t->dtype, t->rank, t->shape, NULL);
+    switch (t->kind) {
+    case DPS_TENSOR_TEMP:
+        v->buffer = ex->arena.buffer;
+        v->offset = t->offset;
+        v->host = (char *) ex->arena.host + t->offset;
+        return DPS_OK;
+    case DPS_TENSOR_INPUT:
+        v->host = (void *) b->inputs[t->index];
+        if (!v->host && dps_tensor_elements (t))
+            return dps_fail (err, DPS_ERR_INTERNAL, "%s: input %d is not bound", dps_op_name (op), t->index);
+        return DPS_OK;
+    default: return b->resolve (b->ctx, t->kind, t->index, op, slot, v, err);
+    }
+}
+
+static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r, const DpsBindings *b, DpsError *err)
+{
+    DpsView views[DPS_OP_MAX_IN + DPS_OP_MAX_OUT];
+    const DpsView *in[DPS_OP_MAX_IN], *out[DPS_OP_MAX_OUT];
+    int n = 0;
+    for (int i = 0; i < r->n_in; i++) {
+        in[i] = NULL;
+        if (r->in[i] < 0)
+            continue;
+        DPS_TRY (operand (ex, g, b, (DpsOpCode) r->op, i, r->in[i], &views[n], err));
+        in[i] = views[n].host || views[n].buffer ? &views[n] : NULL;
+        n++;
+    }
+    for (int i = 0; i < r->n_out; i++) {
+        out[i] = NULL;
+        if (r->out[i] < 0)
+            continue;
+        DPS_TRY (operand (ex, g, b, (DpsOpCode) r->op, -1 - i, r->out[i], &views[n], err));
+        out[i] = &views[n++];
+    }
+    return dps_exec_op (ex, (DpsOpCode) r->op, in, r->n_in, out, r->n_out, r->attrs, r->n_attrs, err);
+}
+
+DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err)
+{
+    if (peak > ex->arena.bytes) {
+        if (ex->arena.bytes)
+            dps_log (DPS_LOG_WARNING, "the arena grows from %llu to %llu bytes: the plan was too small", (unsigned long long) ex->arena.bytes,
+                     (unsigned long long) peak);
+        if (first > 0)
+            return dps_fail (err, DPS_ERR_INTERNAL, "exec: the arena is too small in the middle of a step");
+        DPS_TRY (dps_exec_reserve (ex, peak, err));
+    }
+    if (peak > ex->arena_peak)
+        ex->arena_peak = peak;
+    for (size_t i = first; i < end; i++)
+        DPS_TRY (run_record (ex, g, &g->ops[i], b, err));
+    return DPS_OK;
+}

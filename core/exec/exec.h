@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec.h: the only caller of backends: opens devices, places every op of a graph on one, lays out memory, runs. An op goes to the first
+ * device of the priority list that accepts it, else to `ref`; why the others refused is kept for `diapason explain`.
+ */
+#ifndef DPS_EXEC_EXEC_H
+#define DPS_EXEC_EXEC_H
+
+#include "graph/graph.h"
+#include "plugin/registry.h"
+
+enum { DPS_EXEC_MAX_DEVICES = 8, DPS_EXEC_MAX_CASES = 512 };
+
+typedef struct DpsExecDevice {
+    const DpsBackend *backend;
+    const DpsPack *pack; /* NULL: weights stay row-major */
+    DpsDeviceInfo info;
+} DpsExecDevice;
+
+/** A persistent allocation on the primary device. */
+typedef struct DpsBlock {
+    struct DpsBuffer *buffer;
+    void *host;
+    uint64_t bytes;
+} DpsBlock;
+
+/** Where one kind of op (name, dtypes, layouts) goes, and why not elsewhere. */
+typedef struct DpsCase {
+    uint64_t key;
+    DpsOpCode op;
+    int device;
+    uint64_t runs;
+    double seconds;    /* when profiling */
+    char operands[96]; /* "bf16, bf16 packed → bf16" */
+    char *reasons;     /* refusals, one per line; NULL: the first device took it */
+} DpsCase;
+
+typedef struct DpsExec {
+    DpsExecDevice devices[DPS_EXEC_MAX_DEVICES];
+    int n_devices;
+    int strict;  /* refuse instead of falling back */
+    int profile; /* time each case */
+    uint32_t op_ids[DPS_OP_COUNT];
+    DpsBlock arena;
+    uint64_t arena_peak;      /* highest byte any run has used */
+    uint64_t persistent_bytes; /* live blocks */
+    DpsCase *cases;
+    size_t n_cases, case_capacity;
+} DpsExec;
+
+/** How a tensor of the graph is found at run time. Borrowed by run. */
+typedef struct DpsBindings {
+    void *ctx;
+    /** The view of a parameter, a gradient or a state as operand `slot` of `op`: packed forms are chosen by op. */
+    DpsStatus (*resolve) (void *ctx, DpsTensorKind kind, int32_t index, DpsOpCode op, int slot, DpsView *out, DpsError *err);
+    const void *inputs[DPS_INPUT_COUNT];
+} DpsBindings;
+
+/**
+ * Open the devices named (NULL or 0: every backend there is, `ref` last). A name may be a backend's ("cpu") or a device's ("opencl:0").
+ * Errors: NOT_FOUND with the names there are; UNSUPPORTED for a device that does not share host memory. [init]
+ */
+DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n_names, DpsError *err);
+void dps_exec_close (DpsExec *ex);
+
+/** Persistent memory, contents undefined. Errors: NOMEM. [device-serial] */
+DpsStatus dps_exec_alloc (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err);
+void dps_exec_free (DpsExec *ex, DpsBlock *block);
+
+/** Size the arena once, before the run. A larger graph later grows it and is logged: it means the plan was wrong. [device-serial] */
+DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err);
+
+/** Run ops [first, end) of a laid-out graph. Errors: the backend's, prefixed with op and device. [device-serial] */
+DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err);
+
+/** Run one op on views, outside any graph (optimizer steps, packing helpers). [device-serial] */
+DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
+                       const DpsScalar *attrs, uint32_t n_attrs, DpsError *err);
+
+/** The bytes of a temporary after a run. */
+void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node);
+
+/** A contiguous host view. shape is borrowed. */
+DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const void *host);
+
+#endif

@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "exec/weights.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+
+enum { LOAD_ROWS = 1024 }; /* rows read and packed at a time: a multiple of 64 (backend.h, pack) */
+
+int64_t dps_weight_elements (const DpsWeight *w) { return w->shape[0] * (w->rank > 1 ? w->shape[1] : 1); }
+
+static int is_matrix (const DpsWeight *w) { return w->role == DPS_WEIGHT_EMBED || w->role == DPS_WEIGHT_HEAD || w->role == DPS_WEIGHT_LINEAR; }
+
+/* The forms one weight is kept in. */
+typedef struct Forms {
+    uint32_t rows_dtype; /* 0: none */
+    uint64_t rows, packed[2], master, grad, moment;
+    uint32_t layout[2];
+} Forms;
+
+static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int training)
+{
+    Forms f = {0};
+    const DpsExecDevice *d = &ex->devices[0];
+    uint64_t n = (uint64_t) dps_weight_elements (w);
+    int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
+    DpsError why = DPS_ERROR_INIT;
+    if (packs && d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK)
+        packs = f.packed[0] = f.layout[0] = 0;
+    if (packs && training &&
+        d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_INPUT_GRAD, &f.packed[1], &f.layout[1], &why) != DPS_OK)
+        f.packed[1] = f.layout[1] = 0;
+    int embeds = w->role == DPS_WEIGHT_EMBED && packs && !d->pack->unpack_rows;
+    if (!packs || w->needs_rows || embeds || trains) {
+        int vector = w->rank == 1 || w->role == DPS_WEIGHT_NORM || w->role == DPS_WEIGHT_BIAS;
+        f.rows_dtype = compute == DPS_DTYPE_BF16 && vector ? DPS_DTYPE_F32 : compute;
+        f.rows = n * dps_dtype_bytes (f.rows_dtype);
+    }
+    if (trains) {
+        f.master = f.rows_dtype == DPS_DTYPE_F32 ? 0 : 4 * n;
+        f.grad = f.moment = 4 * n;
+    }
+    return f;
+}
+
+DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out, DpsError *err)
+{
+    (void) err;
+    *out = (DpsWeightBytes){0};
+    for (size_t i = 0; i < model->n_weights; i++) {
+        Forms f = forms_of (ex, &model->weights[i], compute, training);
+        out->rows += f.rows;
+        out->packed_forward += f.packed[0];
+        out->packed_grad += f.packed[1];
+        out->master += f.master;
+        out->gradients += f.grad;
+        out->optimizer += (uint64_t) n_moments * f.moment;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus zeroed (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err)
+{
+    if (bytes == 0)
+        return DPS_OK;
+    DPS_TRY (dps_exec_alloc (ex, bytes, out, err));
+    memset (out->host, 0, bytes);
+    return DPS_OK;
+}
+
+static DpsStatus allocate (DpsWeights *w, size_t i, int n_moments, DpsError *err)
+{
+    DpsStore *s = &w->stores[i];
+    Forms f = forms_of (w->ex, &w->model->weights[i], w->compute, w->training);
+    s->rows_dtype = f.rows_dtype;
+    if (f.rows)
+        DPS_TRY (dps_exec_alloc (w->ex, f.rows, &s->rows, err));
+    for (int k = 0; k < 2; k++) {
+        s->layout[k] = f.layout[k];
+        if (f.packed[k])
+            DPS_TRY (dps_exec_alloc (w->ex, f.packed[k], &s->packed[k], err));
+    }
+    if (f.master)
+        DPS_TRY (dps_exec_alloc (w->ex, f.master, &s->master, err));
+    DPS_TRY (zeroed (w->ex, f.grad, &s->grad, err));
+    DPS_TRY (zeroed (w->ex, n_moments > 0 ? f.moment : 0, &s->m, err));
+    return zeroed (w->ex, n_moments > 1 ? f.moment : 0, &s->v, err);
+}
+
+/* Write rows [row, row+n) of a weight, given in f32, into every form it is kept in. */
+static DpsStatus put_rows (DpsWeights *w, int32_t i, int64_t row, int64_t n, const float *values, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[i];
+    DpsStore *s = &w->stores[i];
+    const DpsExecDevice *d = &w->ex->devices[0];
+    int64_t cols = spec->rank > 1 ? spec->shape[1] : 1, piece[2] = {n, cols};
+    DpsView from = dps_view (DPS_DTYPE_F32, 2, piece, values);
+    if (s->master.host && (float *) s->master.host + row * cols != values)
+        memcpy ((float *) s->master.host + row * cols, values, (size_t) (n * cols) * sizeof *values);
+    if (s->rows.host) {
+        char *at = (char *) s->rows.host + (uint64_t) (row * cols) * dps_dtype_bytes (s->rows_dtype);
+        DpsView to = dps_view (s->rows_dtype, 2, piece, at);
+        if ((const void *) at != values)
+            DPS_TRY (dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err));
+    }
+    for (uint32_t k = 0; k < 2; k++)
+        if (s->packed[k].buffer) {
+            DpsView to = dps_view (w->compute, 2, spec->shape, s->packed[k].host);
+            to.buffer = s->packed[k].buffer;
+            to.layout = s->layout[k];
+            DPS_TRY (d->pack->pack (d->info.device, &from, row, k, &to, err));
+        }
+    return DPS_OK;
+}
+
+static DpsStatus load_weight (DpsWeights *w, int32_t i, DpsSource *src, float *buffer, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[i];
+    int64_t at = dps_source_find (src, spec->name), cols = spec->rank > 1 ? spec->shape[1] : 1;
+    if (at < 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), spec->name, w->model->dec.arch);
+    DpsTensorInfo info = {.size = sizeof info};
+    DPS_TRY (dps_source_info (src, (size_t) at, &info, err));
+    int same = info.rank == spec->rank && info.shape[0] == spec->shape[0] && (spec->rank < 2 || info.shape[1] == spec->shape[1]);
+    if (!same)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%s' is (%lld, %lld), expected (%lld, %lld) from the configuration", dps_source_path (src),
+                         spec->name, (long long) (info.rank ? info.shape[0] : 0), (long long) (info.rank > 1 ? info.shape[1] : 1),
+                         (long long) spec->shape[0], (long long) cols);
+    for (int64_t row = 0; row < spec->shape[0]; row += LOAD_ROWS) {
+        int64_t n = spec->shape[0] - row < LOAD_ROWS ? spec->shape[0] - row : LOAD_ROWS;
+        DPS_TRY (dps_source_read (src, (size_t) at, (uint64_t) (row * cols), (uint64_t) (n * cols), buffer, err));
+        DPS_TRY (put_rows (w, i, row, n, buffer, err));
+    }
+    dps_source_release (src, (size_t) at);
+    return DPS_OK;
+}
+
+DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training, int n_moments,
+                            DpsError *err)
+{
+    *w = (DpsWeights){.ex = ex, .model = model, .compute = compute, .training = training};
+    int64_t widest = 1;
+    for (size_t i = 0; i < model->n_weights; i++)
+        if (model->weights[i].rank > 1 && model->weights[i].shape[1] > widest)
+            widest = model->weights[i].shape[1];
+    w->stores = dps_calloc (model->n_weights, sizeof *w->stores);
+    float *buffer = dps_malloc ((size_t) LOAD_ROWS * (size_t) widest, sizeof *buffer);
+    DpsStatus st = w->stores && buffer ? dps_weights_measure (ex, model, compute, training, n_moments, &w->bytes, err)
+                                       : dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    for (size_t i = 0; st == DPS_OK && i < model->n_weights; i++)
+        st = allocate (w, i, n_moments, err);
+    for (size_t i = 0; st == DPS_OK && i < model->n_base; i++)
+        st = load_weight (w, (int32_t) i, src, buffer, err);
+    dps_free (buffer);
+    if (st != DPS_OK)
+        dps_weights_free (w);
+    return st;
+}
+
+void dps_weights_free (DpsWeights *w)
+{
+    for (size_t i = 0; w->stores && i < w->model->n_weights; i++) {
+        DpsStore *s = &w->stores[i];
+        DpsBlock *blocks[] = {&s->rows, &s->packed[0], &s->packed[1], &s->master, &s->grad, &s->m, &s->v};
+        for (size_t k = 0; k < sizeof blocks / sizeof *blocks; k++)
+            dps_exec_free (w->ex, blocks[k]);
+    }
+    dps_free (w->stores);
+    *w = (DpsWeights){0};
+}
+
+float *dps_weights_master (const DpsWeights *w, int32_t weight)
+{
+    const DpsStore *s = &w->stores[weight];
+    return s->master.host ? s->master.host : s->rows_dtype == DPS_DTYPE_F32 ? s->rows.host : NULL;
+}
+
+float *dps_weights_grad (const DpsWeights *w, int32_t weight) { return w->stores[weight].grad.host; }
+
+DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[weight];
+    const DpsStore *s = &w->stores[weight];
+    const float *master = dps_weights_master (w, weight);
+    int64_t n = dps_weight_elements (spec);
+    if (master) {
+        memcpy (out, master, (size_t) n * sizeof *out);
+        return DPS_OK;
+    }
+    if (!s->rows.host)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is kept packed only", spec->name);
+    DpsView from = dps_view (s->rows_dtype, 1, &n, s->rows.host), to = dps_view (DPS_DTYPE_F32, 1, &n, out);
+    return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+}
+
+DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[weight];
+    int64_t cols = spec->rank > 1 ? spec->shape[1] : 1;
+    for (int64_t row = 0; row < spec->shape[0]; row += LOAD_ROWS) {
+        int64_t n = spec->shape[0] - row < LOAD_ROWS ? spec->shape[0] - row : LOAD_ROWS;
+        DPS_TRY (put_rows (w, weight, row, n, values + row * cols, err));
+    }
+    return DPS_OK;
+}
+
+void dps_weights_zero_grads (DpsWeights *w)
+{
+    for (size_t i = 0; i < w->model->n_weights; i++)
+        if (w->stores[i].grad.host)
+            memset (w->stores[i].grad.host, 0, w->stores[i].grad.bytes);
+}
+
+DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err)
+{
+    for (size_t i = 0; i < w->model->n_weights; i++) {
+        const DpsStore *s = &w->stores[i];
+        int derived = s->master.host || s->packed[0].buffer;
+        if (s->grad.host && derived)
+            DPS_TRY (dps_weights_set (w, (int32_t) i, dps_weights_master (w, (int32_t) i), err));
+    }
+    return DPS_OK;
+}
+
+/* ‖W‖ per row of a base weight kept as rows: dora_norm with empty A and B. */
+static DpsStatus init_weight_norm (DpsWeights *w, const DpsWeight *spec, float *out, DpsError *err)
+{
+    const DpsWeight *base = &w->model->weights[spec->base];
+    const DpsStore *s = &w->stores[spec->base];
+    int64_t a_shape[2] = {0, base->shape[1]}, b_shape[2] = {base->shape[0], 0};
+    DpsView weight = dps_view (s->rows_dtype, 2, base->shape, s->rows.host), a = dps_view (DPS_DTYPE_F32, 2, a_shape, out),
+            b = dps_view (DPS_DTYPE_F32, 2, b_shape, out), norm = dps_view (DPS_DTYPE_F32, 1, spec->shape, out);
+    return dps_exec_op (w->ex, DPS_OP_dora_norm, (const DpsView *[]){&weight, &a, &b, NULL}, 4, (const DpsView *[]){NULL, &norm}, 2,
+                        (DpsScalar[]){{.f = 0}}, 1, err);
+}
+
+static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t seed, float *out, DpsError *err)
+{
+    int64_t n = dps_weight_elements (spec);
+    uint64_t stream = dps_rng_stream (spec->name);
+    double bound = spec->rank > 1 && spec->shape[1] > 0 ? 1 / sqrt ((double) spec->shape[1]) : 0;
+    switch (spec->init) {
+    case DPS_INIT_ZERO: memset (out, 0, (size_t) n * sizeof *out); return DPS_OK;
+    case DPS_INIT_KAIMING_UNIFORM:
+        for (int64_t k = 0; k < n; k++)
+            out[k] = (float) ((2 * dps_rng_uniform (seed, stream, (uint64_t) k) - 1) * bound);
+        return DPS_OK;
+    case DPS_INIT_NORMAL:
+        for (int64_t k = 0; k < n; k++)
+            out[k] = (float) (dps_rng_normal (seed, stream, (uint64_t) k) * spec->init_scale);
+        return DPS_OK;
+    case DPS_INIT_WEIGHT_NORM: return init_weight_norm (w, spec, out, err);
+    default: return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' asks for initialisation %u, which this host does not know", spec->name, spec->init);
+    }
+}
+
+DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err)
+{
+    for (size_t i = w->model->n_base; i < w->model->n_weights; i++) {
+        const DpsWeight *spec = &w->model->weights[i];
+        float *values = dps_malloc ((size_t) dps_weight_elements (spec), sizeof *values);
+        if (!values)
+            return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+        DpsStatus st = init_values (w, spec, seed, values, err);
+        if (st == DPS_OK)
+            st = dps_weights_set (w, (int32_t) i, values, err);
+        dps_free (values);
+        DPS_TRY (st);
+    }
+    return DPS_OK;
+}
+
+/* Which form of a matrix an operand wants: -1 the rows, else a packed orientation. */
+static int form_for (DpsOpCode op, int slot)
+{
+    if (op == DPS_OP_linear_dx || (op == DPS_OP_token_logprobs && slot == 3))
+        return DPS_PACK_INPUT_GRAD;
+    return op == DPS_OP_dora_norm ? -1 : DPS_PACK_FORWARD;
+}
+
+DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, DpsOpCode op, int slot, DpsView *out, DpsError *err)
+{
+    DpsWeights *w = ctx;
+    if (kind == DPS_TENSOR_STATE) {
+        if ((size_t) index >= w->n_states)
+            return dps_fail (err, DPS_ERR_INTERNAL, "%s: no cache %d", dps_op_name (op), index);
+        out->buffer = w->states[index].buffer;
+        out->host = w->states[index].host;
+        return DPS_OK;
+    }
+    const DpsStore *s = &w->stores[index];
+    if (kind == DPS_TENSOR_GRAD) {
+        out->buffer = s->grad.buffer;
+        out->host = s->grad.host;
+        return s->grad.host ? DPS_OK : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
+    }
+    int form = form_for (op, slot);
+    if (form >= 0 && s->packed[form].buffer) {
+        out->buffer = s->packed[form].buffer;
+        out->host = s->packed[form].host;
+        out->layout = s->layout[form];
+        out->dtype = w->compute;
+        return DPS_OK;
+    }
+    if (op == DPS_OP_token_logprobs && slot == 3) /* no pack for input gradients: the op has the rows in slot 1 */
+        return DPS_OK;
+    if (!s->rows.host)
+        return dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' is kept packed only", dps_op_name (op), w->model->weights[index].name);
+    out->buffer = s->rows.buffer;
+    out->host = s->rows.host;
+    out->dtype = s->rows_dtype;
+    return DPS_OK;
+}

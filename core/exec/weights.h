@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * weights.h: the numbers of a model: frozen weights in the form the arithmetic wants (packed once, no second copy), trained ones with their
+ * f32 master, gradient and optimizer moments.
+ */
+#ifndef DPS_EXEC_WEIGHTS_H
+#define DPS_EXEC_WEIGHTS_H
+
+#include "exec/exec.h"
+#include "graph/model.h"
+#include "graph/source.h"
+
+typedef struct DpsStore {
+    DpsBlock rows;        /* row-major, rows_dtype; empty when only packed forms are kept */
+    uint32_t rows_dtype;
+    uint32_t layout[2];
+    DpsBlock packed[2];   /* DPS_PACK_FORWARD, DPS_PACK_INPUT_GRAD */
+    DpsBlock master;      /* f32, when it trains and rows is bf16; else rows is the master */
+    DpsBlock grad, m, v;  /* f32, when it trains */
+} DpsStore;
+
+/** Bytes by category, as `diapason plan` prints them. */
+typedef struct DpsWeightBytes {
+    uint64_t rows, packed_forward, packed_grad, master, gradients, optimizer;
+} DpsWeightBytes;
+
+typedef struct DpsWeights {
+    DpsExec *ex;
+    const DpsModel *model;
+    uint32_t compute; /* DPS_DTYPE_F32, BF16 or F64 */
+    int training;
+    DpsStore *stores; /* [model->n_weights] */
+    DpsBlock *states; /* caches, set by infer */
+    size_t n_states;
+    DpsWeightBytes bytes;
+} DpsWeights;
+
+enum { DPS_WEIGHTS_INFERENCE = 0, DPS_WEIGHTS_TRAINING = 1 };
+
+/** What load would allocate. n_moments: 2 for AdamW, 1 for SGD with momentum, 0. Pure. [any] */
+DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out, DpsError *err);
+
+/**
+ * Allocate everything and read the pretrained weights from `src`. Adapters are left for dps_weights_init or _set.
+ * progress may be NULL. Errors: NOT_FOUND (a tensor the model needs), SHAPE (names both shapes), the source's. [init]
+ */
+DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training, int n_moments,
+                            DpsError *err);
+void dps_weights_free (DpsWeights *w);
+
+/** Fresh adapters: as each DpsAdapterParam says, from `seed`; a draw depends on the weight's name and position only. [init] */
+DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err);
+
+/** Copy a weight out of or into its f32 master (trained or adapter weights; also frozen ones kept as rows). n elements. */
+DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err);
+DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, DpsError *err);
+
+/** The f32 master and the gradient of a trained weight, in place; n elements each. */
+float *dps_weights_master (const DpsWeights *w, int32_t weight);
+float *dps_weights_grad (const DpsWeights *w, int32_t weight);
+int64_t dps_weight_elements (const DpsWeight *w);
+
+/** Before a step: all gradients to zero. After one: packed and bf16 forms of what trained are made again. [device-serial] */
+void dps_weights_zero_grads (DpsWeights *w);
+DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err);
+
+/** DpsBindings.resolve with ctx = DpsWeights. */
+DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, DpsOpCode op, int slot, DpsView *out, DpsError *err);
+
+#endif
