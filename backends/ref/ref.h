@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ref.h: what the files of the reference backend share. It is the oracle: plain C, f64 arithmetic, one file per family of ops, written to
+ * be read. Operands are loaded into f64 rows, computed on, and rounded once when stored; with f64 storage nothing is rounded, so that
+ * finite differences work. It promises no speed.
+ *
+ * An op is a row of the table in ref.c: its operands written as "name:SHAPE", and a function that computes. The letters of a shape are
+ * bound at their first appearance and compared afterwards (check.c), so the functions below never see operands that do not fit.
+ */
+#ifndef DPS_BACKENDS_REF_H
+#define DPS_BACKENDS_REF_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "diapason/diapason.h"
+
+enum { DPS_REF_MAX_IN = 8, DPS_REF_MAX_OUT = 4, DPS_REF_MAX_SCRATCH = 12 };
+
+/** One call of an op, after its operands were checked. */
+typedef struct DpsRefCall {
+    const char *name;
+    const DpsOp *op;
+    DpsError *err;
+    const DpsView *in[DPS_REF_MAX_IN];   /* NULL: absent */
+    const DpsView *out[DPS_REF_MAX_OUT]; /* NULL: absent */
+    int64_t dim[128];                    /* dim['N']: the size bound to letter N, -1: not bound */
+    void *scratch[DPS_REF_MAX_SCRATCH];  /* freed when the call returns */
+    uint32_t n_scratch;
+} DpsRefCall;
+
+typedef DpsStatus (*DpsRefFunction) (DpsRefCall *c);
+
+/**
+ * One op. Operands are separated by spaces: "[?]name:SHAPE[:type]", ? optional; SHAPE is letters and numbers separated by commas, `*` (the
+ * same whole shape as every other *), `~` (any shape: the op looks itself) or `-` (never looked at); type is float (the default), i32, i64,
+ * u8 or any.
+ */
+typedef struct DpsRefOp {
+    const char *name;
+    const char *in;
+    const char *out;
+    DpsRefFunction check; /* what letters cannot say, no side effects; NULL: nothing */
+    DpsRefFunction run;
+} DpsRefOp;
+
+/** Bind and check all operands of c->op, then op->check. data: their memory must be there too. Errors: SHAPE, DTYPE, UNSUPPORTED, INVALID.
+ */
+DpsStatus dps__ref_check (const DpsRefOp *op, DpsRefCall *c, int data);
+
+/** Attribute i as a float or an integer; 0 when it is missing. */
+double dps__ref_f (const DpsRefCall *c, uint32_t i);
+int64_t dps__ref_i (const DpsRefCall *c, uint32_t i);
+
+/* view.c: a view as rows of f64. A view of shape (…, D) has Π(…) rows of D columns; a vector is one row. */
+
+int64_t dps__ref_count (const DpsView *v);
+int64_t dps__ref_cols (const DpsView *v);
+int64_t dps__ref_rows (const DpsView *v);
+void *dps__ref_data (const DpsView *v);
+/** Row `row` to or from f64. Storing rounds to nearest even. */
+void dps__ref_load (const DpsView *v, int64_t row, double *dst);
+void dps__ref_store (const DpsView *v, int64_t row, const double *src);
+/** Element i of a vector of any integer type (ids, rows, offsets, keys). */
+int64_t dps__ref_index (const DpsView *v, int64_t i);
+/** Element i of a float vector. */
+double dps__ref_at (const DpsView *v, int64_t i);
+void dps__ref_put (const DpsView *v, int64_t i, double value);
+/** Row `row` of v += partial, where the partial is first rounded to v's dtype: the rule of ops.h for parameter gradients. */
+void dps__ref_add_partial (const DpsView *v, int64_t row, const double *partial, double *tmp);
+
+/** n zeroed f64 (or bytes) that live until the call returns. Errors: NOMEM. */
+DpsStatus dps__ref_scratch (DpsRefCall *c, int64_t n, double **out);
+DpsStatus dps__ref_scratch_bytes (DpsRefCall *c, int64_t n, int64_t size, void **out);
+/** All rows of v as one contiguous f64 matrix in scratch. */
+DpsStatus dps__ref_matrix (DpsRefCall *c, const DpsView *v, double **out);
+/** Offsets of roots: count R in *out_n, non-decreasing and within `rows`. Errors: INVALID. */
+DpsStatus dps__ref_roots (DpsRefCall *c, const DpsView *roots, int64_t rows, int64_t *out_n);
+/** Every one of n indices must be in [0, limit). Errors: INVALID with the place. */
+DpsStatus dps__ref_indices (DpsRefCall *c, const DpsView *v, const char *what, int64_t limit);
+
+/** Σ a·b. Four interleaved sums: one fixed order, whatever the batch. */
+double dps__ref_dot (const double *a, const double *b, int64_t n);
+
+/* segments.c */
+
+/** The segment table copied into scratch and checked against N query rows and n_kv key rows. Errors: INVALID with the segment. */
+DpsStatus dps__ref_segments (DpsRefCall *c, const DpsView *view, int64_t n_q, int64_t n_kv, const DpsSegment **out, int64_t *out_n);
+/**
+ * The key rows that query i of segment s sees, ancestors first, in position order: fills rows[], returns how many.
+ * rows has room for every key row of the call.
+ */
+int64_t dps__ref_visible (const DpsSegment *table, int64_t s, int64_t i, int64_t window, int64_t *rows);
+
+/* Ops, by file. */
+#define DPS_REF_FUNCTIONS(F)                                                                                                               \
+    /* elementwise.c */                                                                                                                    \
+    F (fill)                                                                                                                               \
+    F (copy)                                                                                                                               \
+    F (add) F (mul) F (div) F (softcap) F (mul_cols) F (mul_cols_dv) F (scale_rows) F (dropout) /* rows.c */                               \
+        F (embed) F (embed_dw) F (gather_rows) F (scatter_rows) F (put_rows)                    /* norm.c */                               \
+        F (rms_norm_check) F (rms_norm) F (rms_norm_dx) F (rms_norm_dw_check) F (rms_norm_dw)   /* linear.c */                             \
+        F (linear) F (linear_dx) F (linear_dw) F (bias_db) F (dora_norm)                        /* rope.c */                               \
+        F (rope_check) F (rope)                                                                 /* attention.c */                          \
+        F (attention_check) F (attention) F (attention_bwd)                                     /* gates.c */                              \
+        F (geglu) F (swiglu) F (geglu_bwd) F (swiglu_bwd)                                       /* logprobs.c */                           \
+        F (token_logprobs) F (token_logprobs_dw)                                                /* optim.c */                              \
+        F (sumsq) F (adamw_step) F (sgd_step)
+#define DPS_X(name) DpsStatus dps__ref_##name (DpsRefCall *c);
+DPS_REF_FUNCTIONS (DPS_X)
+#undef DPS_X
+
+/** The plugin itself, linked in: dps.backend/1. */
+extern const DpsPluginEntry dps_ref_plugin_entry;
+
+#endif
