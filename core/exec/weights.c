@@ -27,8 +27,10 @@ static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int tr
     uint64_t n = (uint64_t) dps_weight_elements (w);
     int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
     DpsError why = DPS_ERROR_INIT;
-    if (packs && d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK)
-        packs = f.packed[0] = f.layout[0] = 0;
+    if (packs && d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK) {
+        packs = 0;
+        f.packed[0] = f.layout[0] = 0;
+    }
     if (packs && training &&
         d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_INPUT_GRAD, &f.packed[1], &f.layout[1], &why) != DPS_OK)
         f.packed[1] = f.layout[1] = 0;
