@@ -24,25 +24,33 @@ typedef struct DpsPlugin {
     const char *reason; /* why it was refused; "" when loaded */
 } DpsPlugin;
 
-/** Where to look. NULL folders: the build's or installation's lib/diapason/plugins beside the executable. */
+/**
+ * Where to look: absolute folders, each of which must exist. NULL folders: those of DIAPASON_PLUGINS (separated by ':', ignored in a
+ * privileged process), then lib/diapason/plugins beside the executable's folder when there is one.
+ */
 typedef struct DpsRegistryOptions {
     const char *const *folders;
     size_t n_folders;
 } DpsRegistryOptions;
 
 /**
- * Read the manifests of all folders in sorted order, check, load. A plugin that cannot be loaded is kept with its reason and does not
- * make the call fail. Errors: NOT_FOUND (no plugin folder), NOMEM. Thread: [init].
+ * Start the linked-in plugin (ref), then read the manifests of all folders in sorted order, check, load. A plugin or folder that cannot
+ * be accepted is kept with its reason and does not make the call fail; of two plugins with one id the first loads.
+ * Errors: NOT_FOUND (a folder of `options` does not exist), NOMEM. Thread: [init].
  */
 DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **out, DpsError *err);
 void dps_registry_close (DpsRegistry *reg);
 
+/** The number of plugins, and the i-th, sorted by id. */
 size_t dps_registry_count (const DpsRegistry *reg);
 const DpsPlugin *dps_registry_at (const DpsRegistry *reg, size_t i);
+/** The folders that were searched, separated by ", ". Valid until close. */
+const char *dps_registry_searched (const DpsRegistry *reg);
 
 /**
- * The host's copy of interface `interface_id` of the plugin called `name` (its name or full id), or NULL when there is none. It is at
- * least as large as this host's struct, unknown slots NULL. Valid until close. [any]
+ * The host's copy of interface `interface_id` of the plugin called `name` (its name or full id), or NULL when there is none. It has
+ * the size of this host's struct, slots the plugin lacks are NULL, mandatory ones never. Of several plugins with one short name the one
+ * of `dps.` wins, then the first by id. Valid until close. [any]
  */
 const void *dps_registry_get (const DpsRegistry *reg, const char *interface_id, const char *name);
 
@@ -52,7 +60,7 @@ const void *dps_registry_nth (const DpsRegistry *reg, const char *interface_id, 
 /** A refusal that names the plugins there are: "no format plugin 'x'; there are: gguf, safetensors". Returns NOT_FOUND. */
 DpsStatus dps_registry_missing (const DpsRegistry *reg, const char *interface_id, const char *name, DpsError *err);
 
-/** The host table given to plugins. [any] */
+/** The host table given to plugins; host.h fills it. [any] */
 const DpsHost *dps_host (void);
 /** Interned numbers: dtypes and ops keep the numbers of types.h; others are given on first use. 0 when full. [any] */
 uint32_t dps_intern (const char *name);

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* host.c: the table plugins receive in init, and what the program puts behind it. */
+#include "plugin/host.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/rng.h"
+
+enum { MAX_EXTENSIONS = 32, MAX_CONFIG = 32, MAX_CONFIG_KEY = 32, MAX_CONFIG_VALUE = 256 };
+
+static const DpsHostRng host_rng = {.size = sizeof host_rng, .u64 = dps_rng_u64, .uniform = dps_rng_uniform, .normal = dps_rng_normal};
+static const DpsHostParallel host_parallel = {.size = sizeof host_parallel, .n_threads = dps_parallel_threads, .run = dps_parallel_run};
+
+/* Both tables are written at [init], before any plugin or thread reads them. */
+static struct {
+    const char *id;
+    const void *table;
+} extensions[MAX_EXTENSIONS] = {{"dps.host.rng/1", &host_rng}, {"dps.host.parallel/1", &host_parallel}};
+static struct {
+    char key[MAX_CONFIG_KEY];
+    char value[MAX_CONFIG_VALUE];
+} config[MAX_CONFIG];
+
+static _Atomic int stop_requested;
+static _Thread_local char crumb[256];
+
+DpsStatus dps_host_provide (const char *id, const void *table, DpsError *err)
+{
+    size_t i = 0;
+    while (i < MAX_EXTENSIONS && extensions[i].id && strcmp (extensions[i].id, id))
+        i++;
+    if (i == MAX_EXTENSIONS)
+        return dps_fail (err, DPS_ERR_LIMIT, "host: no room for extension '%s', at most %d", id, MAX_EXTENSIONS);
+    extensions[i].id = id;
+    extensions[i].table = table;
+    return DPS_OK;
+}
+
+static const void *get_interface (DpsStr id)
+{
+    for (size_t i = 0; i < MAX_EXTENSIONS && extensions[i].id; i++)
+        if (dps_str_is (id, extensions[i].id))
+            return extensions[i].table;
+    return dps_str_is (id, "dps.host/1") ? dps_host () : NULL;
+}
+
+static void log_line (uint32_t level, DpsStr line)
+{
+    int known = level <= DPS_HOST_LOG_DEBUG ? (int)level : DPS_LOG_DEBUG;
+    dps_log (known, "%.*s", line.len < 2000 ? (int)line.len : 2000, line.ptr ? line.ptr : "");
+}
+
+static void breadcrumb (DpsStr what)
+{
+    size_t n = !what.ptr ? 0 : what.len < sizeof crumb - 1 ? what.len : sizeof crumb - 1;
+    if (n)
+        memcpy (crumb, what.ptr, n);
+    crumb[n] = '\0';
+}
+
+const char *dps_host_breadcrumb (void) { return crumb; }
+
+void dps_host_request_stop (int stop) { atomic_store (&stop_requested, stop != 0); }
+int dps_host_should_stop (void) { return atomic_load (&stop_requested); }
+static int32_t should_stop (void) { return dps_host_should_stop (); }
+
+DpsStatus dps_host_config_set (const char *key, const char *value, DpsError *err)
+{
+    if (!*key || strlen (key) >= MAX_CONFIG_KEY || strlen (value) >= MAX_CONFIG_VALUE)
+        return dps_fail (err, DPS_ERR_LIMIT, "host: configuration '%.40s' does not fit: key below %d bytes, value below %d", key,
+                         MAX_CONFIG_KEY, MAX_CONFIG_VALUE);
+    size_t i = 0;
+    while (i < MAX_CONFIG && config[i].key[0] && strcmp (config[i].key, key))
+        i++;
+    if (i == MAX_CONFIG)
+        return dps_fail (err, DPS_ERR_LIMIT, "host: no room for configuration '%s', at most %d values", key, MAX_CONFIG);
+    memcpy (config[i].key, key, strlen (key) + 1);
+    memcpy (config[i].value, value, strlen (value) + 1);
+    return DPS_OK;
+}
+
+static size_t config_get (DpsStr key, char *buf, size_t cap)
+{
+    if (buf && cap)
+        buf[0] = '\0';
+    for (size_t i = 0; i < MAX_CONFIG && config[i].key[0]; i++) {
+        if (!dps_str_is (key, config[i].key))
+            continue;
+        if (buf && cap)
+            snprintf (buf, cap, "%s", config[i].value);
+        return strlen (config[i].value);
+    }
+    return 0;
+}
+
+static DpsStr intern_name (uint32_t number) { return dps_str (dps_intern_name (number)); }
+
+const DpsHost *dps_host (void)
+{
+    static const DpsHost host = {
+        .size = sizeof host,
+        .get_interface = get_interface,
+        .log = log_line,
+        .breadcrumb = breadcrumb,
+        .should_stop = should_stop,
+        .config_get = config_get,
+        .intern = dps__intern,
+        .intern_name = intern_name,
+        .kv_put = dps__kv_put,
+        .kv_get = dps__kv_get,
+    };
+    return &host;
+}
+
+/* Only write(2) and the thread's own buffer: nothing here may allocate or lock. */
+static void report_crash (int signal_number)
+{
+    static const char head[] = "\ndiapason: crashed (", middle[] = ") while running: ", none[] = "(nothing was named)";
+    const char *name = signal_number == SIGSEGV  ? "SIGSEGV"
+                       : signal_number == SIGBUS ? "SIGBUS"
+                       : signal_number == SIGILL ? "SIGILL"
+                                                 : "SIGFPE";
+    const char *what = crumb[0] ? crumb : none;
+    ssize_t ignored = write (STDERR_FILENO, head, sizeof head - 1);
+    ignored = write (STDERR_FILENO, name, strlen (name));
+    ignored = write (STDERR_FILENO, middle, sizeof middle - 1);
+    ignored = write (STDERR_FILENO, what, strlen (what));
+    ignored = write (STDERR_FILENO, "\n", 1);
+    (void)ignored;
+}
+
+void dps_crash_report_install (void)
+{
+    /* After the report the handler is gone (SA_RESETHAND) and the faulting instruction runs again: the core dump is the real one. */
+    struct sigaction action = {.sa_handler = report_crash, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        sigaction (signals[i], &action, NULL);
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* record.h: one plugin of the registry, from the name of its manifest to its tables, or to the reason why it has none. */
+#ifndef DPS_PLUGIN_RECORD_H
+#define DPS_PLUGIN_RECORD_H
+
+#include "plugin/interface.h"
+#include "plugin/manifest.h"
+#include "plugin/module.h"
+#include "plugin/registry.h"
+
+typedef struct DpsRecord {
+    DpsPlugin pub; /* its strings are the members below */
+    DpsManifest manifest;
+    char *path; /* of the module, or of the manifest or folder while there is none; NULL: built in */
+    char interfaces[256];
+    DpsError error;
+    DpsModule *module; /* started; NULL when refused */
+    void *tables[DPS_N_INTERFACES];
+} DpsRecord;
+
+/** The plugin another record already is, or NULL: how a record learns that an id is taken. */
+typedef const DpsRecord *(*DpsRecordFind) (void *ctx, const char *id);
+
+/** Allocate an empty record whose id is `id` until a manifest says otherwise. NULL: no memory. dps__record_free. */
+DpsRecord *dps__record_new (const char *id, size_t id_len, char *path);
+void dps__record_free (DpsRecord *r);
+
+/** Read manifest `file` of `folder`, check, load, start. Never fails: a refusal is in the record. [init] */
+void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, DpsRecordFind find, void *ctx);
+
+/** The same from an entry linked into the program, with a manifest made of constants. [init] */
+void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry);
+
+/** Refuse with a status and message already in r->error. */
+void dps__record_refuse (DpsRecord *r);
+
+#endif
