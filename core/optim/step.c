@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "optim/schedule.h"
+
 int dps_optim_moments (const DpsOptim *o)
 {
     if (o->kind == DPS_OPTIM_ADAMW)
@@ -46,9 +48,7 @@ static DpsStatus update (DpsOptim *o, DpsWeights *w, int32_t i, double lr, doubl
 
 DpsStatus dps_optim_step (DpsOptim *o, DpsWeights *w, double lr, double grad_norm, DpsError *err)
 {
-    double scale = 1;
-    if (o->max_grad_norm > 0)
-        scale = fmin (1, o->max_grad_norm / (grad_norm + 1e-6));
+    double scale = dps_clip_factor (grad_norm, o->max_grad_norm);
     o->t++;
     for (size_t i = 0; i < w->model->n_weights; i++)
         if (w->stores[i].grad.host)
