@@ -103,7 +103,7 @@ DpsStatus dps__ref_div (DpsRefCall *c) { return each_pair (c, divide, 0, 0); }
 
 DpsStatus dps__ref_softcap (DpsRefCall *c) { return each_pair (c, cap_tanh, dps__ref_f (c, 0), 0); }
 
-DpsStatus dps__ref_mul_cols (DpsRefCall *c)
+static DpsStatus each_column (DpsRefCall *c, int multiplies)
 {
     int64_t n_rows = c->dim['N'], d = c->dim['D'];
     double *x, *v;
@@ -112,11 +112,15 @@ DpsStatus dps__ref_mul_cols (DpsRefCall *c)
     for (int64_t n = 0; n < n_rows; n++) {
         dps__ref_load (c->in[0], n, x);
         for (int64_t j = 0; j < d; j++)
-            x[j] *= v[j];
+            x[j] = multiplies ? x[j] * v[j] : x[j] + v[j];
         dps__ref_store (c->out[0], n, x);
     }
     return DPS_OK;
 }
+
+DpsStatus dps__ref_mul_cols (DpsRefCall *c) { return each_column (c, 1); }
+
+DpsStatus dps__ref_add_cols (DpsRefCall *c) { return each_column (c, 0); }
 
 /* The adjoint of mul_cols in v; in x it is mul_cols (dy, v). */
 DpsStatus dps__ref_mul_cols_dv (DpsRefCall *c)

@@ -103,6 +103,13 @@ DpsStatus dps__ref_bias_db (DpsRefCall *c)
     return DPS_OK;
 }
 
+DpsStatus dps__ref_dora_norm_check (DpsRefCall *c)
+{
+    if (c->out[0] && !c->in[3])
+        return dps_fail (c->err, DPS_ERR_INVALID, "ref dora_norm: v = m/norm is wanted, but m is missing");
+    return DPS_OK;
+}
+
 /* norm = ‖W + s·B·A‖ per output row, v = m/norm. Never differentiated: DoRA (arXiv:2402.09353, section 4.3) takes it as a constant. */
 DpsStatus dps__ref_dora_norm (DpsRefCall *c)
 {

@@ -96,14 +96,15 @@ int64_t dps__ref_visible (const DpsSegment *table, int64_t s, int64_t i, int64_t
     /* elementwise.c */                                                                                                                    \
     F (fill)                                                                                                                               \
     F (copy)                                                                                                                               \
-    F (add) F (mul) F (div) F (softcap) F (mul_cols) F (mul_cols_dv) F (scale_rows) F (dropout) /* rows.c */                               \
-        F (embed) F (embed_dw) F (gather_rows) F (scatter_rows) F (put_rows)                    /* norm.c */                               \
-        F (rms_norm_check) F (rms_norm) F (rms_norm_dx) F (rms_norm_dw_check) F (rms_norm_dw)   /* linear.c */                             \
-        F (linear) F (linear_dx) F (linear_dw) F (bias_db) F (dora_norm)                        /* rope.c */                               \
-        F (rope_check) F (rope)                                                                 /* attention.c */                          \
-        F (attention_check) F (attention) F (attention_bwd)                                     /* gates.c */                              \
-        F (geglu) F (swiglu) F (geglu_bwd) F (swiglu_bwd)                                       /* logprobs.c */                           \
-        F (token_logprobs) F (token_logprobs_dw)                                                /* optim.c */                              \
+    F (add)                                                                                                                                \
+    F (mul) F (div) F (softcap) F (mul_cols) F (add_cols) F (mul_cols_dv) F (scale_rows) F (dropout) /* rows.c */                          \
+        F (embed) F (embed_dw) F (gather_rows) F (scatter_rows) F (put_rows)                         /* norm.c */                          \
+        F (rms_norm_check) F (rms_norm) F (rms_norm_dx) F (rms_norm_dw_check) F (rms_norm_dw)        /* linear.c */                        \
+        F (linear) F (linear_dx) F (linear_dw) F (bias_db) F (dora_norm_check) F (dora_norm)         /* rope.c */                          \
+        F (rope_check) F (rope)                                                                      /* attention.c */                     \
+        F (attention_check) F (attention) F (attention_bwd)                                          /* gates.c */                         \
+        F (geglu) F (swiglu) F (geglu_bwd) F (swiglu_bwd)                                            /* logprobs.c */                      \
+        F (token_logprobs) F (token_logprobs_dw)                                                     /* optim.c */                         \
         F (sumsq) F (adamw_step) F (sgd_step)
 #define DPS_X(name) DpsStatus dps__ref_##name (DpsRefCall *c);
 DPS_REF_FUNCTIONS (DPS_X)

@@ -44,6 +44,9 @@ static void test_mul_cols_gradients (void)
         call (&(Call){"mul_cols_dv", {x, dy, roots}, {dv}, {{0}}});
         check_gradient (&f, 0, dy, x, dx);
         check_gradient (&f, 0, dy, v, dv);
+        call (&(Call){"add_cols", {x, v}, {y}, {{0}}});
+        for (int64_t i = 0; i < y->n; i++)
+            CHECK_NEAR (num (y)[i], num (x)[i] + num (v)[i % d], 0);
         Array *s = normals (n, -1, 1);
         call (&(Call){"scale_rows", {x, s}, {y}, {{0}}});
         for (int64_t i = 0; i < y->n; i++)
