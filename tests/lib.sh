@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# lib.sh: what the shell tests share; sourced with the build folder as $1. Gives $dia, $src, $data, a $work folder that goes away, tiny
+# rows and recipes, and checks that say what they saw. A test fails at its first false check.
+set -euo pipefail
+build=$(cd "$1" && pwd)
+src=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+data=$src/tests/data
+dia=$build/bin/diapason
+models=$data/parity/models
+full=${DIAPASON_TEST_FULL:-0}
+cache=${DIAPASON_CACHE:-${HOME:-/root}/.cache/diapason}
+export NO_COLOR=1 LC_ALL=C.UTF-8
+unset DIAPASON_JSON DIAPASON_QUIET DIAPASON_LOG_LEVEL || true
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/diapason-test-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    exit 1
+}
+ok() { printf 'ok: %s\n' "$*"; }
+skip() {
+    printf 'skipped: %s\n' "$*"
+    exit 77
+}
+command -v jq >/dev/null 2>&1 || fail "jq is missing: run tools/deps --test"
+[ -x "$dia" ] || fail "there is no $dia: run tools/build"
+
+# run CODE COMMAND …: the command must leave with CODE; its output is in $work/out and $work/err. Shown when it does not.
+run() {
+    local want=$1 got=0
+    shift
+    "$@" > "$work/out" 2> "$work/err" || got=$?
+    if [ "$got" != "$want" ]; then
+        tail -n 30 "$work/out" "$work/err" >&2
+        fail "exit code $got, expected $want: $*"
+    fi
+}
+
+# said TEXT: the last command's standard error holds TEXT.
+said() { grep -q -F -- "$1" "$work/err" || { cat "$work/err" >&2; fail "standard error does not say '$1'"; }; }
+
+same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
+exists() { local f; for f; do [ -e "$f" ] || fail "$f was not written"; done; }
+absent() { local f; for f; do [ ! -e "$f" ] || fail "$f was written and should not have been"; done; }
+
+# holds FILE JQ_EXPRESSION [JQ_OPTIONS]: the expression is true of FILE.
+holds() {
+    local file=$1 what=$2
+    shift 2
+    jq -e "$@" "$what" "$file" >/dev/null || { head -c 2000 "$file" >&2; fail "$file: not true: $what"; }
+}
+
+# tiny_rows FILE COUNT [SEED]: pre-tokenized rows for the tiny models (96 ids), the first third not trained.
+tiny_rows() {
+    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
+        state = seed * 7919 + 12345
+        for (row = 0; row < count; row++) {
+            state = (state * 1103515245 + 12345) % 2147483648
+            n = 9 + int(state / 65536) % 24
+            ids = "1"; labels = "-100"; id = 5 + int(state / 1024) % 60
+            for (i = 1; i < n; i++) {
+                id = 5 + (id * 3 + row % 5 + i % 3) % 80   # a pattern that a tiny model can learn
+                ids = ids "," id
+                labels = labels "," (i < n / 3 ? -100 : id)
+            }
+            printf "{\"input_ids\":[%s],\"labels\":[%s]}\n", ids, labels
+        }
+    }' > "$1"
+}
+
+# tiny_recipe FILE OUTPUT_DIR [KEY=VALUE …]: LoRA SFT of the tiny Gemma 3 on rows.jsonl; later keys replace earlier ones.
+tiny_recipe() {
+    local file=$1 out=$2 pair
+    shift 2
+    declare -A keys=([model_name_or_path]=$models/gemma3 [stage]=sft [dtype]=float32 [output_dir]=$out [per_device_train_batch_size]=4
+        [gradient_accumulation_steps]=2 [max_steps]=8 [learning_rate]=0.002 [lr_scheduler_type]=cosine [warmup_steps]=2 [logging_steps]=1
+        [save_steps]=4 [seed]=7 [lora_r]=4 [lora_alpha]=8 [lora_target_modules]=all-linear [gradient_checkpointing]=false)
+    for pair; do
+        if [ "${pair#*=}" = - ]; then unset "keys[${pair%%=*}]"; else keys[${pair%%=*}]=${pair#*=}; fi
+    done
+    {
+        for pair in "${!keys[@]}"; do printf '%s: %s\n' "$pair" "${keys[$pair]}"; done | LC_ALL=C sort
+        printf 'datasets:\n  - path: %s\n' "${rows:-$work/rows.jsonl}"
+    } > "$file"
+}
+
+# real_model NAME: the path of a fetched model, or leave with "skipped". Never touches the network.
+real_model() {
+    "$src/tools/fetch" --cached "$1" 2>/dev/null || skip "$1 is not in the cache: run tools/fetch $1"
+}

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Wrong usage, wrong recipes, refused rows: the exit code, a message that names the place, and nothing written.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+tiny_rows rows.jsonl 8
+run 2 "$dia"
+run 2 "$dia" trane
+said train
+run 2 "$dia" train
+run 2 "$dia" train recipe.yaml --nonsense
+run 2 "$dia" train absent.yaml
+said absent.yaml
+ok "usage errors leave with 2"
+
+# recipe LINE_TO_ADD EXPECTED_WORDS …: a recipe with one wrong line.
+refused() {
+    local line=$1
+    shift
+    tiny_recipe recipe.yaml run
+    sed -i "/^${line%%:*}:/d" recipe.yaml
+    printf '%s\n' "$line" >> recipe.yaml
+    run 2 "$dia" train recipe.yaml
+    said recipe.yaml
+    local word
+    for word; do said "$word"; done
+    absent run
+}
+refused 'learing_rate: 0.1' learing_rate learning_rate
+refused 'learning_rate: fast' learning_rate
+refused 'learning_rate: -1' learning_rate
+refused 'max_steps: 1.5' max_steps
+refused 'lr_scheduler_type: cosines' lr_scheduler_type cosine
+refused 'per_device_train_batch_size: 0' per_device_train_batch_size
+refused 'seed: [1, 2]' seed
+tiny_recipe recipe.yaml run
+n=$(wc -l < recipe.yaml)
+printf 'learing_rate: 0.1\n' >> recipe.yaml
+run 2 "$dia" train recipe.yaml
+said "recipe.yaml:$((n + 1))"
+printf 'a: [1\n' > broken.yaml
+run 2 "$dia" train broken.yaml
+said broken.yaml
+tiny_recipe recipe.yaml run
+run 2 "$dia" train recipe.yaml --set learing_rate=1
+said learning_rate
+absent run
+ok "recipe errors leave with 2, name file, line and key, and write nothing"
+
+# Rows that training refuses: data policy, exit 5, the row named.
+row_refused() {
+    printf '%s\n' "$1" >> bad.jsonl
+    rows=bad.jsonl tiny_recipe recipe.yaml run
+    run 5 "$dia" train recipe.yaml
+    said "bad.jsonl"
+    said "$2"
+    absent run/adapter_model.safetensors
+    cp rows.jsonl bad.jsonl
+}
+cp rows.jsonl bad.jsonl
+row_refused '{"input_ids":[1,5,6,7],"labels":[-100,-100,-100,-100]}' 9
+row_refused '{"input_ids":[1,1,6,7],"labels":[-100,-100,6,7]}' 9
+ok "rows without a trained token or with a doubled BOS are refused with 5"
+
+for bad in '{"input_ids":[1,5,6],"labels":[-100,5]}' '{"input_ids":[1,5,600],"labels":[-100,5,600]}' '{"input_ids":"abc"}' '{"input_ids":[1,5' '[]'; do
+    printf '%s\n' "$bad" >> bad.jsonl
+    rows=bad.jsonl tiny_recipe recipe.yaml run
+    got=0
+    "$dia" train recipe.yaml > out 2> err || got=$?
+    case $got in 1 | 2 | 5) ;; *) cat err >&2; fail "exit code $got for the row $bad" ;; esac
+    grep -q 'bad.jsonl:9' err || { cat err >&2; fail "the message does not name bad.jsonl:9 for the row $bad"; }
+    absent run/adapter_model.safetensors
+    cp rows.jsonl bad.jsonl
+done
+ok "malformed rows are named by file and line"
+
+run 2 "$dia" score --data rows.jsonl
+run 2 "$dia" generate --model "$models/gemma3"
+got=0
+"$dia" score --model "$work/nowhere" --data rows.jsonl > out 2> err || got=$?
+[ "$got" != 0 ] && grep -q nowhere err || fail "a model that is not there must be named"
+ok "other verbs"

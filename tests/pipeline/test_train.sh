@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# LoRA SFT of a tiny model from recipe to adapter: what is written, and that it learns.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+tiny_rows rows.jsonl 32
+tiny_rows eval.jsonl 8 2
+tiny_recipe recipe.yaml run max_steps=24 save_steps=8 save_total_limit=2 learning_rate=0.01
+run 0 "$dia" train recipe.yaml
+
+exists run/metrics.jsonl run/trainer_state.json run/recipe.lock.yaml run/README.md run/report.html run/runs \
+    run/adapter_config.json run/adapter_model.safetensors run/checkpoint-16 run/checkpoint-24
+absent run/checkpoint-8
+[ -n "$(find run/runs -name 'events.out.tfevents.*')" ] || fail "no TensorBoard event file"
+[ -z "$(find run -name '*.tmp*')" ] || fail "temporary files were left: $(find run -name '*.tmp*')"
+ok "the output folder holds what was promised"
+
+[ "$(jq -c 'select(has("loss"))' run/metrics.jsonl | wc -l)" = 24 ] || fail "expected one metrics line per logging step"
+jq -c 'select(has("loss"))' run/metrics.jsonl > steps.jsonl
+for key in loss grad_norm learning_rate mean_token_accuracy num_tokens epoch step; do
+    holds steps.jsonl "all(has(\"$key\"))" -s
+done
+holds steps.jsonl '[.[].step] == [range(1; 25)]' -s
+holds steps.jsonl '(.[20:] | map(.loss) | add) < 0.9 * (.[:4] | map(.loss) | add)' -s
+holds run/trainer_state.json '.global_step == 24 and .max_steps == 24 and (.log_history | length) >= 24'
+ok "the loss falls and every key of the trainer's log is there"
+
+holds run/adapter_config.json '.peft_type == "LORA" and .r == 4 and .lora_alpha == 8 and .task_type == "CAUSAL_LM" and .bias == "none"
+    and .inference_mode and (.target_modules | length) == 7'
+grep -q -i 'sha' run/recipe.lock.yaml || fail "recipe.lock.yaml records no hashes"
+grep -q 'base_model' run/README.md || fail "the model card names no base model"
+grep -q '<svg' run/report.html || fail "report.html has no chart"
+! grep -q -E '(src|href)="https?:' run/report.html || fail "report.html is not self-contained"
+ok "adapter, lock, model card and report"
+
+for model in llama qwen2 qwen3 mistral gemma2; do
+    tiny_recipe other.yaml "run-$model" model_name_or_path="$models/$model" max_steps=2
+    run 0 "$dia" train other.yaml
+    exists "run-$model/adapter_model.safetensors"
+done
+ok "all six architectures train"
+
+tiny_recipe eval.yaml run-eval max_steps=8 eval_strategy=steps eval_steps=4 load_best_model_at_end=true metric_for_best_model=eval_loss
+printf 'eval_datasets:\n  - path: eval.jsonl\n' >> eval.yaml
+run 0 "$dia" train eval.yaml
+[ "$(jq -c 'select(has("eval_loss"))' run-eval/metrics.jsonl | wc -l)" = 2 ] || fail "expected two evaluations"
+holds run-eval/trainer_state.json '.best_metric != null and (.best_model_checkpoint | test("checkpoint-[48]$"))'
+ok "evaluation during training, best checkpoint"
+
+tiny_recipe override.yaml run-override
+run 0 "$dia" train override.yaml --set max_steps=1 --set output_dir=elsewhere
+exists elsewhere/adapter_model.safetensors
+absent run-override
+ok "--set wins over the recipe"
