@@ -153,7 +153,7 @@ DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, D
                                        : dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
     for (size_t i = 0; st == DPS_OK && i < model->n_weights; i++)
         st = allocate (w, i, n_moments, err);
-    for (size_t i = 0; st == DPS_OK && i < model->n_base; i++)
+    for (size_t i = 0; st == DPS_OK && src && i < model->n_base; i++)
         st = load_weight (w, (int32_t) i, src, buffer, err);
     dps_free (buffer);
     if (st != DPS_OK)

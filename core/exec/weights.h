@@ -41,7 +41,8 @@ enum { DPS_WEIGHTS_INFERENCE = 0, DPS_WEIGHTS_TRAINING = 1 };
 DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out, DpsError *err);
 
 /**
- * Allocate everything and read the pretrained weights from `src`. Adapters are left for dps_weights_init or _set.
+ * Allocate everything and read the pretrained weights from `src` (NULL: they are left for dps_weights_set). Adapters are left for
+ * dps_weights_init or _set.
  * progress may be NULL. Errors: NOT_FOUND (a tensor the model needs), SHAPE (names both shapes), the source's. [init]
  */
 DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training, int n_moments,
