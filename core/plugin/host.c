@@ -132,11 +132,12 @@ static void report_crash (int signal_number)
     ignored = write (STDERR_FILENO, what, strlen (what));
     ignored = write (STDERR_FILENO, "\n", 1);
     (void)ignored;
+    raise (signal_number);
 }
 
 void dps_crash_report_install (void)
 {
-    /* After the report the handler is gone (SA_RESETHAND) and the faulting instruction runs again: the core dump is the real one. */
+    /* SA_RESETHAND: when the handler raises the signal again, it does what it would have done without us. */
     struct sigaction action = {.sa_handler = report_crash, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)

@@ -157,7 +157,8 @@ static const char *suggest (const char *name)
     return NULL;
 }
 
-static DpsStatus refuse_unknown (GKeyFile *file, const char *where, DpsError *err)
+/* Every key is known and given once: GLib would let the last of two win, and ignore what nobody asks for. */
+static DpsStatus check_keys (GKeyFile *file, const char *where, DpsError *err)
 {
     g_auto (GStrv) groups = g_key_file_get_groups (file, NULL);
     for (char **g = groups; *g; g++)
@@ -167,10 +168,13 @@ static DpsStatus refuse_unknown (GKeyFile *file, const char *where, DpsError *er
     g_auto (GStrv) names = g_key_file_get_keys (file, GROUP, NULL, NULL);
     if (!names)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: no group [" GROUP "]", where);
+    unsigned n_seen[G_N_ELEMENTS (keys)] = {0};
     for (char **name = names; *name; name++) {
         size_t k = 0;
         while (k < G_N_ELEMENTS (keys) && strcmp (keys[k].name, *name))
             k++;
+        if (k < G_N_ELEMENTS (keys) && ++n_seen[k] > 1)
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: key '%s' is given twice", where, *name);
         if (k < G_N_ELEMENTS (keys) || g_str_has_prefix (*name, "x-"))
             continue;
         const char *meant = suggest (*name);
@@ -196,29 +200,15 @@ static DpsStatus take_key (GKeyFile *file, const Key *key, const char *where, Dp
     DpsStr item = {value, len};
     if (good && !key->list)
         good = key->check (value, len);
-    while (good && key->list && dps__list_next (&at, &item))
+    size_t n_items = 0;
+    for (; good && key->list && dps__list_next (&at, &item); n_items++)
         good = key->check (item.ptr, item.len);
+    if (key->list && !n_items)
+        good = 0;
     if (!good)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: key '%s' is '%.60s', expected %s", where, key->name, value, key->expected);
     memcpy ((char *)out + key->offset, value, len + 1);
     return DPS_OK;
-}
-
-/* GLib lets the last of two equal keys win; a manifest that says two things is refused instead. */
-static DpsStatus refuse_repeated (GKeyFile *file, const char *data, const char *where, DpsError *err)
-{
-    size_t n_lines = 0, n_keys = 0;
-    for (const char *line = data; line && *line; line = strchr (line, '\n')) {
-        line += strspn (line, " \t\r\n");
-        n_lines += *line && *line != '#' && *line != '[';
-    }
-    g_auto (GStrv) groups = g_key_file_get_groups (file, NULL);
-    for (char **g = groups; *g; g++) {
-        gsize n = 0;
-        g_auto (GStrv) names = g_key_file_get_keys (file, *g, &n, NULL);
-        n_keys += names ? n : 0;
-    }
-    return n_lines <= n_keys ? DPS_OK : dps_fail (err, DPS_ERR_FORMAT, "%s: a key is given twice", where);
 }
 
 DpsStatus dps__manifest_parse (const char *data, size_t len, const char *where, DpsManifest *out, DpsError *err)
@@ -232,10 +222,9 @@ DpsStatus dps__manifest_parse (const char *data, size_t len, const char *where, 
     g_autoptr (GKeyFile) file = g_key_file_new ();
     g_autoptr (GError) error = NULL;
     g_autofree char *text = g_strndup (data, len);
-    if (!g_key_file_load_from_data (file, text, len, G_KEY_FILE_NONE, &error))
+    if (!g_key_file_load_from_data (file, text, len, G_KEY_FILE_KEEP_TRANSLATIONS, &error))
         return dps_fail (err, DPS_ERR_FORMAT, "%s: %.200s", where, error->message);
-    DPS_TRY (refuse_unknown (file, where, err));
-    DPS_TRY (refuse_repeated (file, text, where, err));
+    DPS_TRY (check_keys (file, where, err));
     DpsManifest m = {.id = ""};
     for (size_t k = 0; k < G_N_ELEMENTS (keys); k++)
         DPS_TRY (take_key (file, &keys[k], where, &m, err));
