@@ -56,8 +56,8 @@ int dps_json_quote (DpsBuf *out, const char *s, size_t len)
     static const char *const short_escapes[] = {['\b'] = "\\b", ['\t'] = "\\t", ['\n'] = "\\n", ['\f'] = "\\f", ['\r'] = "\\r"};
     int bad = dps_buf_add (out, "\"", 1);
     for (size_t i = 0; i < len && !bad;) {
-        unsigned char c = (unsigned char) s[i];
-        size_t n = utf8_sequence ((const unsigned char *) s + i, len - i);
+        unsigned char c = (unsigned char)s[i];
+        size_t n = utf8_sequence ((const unsigned char *)s + i, len - i);
         if (n == 0) {
             bad = dps_buf_str (out, "\xef\xbf\xbd");
             n = 1;
@@ -84,3 +84,38 @@ int dps_json_number (DpsBuf *out, double value)
     }
     return dps_buf_str (out, text);
 }
+
+static int json_newline (DpsBuf *out, int indent, int depth) { return indent ? dps_buf_printf (out, "\n%*s", indent * depth, "") : 0; }
+
+static int json_write (DpsBuf *out, const json_t *v, int indent, int depth)
+{
+    const char *key, *separator = indent ? "," : ", ";
+    size_t i = 0, key_len, n = json_is_object (v) ? json_object_size (v) : json_array_size (v);
+    json_t *item;
+    int bad;
+    switch (json_typeof (v)) {
+    case JSON_STRING: return dps_json_quote (out, json_string_value (v), json_string_length (v));
+    case JSON_INTEGER: return dps_buf_printf (out, "%" JSON_INTEGER_FORMAT, json_integer_value (v));
+    case JSON_REAL: return dps_json_number (out, json_real_value (v));
+    case JSON_TRUE: return dps_buf_str (out, "true");
+    case JSON_FALSE: return dps_buf_str (out, "false");
+    case JSON_NULL: return dps_buf_str (out, "null");
+    case JSON_ARRAY:
+        bad = dps_buf_str (out, "[");
+        for (i = 0; i < n && !bad; i++)
+            bad = dps_buf_str (out, i ? separator : "") || json_newline (out, indent, depth + 1) ||
+                  json_write (out, json_array_get (v, i), indent, depth + 1);
+        return bad || (n && json_newline (out, indent, depth)) || dps_buf_str (out, "]") ? -1 : 0;
+    case JSON_OBJECT:
+        bad = dps_buf_str (out, "{");
+        json_object_keylen_foreach ((json_t *)v, key, key_len, item)
+        {
+            bad = bad || dps_buf_str (out, i++ ? separator : "") || json_newline (out, indent, depth + 1) ||
+                  dps_json_quote (out, key, key_len) || dps_buf_str (out, ": ") || json_write (out, item, indent, depth + 1);
+        }
+        return bad || (n && json_newline (out, indent, depth)) || dps_buf_str (out, "}") ? -1 : 0;
+    }
+    return -1;
+}
+
+int dps_json_write (DpsBuf *out, const json_t *value, int indent) { return json_write (out, value, indent, 0); }

@@ -31,4 +31,7 @@ int dps_json_quote (DpsBuf *out, const char *s, size_t len);
 /** Append a number with the fewest digits that read back as the same double; NaN and infinities as null. [any] */
 int dps_json_number (DpsBuf *out, double value);
 
+/** Append a value as JSON, keys in their order, numbers as dps_json_number; indent 0: on one line, as Python's json does. 0 or -1. [any] */
+int dps_json_write (DpsBuf *out, const json_t *value, int indent);
+
 #endif
