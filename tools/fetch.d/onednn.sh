@@ -13,13 +13,12 @@ verify() {
 }
 
 fetch() {
-    local version=2023.2.0 tag=py2.py3-none-manylinux1_x86_64 tmp wheels=()
+    local version=2023.2.0 tag=py2.py3-none-manylinux1_x86_64 wheels=()
     wheels=("onednn_devel_cpu_gomp-$version-$tag.whl" "onednn_cpu_gomp-$version-$tag.whl")
     pypi "${wheels[0]}" onednn-devel-cpu-gomp==$version 9763c69e8c907e119056bd52ad918ca84ac9ba939d130a99dfa95ccca3e5e284 >/dev/null
     pypi "${wheels[1]}" onednn-cpu-gomp==$version 2f22a54d6a890ed14bfa185d42a4be65d8b5b1df85dc1f0f3a9abe31620416fb >/dev/null
-    tmp=$(mktemp -d "$cache/tmp-XXXXXX")
-    chmod 755 "$tmp"
-    python3 - "$tmp" "$cache/downloads/${wheels[0]}" "$cache/downloads/${wheels[1]}" <<'PYTHON'
+    mkdir "$tmp/v3"
+    python3 - "$tmp/v3" "$cache/downloads/${wheels[0]}" "$cache/downloads/${wheels[1]}" <<'PYTHON'
 import os, sys, zipfile
 out = sys.argv[1]
 for wheel in sys.argv[2:]:
@@ -32,8 +31,8 @@ for wheel in sys.argv[2:]:
                 with open(path, "wb") as f:
                     f.write(z.read(name))
 PYTHON
-    ln -s libdnnl.so.3 "$tmp/lib/libdnnl.so"
-    (cd "$tmp" && find include lib -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum > SHA256SUMS)
-    mv "$tmp" "$cache/onednn-3.2"
+    ln -s libdnnl.so.3 "$tmp/v3/lib/libdnnl.so"
+    (cd "$tmp/v3" && find include lib -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum > SHA256SUMS)
+    mv "$tmp/v3" "$cache/onednn-3.2"
     pypi_done "${wheels[@]}"
 }
