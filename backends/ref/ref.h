@@ -92,23 +92,65 @@ DpsStatus dps__ref_segments (DpsRefCall *c, const DpsView *view, int64_t n_q, in
 int64_t dps__ref_visible (const DpsSegment *table, int64_t s, int64_t i, int64_t window, int64_t *rows);
 
 /* Ops, by file. */
-#define DPS_REF_FUNCTIONS(F)                                                                                                               \
-    /* elementwise.c */                                                                                                                    \
-    F (fill)                                                                                                                               \
-    F (copy)                                                                                                                               \
-    F (add)                                                                                                                                \
-    F (mul) F (div) F (softcap) F (mul_cols) F (add_cols) F (mul_cols_dv) F (scale_rows) F (dropout) /* rows.c */                          \
-        F (embed) F (embed_dw) F (gather_rows) F (scatter_rows) F (put_rows)                         /* norm.c */                          \
-        F (rms_norm_check) F (rms_norm) F (rms_norm_dx) F (rms_norm_dw_check) F (rms_norm_dw)        /* linear.c */                        \
-        F (linear) F (linear_dx) F (linear_dw) F (bias_db) F (dora_norm_check) F (dora_norm)         /* rope.c */                          \
-        F (rope_check) F (rope)                                                                      /* attention.c */                     \
-        F (attention_check) F (attention) F (attention_bwd)                                          /* gates.c */                         \
-        F (geglu) F (swiglu) F (geglu_bwd) F (swiglu_bwd)                                            /* logprobs.c */                      \
-        F (token_logprobs) F (token_logprobs_dw)                                                     /* optim.c */                         \
-        F (sumsq) F (adamw_step) F (sgd_step)
-#define DPS_X(name) DpsStatus dps__ref_##name (DpsRefCall *c);
-DPS_REF_FUNCTIONS (DPS_X)
-#undef DPS_X
+
+/* elementwise.c */
+DpsStatus dps__ref_fill (DpsRefCall *c);
+DpsStatus dps__ref_copy (DpsRefCall *c);
+DpsStatus dps__ref_add (DpsRefCall *c);
+DpsStatus dps__ref_mul (DpsRefCall *c);
+DpsStatus dps__ref_div (DpsRefCall *c);
+DpsStatus dps__ref_softcap (DpsRefCall *c);
+DpsStatus dps__ref_mul_cols (DpsRefCall *c);
+DpsStatus dps__ref_add_cols (DpsRefCall *c);
+DpsStatus dps__ref_mul_cols_dv (DpsRefCall *c);
+DpsStatus dps__ref_scale_rows (DpsRefCall *c);
+DpsStatus dps__ref_dropout (DpsRefCall *c);
+
+/* rows.c */
+DpsStatus dps__ref_embed (DpsRefCall *c);
+DpsStatus dps__ref_embed_dw (DpsRefCall *c);
+DpsStatus dps__ref_gather_rows (DpsRefCall *c);
+DpsStatus dps__ref_scatter_rows (DpsRefCall *c);
+DpsStatus dps__ref_put_rows (DpsRefCall *c);
+
+/* norm.c */
+DpsStatus dps__ref_rms_norm_check (DpsRefCall *c);
+DpsStatus dps__ref_rms_norm (DpsRefCall *c);
+DpsStatus dps__ref_rms_norm_dx (DpsRefCall *c);
+DpsStatus dps__ref_rms_norm_dw_check (DpsRefCall *c);
+DpsStatus dps__ref_rms_norm_dw (DpsRefCall *c);
+
+/* linear.c */
+DpsStatus dps__ref_linear (DpsRefCall *c);
+DpsStatus dps__ref_linear_dx (DpsRefCall *c);
+DpsStatus dps__ref_linear_dw (DpsRefCall *c);
+DpsStatus dps__ref_bias_db (DpsRefCall *c);
+DpsStatus dps__ref_dora_norm_check (DpsRefCall *c);
+DpsStatus dps__ref_dora_norm (DpsRefCall *c);
+
+/* rope.c */
+DpsStatus dps__ref_rope_check (DpsRefCall *c);
+DpsStatus dps__ref_rope (DpsRefCall *c);
+
+/* attention.c */
+DpsStatus dps__ref_attention_check (DpsRefCall *c);
+DpsStatus dps__ref_attention (DpsRefCall *c);
+DpsStatus dps__ref_attention_bwd (DpsRefCall *c);
+
+/* gates.c */
+DpsStatus dps__ref_geglu (DpsRefCall *c);
+DpsStatus dps__ref_swiglu (DpsRefCall *c);
+DpsStatus dps__ref_geglu_bwd (DpsRefCall *c);
+DpsStatus dps__ref_swiglu_bwd (DpsRefCall *c);
+
+/* logprobs.c */
+DpsStatus dps__ref_token_logprobs (DpsRefCall *c);
+DpsStatus dps__ref_token_logprobs_dw (DpsRefCall *c);
+
+/* optim.c */
+DpsStatus dps__ref_sumsq (DpsRefCall *c);
+DpsStatus dps__ref_adamw_step (DpsRefCall *c);
+DpsStatus dps__ref_sgd_step (DpsRefCall *c);
 
 /** The plugin itself, linked in: dps.backend/1. */
 extern const DpsPluginEntry dps_ref_plugin_entry;
