@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "diapason/open_registry.h"
+
+#include <string.h>
+
+DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err) { return dps_registry_open (NULL, out, err); }
+
+/* "a,b" as ["a","b"]. */
+static json_t *string_list (const char *s)
+{
+    json_t *list = json_array ();
+    while (*s) {
+        size_t n = strcspn (s, ",");
+        const char *item = s + strspn (s, " ");
+        if (item < s + n)
+            json_array_append_new (list, json_stringn (item, n - (size_t)(item - s)));
+        s += n + (s[n] == ',');
+    }
+    return list;
+}
+
+json_t *cli_plugin_json (const DpsPlugin *p)
+{
+    return json_pack ("{s:s, s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s}", "id", p->id, "name", p->name, "kinds",
+                      string_list (p->kinds), "loaded", p->loaded, "reason", p->reason, "version", p->version, "licence", p->licence,
+                      "summary", p->summary, "abi", p->abi, "interfaces", string_list (p->interfaces), "module", p->module, "sha256",
+                      p->digest.hex);
+}

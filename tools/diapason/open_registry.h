@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* open_registry.h: the registry as every verb opens it, and one plugin as JSON. */
+#ifndef DPS_TOOLS_OPEN_REGISTRY_H
+#define DPS_TOOLS_OPEN_REGISTRY_H
+
+#include <jansson.h>
+
+#include "plugin/registry.h"
+
+/** Offer plugins the extensions of the later stages (the tape), then open the registry of the default folders. [init] */
+DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err);
+
+/** Everything the registry knows of a plugin; a new reference, NULL when out of memory. */
+json_t *cli_plugin_json (const DpsPlugin *p);
+
+#endif
