@@ -92,7 +92,7 @@ DpsStatus dps__folder_open (const char *path, DpsFolder *out, DpsError *err)
     DpsStatus st = walk (real, &out->fd, err);
     if (st == DPS_OK && !(out->path = dps_strdup (real)))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
-    free (real);
+    free (real); /* allocated by libc */
     if (st != DPS_OK)
         dps__folder_close (out);
     return st;

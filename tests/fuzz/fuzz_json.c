@@ -55,8 +55,10 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     const char *key;
     json_t *item;
     size_t i;
-    json_object_foreach (value, key, item) round_trip (item);
-    json_array_foreach (value, i, item) round_trip (item);
+    json_object_foreach (value, key, item)
+        round_trip (item);
+    json_array_foreach (value, i, item)
+        round_trip (item);
     json_decref (value);
     return 0;
 }
