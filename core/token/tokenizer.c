@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tokenizer.c: runs the pipeline. Text → added tokens cut out → normalised → added tokens of normalised text cut out → words → BPE.
+ */
+#include "token/tokenizer.h"
+
+#include <string.h>
+
+#include "token/tokenizer_internal.h"
+#include "token/utf8.h"
+
+DpsTokenizer *dps__tokenizer_new (void)
+{
+    DpsTokenizer *tok = dps_calloc (1, sizeof *tok);
+    if (tok) {
+        tok->bos = tok->eos = tok->pad = -1;
+        tok->bpe.unknown = -1;
+        tok->bpe.vocab = &tok->vocab;
+    }
+    return tok;
+}
+
+void dps_tokenizer_free (DpsTokenizer *tok)
+{
+    if (!tok)
+        return;
+    dps_bpe_free (&tok->bpe);
+    dps_vocab_free (&tok->vocab);
+    dps_steps_free (&tok->normalizer);
+    dps_steps_free (&tok->pretokenizer);
+    dps_steps_free (&tok->decoder);
+    dps_trie_free (&tok->raw);
+    dps_trie_free (&tok->normalised);
+    dps_free (tok->added);
+    dps_free (tok->added_special);
+    dps_free (tok->prefix.ids);
+    dps_free (tok->suffix.ids);
+    dps_free (tok->is_end);
+    dps_free (tok->chat_template);
+    dps_free (tok);
+}
+
+DpsStatus dps__tokenizer_add (DpsTokenizer *tok, int32_t id, const char *content, size_t len, unsigned flags, int normalised, DpsError *err)
+{
+    if (DPS_GROW (tok->added, tok->n_added, tok->added_capacity))
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for added tokens");
+    tok->added[tok->n_added] = (DpsAdded){.id = id, .flags = (uint8_t) flags};
+    DPS_TRY (dps_trie_add (normalised ? &tok->normalised : &tok->raw, content, len, (int32_t) tok->n_added, err));
+    tok->n_added++;
+    return DPS_OK;
+}
+
+void dps__tokenizer_set_end (DpsTokenizer *tok, int64_t id)
+{
+    if (id >= 0 && (uint64_t) id < tok->vocab.n)
+        tok->is_end[id] = 1;
+}
+
+/* Tokens that end a turn or a text in the families around; they count only where they are control tokens. */
+static const char *const end_texts[] = {"<|eot_id|>", "<|eom_id|>",      "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "<|end|>",
+                                        "<end_of_turn>", "<|return|>", "<|call|>",        "<EOT>",      "</s>",          "<eos>"};
+
+DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err)
+{
+    tok->added_special = dps_calloc (tok->n_added, 1);
+    tok->is_end = tok->is_end ? tok->is_end : dps_calloc (tok->vocab.n, 1);
+    if (!tok->added_special || !tok->is_end)
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for special tokens");
+    for (size_t i = 0; i < tok->n_added; i++)
+        tok->added_special[i] = (uint8_t) dps_tokenizer_is_special (tok, tok->added[i].id);
+    for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++) {
+        int32_t id = dps_tokenizer_id (tok, end_texts[i], strlen (end_texts[i]));
+        if (dps_tokenizer_is_special (tok, id))
+            tok->is_end[id] = 1;
+    }
+    dps__tokenizer_set_end (tok, tok->eos);
+    return dps_bpe_finish (&tok->bpe, err);
+}
+
+/* State of one encode call. */
+typedef struct Encoder {
+    const DpsTokenizer *tok;
+    const uint8_t *skip; /* added tokens to leave as text; NULL: none */
+    DpsIds *out;
+    DpsBpeScratch scratch;
+    int first; /* the stretch at hand begins the input */
+} Encoder;
+
+typedef DpsStatus (*StretchSink) (Encoder *e, const char *s, size_t len, DpsError *err);
+
+static DpsStatus encode_word (void *ctx, const char *word, size_t len, DpsError *err)
+{
+    Encoder *e = ctx;
+    return dps_bpe_encode (&e->tok->bpe, word, len, &e->scratch, e->out, err);
+}
+
+static DpsStatus encode_words (Encoder *e, const char *s, size_t len, DpsError *err)
+{
+    if (e->tok->pretokenizer.n == 0)
+        return len ? encode_word (e, s, len, err) : DPS_OK;
+    return dps_pretokenise (&e->tok->pretokenizer, s, len, e->first, encode_word, e, err);
+}
+
+static int inside_word (const char *s, size_t len, size_t start, size_t end)
+{
+    size_t n;
+    return (start > 0 && dps_utf8_is_word (dps_utf8_previous (s, start, &n))) ||
+           (end < len && dps_utf8_is_word (dps_utf8_next (s + end, len - end, &n)));
+}
+
+/* Cut the added tokens of one trie out of s: their ids go to the output, the stretches between them to `rest`. */
+static DpsStatus cut_added (Encoder *e, const DpsTrie *trie, const char *s, size_t len, StretchSink rest, DpsError *err)
+{
+    size_t done = 0, n, space;
+    int begins = e->first;
+    for (size_t at = 0; at < len && trie->n;) {
+        int32_t index = -1;
+        size_t got = trie->root[(unsigned char) s[at]] ? dps_trie_match (trie, s + at, len - at, e->skip, &index) : 0;
+        if (!got) {
+            at++;
+            continue;
+        }
+        const DpsAdded *added = &e->tok->added[index];
+        size_t start = at, end = at + got;
+        at = end;
+        if (added->flags & DPS_ADDED_SINGLE_WORD && inside_word (s, len, start, end))
+            continue;
+        while (added->flags & DPS_ADDED_LSTRIP && start > done && dps_utf8_is_space (dps_utf8_previous (s + done, start - done, &space)))
+            start -= space;
+        while (added->flags & DPS_ADDED_RSTRIP && end < len && dps_utf8_is_space (dps_utf8_next (s + end, len - end, &n)))
+            end += n;
+        e->first = begins && done == 0;
+        if (start > done)
+            DPS_TRY (rest (e, s + done, start - done, err));
+        DPS_TRY (dps_ids_add (e->out, added->id, err));
+        done = end;
+    }
+    e->first = begins && done == 0;
+    return done < len ? rest (e, s + done, len - done, err) : DPS_OK;
+}
+
+static DpsStatus encode_raw (Encoder *e, const char *s, size_t len, DpsError *err)
+{
+    if (e->tok->normalizer.n == 0)
+        return cut_added (e, &e->tok->normalised, s, len, encode_words, err);
+    DpsBuf text = {0};
+    DpsStatus st = dps_normalise (&e->tok->normalizer, s, len, &text, err);
+    if (st == DPS_OK)
+        st = cut_added (e, &e->tok->normalised, text.data ? text.data : "", text.len, encode_words, err);
+    dps_buf_free (&text);
+    return st;
+}
+
+static DpsStatus add_ids (DpsIds *out, const DpsIds *ids, DpsError *err)
+{
+    for (size_t i = 0; i < ids->n; i++)
+        DPS_TRY (dps_ids_add (out, ids->ids[i], err));
+    return DPS_OK;
+}
+
+DpsStatus dps_tokenizer_encode (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, DpsIds *out, DpsError *err)
+{
+    if (len > INT32_MAX)
+        return dps_fail (err, DPS_ERR_LIMIT, "a text of %zu bytes; one call takes at most 2 GiB", len);
+    Encoder e = {.tok = tok, .skip = flags & DPS_TOKENIZE_LITERAL ? tok->added_special : NULL, .out = out, .first = 1};
+    size_t before = out->n;
+    DpsStatus st = flags & DPS_TOKENIZE_SPECIAL ? add_ids (out, &tok->prefix, err) : DPS_OK;
+    if (st == DPS_OK)
+        st = cut_added (&e, &tok->raw, text, len, encode_raw, err);
+    if (st == DPS_OK && flags & DPS_TOKENIZE_SPECIAL)
+        st = add_ids (out, &tok->suffix, err);
+    dps_bpe_scratch_free (&e.scratch);
+    if (st != DPS_OK)
+        out->n = before;
+    return st;
+}
+
+DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err)
+{
+    DpsPieces pieces = {0};
+    DpsStatus st = DPS_OK;
+    int bad = 0;
+    for (size_t i = 0; i < n && !bad && st == DPS_OK; i++) {
+        if (ids[i] < 0 || (size_t) ids[i] >= tok->vocab.n)
+            st = dps_fail (err, DPS_ERR_INVALID, "token id %d at position %zu; ids are 0 to %zu", ids[i], i, tok->vocab.n - 1);
+        else if (!(flags & DPS_DETOKENIZE_KEEP_SPECIAL) && dps_tokenizer_is_special (tok, ids[i]))
+            continue;
+        else
+            bad = (tok->space_between && pieces.n && dps_buf_add (&pieces.text, " ", 1)) ||
+                  dps_buf_add (&pieces.text, dps_vocab_text (&tok->vocab, ids[i]), tok->vocab.length[ids[i]]) || dps_pieces_close (&pieces);
+    }
+    if (st == DPS_OK && !bad)
+        st = dps_decode_pieces (&tok->decoder, &pieces, err);
+    if (st == DPS_OK && !bad)
+        bad = dps_utf8_repair (out, pieces.text.data ? pieces.text.data : "", pieces.text.len);
+    dps_pieces_free (&pieces);
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "out of memory for decoded text") : st;
+}
+
+size_t dps_tokenizer_vocab (const DpsTokenizer *tok) { return tok->vocab.n; }
+int32_t dps_tokenizer_bos (const DpsTokenizer *tok) { return tok->bos; }
+int32_t dps_tokenizer_eos (const DpsTokenizer *tok) { return tok->eos; }
+int32_t dps_tokenizer_pad (const DpsTokenizer *tok) { return tok->pad; }
+int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len) { return dps_vocab_find (&tok->vocab, text, len); }
+const char *dps_tokenizer_chat_template (const DpsTokenizer *tok) { return tok->chat_template; }
+
+static int known (const DpsTokenizer *tok, int32_t id)
+{
+    return id >= 0 && (size_t) id < tok->vocab.n && tok->vocab.kind[id] != DPS_TOKEN_ABSENT;
+}
+
+const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id) { return known (tok, id) ? dps_vocab_text (&tok->vocab, id) : NULL; }
+
+int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id)
+{
+    return known (tok, id) && (tok->vocab.kind[id] == DPS_TOKEN_CONTROL || tok->vocab.kind[id] == DPS_TOKEN_UNKNOWN);
+}
+
+int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id) { return known (tok, id) && tok->is_end[id]; }
+
+int dps_tokenizer_adds_bos (const DpsTokenizer *tok)
+{
+    return tok->bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == tok->bos;
+}

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tokenizer_folder.c: what surrounds the model of a Hugging Face tokenizer: post-processor, names of special tokens, ends of generation,
+ * chat template. transformers 4 and 5 spellings.
+ */
+#include "token/tokenizer_folder.h"
+
+#include <string.h>
+
+#include "base/file.h"
+
+enum {
+    LARGEST_TOKENIZER = 512 << 20, /* bytes of tokenizer.json */
+    LARGEST_CONFIG = 16 << 20
+};
+
+static DpsStatus template_id (DpsTokenizer *tok, json_t *id, DpsIds *to, DpsError *err)
+{
+    json_int_t value = json_is_integer (id) ? json_integer_value (id) : -1;
+    if (value < 0 || (uint64_t) value >= tok->vocab.n)
+        return dps_fail (err, DPS_ERR_FORMAT, "post_processor adds an id that is not in the vocabulary");
+    return dps_ids_add (to, (int32_t) value, err);
+}
+
+/* "single" is a list of special tokens around the sequence A. */
+static DpsStatus read_template (json_t *part, DpsTokenizer *tok, DpsError *err)
+{
+    json_t *single = json_object_get (part, "single"), *tokens = json_object_get (part, "special_tokens"), *piece, *id;
+    size_t i, j;
+    DpsIds *to = &tok->prefix;
+    if (!json_is_array (single))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "post_processor TemplateProcessing whose \"single\" is no array");
+    json_array_foreach (single, i, piece) {
+        json_t *special = json_object_get (piece, "SpecialToken"), *sequence = json_object_get (piece, "Sequence");
+        if (sequence) {
+            to = &tok->suffix;
+            continue;
+        }
+        const char *name = json_string_value (json_object_get (special, "id"));
+        json_t *ids = name ? json_object_get (json_object_get (tokens, name), "ids") : NULL;
+        if (!json_is_array (ids))
+            return dps_fail (err, DPS_ERR_FORMAT, "post_processor names the special token \"%.60s\", which it does not define", name ? name : "");
+        json_array_foreach (ids, j, id)
+            DPS_TRY (template_id (tok, id, to, err));
+    }
+    return DPS_OK;
+}
+
+DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsError *err)
+{
+    const char *type = json_string_value (json_object_get (part, "type"));
+    if (!part || json_is_null (part))
+        return DPS_OK;
+    if (!type || depth > DPS_STEPS_DEPTH)
+        return dps_fail (err, type ? DPS_ERR_LIMIT : DPS_ERR_FORMAT, type ? "post_processor nested too deep" : "post_processor without \"type\"");
+    if (!strcmp (type, "ByteLevel"))
+        return DPS_OK;
+    if (!strcmp (type, "TemplateProcessing"))
+        return read_template (part, tok, err);
+    if (!strcmp (type, "BertProcessing") || !strcmp (type, "RobertaProcessing")) {
+        DPS_TRY (template_id (tok, json_array_get (json_object_get (part, "cls"), 1), &tok->prefix, err));
+        return template_id (tok, json_array_get (json_object_get (part, "sep"), 1), &tok->suffix, err);
+    }
+    if (strcmp (type, "Sequence"))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                         "post_processor %.60s is not supported; supported are Sequence, ByteLevel, TemplateProcessing, BertProcessing, "
+                         "RobertaProcessing",
+                         type);
+    json_t *list = json_object_get (part, "processors"), *child;
+    size_t i;
+    json_array_foreach (list, i, child)
+        DPS_TRY (dps__post_processor (child, tok, depth + 1, err));
+    return DPS_OK;
+}
+
+/* A special token by name ("bos_token"): a string or {"content": …}; -1 when it is absent or no token. */
+static int32_t named (const DpsTokenizer *tok, const DpsTokenizerFiles *f, const char *name)
+{
+    json_t *const where[] = {f->config, f->special_map};
+    for (int i = 0; i < 2; i++) {
+        json_t *value = json_object_get (where[i], name);
+        if (json_is_object (value))
+            value = json_object_get (value, "content");
+        if (json_is_string (value))
+            return dps_tokenizer_id (tok, json_string_value (value), json_string_length (value));
+    }
+    return -1;
+}
+
+/* The first id of generation_config's KEY (an integer or a list), or -1; every one ends generation when `ends`. */
+static int32_t generation_id (DpsTokenizer *tok, json_t *generation, const char *key, int ends)
+{
+    json_t *value = json_object_get (generation, key);
+    int32_t first = -1;
+    for (size_t i = 0; i < (json_is_array (value) ? json_array_size (value) : 1); i++) {
+        json_t *id = json_is_array (value) ? json_array_get (value, i) : value;
+        json_int_t number = json_is_integer (id) ? json_integer_value (id) : -1;
+        if (number < 0 || (uint64_t) number >= tok->vocab.n)
+            continue;
+        first = first < 0 ? (int32_t) number : first;
+        if (ends)
+            dps__tokenizer_set_end (tok, number);
+    }
+    return first;
+}
+
+/* tokenizer_config.json may say what is added, over the post-processor: transformers 4 and 5 both obey it. */
+static DpsStatus explicit_ends (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsError *err)
+{
+    json_t *bos = json_object_get (f->config, "add_bos_token"), *eos = json_object_get (f->config, "add_eos_token");
+    if (!json_is_boolean (bos) && !json_is_boolean (eos))
+        return DPS_OK;
+    tok->prefix.n = tok->suffix.n = 0;
+    if (json_is_true (bos) && tok->bos >= 0)
+        DPS_TRY (dps_ids_add (&tok->prefix, tok->bos, err));
+    return json_is_true (eos) && tok->eos >= 0 ? dps_ids_add (&tok->suffix, tok->eos, err) : DPS_OK;
+}
+
+/* chat_template.jinja, else tokenizer_config.json (a string, or a list of named ones), else chat_template.json. */
+static const char *find_template (const DpsTokenizerFiles *f)
+{
+    json_t *value = json_object_get (f->config, "chat_template"), *item;
+    size_t i;
+    if (f->chat_template)
+        return f->chat_template;
+    if (json_is_array (value))
+        json_array_foreach (value, i, item)
+        {
+            const char *name = json_string_value (json_object_get (item, "name"));
+            if (name && !strcmp (name, "default"))
+                return json_string_value (json_object_get (item, "template"));
+        }
+    if (json_is_string (value))
+        return json_string_value (value);
+    return json_string_value (json_object_get (f->chat, "chat_template"));
+}
+
+static DpsStatus load (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsError *err)
+{
+    DpsStatus st = dps__tokenizer_json (f->tokenizer, f->tokenizer_len, tok, err);
+    if (st != DPS_OK)
+        return dps_error_prefix (err, "tokenizer.json");
+    tok->is_end = dps_calloc (tok->vocab.n, 1);
+    if (!tok->is_end)
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for special tokens");
+    tok->bos = named (tok, f, "bos_token");
+    tok->eos = named (tok, f, "eos_token");
+    tok->pad = named (tok, f, "pad_token");
+    DPS_TRY (explicit_ends (f, tok, err));
+    int32_t bos = generation_id (tok, f->generation, "bos_token_id", 0), eos = generation_id (tok, f->generation, "eos_token_id", 1);
+    int32_t pad = generation_id (tok, f->generation, "pad_token_id", 0);
+    tok->bos = tok->bos < 0 ? bos : tok->bos;
+    tok->eos = tok->eos < 0 ? eos : tok->eos;
+    tok->pad = tok->pad < 0 ? pad : tok->pad;
+    const char *template = find_template (f);
+    if (template && !(tok->chat_template = dps_strdup (template)))
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for the chat template");
+    return dps__tokenizer_finish (tok, err);
+}
+
+DpsStatus dps__tokenizer_from_files (const DpsTokenizerFiles *files, DpsTokenizer **out, DpsError *err)
+{
+    *out = NULL;
+    DpsTokenizer *tok = dps__tokenizer_new ();
+    DpsStatus st = tok ? load (files, tok, err) : dps_fail (err, DPS_ERR_NOMEM, "out of memory for a tokenizer");
+    if (st == DPS_OK)
+        *out = tok;
+    else
+        dps_tokenizer_free (tok);
+    return st;
+}
+
+/* A JSON file of the folder that may be missing. */
+static DpsStatus optional_json (const char *folder, const char *name, json_t **out, DpsError *err)
+{
+    char *path = dps_path_join (folder, name);
+    *out = NULL;
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for a path");
+    DpsStatus st = dps_is_file (path) ? dps_json_file (path, LARGEST_CONFIG, 0, out, err) : DPS_OK;
+    dps_free (path);
+    return st;
+}
+
+static DpsStatus optional_text (const char *folder, const char *name, DpsBuf *out, DpsError *err)
+{
+    char *path = dps_path_join (folder, name);
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for a path");
+    DpsStatus st = dps_is_file (path) ? dps_file_read (path, LARGEST_CONFIG, out, err) : DPS_OK;
+    dps_free (path);
+    return st;
+}
+
+static DpsStatus read_folder (const char *folder, DpsTokenizerFiles *f, DpsBuf *template, DpsError *err)
+{
+    DPS_TRY (optional_json (folder, "tokenizer_config.json", &f->config, err));
+    DPS_TRY (optional_json (folder, "special_tokens_map.json", &f->special_map, err));
+    DPS_TRY (optional_json (folder, "generation_config.json", &f->generation, err));
+    DPS_TRY (optional_json (folder, "chat_template.json", &f->chat, err));
+    DPS_TRY (optional_text (folder, "chat_template.jinja", template, err));
+    f->chat_template = template->data;
+    return DPS_OK;
+}
+
+DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err)
+{
+    DpsTokenizerFiles files = {0};
+    DpsBuf template = {0};
+    DpsMap map = {0};
+    *out = NULL;
+    char *path = dps_path_join (folder, "tokenizer.json");
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    DpsStatus st = DPS_OK;
+    if (!dps_is_file (path))
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tokenizer.json; a folder without one takes rows of token ids only", folder);
+    if (st == DPS_OK)
+        st = dps_map_open (path, &map, err);
+    int opened = st == DPS_OK;
+    if (st == DPS_OK && map.len > LARGEST_TOKENIZER)
+        st = dps_fail (err, DPS_ERR_LIMIT, "%s: %zu bytes, the limit is %d", path, map.len, LARGEST_TOKENIZER);
+    if (st == DPS_OK)
+        st = read_folder (folder, &files, &template, err);
+    if (st == DPS_OK) {
+        files.tokenizer = map.data ? (const char *) map.data : "";
+        files.tokenizer_len = map.len;
+        st = dps__tokenizer_from_files (&files, out, err);
+        if (st != DPS_OK)
+            dps_error_prefix (err, "%s", folder);
+    }
+    if (opened)
+        dps_map_close (&map);
+    json_decref (files.config);
+    json_decref (files.special_map);
+    json_decref (files.generation);
+    json_decref (files.chat);
+    dps_buf_free (&template);
+    dps_free (path);
+    return st;
+}
