@@ -49,10 +49,10 @@
         CU_ASSERT (fabs (check_got_ - check_want_) <= (tolerance));                                \
     } while (0)
 
-/** main of a CUnit program: CHECK_MAIN ("suite", T (test_a), T (test_b)) */
+/** A function that runs the tests and returns main's exit status: CHECK_SUITE (run, "suite", T (test_a), T (test_b)) */
 #define T(f) {#f, f}
-#define CHECK_MAIN(suite_name, ...)                                                                \
-    int main (void)                                                                                \
+#define CHECK_SUITE(function, suite_name, ...)                                                     \
+    static int function (void)                                                                     \
     {                                                                                              \
         static CU_TestInfo tests[] = {__VA_ARGS__, CU_TEST_INFO_NULL};                             \
         static CU_SuiteInfo suites[] = {{suite_name, NULL, NULL, NULL, NULL, tests}, CU_SUITE_INFO_NULL}; \
@@ -64,5 +64,10 @@
         CU_cleanup_registry ();                                                                    \
         return failed ? 1 : 0;                                                                     \
     }
+
+/** main of a CUnit program: CHECK_MAIN ("suite", T (test_a), T (test_b)) */
+#define CHECK_MAIN(suite_name, ...)                                                                \
+    CHECK_SUITE (check_run, suite_name, __VA_ARGS__)                                               \
+    int main (void) { return check_run (); }
 
 #endif

@@ -11,7 +11,7 @@
 DpsStatus dps_bpe_reserve_merges (DpsBpe *bpe, size_t n, DpsError *err)
 {
     size_t slots = 64;
-    while (slots < 2 * n && slots < (size_t) 1 << 31)
+    while (slots < 2 * n && slots < (size_t)1 << 31)
         slots *= 2;
     bpe->merges = dps_malloc (slots, sizeof *bpe->merges);
     if (!bpe->merges)
@@ -52,10 +52,10 @@ static DpsStatus find_bytes (DpsBpe *bpe, DpsError *err)
         char text[8];
         size_t len;
         if (bpe->by_bytes) {
-            len = dps_utf8_encode (dps_byte_stand_in ((unsigned char) byte), text);
-            bpe->stand_in[byte] = (uint32_t) len << 24 | (uint32_t) (unsigned char) text[0] | (uint32_t) (unsigned char) text[1] << 8;
+            len = dps_utf8_encode (dps_byte_stand_in ((unsigned char)byte), text);
+            bpe->stand_in[byte] = (uint32_t)len << 24 | (uint32_t)(unsigned char)text[0] | (uint32_t)(unsigned char)text[1] << 8;
         } else
-            len = (size_t) snprintf (text, sizeof text, "<0x%02X>", (unsigned) byte);
+            len = (size_t)snprintf (text, sizeof text, "<0x%02X>", (unsigned)byte);
         bpe->byte_ids[byte] = dps_vocab_find (bpe->vocab, text, len);
         n_found += bpe->byte_ids[byte] >= 0;
     }
@@ -72,7 +72,7 @@ static DpsStatus find_pairs (DpsBpe *bpe, DpsError *err)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for character pairs");
     for (size_t id = 0; id < bpe->vocab->n; id++) {
         size_t len = bpe->vocab->length[id], n;
-        const char *text = dps_vocab_text (bpe->vocab, (int32_t) id);
+        const char *text = dps_vocab_text (bpe->vocab, (int32_t)id);
         if (bpe->rank && bpe->rank[id] == UINT32_MAX)
             continue;
         uint32_t previous = 0;
@@ -105,7 +105,7 @@ void dps_bpe_free (DpsBpe *bpe)
 {
     dps_free (bpe->merges);
     dps_free (bpe->rank);
-    dps_free ((void *) bpe->whole);
+    dps_free ((void *)bpe->whole);
     dps_free (bpe->pairs);
     *bpe = (DpsBpe){0};
 }

@@ -31,8 +31,8 @@ typedef struct DpsBpe {
     int byte_fallback;
     int ignore_merges; /* a word that is a token is that token */
     int fuse_unknown;
-    int32_t unknown;       /* -1: characters without token are dropped */
-    int32_t byte_ids[256]; /* byte-level: the byte's own token; else <0xHH>; -1 missing */
+    int32_t unknown;        /* -1: characters without token are dropped */
+    int32_t byte_ids[256];  /* byte-level: the byte's own token; else <0xHH>; -1 missing */
     uint32_t stand_in[256]; /* byte-level: UTF-8 of the byte's stand-in, length in the top byte */
     /*
      * What is known of the vocabulary's words: 0 nothing yet, 1 encoding the token's own text gives the token, 2 it does not. Filled in

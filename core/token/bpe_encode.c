@@ -10,15 +10,15 @@ enum {
 
 typedef struct Symbol {
     int32_t id;
-    uint32_t start, end;     /* bytes of the word */
-    int32_t previous, next;  /* symbols; -1: none; an id of -2 marks a symbol merged away */
+    uint32_t start, end;    /* bytes of the word */
+    int32_t previous, next; /* symbols; -1: none; an id of -2 marks a symbol merged away */
 } Symbol;
 
 typedef struct Candidate {
     uint32_t rank;
-    int32_t left;       /* symbol */
-    int32_t id;         /* of the joined token */
-    uint32_t end;       /* where the right symbol ended: it has changed when this differs */
+    int32_t left; /* symbol */
+    int32_t id;   /* of the joined token */
+    uint32_t end; /* where the right symbol ended: it has changed when this differs */
 } Candidate;
 
 /* The joined token of two neighbours and its rank; 0 when they do not join. */
@@ -110,7 +110,7 @@ static size_t merge_long (const DpsBpe *bpe, const char *word, Symbol *s, size_t
 {
     size_t n_heap = 0, left = 0;
     for (size_t i = 0; i + 1 < n; i++) {
-        Candidate c = {.left = (int32_t) i, .end = s[i + 1].end};
+        Candidate c = {.left = (int32_t)i, .end = s[i + 1].end};
         if (join (bpe, word, &s[i], &s[i + 1], &c.rank, &c.id))
             heap[n_heap++] = c;
     }
@@ -153,7 +153,8 @@ typedef struct Cutter {
 
 static inline void put (Cutter *c, int32_t id, size_t start, size_t end)
 {
-    c->s[c->n] = (Symbol){.id = id, .start = (uint32_t) start, .end = (uint32_t) end, .previous = (int32_t) c->n - 1, .next = (int32_t) c->n + 1};
+    c->s[c->n] =
+        (Symbol){.id = id, .start = (uint32_t)start, .end = (uint32_t)end, .previous = (int32_t)c->n - 1, .next = (int32_t)c->n + 1};
     c->n++;
 }
 
@@ -168,7 +169,7 @@ static int has_bytes (const DpsBpe *bpe, const char *s, size_t n)
 {
     int all = bpe->byte_fallback;
     for (size_t i = 0; i < n; i++)
-        all = all && bpe->byte_ids[(unsigned char) s[i]] >= 0;
+        all = all && bpe->byte_ids[(unsigned char)s[i]] >= 0;
     return all;
 }
 
@@ -176,7 +177,7 @@ static void cut_character (const DpsBpe *bpe, const char *word, size_t at, size_
 {
     int32_t id = dps_vocab_find (bpe->vocab, word + at, n);
     if (id >= 0 && (bpe->rank ? bpe->rank[id] == UINT32_MAX : bpe->vocab->kind[id] == DPS_TOKEN_CONTROL))
-        id = -1; /* text never becomes a control token */
+        id = -1;                /* text never becomes a control token */
     if (id >= 0 || bpe->rank) { /* by score a character without token stays whole: a token may yet contain it */
         flush_unknown (bpe, c);
         put (c, id, at, at + n);
@@ -184,7 +185,7 @@ static void cut_character (const DpsBpe *bpe, const char *word, size_t at, size_
     }
     if (has_bytes (bpe, word + at, n)) {
         for (size_t i = 0; i < n; i++)
-            put (c, bpe->byte_ids[(unsigned char) word[at + i]], at + i, at + i + 1);
+            put (c, bpe->byte_ids[(unsigned char)word[at + i]], at + i, at + i + 1);
         return;
     }
     if (bpe->unknown < 0)
@@ -192,8 +193,8 @@ static void cut_character (const DpsBpe *bpe, const char *word, size_t at, size_
     if (!bpe->fuse_unknown || c->unknown_end != at)
         flush_unknown (bpe, c);
     if (c->unknown_end == c->unknown_start)
-        c->unknown_start = (uint32_t) at;
-    c->unknown_end = (uint32_t) (at + n);
+        c->unknown_start = (uint32_t)at;
+    c->unknown_end = (uint32_t)(at + n);
 }
 
 static size_t cut_symbols (const DpsBpe *bpe, const char *word, size_t len, Symbol *s)
@@ -202,7 +203,7 @@ static size_t cut_symbols (const DpsBpe *bpe, const char *word, size_t len, Symb
     for (size_t at = 0, n; at < len; at += n) {
         if (bpe->by_bytes) {
             n = 1;
-            int32_t id = bpe->byte_ids[(unsigned char) word[at]];
+            int32_t id = bpe->byte_ids[(unsigned char)word[at]];
             if (id >= 0)
                 put (&c, id, at, at + 1);
             else if (bpe->unknown >= 0)
@@ -235,7 +236,7 @@ static DpsStatus put_ids (const DpsBpe *bpe, const char *word, const Symbol *s, 
         }
         unknown = 0;
         for (uint32_t at = s[i].start; at < s[i].end; at++)
-            DPS_TRY (dps_ids_add (out, bpe->byte_ids[(unsigned char) word[at]], err));
+            DPS_TRY (dps_ids_add (out, bpe->byte_ids[(unsigned char)word[at]], err));
     }
     return DPS_OK;
 }
@@ -276,9 +277,9 @@ static int32_t find_word (const DpsBpe *bpe, const char *word, size_t len)
     if (len > sizeof text / 2 || len > bpe->vocab->longest)
         return -1;
     for (size_t i = 0; i < len; i++) {
-        uint32_t stand_in = bpe->stand_in[(unsigned char) word[i]];
-        text[n] = (char) stand_in;
-        text[n + 1] = (char) (stand_in >> 8);
+        uint32_t stand_in = bpe->stand_in[(unsigned char)word[i]];
+        text[n] = (char)stand_in;
+        text[n + 1] = (char)(stand_in >> 8);
         n += stand_in >> 24;
     }
     return dps_vocab_find (bpe->vocab, text, n);

@@ -12,10 +12,10 @@ typedef struct DpsSpan {
 } DpsSpan;
 
 typedef struct DpsChatOptions {
-    json_t *tools;             /* array, or NULL; borrowed */
-    json_t *kwargs;            /* chat_template_kwargs object, or NULL; borrowed */
+    json_t *tools;  /* array, or NULL; borrowed */
+    json_t *kwargs; /* chat_template_kwargs object, or NULL; borrowed */
     int add_generation_prompt;
-    const char *date;          /* strftime_now's clock as "YYYY-MM-DD", so that renderings are reproducible; NULL: 2024-07-26 */
+    const char *date; /* strftime_now's clock as "YYYY-MM-DD", so that renderings are reproducible; NULL: 2024-07-26 */
 } DpsChatOptions;
 
 typedef struct DpsRendered {

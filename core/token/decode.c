@@ -44,10 +44,10 @@ uint32_t dps_byte_stand_in (unsigned char byte)
 int dps_byte_of_stand_in (uint32_t c)
 {
     if (c < 0x100)
-        return is_printable (c) ? (int) c : -1;
+        return is_printable (c) ? (int)c : -1;
     if (c <= 0x120)
-        return (int) (c - 0x100);
-    return c <= 0x142 ? (int) (c - 0x121 + 0x7f) : c == 0x143 ? 0xad : -1;
+        return (int)(c - 0x100);
+    return c <= 0x142 ? (int)(c - 0x121 + 0x7f) : c == 0x143 ? 0xad : -1;
 }
 
 /* All pieces become one string of bytes; a piece with a character outside the alphabet stands for itself. */
@@ -65,7 +65,7 @@ static int byte_level (const DpsPieces *from, DpsPieces *to)
                 bad = dps_buf_add (&bytes, s, len);
                 break;
             }
-            char c = (char) byte;
+            char c = (char)byte;
             bad = dps_buf_add (&bytes, &c, 1);
         }
     }
@@ -74,7 +74,10 @@ static int byte_level (const DpsPieces *from, DpsPieces *to)
     return bad ? -1 : 0;
 }
 
-static int hex (char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; }
+static int hex (char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 
 /* The byte a text like <0x0A> stands for, or -1. */
 static int byte_token (const char *s, size_t len)
@@ -107,7 +110,7 @@ static int byte_fallback (const DpsPieces *from, DpsPieces *to, int keep_valid)
         const char *s = piece (from, i, &len);
         int byte = byte_token (s, len);
         if (byte >= 0) {
-            char c = (char) byte;
+            char c = (char)byte;
             bad = dps_buf_add (&run, &c, 1);
             continue;
         }
@@ -175,7 +178,7 @@ static DpsStatus run (const DpsStep *step, const DpsPieces *from, DpsPieces *to,
     int bad;
     switch (step->kind) {
     case DPS_DECODE_BYTE_LEVEL: bad = byte_level (from, to); break;
-    case DPS_DECODE_BYTE_FALLBACK: bad = byte_fallback (from, to, (int) step->flag); break;
+    case DPS_DECODE_BYTE_FALLBACK: bad = byte_fallback (from, to, (int)step->flag); break;
     case DPS_DECODE_FUSE: bad = dps_buf_add (&to->text, from->text.data, from->text.len) || dps_pieces_close (to); break;
     default: return map_pieces (step, from, to, err);
     }

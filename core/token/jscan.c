@@ -18,14 +18,15 @@ DpsStatus dps_scan_refuse (const DpsScan *c, const char *expected, DpsError *err
     }
     if (at == c->len)
         return dps_fail (err, DPS_ERR_FORMAT, "%zu:%zu: the file ends, expected %s", line, column, expected);
-    return dps_fail (err, DPS_ERR_FORMAT, "%zu:%zu: found byte 0x%02x, expected %s", line, column, (unsigned) (unsigned char) c->s[at], expected);
+    return dps_fail (err, DPS_ERR_FORMAT, "%zu:%zu: found byte 0x%02x, expected %s", line, column, (unsigned)(unsigned char)c->s[at],
+                     expected);
 }
 
 int dps_scan_peek (DpsScan *c)
 {
     while (c->at < c->len && (c->s[c->at] == ' ' || c->s[c->at] == '\n' || c->s[c->at] == '\r' || c->s[c->at] == '\t'))
         c->at++;
-    return c->at < c->len ? (unsigned char) c->s[c->at] : 0;
+    return c->at < c->len ? (unsigned char)c->s[c->at] : 0;
 }
 
 static int hex4 (const DpsScan *c, uint32_t *out)
@@ -38,7 +39,7 @@ static int hex4 (const DpsScan *c, uint32_t *out)
         int digit = d >= '0' && d <= '9' ? d - '0' : d >= 'a' && d <= 'f' ? d - 'a' + 10 : d >= 'A' && d <= 'F' ? d - 'A' + 10 : -1;
         if (digit < 0)
             return 0;
-        v = v << 4 | (uint32_t) digit;
+        v = v << 4 | (uint32_t)digit;
     }
     *out = v;
     return 1;
@@ -55,7 +56,8 @@ static DpsStatus unicode_escape (DpsScan *c, DpsBuf *out, DpsError *err)
     if (code >= 0xd800 && code < 0xe000) {
         DpsScan second = *c;
         second.at += 2;
-        if (code >= 0xdc00 || c->len - c->at < 6 || memcmp (c->s + c->at, "\\u", 2) || !hex4 (&second, &low) || low < 0xdc00 || low > 0xdfff)
+        if (code >= 0xdc00 || c->len - c->at < 6 || memcmp (c->s + c->at, "\\u", 2) || !hex4 (&second, &low) || low < 0xdc00 ||
+            low > 0xdfff)
             return dps_scan_refuse (c, "the other half of a surrogate pair", err);
         code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
         c->at += 6;
@@ -86,7 +88,7 @@ DpsStatus dps_scan_string (DpsScan *c, DpsBuf *out, DpsError *err)
     for (;;) {
         size_t start = c->at, n;
         while (c->at < c->len && c->s[c->at] != '"' && c->s[c->at] != '\\') {
-            if ((unsigned char) c->s[c->at] < 0x20)
+            if ((unsigned char)c->s[c->at] < 0x20)
                 return dps_scan_refuse (c, "no bare control character in a string", err);
             if (dps_utf8_next (c->s + c->at, c->len - c->at, &n) == DPS_UTF8_INVALID)
                 return dps_scan_refuse (c, "valid UTF-8", err);
@@ -109,7 +111,7 @@ DpsStatus dps_scan_uint (DpsScan *c, uint64_t *out, DpsError *err)
     uint64_t v = 0;
     size_t start = (dps_scan_peek (c), c->at);
     while (c->at < c->len && c->s[c->at] >= '0' && c->s[c->at] <= '9') {
-        uint64_t digit = (uint64_t) (c->s[c->at] - '0');
+        uint64_t digit = (uint64_t)(c->s[c->at] - '0');
         if (v > (INT64_MAX - digit) / 10)
             return dps_scan_refuse (c, "an integer below 2^63", err);
         v = v * 10 + digit;

@@ -64,7 +64,7 @@ static DpsStatus mark_spaces (const DpsStep *step, const char *s, size_t len, Dp
             *to++ = step->text[j];
     }
     *to = '\0';
-    out->len = (size_t) (to - out->data);
+    out->len = (size_t)(to - out->data);
     return DPS_OK;
 }
 
@@ -74,7 +74,7 @@ static void order_marks (utf8proc_int32_t *c, size_t n, utf8proc_int32_t *copy)
     for (size_t i = 0; i < n;) {
         size_t end = i, count[256] = {0}, at = 0;
         while (end < n && utf8proc_get_property (c[end])->combining_class != 0)
-            count[(unsigned char) utf8proc_get_property (c[end++])->combining_class]++;
+            count[(unsigned char)utf8proc_get_property (c[end++])->combining_class]++;
         if (end - i > 1) {
             for (int k = 0; k < 256; k++) {
                 size_t here = count[k];
@@ -82,7 +82,7 @@ static void order_marks (utf8proc_int32_t *c, size_t n, utf8proc_int32_t *copy)
                 at += here;
             }
             for (size_t j = i; j < end; j++)
-                copy[count[(unsigned char) utf8proc_get_property (c[j])->combining_class]++] = c[j];
+                copy[count[(unsigned char)utf8proc_get_property (c[j])->combining_class]++] = c[j];
             for (size_t j = i; j < end; j++)
                 c[j] = copy[j - i];
         }
@@ -101,7 +101,7 @@ static DpsStatus unicode_stretch (unsigned form, const char *s, size_t len, DpsB
     for (size_t i = 0; i < len && st == DPS_OK; i += step) {
         uint32_t code = dps_utf8_next (s + i, len - i, &step);
         int class = 0;
-        utf8proc_ssize_t got = utf8proc_decompose_char ((utf8proc_int32_t) code, one, 32, options, &class);
+        utf8proc_ssize_t got = utf8proc_decompose_char ((utf8proc_int32_t)code, one, 32, options, &class);
         for (utf8proc_ssize_t k = 0; k < got && k < 32 && st == DPS_OK; k++) {
             if (DPS_GROW (c, n, capacity))
                 st = no_memory (err);
@@ -114,10 +114,10 @@ static DpsStatus unicode_stretch (unsigned form, const char *s, size_t len, DpsB
         st = no_memory (err);
     if (st == DPS_OK) {
         order_marks (c, n, copy);
-        utf8proc_ssize_t left = utf8proc_normalize_utf32 (c, (utf8proc_ssize_t) n, options);
+        utf8proc_ssize_t left = utf8proc_normalize_utf32 (c, (utf8proc_ssize_t)n, options);
         for (utf8proc_ssize_t i = 0; i < left && st == DPS_OK; i++) {
             char text[4];
-            if (dps_buf_add (out, text, dps_utf8_encode ((uint32_t) c[i], text)))
+            if (dps_buf_add (out, text, dps_utf8_encode ((uint32_t)c[i], text)))
                 st = no_memory (err);
         }
     }
@@ -131,19 +131,19 @@ static DpsStatus unicode (unsigned form, const char *s, size_t len, DpsBuf *out,
 {
     for (size_t i = 0; i < len;) {
         size_t plain = i;
-        while (plain < len && (unsigned char) s[plain] < 0x80)
+        while (plain < len && (unsigned char)s[plain] < 0x80)
             plain++;
         size_t start = plain < len && plain > i ? plain - 1 : plain; /* the ASCII letter an accent may join */
         if (dps_buf_add (out, s + i, start - i))
             return no_memory (err);
         size_t end = plain, n;
-        while (end < len && (unsigned char) s[end] >= 0x80 && dps_utf8_next (s + end, len - end, &n) != DPS_UTF8_INVALID)
+        while (end < len && (unsigned char)s[end] >= 0x80 && dps_utf8_next (s + end, len - end, &n) != DPS_UTF8_INVALID)
             end += n;
         if (end > plain)
             DPS_TRY (unicode_stretch (form, s + start, end - start, out, err));
         else if (dps_buf_add (out, s + start, end - start))
             return no_memory (err);
-        if (end < len && (unsigned char) s[end] >= 0x80) { /* an invalid byte */
+        if (end < len && (unsigned char)s[end] >= 0x80) { /* an invalid byte */
             if (dps_buf_add (out, s + end, 1))
                 return no_memory (err);
             end++;
@@ -165,7 +165,7 @@ static DpsStatus lower (const char *s, size_t len, DpsBuf *out, DpsError *err)
         else if (c == 0x130)
             bad = dps_buf_add (out, "i\xcc\x87", 3);
         else
-            bad = dps_buf_add (out, text, dps_utf8_encode ((uint32_t) utf8proc_tolower ((utf8proc_int32_t) c), text));
+            bad = dps_buf_add (out, text, dps_utf8_encode ((uint32_t)utf8proc_tolower ((utf8proc_int32_t)c), text));
         if (bad)
             return no_memory (err);
     }
@@ -190,7 +190,7 @@ static DpsStatus strip_accents (const char *s, size_t len, DpsBuf *out, DpsError
         uint32_t c = dps_utf8_next (s + i, len - i, &n);
         int mark = 0;
         if (c != DPS_UTF8_INVALID && c >= 0x80) {
-            utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t) c);
+            utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
             mark = category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
         }
         if (!mark && dps_buf_add (out, s + i, n))

@@ -156,7 +156,7 @@ static DpsStatus metaspace (const Cutter *c, size_t i, const char *s, size_t len
         const char *next = step->flag & DPS_METASPACE_SPLIT && start + 1 < text.len
                                ? memmem (text.data + start + 1, text.len - start - 1, step->text, step->text_len)
                                : NULL;
-        size_t stop = next ? (size_t) (next - text.data) : text.len;
+        size_t stop = next ? (size_t)(next - text.data) : text.len;
         st = cut (c, i + 1, text.data + start, stop - start, first && start == 0, err);
         start = stop;
     }

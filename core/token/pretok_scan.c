@@ -15,7 +15,7 @@ static size_t contraction (const char *s, size_t len, int fold)
 {
     if (len < 2)
         return 0;
-    unsigned char a = (unsigned char) s[1], b = len > 2 ? (unsigned char) s[2] : 0;
+    unsigned char a = (unsigned char)s[1], b = len > 2 ? (unsigned char)s[2] : 0;
     if (fold && a == 0xc5 && b == 0xbf)
         return 3;
     if (fold) {

@@ -22,13 +22,13 @@ struct DpsRegex {
 
 static void *regex_malloc (size_t n, void *ctx)
 {
-    (void) ctx;
+    (void)ctx;
     return dps_malloc (n, 1);
 }
 
 static void regex_free (void *p, void *ctx)
 {
-    (void) ctx;
+    (void)ctx;
     dps_free (p);
 }
 
@@ -83,7 +83,7 @@ static DpsStatus compile (DpsRegex *re, const char *pattern, size_t len, DpsErro
     int code;
     PCRE2_SIZE place;
     uint32_t options = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_DOLLAR_ENDONLY;
-    re->code = pcre2_compile ((PCRE2_SPTR) pattern, len, options, &code, &place, context);
+    re->code = pcre2_compile ((PCRE2_SPTR)pattern, len, options, &code, &place, context);
     pcre2_compile_context_free (context);
     if (re->code) {
         pcre2_jit_compile (re->code, PCRE2_JIT_COMPLETE); /* where it cannot, the interpreter matches */
@@ -93,8 +93,8 @@ static DpsStatus compile (DpsRegex *re, const char *pattern, size_t len, DpsErro
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for a regular expression");
     PCRE2_UCHAR reason[160] = "";
     pcre2_get_error_message (code, reason, sizeof reason);
-    return dps_fail (err, DPS_ERR_FORMAT, "the regular expression \"%.100s\" does not compile at offset %zu: %s", pattern, (size_t) place,
-                     (const char *) reason);
+    return dps_fail (err, DPS_ERR_FORMAT, "the regular expression \"%.100s\" does not compile at offset %zu: %s", pattern, (size_t)place,
+                     (const char *)reason);
 }
 
 DpsStatus dps_regex_new (const char *pattern, size_t len, int literal, DpsRegex **out, DpsError *err)
@@ -141,15 +141,16 @@ static DpsStatus match (const DpsRegex *re, const char *s, size_t len, size_t fr
     pcre2_set_match_limit (context, MATCH_STEPS);
     pcre2_set_depth_limit (context, MATCH_DEPTH);
     pcre2_set_heap_limit (context, MATCH_HEAP_KIB);
-    *out_rc = pcre2_match (re->code, (PCRE2_SPTR) s, len, from, PCRE2_NO_UTF_CHECK, data, context);
+    *out_rc = pcre2_match (re->code, (PCRE2_SPTR)s, len, from, PCRE2_NO_UTF_CHECK, data, context);
     if (*out_rc == PCRE2_ERROR_JIT_STACKLIMIT) /* a long but honest match: the interpreter keeps its stack on the heap */
-        *out_rc = pcre2_match (re->code, (PCRE2_SPTR) s, len, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, context);
+        *out_rc = pcre2_match (re->code, (PCRE2_SPTR)s, len, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, data, context);
     pcre2_match_context_free (context);
     if (*out_rc >= 0 || *out_rc == PCRE2_ERROR_NOMATCH)
         return DPS_OK;
     if (*out_rc == PCRE2_ERROR_NOMEMORY)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for matching");
-    return dps_fail (err, DPS_ERR_LIMIT, "a regular expression of the tokenizer backtracks without end on this text (PCRE2 error %d)", *out_rc);
+    return dps_fail (err, DPS_ERR_LIMIT, "a regular expression of the tokenizer backtracks without end on this text (PCRE2 error %d)",
+                     *out_rc);
 }
 
 DpsStatus dps_regex_find (const DpsRegex *re, const char *s, size_t len, size_t from, int *out_found, size_t *out_start, size_t *out_end,
@@ -160,7 +161,7 @@ DpsStatus dps_regex_find (const DpsRegex *re, const char *s, size_t len, size_t 
         const char *hit = from < len ? memmem (s + from, len - from, re->literal, re->literal_len) : NULL;
         if (hit) {
             *out_found = 1;
-            *out_start = (size_t) (hit - s);
+            *out_start = (size_t)(hit - s);
             *out_end = *out_start + re->literal_len;
         }
         return DPS_OK;

@@ -116,7 +116,7 @@ static DpsStatus read_normalizer (const char *type, json_t *part, DpsSteps *out,
     size_t len, pattern_len;
     int literal;
     DpsStep *step;
-    (void) out_flag;
+    (void)out_flag;
     for (unsigned i = 0; i < 4; i++)
         if (!strcmp (type, forms[i])) {
             DPS_TRY (dps_steps_add (out, DPS_NORM_UNICODE, NULL, 0, &step, err));
@@ -129,7 +129,7 @@ static DpsStatus read_normalizer (const char *type, json_t *part, DpsSteps *out,
         return dps_steps_add (out, DPS_NORM_ACCENTS, NULL, 0, NULL, err);
     if (!strcmp (type, "Strip")) {
         DPS_TRY (dps_steps_add (out, DPS_NORM_STRIP, NULL, 0, &step, err));
-        step->flag = (unsigned) (get_flag (part, "strip_left", 1) | get_flag (part, "strip_right", 1) << 1);
+        step->flag = (unsigned)(get_flag (part, "strip_left", 1) | get_flag (part, "strip_right", 1) << 1);
         return DPS_OK;
     }
     if (!strcmp (type, "Prepend")) {
@@ -157,13 +157,16 @@ static DpsStatus get_behaviour (json_t *part, int *out, DpsError *err)
             *out = i + 1;
             return DPS_OK;
         }
-    return dps_fail (err, DPS_ERR_FORMAT, "behavior \"%s\", expected Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous", text);
+    return dps_fail (err, DPS_ERR_FORMAT, "behavior \"%s\", expected Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous",
+                     text);
 }
 
 static unsigned known_scanner (const char *pattern)
 {
-    return !strcmp (pattern, gpt2_expression) ? DPS_SCAN_GPT2 : !strcmp (pattern, llama3_expression) ? DPS_SCAN_LLAMA3
-           : !strcmp (pattern, qwen2_expression) ? DPS_SCAN_QWEN2 : 0;
+    return !strcmp (pattern, gpt2_expression)     ? DPS_SCAN_GPT2
+           : !strcmp (pattern, llama3_expression) ? DPS_SCAN_LLAMA3
+           : !strcmp (pattern, qwen2_expression)  ? DPS_SCAN_QWEN2
+                                                  : 0;
 }
 
 static DpsStatus read_split (json_t *part, DpsSteps *out, DpsError *err)
@@ -204,7 +207,9 @@ static DpsStatus read_metaspace (json_t *part, int kind, DpsSteps *out, DpsError
     if (kind == DPS_DECODE_METASPACE)
         step->flag = !never;
     else
-        step->flag = (never ? 0u : !strcmp (scheme, "first") ? DPS_METASPACE_FIRST : DPS_METASPACE_ALWAYS) |
+        step->flag = (never                       ? 0u
+                      : !strcmp (scheme, "first") ? DPS_METASPACE_FIRST
+                                                  : DPS_METASPACE_ALWAYS) |
                      (get_flag (part, "split", 1) ? DPS_METASPACE_SPLIT : 0u);
     return DPS_OK;
 }
@@ -265,7 +270,7 @@ static DpsStatus read_decoder (const char *type, json_t *part, DpsSteps *out, in
     const char *text;
     size_t len;
     DpsStep *step;
-    (void) out_flag;
+    (void)out_flag;
     if (!strcmp (type, "ByteLevel"))
         return dps_steps_add (out, DPS_DECODE_BYTE_LEVEL, NULL, 0, NULL, err);
     if (!strcmp (type, "ByteFallback"))
@@ -284,8 +289,8 @@ static DpsStatus read_decoder (const char *type, json_t *part, DpsSteps *out, in
         json_int_t left = json_integer_value (json_object_get (part, "start")), right = json_integer_value (json_object_get (part, "stop"));
         if (left < 0 || right < 0 || left > UINT32_MAX || right > UINT32_MAX || len == 0)
             return dps_fail (err, DPS_ERR_FORMAT, "start, stop or content out of range");
-        step->left = (uint32_t) left;
-        step->right = (uint32_t) right;
+        step->left = (uint32_t)left;
+        step->right = (uint32_t)right;
         return DPS_OK;
     }
     if (!strcmp (type, "BPEDecoder")) {

@@ -24,22 +24,22 @@ enum {
     DPS_NORM_ACCENTS,
     DPS_NORM_SPACE_MARK, /* " " → text, fast path of REPLACE */
     /* pre-tokenizers */
-    DPS_PRE_SPLIT, /* pattern, behaviour, invert */
-    DPS_PRE_SCAN,  /* flag: DPS_SCAN_*, hand-written; pieces isolated */
-    DPS_PRE_DIGITS, /* flag 1: each alone */
-    DPS_PRE_METASPACE, /* text replaces " "; flag: DPS_METASPACE_* */
+    DPS_PRE_SPLIT,      /* pattern, behaviour, invert */
+    DPS_PRE_SCAN,       /* flag: DPS_SCAN_*, hand-written; pieces isolated */
+    DPS_PRE_DIGITS,     /* flag 1: each alone */
+    DPS_PRE_METASPACE,  /* text replaces " "; flag: DPS_METASPACE_* */
     DPS_PRE_WHITESPACE, /* words and runs of others: \w+|[^\w\s]+ */
     DPS_PRE_WHITESPACE_SPLIT,
-    DPS_PRE_PUNCTUATION, /* behaviour */
+    DPS_PRE_PUNCTUATION,  /* behaviour */
     DPS_PRE_PREFIX_SPACE, /* a space in front of a piece that does not begin with one */
     /* decoders */
-    DPS_DECODE_REPLACE, /* pattern → text */
+    DPS_DECODE_REPLACE,       /* pattern → text */
     DPS_DECODE_BYTE_FALLBACK, /* flag 1: keep what is valid of a broken run (SentencePiece); 0: the whole run becomes U+FFFD (tokenizers) */
     DPS_DECODE_FUSE,
     DPS_DECODE_STRIP, /* text, left, right */
     DPS_DECODE_BYTE_LEVEL,
     DPS_DECODE_METASPACE, /* text; flag 1: drop it from the first token */
-    DPS_DECODE_WORD_END /* text: the suffix that ends a word becomes a space (BPEDecoder) */
+    DPS_DECODE_WORD_END   /* text: the suffix that ends a word becomes a space (BPEDecoder) */
 };
 
 enum { DPS_UNICODE_NFC = 1, DPS_UNICODE_NFD, DPS_UNICODE_NFKC, DPS_UNICODE_NFKD };

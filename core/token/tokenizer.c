@@ -44,20 +44,20 @@ DpsStatus dps__tokenizer_add (DpsTokenizer *tok, int32_t id, const char *content
 {
     if (DPS_GROW (tok->added, tok->n_added, tok->added_capacity))
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for added tokens");
-    tok->added[tok->n_added] = (DpsAdded){.id = id, .flags = (uint8_t) flags};
-    DPS_TRY (dps_trie_add (normalised ? &tok->normalised : &tok->raw, content, len, (int32_t) tok->n_added, err));
+    tok->added[tok->n_added] = (DpsAdded){.id = id, .flags = (uint8_t)flags};
+    DPS_TRY (dps_trie_add (normalised ? &tok->normalised : &tok->raw, content, len, (int32_t)tok->n_added, err));
     tok->n_added++;
     return DPS_OK;
 }
 
 void dps__tokenizer_set_end (DpsTokenizer *tok, int64_t id)
 {
-    if (id >= 0 && (uint64_t) id < tok->vocab.n)
+    if (id >= 0 && (uint64_t)id < tok->vocab.n)
         tok->is_end[id] = 1;
 }
 
 /* Tokens that end a turn or a text in the families around; they count only where they are control tokens. */
-static const char *const end_texts[] = {"<|eot_id|>", "<|eom_id|>",      "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "<|end|>",
+static const char *const end_texts[] = {"<|eot_id|>",    "<|eom_id|>", "<|end_of_text|>", "<|im_end|>", "<|endoftext|>", "<|end|>",
                                         "<end_of_turn>", "<|return|>", "<|call|>",        "<EOT>",      "</s>",          "<eos>"};
 
 DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err)
@@ -67,7 +67,7 @@ DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err)
     if (!tok->added_special || !tok->is_end)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for special tokens");
     for (size_t i = 0; i < tok->n_added; i++)
-        tok->added_special[i] = (uint8_t) dps_tokenizer_is_special (tok, tok->added[i].id);
+        tok->added_special[i] = (uint8_t)dps_tokenizer_is_special (tok, tok->added[i].id);
     for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++) {
         int32_t id = dps_tokenizer_id (tok, end_texts[i], strlen (end_texts[i]));
         if (dps_tokenizer_is_special (tok, id))
@@ -115,7 +115,7 @@ static DpsStatus cut_added (Encoder *e, const DpsTrie *trie, const char *s, size
     int begins = e->first;
     for (size_t at = 0; at < len && trie->n;) {
         int32_t index = -1;
-        size_t got = trie->root[(unsigned char) s[at]] ? dps_trie_match (trie, s + at, len - at, e->skip, &index) : 0;
+        size_t got = trie->root[(unsigned char)s[at]] ? dps_trie_match (trie, s + at, len - at, e->skip, &index) : 0;
         if (!got) {
             at++;
             continue;
@@ -181,7 +181,7 @@ DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, siz
     DpsStatus st = DPS_OK;
     int bad = 0;
     for (size_t i = 0; i < n && !bad && st == DPS_OK; i++) {
-        if (ids[i] < 0 || (size_t) ids[i] >= tok->vocab.n)
+        if (ids[i] < 0 || (size_t)ids[i] >= tok->vocab.n)
             st = dps_fail (err, DPS_ERR_INVALID, "token id %d at position %zu; ids are 0 to %zu", ids[i], i, tok->vocab.n - 1);
         else if (!(flags & DPS_DETOKENIZE_KEEP_SPECIAL) && dps_tokenizer_is_special (tok, ids[i]))
             continue;
@@ -206,7 +206,7 @@ const char *dps_tokenizer_chat_template (const DpsTokenizer *tok) { return tok->
 
 static int known (const DpsTokenizer *tok, int32_t id)
 {
-    return id >= 0 && (size_t) id < tok->vocab.n && tok->vocab.kind[id] != DPS_TOKEN_ABSENT;
+    return id >= 0 && (size_t)id < tok->vocab.n && tok->vocab.kind[id] != DPS_TOKEN_ABSENT;
 }
 
 const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id) { return known (tok, id) ? dps_vocab_text (&tok->vocab, id) : NULL; }
@@ -218,7 +218,4 @@ int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id)
 
 int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id) { return known (tok, id) && tok->is_end[id]; }
 
-int dps_tokenizer_adds_bos (const DpsTokenizer *tok)
-{
-    return tok->bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == tok->bos;
-}
+int dps_tokenizer_adds_bos (const DpsTokenizer *tok) { return tok->bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == tok->bos; }

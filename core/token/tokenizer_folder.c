@@ -17,9 +17,9 @@ enum {
 static DpsStatus template_id (DpsTokenizer *tok, json_t *id, DpsIds *to, DpsError *err)
 {
     json_int_t value = json_is_integer (id) ? json_integer_value (id) : -1;
-    if (value < 0 || (uint64_t) value >= tok->vocab.n)
+    if (value < 0 || (uint64_t)value >= tok->vocab.n)
         return dps_fail (err, DPS_ERR_FORMAT, "post_processor adds an id that is not in the vocabulary");
-    return dps_ids_add (to, (int32_t) value, err);
+    return dps_ids_add (to, (int32_t)value, err);
 }
 
 /* "single" is a list of special tokens around the sequence A. */
@@ -39,7 +39,8 @@ static DpsStatus read_template (json_t *part, DpsTokenizer *tok, DpsError *err)
         const char *name = json_string_value (json_object_get (special, "id"));
         json_t *ids = name ? json_object_get (json_object_get (tokens, name), "ids") : NULL;
         if (!json_is_array (ids))
-            return dps_fail (err, DPS_ERR_FORMAT, "post_processor names the special token \"%.60s\", which it does not define", name ? name : "");
+            return dps_fail (err, DPS_ERR_FORMAT, "post_processor names the special token \"%.60s\", which it does not define",
+                             name ? name : "");
         json_array_foreach (ids, j, id)
             DPS_TRY (template_id (tok, id, to, err));
     }
@@ -52,7 +53,8 @@ DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsEr
     if (!part || json_is_null (part))
         return DPS_OK;
     if (!type || depth > DPS_STEPS_DEPTH)
-        return dps_fail (err, type ? DPS_ERR_LIMIT : DPS_ERR_FORMAT, type ? "post_processor nested too deep" : "post_processor without \"type\"");
+        return dps_fail (err, type ? DPS_ERR_LIMIT : DPS_ERR_FORMAT,
+                         type ? "post_processor nested too deep" : "post_processor without \"type\"");
     if (!strcmp (type, "ByteLevel"))
         return DPS_OK;
     if (!strcmp (type, "TemplateProcessing"))
@@ -95,9 +97,9 @@ static int32_t generation_id (DpsTokenizer *tok, json_t *generation, const char 
     for (size_t i = 0; i < (json_is_array (value) ? json_array_size (value) : 1); i++) {
         json_t *id = json_is_array (value) ? json_array_get (value, i) : value;
         json_int_t number = json_is_integer (id) ? json_integer_value (id) : -1;
-        if (number < 0 || (uint64_t) number >= tok->vocab.n)
+        if (number < 0 || (uint64_t)number >= tok->vocab.n)
             continue;
-        first = first < 0 ? (int32_t) number : first;
+        first = first < 0 ? (int32_t)number : first;
         if (ends)
             dps__tokenizer_set_end (tok, number);
     }
@@ -124,8 +126,7 @@ static const char *find_template (const DpsTokenizerFiles *f)
     if (f->chat_template)
         return f->chat_template;
     if (json_is_array (value))
-        json_array_foreach (value, i, item)
-        {
+        json_array_foreach (value, i, item) {
             const char *name = json_string_value (json_object_get (item, "name"));
             if (name && !strcmp (name, "default"))
                 return json_string_value (json_object_get (item, "template"));
@@ -223,7 +224,7 @@ DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, Dps
     if (st == DPS_OK)
         st = read_folder (folder, &files, &template, err);
     if (st == DPS_OK) {
-        files.tokenizer = map.data ? (const char *) map.data : "";
+        files.tokenizer = map.data ? (const char *)map.data : "";
         files.tokenizer_len = map.len;
         st = dps__tokenizer_from_files (&files, out, err);
         if (st != DPS_OK)

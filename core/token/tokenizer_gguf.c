@@ -33,10 +33,12 @@ static const DpsMeta *find_array (const Reader *r, const char *key, uint32_t ele
         dps_fail (err, DPS_ERR_FORMAT, "the metadata lacks %s", key);
     else if (m->type != DPS_META_ARRAY || m->elem_type != elem_type)
         dps_fail (err, DPS_ERR_FORMAT, "%s has type %u of %u, expected an array of %s", key, m->raw_type, m->raw_elem_type,
-                  elem_type == DPS_META_STR ? "strings" : elem_type == DPS_META_F64 ? "floats" : "integers");
+                  elem_type == DPS_META_STR   ? "strings"
+                  : elem_type == DPS_META_F64 ? "floats"
+                                              : "integers");
     else if (n && m->n != n)
-        dps_fail (err, DPS_ERR_FORMAT, "%s has %llu elements, expected %llu, one per token", key, (unsigned long long) m->n,
-                  (unsigned long long) n);
+        dps_fail (err, DPS_ERR_FORMAT, "%s has %llu elements, expected %llu, one per token", key, (unsigned long long)m->n,
+                  (unsigned long long)n);
     else
         return m;
     return NULL;
@@ -52,7 +54,7 @@ static int get_bool (const Reader *r, const char *key, int missing)
 static DpsStatus get_id (const Reader *r, const char *key, size_t vocab, int32_t missing, int32_t *out, DpsError *err)
 {
     const DpsMeta *m = find (r, key);
-    *out = missing >= 0 && (size_t) missing < vocab ? missing : -1;
+    *out = missing >= 0 && (size_t)missing < vocab ? missing : -1;
     if (!m)
         return DPS_OK;
     uint64_t id = m->type == DPS_META_U64 || (m->type == DPS_META_I64 && m->v.i >= 0) ? m->v.u : UINT64_MAX;
@@ -60,7 +62,7 @@ static DpsStatus get_id (const Reader *r, const char *key, size_t vocab, int32_t
         return DPS_OK;
     if (id >= vocab)
         return dps_fail (err, DPS_ERR_FORMAT, "%s is no id of the %zu tokens", key, vocab);
-    *out = (int32_t) id;
+    *out = (int32_t)id;
     return DPS_OK;
 }
 
@@ -85,13 +87,13 @@ static int is_byte_text (DpsStr s)
 /* Token types come as i32 arrays, in some files as u32. */
 static DpsStatus token_kind (const DpsMeta *types, size_t i, DpsStr text, int *out, DpsError *err)
 {
-    int64_t kind = types ? ((const int64_t *) types->v.array)[i] : DPS_TOKEN_NORMAL;
+    int64_t kind = types ? ((const int64_t *)types->v.array)[i] : DPS_TOKEN_NORMAL;
     if (kind < DPS_TOKEN_NORMAL || kind > DPS_TOKEN_BYTE)
-        return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.token_type[%zu] is %lld, expected 1 to 6", i, (long long) kind);
+        return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.token_type[%zu] is %lld, expected 1 to 6", i, (long long)kind);
     if (kind == DPS_TOKEN_BYTE && !is_byte_text (text))
         return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.tokens[%zu] is a byte token \"%.*s\", expected <0x00> to <0xFF>", i,
-                         (int) (text.len < 40 ? text.len : 40), text.ptr);
-    *out = (int) kind;
+                         (int)(text.len < 40 ? text.len : 40), text.ptr);
+    *out = (int)kind;
     return DPS_OK;
 }
 
@@ -101,41 +103,57 @@ static DpsStatus read_tokens (const Reader *r, DpsTokenizer *tok, DpsError *err)
     if (!tokens)
         return DPS_ERR_FORMAT;
     const DpsMeta *t = find (r, "tokenizer.ggml.token_type");
-    if (t && !(types = find_array (r, "tokenizer.ggml.token_type", t->elem_type == DPS_META_U64 ? DPS_META_U64 : DPS_META_I64, tokens->n, err)))
+    if (t &&
+        !(types = find_array (r, "tokenizer.ggml.token_type", t->elem_type == DPS_META_U64 ? DPS_META_U64 : DPS_META_I64, tokens->n, err)))
         return DPS_ERR_FORMAT;
     if (tokens->n == 0 || tokens->n > INT32_MAX)
-        return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.tokens has %llu elements", (unsigned long long) tokens->n);
+        return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.tokens has %llu elements", (unsigned long long)tokens->n);
     const DpsStr *texts = tokens->v.array;
     size_t bytes = 0;
     for (uint64_t i = 0; i < tokens->n; i++)
         bytes += texts[i].len;
-    DPS_TRY (dps_vocab_init (&tok->vocab, (size_t) tokens->n, bytes, err));
+    DPS_TRY (dps_vocab_init (&tok->vocab, (size_t)tokens->n, bytes, err));
     for (size_t i = 0; i < tokens->n; i++) {
-        int kind;
+        int kind = DPS_TOKEN_NORMAL;
         DPS_TRY (token_kind (types, i, texts[i], &kind, err));
         DPS_TRY (dps_vocab_set (&tok->vocab, i, texts[i].ptr, texts[i].len, kind, err));
     }
     return DPS_OK;
 }
 
-/* Control tokens match the raw text; SentencePiece's user-defined ones the normalised text. */
+/* SentencePiece's user-defined tokens match the normalised text; files hold them with spaces or with space marks. */
+static DpsStatus add_user (DpsTokenizer *tok, int32_t id, const DpsSteps *marks, DpsError *err)
+{
+    DpsBuf text = {0};
+    DpsStatus st = dps_normalise (marks, dps_vocab_text (&tok->vocab, id), tok->vocab.length[id], &text, err);
+    if (st == DPS_OK)
+        st = dps__tokenizer_add (tok, id, text.data, text.len, 0, 1, err);
+    dps_buf_free (&text);
+    return st;
+}
+
+/* Control tokens match the raw text, in byte-level vocabularies user-defined ones too. */
 static DpsStatus add_special (DpsTokenizer *tok, int sentencepiece, DpsError *err)
 {
-    for (size_t id = 0; id < tok->vocab.n; id++) {
+    DpsSteps marks = {0};
+    DpsStatus st = dps_steps_add (&marks, DPS_NORM_SPACE_MARK, SPACE_MARK, 3, NULL, err);
+    for (size_t id = 0; id < tok->vocab.n && st == DPS_OK; id++) {
         int kind = tok->vocab.kind[id];
         if ((kind != DPS_TOKEN_CONTROL && kind != DPS_TOKEN_UNKNOWN && kind != DPS_TOKEN_USER) || tok->vocab.length[id] == 0)
             continue;
-        const char *text = dps_vocab_text (&tok->vocab, (int32_t) id);
-        DPS_TRY (dps__tokenizer_add (tok, (int32_t) id, text, tok->vocab.length[id], 0,
-                                     sentencepiece && kind == DPS_TOKEN_USER, err));
+        if (sentencepiece && kind == DPS_TOKEN_USER)
+            st = add_user (tok, (int32_t)id, &marks, err);
+        else
+            st = dps__tokenizer_add (tok, (int32_t)id, dps_vocab_text (&tok->vocab, (int32_t)id), tok->vocab.length[id], 0, 0, err);
     }
-    return DPS_OK;
+    dps_steps_free (&marks);
+    return st;
 }
 
 /* A rank that orders as scores do, highest first. */
 static uint32_t rank_of (double score)
 {
-    float f = (float) score;
+    float f = (float)score;
     uint32_t bits;
     if (f == 0)
         f = 0; /* −0 and 0 are one score */
@@ -153,7 +171,7 @@ static DpsStatus setup_sentencepiece (const Reader *r, DpsTokenizer *tok, DpsErr
     if (!tok->bpe.rank)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for scores");
     for (size_t i = 0; i < tok->vocab.n; i++) {
-        double score = ((const double *) scores->v.array)[i];
+        double score = ((const double *)scores->v.array)[i];
         if (isnan (score))
             return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.scores[%zu] is NaN", i);
         int kind = tok->vocab.kind[i];
@@ -217,10 +235,11 @@ static DpsStatus find_pre (const Reader *r, const Pre **out, DpsError *err)
                 *out = &pres[i];
                 return DPS_OK;
             }
-    return dps_fail (err, DPS_ERR_UNSUPPORTED,
-                     "tokenizer.ggml.pre \"%.*s\" is not supported; supported are gpt-2, smollm, llama-bpe, qwen2 and their aliases. Hint: use "
-                     "the model's folder with tokenizer.json",
-                     m->type == DPS_META_STR ? (int) (m->v.s.len < 60 ? m->v.s.len : 60) : 0, m->type == DPS_META_STR ? m->v.s.ptr : "");
+    return dps_fail (
+        err, DPS_ERR_UNSUPPORTED,
+        "tokenizer.ggml.pre \"%.*s\" is not supported; supported are gpt-2, smollm, llama-bpe, qwen2 and their aliases. Hint: use "
+        "the model's folder with tokenizer.json",
+        m->type == DPS_META_STR ? (int)(m->v.s.len < 60 ? m->v.s.len : 60) : 0, m->type == DPS_META_STR ? m->v.s.ptr : "");
 }
 
 /* "left right": the space that parts them is the first one past the first byte. */
@@ -229,7 +248,7 @@ static DpsStatus add_merge (DpsTokenizer *tok, DpsStr text, size_t i, DpsBuf *jo
     const char *space = text.len > 2 ? memchr (text.ptr + 1, ' ', text.len - 2) : NULL;
     if (!space)
         return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.merges[%zu] is not two texts parted by a space", i);
-    size_t left_len = (size_t) (space - text.ptr), right_len = text.len - left_len - 1;
+    size_t left_len = (size_t)(space - text.ptr), right_len = text.len - left_len - 1;
     joined->len = 0;
     if (dps_buf_add (joined, text.ptr, left_len) || dps_buf_add (joined, space + 1, right_len))
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for merges");
@@ -237,10 +256,10 @@ static DpsStatus add_merge (DpsTokenizer *tok, DpsStr text, size_t i, DpsBuf *jo
     int32_t id = dps_vocab_find (&tok->vocab, joined->data, joined->len);
     if (left < 0 || right < 0 || id < 0)
         return dps_fail (err, DPS_ERR_FORMAT, "tokenizer.ggml.merges[%zu] \"%.*s\" names a text that is no token", i,
-                         (int) (text.len < 80 ? text.len : 80), text.ptr);
+                         (int)(text.len < 80 ? text.len : 80), text.ptr);
     if (tok->vocab.kind[id] == DPS_TOKEN_CONTROL)
         return DPS_OK; /* text never becomes a control token */
-    return dps_bpe_add_merge (&tok->bpe, left, right, (uint32_t) i, id, err);
+    return dps_bpe_add_merge (&tok->bpe, left, right, (uint32_t)i, id, err);
 }
 
 static DpsStatus setup_byte_level (const Reader *r, DpsTokenizer *tok, const Pre **out_pre, DpsError *err)
@@ -267,11 +286,11 @@ static DpsStatus setup_byte_level (const Reader *r, DpsTokenizer *tok, const Pre
     DPS_TRY (dps_steps_add (&tok->decoder, DPS_DECODE_BYTE_LEVEL, NULL, 0, NULL, err));
     if (merges->n > UINT32_MAX - 1)
         return dps_fail (err, DPS_ERR_LIMIT, "tokenizer.ggml.merges has too many elements");
-    DPS_TRY (dps_bpe_reserve_merges (&tok->bpe, (size_t) merges->n, err));
+    DPS_TRY (dps_bpe_reserve_merges (&tok->bpe, (size_t)merges->n, err));
     DpsBuf joined = {0};
     DpsStatus st = DPS_OK;
     for (size_t i = 0; i < merges->n && st == DPS_OK; i++)
-        st = add_merge (tok, ((const DpsStr *) merges->v.array)[i], i, &joined, err);
+        st = add_merge (tok, ((const DpsStr *)merges->v.array)[i], i, &joined, err);
     dps_buf_free (&joined);
     return st;
 }
@@ -308,7 +327,7 @@ static DpsStatus load (const Reader *r, DpsTokenizer *tok, DpsError *err)
     int sentencepiece = model->v.s.len == 5 && !memcmp (model->v.s.ptr, "llama", 5);
     if (!sentencepiece && !(model->v.s.len == 4 && !memcmp (model->v.s.ptr, "gpt2", 4)))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "tokenizer.ggml.model \"%.*s\" is not supported; supported are llama and gpt2",
-                         (int) (model->v.s.len < 60 ? model->v.s.len : 60), model->v.s.ptr);
+                         (int)(model->v.s.len < 60 ? model->v.s.len : 60), model->v.s.ptr);
     const Pre *pre = NULL;
     DPS_TRY (read_tokens (r, tok, err));
     DPS_TRY (sentencepiece ? setup_sentencepiece (r, tok, err) : setup_byte_level (r, tok, &pre, err));

@@ -40,7 +40,8 @@ struct DpsTokenizer {
 /** An empty tokenizer with the defaults above, or NULL. */
 DpsTokenizer *dps__tokenizer_new (void);
 /** Remember an added token; its text must be in the vocabulary already. content: what is looked for, when it differs from that text. */
-DpsStatus dps__tokenizer_add (DpsTokenizer *tok, int32_t id, const char *content, size_t len, unsigned flags, int normalised, DpsError *err);
+DpsStatus dps__tokenizer_add (DpsTokenizer *tok, int32_t id, const char *content, size_t len, unsigned flags, int normalised,
+                              DpsError *err);
 /** Last step of loading: derived tables, ends of generation by name. */
 DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err);
 /** Mark an id as ending generation; out of range is ignored. */

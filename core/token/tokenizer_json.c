@@ -92,9 +92,9 @@ static DpsStatus read_document (DpsScan *c, Parts *p, DpsError *err)
     DpsScan ignored;
     DpsStatus st = DPS_OK;
     while (st == DPS_OK && (st = dps_scan_member (c, &first, &key, &more, err)) == DPS_OK && more) {
-        DpsScan *to = is (&key, "added_tokens")    ? &p->added
-                      : is (&key, "normalizer")    ? &p->normalizer
-                      : is (&key, "pre_tokenizer") ? &p->pretokenizer
+        DpsScan *to = is (&key, "added_tokens")     ? &p->added
+                      : is (&key, "normalizer")     ? &p->normalizer
+                      : is (&key, "pre_tokenizer")  ? &p->pretokenizer
                       : is (&key, "post_processor") ? &p->post
                       : is (&key, "decoder")        ? &p->decoder
                                                     : &ignored;
@@ -141,7 +141,7 @@ static DpsStatus read_merge (DpsScan *c, DpsBuf *left, DpsBuf *right, DpsError *
     const char *space = left->len > 1 ? memchr (left->data + 1, ' ', left->len - 1) : NULL;
     if (!space)
         return dps_scan_refuse (c, "two texts parted by a space before this", err);
-    size_t at = (size_t) (space - left->data);
+    size_t at = (size_t)(space - left->data);
     if (dps_buf_add (right, space + 1, left->len - at - 1))
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for merges");
     left->len = at;
@@ -157,7 +157,10 @@ static DpsStatus add_merge (DpsTokenizer *tok, const DpsBuf *left, const DpsBuf 
     int32_t id = dps_vocab_find (&tok->vocab, joined->data, joined->len);
     if (a < 0 || b < 0 || id < 0)
         return dps_fail (err, DPS_ERR_FORMAT, "merge %u joins \"%.60s\" and \"%.60s\", but %s is no token of \"vocab\"", rank, left->data,
-                         right->data ? right->data : "", a < 0 ? "the left" : b < 0 ? "the right" : "their join");
+                         right->data ? right->data : "",
+                         a < 0   ? "the left"
+                         : b < 0 ? "the right"
+                                 : "their join");
     if (tok->vocab.kind[id] == DPS_TOKEN_CONTROL)
         return DPS_OK; /* text never becomes a control token */
     return dps_bpe_add_merge (&tok->bpe, a, b, rank, id, err);
@@ -205,14 +208,14 @@ static DpsStatus added_token (DpsTokenizer *tok, json_t *item, DpsError *err)
         return DPS_OK; /* matches nothing */
     /* A text the vocabulary holds keeps the vocabulary's id, as in the tokenizers library. */
     int32_t known = dps_vocab_find (&tok->vocab, text, len);
-    uint64_t to = known >= 0 ? (uint64_t) known : (uint64_t) json_integer_value (id);
+    uint64_t to = known >= 0 ? (uint64_t)known : (uint64_t)json_integer_value (id);
     DPS_TRY (dps_vocab_set (&tok->vocab, to, text, len, special ? DPS_TOKEN_CONTROL : DPS_TOKEN_USER, err));
     if (!normalised || tok->normalizer.n == 0)
-        return dps__tokenizer_add (tok, (int32_t) to, text, len, flags, normalised, err);
+        return dps__tokenizer_add (tok, (int32_t)to, text, len, flags, normalised, err);
     DpsBuf look = {0}; /* looked for as the normaliser writes it */
     DpsStatus st = dps_normalise (&tok->normalizer, text, len, &look, err);
     if (st == DPS_OK && look.len)
-        st = dps__tokenizer_add (tok, (int32_t) to, look.data, look.len, flags, 1, err);
+        st = dps__tokenizer_add (tok, (int32_t)to, look.data, look.len, flags, 1, err);
     dps_buf_free (&look);
     return st;
 }

@@ -57,13 +57,13 @@ size_t dps_utf8_encode (uint32_t c, char out[4])
     if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
         c = 0xfffd;
     if (c < 0x80) {
-        out[0] = (char) c;
+        out[0] = (char)c;
         return 1;
     }
     size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     for (size_t i = n - 1; i > 0; i--, c >>= 6)
-        out[i] = (char) (0x80 | (c & 0x3f));
-    out[0] = (char) ((0xf00u >> n) | c);
+        out[i] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)((0xf00u >> n) | c);
     return n;
 }
 
@@ -84,7 +84,7 @@ int dps_utf8_repair (DpsBuf *out, const char *s, size_t len)
         i += valid;
         if (i < len) {
             uint32_t c;
-            i += sequence ((const unsigned char *) s + i, len - i, &c);
+            i += sequence ((const unsigned char *)s + i, len - i, &c);
             if (dps_buf_str (out, "\xef\xbf\xbd"))
                 return -1;
         }
@@ -111,7 +111,7 @@ int dps_utf8_class (uint32_t c)
     }
     if (c > 0x10ffff)
         return DPS_CLASS_OTHER;
-    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t) c);
+    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
     if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO)
         return DPS_CLASS_LETTER;
     if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO)
@@ -125,7 +125,7 @@ int dps_utf8_is_word (uint32_t c)
         return (c | 0x20) - 'a' < 26 || c - '0' < 10 || c == '_';
     if (c > 0x10ffff)
         return 0;
-    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t) c);
+    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
     return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC;
 }
 
@@ -135,6 +135,6 @@ int dps_utf8_is_punctuation (uint32_t c)
         return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
     if (c > 0x10ffff)
         return 0;
-    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t) c);
+    utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
     return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO;
 }

@@ -24,11 +24,11 @@ uint32_t dps_utf8_multi (const unsigned char *s, size_t len, size_t *out_n);
 
 static inline uint32_t dps_utf8_next (const char *s, size_t len, size_t *out_n)
 {
-    if ((unsigned char) *s < 0x80) {
+    if ((unsigned char)*s < 0x80) {
         *out_n = 1;
-        return (unsigned char) *s;
+        return (unsigned char)*s;
     }
-    return dps_utf8_multi ((const unsigned char *) s, len, out_n);
+    return dps_utf8_multi ((const unsigned char *)s, len, out_n);
 }
 
 /** The code point that ends at s[len), len ≥ 1, and its length. */

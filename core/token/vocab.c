@@ -7,16 +7,16 @@
 uint64_t dps_token_seed (void)
 {
     uint64_t seed = 0;
-    if (getrandom (&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t) sizeof seed)
-        seed = (uint64_t) (uintptr_t) &seed; /* an early boot without entropy: the stack's address has to do */
+    if (getrandom (&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
+        seed = (uint64_t)(uintptr_t)&seed; /* an early boot without entropy: the stack's address has to do */
     return seed | 1;
 }
 
 /* Both halves of a 128-bit product folded together: every input bit reaches every output bit. */
 static inline uint64_t fold (uint64_t a, uint64_t b)
 {
-    __extension__ unsigned __int128 p = (unsigned __int128) a * b;
-    return (uint64_t) p ^ (uint64_t) (p >> 64);
+    __extension__ unsigned __int128 p = (unsigned __int128)a * b;
+    return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
 uint64_t dps_token_hash (uint64_t seed, const char *s, size_t len)
@@ -30,14 +30,14 @@ uint64_t dps_token_hash (uint64_t seed, const char *s, size_t len)
     }
     w = 0;
     for (size_t i = 0; i < len; i++)
-        w = w << 8 | (unsigned char) s[i];
+        w = w << 8 | (unsigned char)s[i];
     return fold (fold (h ^ w, seed ^ 0xa0761d6478bd642fu), 0xe7037ed1a0b428dbu);
 }
 
 DpsStatus dps_vocab_init (DpsVocab *v, size_t n, size_t text_bytes, DpsError *err)
 {
     size_t slots = 64;
-    while (slots < 2 * n && slots < (size_t) 1 << 32)
+    while (slots < 2 * n && slots < (size_t)1 << 32)
         slots *= 2;
     v->expected = n;
     v->seed = dps_token_seed ();
@@ -67,7 +67,7 @@ static size_t probe (const DpsVocab *v, uint64_t hash, const char *text, size_t 
     for (; v->slots[i]; i = (i + 1) & v->mask) {
         if (tag_of (v->slots[i]) != tag_of (hash))
             continue;
-        uint32_t id = (uint32_t) v->slots[i] - 1;
+        uint32_t id = (uint32_t)v->slots[i] - 1;
         if (v->length[id] == len && !memcmp (v->bytes.data + v->start[id], text, len))
             break;
     }
@@ -79,7 +79,7 @@ int32_t dps_vocab_find (const DpsVocab *v, const char *text, size_t len)
     if (len > v->longest || !v->slots)
         return -1;
     uint64_t slot = v->slots[probe (v, dps_token_hash (v->seed, text, len), text, len)];
-    return (int32_t) (uint32_t) slot - 1;
+    return (int32_t)(uint32_t)slot - 1;
 }
 
 static DpsStatus rehash (DpsVocab *v, DpsError *err)
@@ -94,7 +94,7 @@ static DpsStatus rehash (DpsVocab *v, DpsError *err)
     for (size_t i = 0; i < n_old; i++) {
         if (!old[i])
             continue;
-        uint32_t id = (uint32_t) old[i] - 1;
+        uint32_t id = (uint32_t)old[i] - 1;
         uint64_t hash = dps_token_hash (v->seed, v->bytes.data + v->start[id], v->length[id]);
         size_t at = hash & v->mask;
         while (fresh[at])
@@ -113,10 +113,10 @@ static DpsStatus reach (DpsVocab *v, uint64_t id, DpsError *err)
     uint64_t tokens = v->n_used > v->expected ? v->n_used : v->expected;
     if (id > 65536 + 8 * tokens || id > 0x7ffffffe)
         return dps_fail (err, DPS_ERR_LIMIT, "token id %llu in a vocabulary of about %llu tokens: ids must be dense and below 2^31",
-                         (unsigned long long) id, (unsigned long long) tokens);
+                         (unsigned long long)id, (unsigned long long)tokens);
     if (id >= v->capacity) {
         size_t capacity = v->capacity ? 2 * v->capacity : 256;
-        capacity = capacity <= id ? (size_t) id + 1 : capacity;
+        capacity = capacity <= id ? (size_t)id + 1 : capacity;
         uint32_t *start = dps_realloc (v->start, capacity, sizeof *start);
         v->start = start ? start : v->start;
         uint32_t *length = dps_realloc (v->length, capacity, sizeof *length);
@@ -145,18 +145,18 @@ DpsStatus dps_vocab_set (DpsVocab *v, uint64_t id, const char *text, size_t len,
     uint64_t hash = dps_token_hash (v->seed, text, len);
     size_t at = probe (v, hash, text, len);
     if (v->slots[at]) { /* the text is known: only its id changes */
-        uint32_t old = (uint32_t) v->slots[at] - 1;
+        uint32_t old = (uint32_t)v->slots[at] - 1;
         v->start[id] = v->start[old];
         v->length[id] = v->length[old];
     } else {
-        v->start[id] = (uint32_t) v->bytes.len;
-        v->length[id] = (uint32_t) len;
+        v->start[id] = (uint32_t)v->bytes.len;
+        v->length[id] = (uint32_t)len;
         if (dps_buf_add (&v->bytes, text, len) || dps_buf_add (&v->bytes, "", 1))
-            return dps_fail (err, DPS_ERR_NOMEM, "out of memory for token %llu", (unsigned long long) id);
+            return dps_fail (err, DPS_ERR_NOMEM, "out of memory for token %llu", (unsigned long long)id);
         v->n_used++;
     }
-    v->kind[id] = (uint8_t) kind;
-    v->slots[at] = tag_of (hash) | (uint32_t) (id + 1);
+    v->kind[id] = (uint8_t)kind;
+    v->slots[at] = tag_of (hash) | (uint32_t)(id + 1);
     v->longest = len > v->longest ? len : v->longest;
     return DPS_OK;
 }

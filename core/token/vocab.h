@@ -24,12 +24,12 @@ typedef struct DpsVocab {
     uint8_t *kind;    /* [n] DPS_TOKEN_* */
     size_t n;         /* ids are 0 … n-1 */
     size_t capacity;
-    size_t n_used;    /* texts in the table */
-    size_t expected;  /* tokens announced to dps_vocab_init: bounds the largest id */
-    uint64_t *slots;  /* hash tag << 32 | id + 1; 0 is empty */
-    size_t mask;      /* slots − 1, a power of two less one */
-    uint64_t seed;    /* drawn when the table is made: keys come from files */
-    size_t longest;   /* bytes of the longest text */
+    size_t n_used;   /* texts in the table */
+    size_t expected; /* tokens announced to dps_vocab_init: bounds the largest id */
+    uint64_t *slots; /* hash tag << 32 | id + 1; 0 is empty */
+    size_t mask;     /* slots − 1, a power of two less one */
+    uint64_t seed;   /* drawn when the table is made: keys come from files */
+    size_t longest;  /* bytes of the longest text */
 } DpsVocab;
 
 /** Prepare for about n tokens of text_bytes in all (an upper estimate: it bounds how sparse ids may be). `v` must be all zeros. */
