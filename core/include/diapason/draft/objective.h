@@ -35,7 +35,7 @@ typedef struct DpsParam {
 /** One signal the objective reads. */
 typedef struct DpsSignal {
     size_t size;
-    const char *name; /* "logp", "entropy", "value", "score", "pooled" */
+    const char *name; /* "logp", "entropy", "hit" (1 when the target is the arg max), "value", "score", "pooled" */
     const char *role; /* "policy", "reference", "teacher", "value", "reward" */
     uint32_t axis;    /* DPS_AXIS_TOKEN (per scored token) or DPS_AXIS_ROW */
     uint32_t differentiable;
@@ -69,7 +69,10 @@ typedef struct DpsObjectiveBatch {
     double total;                 /* the step total named in describe */
 } DpsObjectiveBatch;
 
-/** Called by an objective for each number worth logging: the core averages it over the step, weighted by `weight`. */
+/**
+ * Called by an objective for each number worth logging: the core averages it over the step, weighted by `weight`. Call it per row or
+ * unit rather than per micro-batch: then the step's value does not depend on how the step was split.
+ */
 typedef struct DpsMetricSink {
     size_t size;
     void *ctx;

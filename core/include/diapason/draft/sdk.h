@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sdk.h: what plugins would otherwise write again: inline, compiled into the plugin, no part of the ABI. */
+#ifndef DIAPASON_SDK_H
+#define DIAPASON_SDK_H
+
+#include "diapason/draft/objective.h"
+#include "diapason/draft/plugin.h"
+
+/** A plugin of one interface that needs nothing from the host: DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective). */
+#define DPS_PLUGIN_ONE(interface_id, table)                                                                                                \
+    static DpsStatus sdk_init (const struct DpsHost *host, const char *path, DpsError *err)                                                \
+    {                                                                                                                                      \
+        (void)host, (void)path, (void)err;                                                                                                 \
+        return DPS_OK;                                                                                                                     \
+    }                                                                                                                                      \
+    static const void *sdk_get_interface (DpsStr id) { return dps_str_is (id, interface_id) ? &(table) : NULL; }                           \
+    DPS_PLUGIN (sdk_init, NULL, sdk_get_interface)
+
+/** create and destroy of an objective or adapter without parameters and state. [init] */
+static inline DpsStatus dps_sdk_create_nothing (const double *num, const DpsStr *str, void **out, DpsError *err)
+{
+    (void)num, (void)str, (void)err;
+    *out = NULL;
+    return DPS_OK;
+}
+
+static inline void dps_sdk_destroy_nothing (void *self) { (void)self; }
+
+/**
+ * Report the mean of scale·x over the tokens of the batch, weighted by its weights; x is a per-token signal. One report a row, so that
+ * the step's mean does not depend on how it is split into micro-batches. [any]
+ */
+static inline void dps_sdk_report_tokens (const DpsMetricSink *sink, const DpsObjectiveBatch *b, const char *name, const double *x,
+                                          double scale)
+{
+    for (uint64_t r = 0; r < b->n_rows; r++) {
+        double sum = 0, weight = 0;
+        for (int64_t i = b->row_offsets[r]; i < b->row_offsets[r + 1]; i++) {
+            sum += b->weights[i] * x[i];
+            weight += b->weights[i];
+        }
+        if (weight > 0)
+            sink->add (sink->ctx, dps_str (name), scale * sum / weight, weight);
+    }
+}
+
+#endif

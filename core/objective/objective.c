@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "objective/objective.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "diapason/draft/plugin.h"
+#include "objective/tape.h"
+
+enum { MAX_SIGNALS = 32 };
+
+/* Open and close. */
+
+static DpsStatus read_signals (DpsObjectiveInstance *o, DpsError *err)
+{
+    const DpsObjectiveInfo *info = &o->info;
+    if (info->n_signals > MAX_SIGNALS)
+        return dps_fail (err, DPS_ERR_LIMIT, "%s: %u signals, at most %d", info->name, (unsigned)info->n_signals, (int)MAX_SIGNALS);
+    o->signals = dps_calloc (info->n_signals, sizeof *o->signals);
+    if (!o->signals)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory", info->name);
+    for (uint32_t i = 0; i < info->n_signals; i++) {
+        DpsSignal *s = &o->signals[i];
+        dps_table_copy (s, sizeof *s, info->signals[i]);
+        if (!s->name || !s->role || (s->axis != DPS_AXIS_TOKEN && s->axis != DPS_AXIS_ROW))
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: signal %u has no name or role, or is not per token or row", info->name, (unsigned)i);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus read_info (DpsObjectiveInstance *o, DpsError *err)
+{
+    const DpsObjectiveInfo *theirs = o->table.describe ();
+    if (!theirs)
+        return dps_fail (err, DPS_ERR_FORMAT, "an objective describes itself as nothing");
+    dps_table_copy (&o->info, sizeof o->info, theirs);
+    if (!o->info.name)
+        return dps_fail (err, DPS_ERR_FORMAT, "an objective has no name");
+    if (o->info.unit < DPS_UNIT_SINGLE || o->info.unit > DPS_UNIT_GROUP || o->info.total < DPS_TOTAL_TOKENS ||
+        o->info.total > DPS_TOTAL_ROWS)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: unit %u and total %u, expected 1 to 3", o->info.name, (unsigned)o->info.unit,
+                         (unsigned)o->info.total);
+    return read_signals (o, err);
+}
+
+static DpsStatus create (DpsObjectiveInstance *o, DpsParamLookup lookup, void *ctx, DpsError *err)
+{
+    double num[DPS_PARAMS_MAX];
+    DpsStr str[DPS_PARAMS_MAX];
+    DPS_TRY (dps_params_resolve (o->info.name, o->info.params, o->info.n_params, lookup, ctx, num, str, err));
+    DpsError theirs = DPS_ERROR_INIT;
+    DpsStatus st = o->table.create (num, str, &o->self, &theirs);
+    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "%s: %s", o->info.name, theirs.msg);
+}
+
+DpsStatus dps_objective_open (const DpsObjective *table, DpsParamLookup lookup, void *ctx, DpsObjectiveInstance **out, DpsError *err)
+{
+    DpsObjectiveInstance *o = dps_calloc (1, sizeof *o);
+    if (!o)
+        return dps_fail (err, DPS_ERR_NOMEM, "objective: no memory");
+    dps_table_copy (&o->table, sizeof o->table, table);
+    DpsStatus st = read_info (o, err);
+    if (st == DPS_OK)
+        st = create (o, lookup, ctx, err);
+    if (st != DPS_OK) {
+        dps_free (o->signals);
+        dps_free (o);
+        return st;
+    }
+    *out = o;
+    return DPS_OK;
+}
+
+void dps_objective_close (DpsObjectiveInstance *o)
+{
+    if (!o)
+        return;
+    if (o->table.destroy)
+        o->table.destroy (o->self);
+    dps_free (o->signals);
+    dps_free (o);
+}
+
+int dps_objective_signal (const DpsObjectiveInstance *o, const char *name, const char *role)
+{
+    for (uint32_t i = 0; i < o->info.n_signals; i++)
+        if (!strcmp (o->signals[i].name, name) && !strcmp (o->signals[i].role, role))
+            return (int)i;
+    return -1;
+}
+
+double dps_objective_total (const DpsObjectiveInstance *o, uint64_t n_tokens, uint64_t n_rows, uint64_t n_units)
+{
+    return (double)(o->info.total == DPS_TOTAL_TOKENS ? n_tokens : o->info.total == DPS_TOTAL_ROWS ? n_rows : n_units);
+}
+
+/* Sums of a step. */
+
+/* The metric called `name`, made if need be. */
+static DpsStatus find_metric (DpsStepSums *s, DpsStr name, size_t *out, DpsError *err)
+{
+    size_t i = 0;
+    while (i < s->n_metrics && !dps_str_is (name, s->metrics[i].name))
+        i++;
+    *out = i;
+    if (i < s->n_metrics)
+        return DPS_OK;
+    if (name.len == 0 || name.len >= sizeof s->metrics->name)
+        return dps_fail (err, DPS_ERR_LIMIT, "a metric's name has %zu bytes, expected 1 to %zu", name.len, sizeof s->metrics->name - 1);
+    if (DPS_GROW (s->metrics, s->n_metrics, s->capacity))
+        return dps_fail (err, DPS_ERR_NOMEM, "no memory for metric '%.*s'", (int)name.len, name.ptr);
+    s->metrics[i] = (DpsStepMetric){.sum = 0};
+    memcpy (s->metrics[i].name, name.ptr, name.len);
+    s->n_metrics++;
+    return DPS_OK;
+}
+
+DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight, DpsError *err)
+{
+    size_t i;
+    if (weight == 0)
+        return DPS_OK;
+    DPS_TRY (find_metric (s, name, &i, err));
+    s->metrics[i].sum += value * weight;
+    s->metrics[i].weight += weight;
+    return DPS_OK;
+}
+
+double dps_step_loss (const DpsStepSums *s) { return s->total > 0 ? s->loss / s->total : 0; }
+
+double dps_step_metric (const DpsStepSums *s, size_t i) { return s->metrics[i].sum / s->metrics[i].weight; }
+
+void dps_step_reset (DpsStepSums *s)
+{
+    DpsStepMetric *metrics = s->metrics;
+    size_t capacity = s->capacity;
+    *s = (DpsStepSums){.metrics = metrics, .capacity = capacity};
+}
+
+void dps_step_free (DpsStepSums *s)
+{
+    dps_free (s->metrics);
+    *s = (DpsStepSums){0};
+}
+
+/* One micro-batch. */
+
+/* What an objective reports is kept aside until the whole call has succeeded. */
+typedef struct Report {
+    char name[64];
+    double value, weight;
+} Report;
+
+typedef struct Call {
+    const DpsObjectiveInstance *o;
+    DpsObjectiveBatch batch; /* with weights */
+    double *ones;
+    struct DpsTape *tape;
+    DpsVal signals[MAX_SIGNALS], loss;
+    Report *reports;
+    size_t n_reports, capacity;
+    DpsStatus reported; /* the first failure of report */
+} Call;
+
+static void report (void *ctx, DpsStr name, double value, double weight)
+{
+    Call *c = ctx;
+    if (c->reported != DPS_OK)
+        return;
+    if (weight == 0)
+        return;
+    if (name.len == 0 || name.len >= sizeof c->reports->name)
+        c->reported = DPS_ERR_LIMIT;
+    else if (DPS_GROW (c->reports, c->n_reports, c->capacity))
+        c->reported = DPS_ERR_NOMEM;
+    else {
+        Report *r = &c->reports[c->n_reports++];
+        *r = (Report){.value = value, .weight = weight};
+        memcpy (r->name, name.ptr, name.len);
+    }
+}
+
+static DpsStatus check_finite (const Call *c, const DpsSignal *s, const double *v, uint64_t n, DpsError *err)
+{
+    for (uint64_t i = 0; i < n; i++)
+        if (!isfinite (v[i]))
+            return dps_fail (err, DPS_ERR_NONFINITE, "%s: signal %s (%s) of %s %llu is %g: the model's output is not finite",
+                             c->o->info.name, s->name, s->role, s->axis == DPS_AXIS_TOKEN ? "scored token" : "row", (unsigned long long)i,
+                             v[i]);
+    return DPS_OK;
+}
+
+static DpsStatus put_signals (Call *c, DpsError *err)
+{
+    const DpsHostTape *ops = dps_tape_table ();
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
+        const DpsSignal *s = &c->o->signals[i];
+        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const double *v = c->batch.signals[i];
+        if (!v && n)
+            return dps_fail (err, DPS_ERR_INVALID, "%s: signal %s (%s) was not given", c->o->info.name, s->name, s->role);
+        DPS_TRY (check_finite (c, s, v, n, err));
+        c->signals[i] = s->differentiable ? ops->variable (c->tape, s->axis, v, n) : ops->input (c->tape, s->axis, v, n);
+    }
+    return dps_tape_status (c->tape, err);
+}
+
+static DpsStatus check_loss (Call *c, const double **out, DpsError *err)
+{
+    uint32_t axis = 0;
+    uint64_t n = 0;
+    DPS_TRY (dps_tape_status (c->tape, err));
+    *out = dps_tape_values (c->tape, c->loss, &axis, &n);
+    if (!*out || axis != DPS_AXIS_UNIT)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: its loss is not one value per unit", c->o->info.name);
+    for (uint64_t u = 0; u < n; u++)
+        if (!isfinite ((*out)[u]))
+            return dps_fail (err, DPS_ERR_NONFINITE, "%s: the loss of unit %llu is %g", c->o->info.name, (unsigned long long)u, (*out)[u]);
+    if (c->reported != DPS_OK)
+        return dps_fail (err, c->reported, "%s: a metric could not be kept", c->o->info.name);
+    return DPS_OK;
+}
+
+static DpsStatus read_gradients (Call *c, double *const *out_grads, DpsError *err)
+{
+    DPS_TRY (dps_tape_backward (c->tape, c->loss, 1 / c->batch.total, err));
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
+        const DpsSignal *s = &c->o->signals[i];
+        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const double *g = dps_tape_gradient (c->tape, c->signals[i]);
+        for (uint64_t j = 0; g && j < n; j++)
+            if (!isfinite (g[j]))
+                return dps_fail (err, DPS_ERR_NONFINITE, "%s: the gradient of %s %llu is %g", c->o->info.name, s->name,
+                                 (unsigned long long)j, g[j]);
+    }
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
+        const DpsSignal *s = &c->o->signals[i];
+        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const double *g = dps_tape_gradient (c->tape, c->signals[i]);
+        for (uint64_t j = 0; out_grads[i] && j < n; j++)
+            out_grads[i][j] = g ? g[j] : 0;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus add_up (const Call *c, const double *losses, DpsStepSums *sums, double *out_losses, DpsError *err)
+{
+    size_t before = sums->n_metrics, at;
+    for (size_t i = 0; i < c->n_reports; i++) { /* room first: what follows cannot fail */
+        DpsStatus st = find_metric (sums, dps_str (c->reports[i].name), &at, err);
+        if (st != DPS_OK) {
+            sums->n_metrics = before;
+            return st;
+        }
+    }
+    for (size_t i = 0; i < c->n_reports; i++)
+        DPS_TRY (dps_step_add (sums, dps_str (c->reports[i].name), c->reports[i].value, c->reports[i].weight, err));
+    for (uint64_t u = 0; u < c->batch.n_units; u++) {
+        sums->loss += losses[u];
+        if (out_losses)
+            out_losses[u] = losses[u];
+    }
+    sums->total = c->batch.total;
+    sums->n_units += c->batch.n_units;
+    sums->n_tokens += c->batch.n_tokens;
+    return DPS_OK;
+}
+
+static DpsStatus run (Call *c, DpsStepSums *sums, double *const *out_grads, double *out_losses, DpsError *err)
+{
+    const DpsObjectiveBatch *b = &c->batch;
+    const DpsTapeShape shape = {b->n_tokens, b->n_rows, b->n_units, b->row_offsets, b->unit_offsets};
+    DPS_TRY (dps_tape_create (&shape, &c->tape, err));
+    DPS_TRY (put_signals (c, err));
+    const DpsMetricSink sink = {.size = sizeof sink, .ctx = c, .add = report};
+    DpsError theirs = DPS_ERROR_INIT;
+    DpsStatus st = c->o->table.loss (c->o->self, dps_tape_table (), c->tape, b, c->signals, &sink, &c->loss, &theirs);
+    if (st != DPS_OK)
+        return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+    const double *losses;
+    DPS_TRY (check_loss (c, &losses, err));
+    if (out_grads)
+        DPS_TRY (read_gradients (c, out_grads, err));
+    return add_up (c, losses, sums, out_losses, err);
+}
+
+DpsStatus dps_objective_micro_batch (const DpsObjectiveInstance *o, const DpsObjectiveBatch *batch, DpsStepSums *sums,
+                                     double *const *out_grads, double *out_losses, DpsError *err)
+{
+    if (!(batch->total > 0) || !isfinite (batch->total))
+        return dps_fail (err, DPS_ERR_DATA, "%s: the step's total is %g, expected at least one scored token, row or unit", o->info.name,
+                         batch->total);
+    Call c = {.o = o, .loss = -1};
+    dps_table_copy (&c.batch, sizeof c.batch, batch);
+    if (!c.batch.weights) {
+        c.ones = dps_malloc (batch->n_tokens, sizeof *c.ones);
+        if (!c.ones)
+            return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for %llu weights", o->info.name, (unsigned long long)batch->n_tokens);
+        for (uint64_t i = 0; i < batch->n_tokens; i++)
+            c.ones[i] = 1;
+        c.batch.weights = c.ones;
+    }
+    DpsStatus st = run (&c, sums, out_grads, out_losses, err);
+    dps_tape_free (c.tape);
+    dps_free (c.reports);
+    dps_free (c.ones);
+    return st;
+}

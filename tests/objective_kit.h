@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* objective_kit.h: an objective plugin loaded as in production, and batches of it made from the parity models' recorded log-probs. */
+#ifndef DPS_TESTS_OBJECTIVE_KIT_H
+#define DPS_TESTS_OBJECTIVE_KIT_H
+
+#include "base/mem.h"
+#include "objective/objective.h"
+#include "objective/tape.h"
+#include "plugin/registry.h"
+#include "safetensors_mini.h"
+
+static const char *const parity_models[] = {"gemma2", "gemma3", "llama", "mistral", "qwen2", "qwen3"};
+enum { N_PARITY_MODELS = 6, MAX_ROWS = 32, MAX_TOKENS = 1024 };
+
+/** Scored tokens of a model's batch.json, one unit a row. */
+typedef struct ParityBatch {
+    uint64_t n_rows, n_tokens;
+    int64_t offsets[MAX_ROWS + 1], units[MAX_ROWS + 1];
+    double logp[MAX_TOKENS], entropy[MAX_TOKENS], hit[MAX_TOKENS], weights[MAX_TOKENS];
+} ParityBatch;
+
+/* Open objective `name` from the build's plugin folder with its default parameters; *out_reg is closed by the caller, after the objective.
+ */
+static inline DpsObjectiveInstance *kit_open (const char *name, DpsRegistry **out_reg)
+{
+    DpsError err = DPS_ERROR_INIT;
+    DpsObjectiveInstance *o = NULL;
+    const char *folders[] = {DPS_BUILD "/lib/diapason/plugins"};
+    CHECK_OK (dps_tape_provide (&err));
+    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, out_reg, &err));
+    const DpsObjective *table = dps_registry_get (*out_reg, DPS_OBJECTIVE_ID, name);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (table);
+    CHECK_OK (dps_objective_open (table, NULL, NULL, &o, &err));
+    return o;
+}
+
+/* Entropy and arg max of one row of logits. */
+static inline void kit_score_row (const float *logits, int64_t v, int64_t target, double *entropy, double *hit)
+{
+    int64_t best = 0;
+    double sum = 0, mean = 0;
+    for (int64_t i = 1; i < v; i++)
+        best = logits[i] > logits[best] ? i : best;
+    for (int64_t i = 0; i < v; i++) {
+        double d = (double)logits[i] - (double)logits[best], e = exp (d);
+        sum += e;
+        mean += e * d;
+    }
+    *entropy = log (sum) - mean / sum;
+    *hit = best == target;
+}
+
+/* mask: "sft_mask", or NULL: every token but the first of each sequence. */
+static inline void kit_batch (ParityBatch *b, const char *model, const char *mask, StFile *expected)
+{
+    DpsError err = DPS_ERROR_INIT;
+    char path[128], name[32];
+    json_t *json = NULL, *sequence;
+    size_t r;
+    *b = (ParityBatch){0};
+    snprintf (path, sizeof path, "models/%s/expected.safetensors", model);
+    st_open (expected, parity_path (path));
+    snprintf (path, sizeof path, "models/%s/batch.json", model);
+    CHECK_OK (dps_json_file (parity_path (path), 1 << 24, 0, &json, &err));
+    json_array_foreach (json_object_get (json, "sequences"), r, sequence)
+    {
+        int64_t n, t = 1;
+        json_t *ids = json_object_get (sequence, "ids"), *marks = mask ? json_object_get (sequence, mask) : NULL;
+        snprintf (name, sizeof name, "logps.%zu", r);
+        const float *logps = st_f32 (expected, name, &n);
+        snprintf (name, sizeof name, "logits.%zu", r);
+        StTensor logits = st_get (expected, name);
+        CU_ASSERT_FATAL (r < MAX_ROWS && n == (int64_t)json_array_size (ids) - 1 && logits.shape[0] == n + 1);
+        for (; t <= n; t++) {
+            if (marks && !json_integer_value (json_array_get (marks, (size_t)t)))
+                continue;
+            CU_ASSERT_FATAL (b->n_tokens < MAX_TOKENS);
+            const float *row = (const float *)logits.data + (t - 1) * logits.shape[1];
+            uint64_t i = b->n_tokens++;
+            b->logp[i] = (double)logps[t - 1];
+            b->weights[i] = 1;
+            kit_score_row (row, logits.shape[1], json_integer_value (json_array_get (ids, (size_t)t)), &b->entropy[i], &b->hit[i]);
+        }
+        b->n_rows = r + 1;
+        b->units[r + 1] = (int64_t)r + 1;
+        b->offsets[r + 1] = (int64_t)b->n_tokens;
+    }
+    json_decref (json);
+}
+
+/** What a step gave. */
+typedef struct KitStep {
+    DpsStepSums sums;
+    double dlogp[MAX_TOKENS], losses[MAX_ROWS];
+} KitStep;
+
+/* The whole batch in micro-batches of `size` rows. */
+static inline void kit_step (const DpsObjectiveInstance *o, const ParityBatch *b, uint64_t size, KitStep *out)
+{
+    DpsError err = DPS_ERROR_INIT;
+    *out = (KitStep){.sums = {0}};
+    for (uint64_t first = 0; first < b->n_rows; first += size) {
+        uint64_t rows = first + size < b->n_rows ? size : b->n_rows - first;
+        int64_t start = b->offsets[first], offsets[MAX_ROWS + 1];
+        const double *signals[8] = {0};
+        double *grads[8] = {0};
+        for (uint64_t r = 0; r <= rows; r++)
+            offsets[r] = b->offsets[first + r] - start;
+        for (uint32_t s = 0; s < o->info.n_signals; s++)
+            signals[s] = (!strcmp (o->signals[s].name, "logp")  ? b->logp
+                          : !strcmp (o->signals[s].name, "hit") ? b->hit
+                                                                : b->entropy) +
+                         start;
+        grads[dps_objective_signal (o, "logp", "policy")] = out->dlogp + start;
+        DpsObjectiveBatch batch = {.size = sizeof batch,
+                                   .n_tokens = (uint64_t)offsets[rows],
+                                   .n_rows = rows,
+                                   .n_units = rows,
+                                   .row_offsets = offsets,
+                                   .unit_offsets = b->units,
+                                   .signals = signals,
+                                   .weights = b->weights + start,
+                                   .total = dps_objective_total (o, b->n_tokens, b->n_rows, b->n_rows)};
+        CHECK_OK (dps_objective_micro_batch (o, &batch, &out->sums, grads, out->losses + first, &err));
+    }
+}
+
+/* Metric `name` of a step; fails the test when it is absent. */
+static inline double kit_metric (const KitStep *s, const char *name)
+{
+    for (size_t i = 0; i < s->sums.n_metrics; i++)
+        if (!strcmp (s->sums.metrics[i].name, name))
+            return dps_step_metric (&s->sums, i);
+    printf ("\n    no metric '%s'\n", name);
+    CU_ASSERT_FATAL (0);
+    return 0;
+}
+
+/* The same bits from any split of the step. */
+static inline void kit_check_splits (const DpsObjectiveInstance *o, const ParityBatch *b)
+{
+    static KitStep whole, split;
+    kit_step (o, b, b->n_rows, &whole);
+    for (uint64_t size = 1; size < b->n_rows; size++) {
+        kit_step (o, b, size, &split);
+        double a = dps_step_loss (&whole.sums), c = dps_step_loss (&split.sums);
+        CU_ASSERT_EQUAL (memcmp (&a, &c, sizeof a), 0);
+        CU_ASSERT_EQUAL (memcmp (whole.dlogp, split.dlogp, sizeof whole.dlogp), 0);
+        CU_ASSERT_EQUAL (memcmp (whole.losses, split.losses, sizeof whole.losses), 0);
+        CU_ASSERT_EQUAL_FATAL (whole.sums.n_metrics, split.sums.n_metrics);
+        for (size_t i = 0; i < whole.sums.n_metrics; i++)
+            CU_ASSERT_EQUAL (memcmp (&whole.sums.metrics[i], &split.sums.metrics[i], sizeof whole.sums.metrics[i]), 0);
+        dps_step_free (&split.sums);
+    }
+    dps_step_free (&whole.sums);
+}
+
+#endif
