@@ -3,7 +3,13 @@
 
 #include <string.h>
 
-DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err) { return dps_registry_open (NULL, out, err); }
+#include "objective/tape.h"
+
+DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err)
+{
+    DPS_TRY (dps_tape_provide (err));
+    return dps_registry_open (NULL, out, err);
+}
 
 /* "a,b" as ["a","b"]. */
 static json_t *string_list (const char *s)
