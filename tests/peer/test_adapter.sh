@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# transformers and PEFT open what train and merge write, and compute the log-probs that score wrote.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+python=${DIAPASON_PEER_PYTHON:-python3}
+"$python" -c 'import torch, transformers, peft' 2>/dev/null || skip "no torch, transformers and peft in $python (set DIAPASON_PEER_PYTHON)"
+peer() { run 0 "$python" "$src/tests/peer/adapter.py" "$@"; tail -n 1 out; }
+
+tiny_rows rows.jsonl 16
+for model in gemma3 llama; do
+    for variant in lora rslora dora; do
+        extra=()
+        [ $variant != rslora ] || extra=(use_rslora=true)
+        [ $variant != dora ] || extra=(use_dora=true)
+        tiny_recipe recipe.yaml "$model-$variant" model_name_or_path="$models/$model" max_steps=6 learning_rate=0.01 "${extra[@]}"
+        run 0 "$dia" train recipe.yaml
+        run 0 "$dia" score --model "$models/$model" --adapter "$model-$variant" --data rows.jsonl --out scores.jsonl
+        peer scores.jsonl "$models/$model" "$model-$variant"
+        run 0 "$dia" merge --model "$models/$model" --adapter "$model-$variant" --format safetensors --out "merged-$model-$variant"
+        run 0 "$dia" score --model "merged-$model-$variant" --data rows.jsonl --out scores.jsonl
+        peer scores.jsonl "merged-$model-$variant"
+    done
+done
+ok "PEFT and transformers agree with score"
