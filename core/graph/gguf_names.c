@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "graph/gguf_names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct Name {
+    const char *gguf, *hf;
+} Name;
+
+static const Name whole[] = {
+    {"token_embd.weight", "model.embed_tokens.weight"}, {"output_norm.weight", "model.norm.weight"}, {"output.weight", "lm_head.weight"}};
+
+/* Behind "blk.N." and "model.layers.N.". */
+static const Name in_block[] = {
+    {"attn_norm", "input_layernorm"},      {"attn_q", "self_attn.q_proj"},        {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},        {"attn_output", "self_attn.o_proj"},   {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"},   {"ffn_gate", "mlp.gate_proj"},         {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},         {"ffn_norm", "post_attention_layernorm"},
+};
+static const Name in_gemma_block[] = {
+    {"post_attention_norm", "post_attention_layernorm"}, {"ffn_norm", "pre_feedforward_layernorm"}, {"post_ffw_norm", "post_feedforward_layernorm"}};
+
+static const char *lookup (const Name *names, size_t n, const char *what, size_t len)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strlen (names[i].gguf) == len && !memcmp (names[i].gguf, what, len))
+            return names[i].hf;
+    return NULL;
+}
+
+#define COUNT(a) (sizeof (a) / sizeof *(a))
+
+void dps__gguf_name (const char *arch, DpsStr name, DpsGgufName *out)
+{
+    char text[128], rest[96];
+    unsigned layer;
+    int is_gemma = !strncmp (arch, "gemma", 5);
+    *out = (DpsGgufName){0};
+    if (name.len >= sizeof text)
+        return;
+    memcpy (text, name.ptr, name.len);
+    text[name.len] = '\0';
+    const char *hf = lookup (whole, COUNT (whole), text, name.len);
+    if (hf)
+        snprintf (out->hf, sizeof out->hf, "%s", hf);
+    else if (sscanf (text, "blk.%5u.%95s", &layer, rest) == 2) {
+        const char *dot = strrchr (rest, '.');
+        size_t len = dot ? (size_t) (dot - rest) : strlen (rest);
+        hf = is_gemma ? lookup (in_gemma_block, COUNT (in_gemma_block), rest, len) : NULL;
+        hf = hf ? hf : lookup (in_block, COUNT (in_block), rest, len);
+        if (hf)
+            snprintf (out->hf, sizeof out->hf, "model.layers.%u.%s%s", layer, hf, dot ? dot : "");
+        int is_q = len == 6 && !memcmp (rest, "attn_q", 6), is_k = len == 6 && !memcmp (rest, "attn_k", 6);
+        if (!strcmp (arch, "llama") && (is_q || is_k)) {
+            out->fix = DPS_GGUF_UNPERMUTE;
+            out->is_key = is_k;
+        }
+    }
+    if (is_gemma && strstr (out->hf, "norm.weight"))
+        out->fix = DPS_GGUF_MINUS_ONE;
+}
+
+const DpsMeta *dps__gguf_find (const DpsMeta *const *meta, size_t n, const char *key)
+{
+    size_t len = strlen (key);
+    for (size_t i = 0; i < n; i++)
+        if (meta[i]->key.len == len && !memcmp (meta[i]->key.ptr, key, len))
+            return meta[i];
+    return NULL;
+}
+
+typedef struct Reader {
+    const DpsMeta *const *meta;
+    size_t n;
+    const char *where, *arch;
+    json_t *config;
+    DpsStatus status;
+    DpsError *err;
+} Reader;
+
+static const DpsMeta *find (Reader *r, const char *suffix)
+{
+    char key[128];
+    snprintf (key, sizeof key, "%s.%s", r->arch, suffix);
+    return dps__gguf_find (r->meta, r->n, key);
+}
+
+static void fail (Reader *r, const char *suffix, const char *what)
+{
+    if (r->status == DPS_OK)
+        r->status = dps_fail (r->err, DPS_ERR_FORMAT, "%s: %s.%s %s", r->where, r->arch, suffix, what);
+}
+
+static void put (Reader *r, const char *key, json_t *value)
+{
+    if (json_object_set_new (r->config, key, value) != 0 && r->status == DPS_OK)
+        r->status = dps_fail (r->err, DPS_ERR_NOMEM, "%s: out of memory", r->where);
+}
+
+/* A whole number, copied when it is there. An array (one per layer) counts when all entries are equal. */
+static void integer (Reader *r, const char *suffix, const char *key, int required)
+{
+    const DpsMeta *m = find (r, suffix);
+    if (!m) {
+        if (required)
+            fail (r, suffix, "is missing");
+        return;
+    }
+    int is_int = m->type == DPS_META_U64 || m->type == DPS_META_I64;
+    uint64_t v = m->v.u;
+    if (m->type == DPS_META_ARRAY && (m->elem_type == DPS_META_U64 || m->elem_type == DPS_META_I64) && m->n > 0) {
+        const uint64_t *a = m->v.array;
+        is_int = 1;
+        v = a[0];
+        for (uint64_t i = 1; i < m->n; i++)
+            is_int &= a[i] == v;
+    }
+    if (!is_int || v > INT32_MAX)
+        fail (r, suffix, "is not a whole number below 2^31, the same for every layer");
+    else
+        put (r, key, json_integer ((json_int_t) v));
+}
+
+static void number (Reader *r, const char *suffix, const char *key)
+{
+    const DpsMeta *m = find (r, suffix);
+    if (m && m->type != DPS_META_F64)
+        fail (r, suffix, "is not a number");
+    else if (m)
+        put (r, key, json_real (m->v.f));
+}
+
+static void token (Reader *r, const char *name, const char *key)
+{
+    const DpsMeta *m = dps__gguf_find (r->meta, r->n, name);
+    if (m && (m->type == DPS_META_U64 || m->type == DPS_META_I64) && m->v.u <= INT32_MAX)
+        put (r, key, json_integer ((json_int_t) m->v.u));
+}
+
+static void rope_scaling (Reader *r)
+{
+    const DpsMeta *type = find (r, "rope.scaling.type"), *factor = find (r, "rope.scaling.factor");
+    if (!type || type->type != DPS_META_STR || (type->v.s.len == 4 && !memcmp (type->v.s.ptr, "none", 4)) || !factor || factor->type != DPS_META_F64)
+        return;
+    put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", type->v.s.ptr, (size_t) type->v.s.len, "factor", factor->v.f));
+}
+
+static void read_gemma3 (Reader *r)
+{
+    put (r, "sliding_window_pattern", json_integer (6));
+    put (r, "rope_local_base_freq", json_real (10000));
+    number (r, "rope.freq_base_swa", "rope_local_base_freq");
+    put (r, "hidden_activation", json_string ("gelu_pytorch_tanh"));
+}
+
+DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *where, int64_t vocab, int tied, json_t **out, DpsError *err)
+{
+    static const Name types[] = {{"gemma3", "gemma3_text"}, {"gemma2", "gemma2"}, {"llama", "llama"}, {"mistral", "mistral"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}};
+    const DpsMeta *arch = dps__gguf_find (meta, n, "general.architecture");
+    if (!arch || arch->type != DPS_META_STR)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: general.architecture is missing", where);
+    const char *type = lookup (types, COUNT (types), arch->v.s.ptr, arch->v.s.len);
+    if (!type)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: architecture '%.*s' has no reader; there are: gemma3, gemma2, llama, mistral, qwen2, qwen3", where,
+                         (int) (arch->v.s.len < 60 ? arch->v.s.len : 60), arch->v.s.ptr);
+    char name[16];
+    snprintf (name, sizeof name, "%.*s", (int) arch->v.s.len, arch->v.s.ptr);
+    Reader r = {.meta = meta, .n = n, .where = where, .arch = name, .config = json_object (), .err = err};
+    if (!r.config)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
+    put (&r, "model_type", json_string (type));
+    put (&r, "vocab_size", json_integer (vocab));
+    put (&r, "tie_word_embeddings", json_boolean (tied));
+    integer (&r, "block_count", "num_hidden_layers", 1);
+    integer (&r, "embedding_length", "hidden_size", 1);
+    integer (&r, "feed_forward_length", "intermediate_size", 1);
+    integer (&r, "attention.head_count", "num_attention_heads", 1);
+    integer (&r, "attention.head_count_kv", "num_key_value_heads", 0);
+    integer (&r, "attention.key_length", "head_dim", 0);
+    integer (&r, "context_length", "max_position_embeddings", 0);
+    integer (&r, "attention.sliding_window", "sliding_window", 0);
+    number (&r, "attention.layer_norm_rms_epsilon", "rms_norm_eps");
+    number (&r, "rope.freq_base", "rope_theta");
+    number (&r, "attn_logit_softcapping", "attn_logit_softcapping");
+    number (&r, "final_logit_softcapping", "final_logit_softcapping");
+    rope_scaling (&r);
+    token (&r, "tokenizer.ggml.bos_token_id", "bos_token_id");
+    token (&r, "tokenizer.ggml.eos_token_id", "eos_token_id");
+    json_t *heads = json_object_get (r.config, "num_attention_heads"), *width = json_object_get (r.config, "hidden_size");
+    if (r.status == DPS_OK && (json_integer_value (heads) == 0 || json_integer_value (width) == 0))
+        r.status = dps_fail (err, DPS_ERR_FORMAT, "%s: %s.attention.head_count and %s.embedding_length must not be 0", where, name, name);
+    if (r.status == DPS_OK && !json_object_get (r.config, "head_dim"))
+        put (&r, "head_dim", json_integer (json_integer_value (width) / json_integer_value (heads)));
+    if (!strcmp (name, "gemma3"))
+        read_gemma3 (&r);
+    if (!strncmp (name, "gemma", 5)) /* the scalar is not stored; it is the head width but for Gemma 3 27B, which divides hidden by heads */
+        put (&r, "query_pre_attn_scalar", json_incref (json_object_get (r.config, "head_dim")));
+    if (r.status != DPS_OK) {
+        json_decref (r.config);
+        return r.status;
+    }
+    *out = r.config;
+    return DPS_OK;
+}

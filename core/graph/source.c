@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * source.c: one or several tensor files behind one list of Hugging Face names. A folder's shards come from model.safetensors.index.json; each
+ * is a plain file name of that folder, whatever the index says.
+ */
+#include "graph/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "graph/gguf_names.h"
+
+enum { CONFIG_LIMIT = 1 << 22, INDEX_LIMIT = 1 << 26, MAX_SHARDS = 1024 };
+
+typedef struct Item {
+    char *name; /* Hugging Face's */
+    uint32_t file;
+    uint64_t tensor; /* its number in the file */
+    DpsGgufFix fix;
+    int is_key;
+} Item;
+
+struct DpsSource {
+    char *path;
+    const DpsFormat *format;
+    struct DpsFormatFile **files;
+    size_t n_files;
+    Item *items; /* sorted by name */
+    size_t n_items, item_capacity;
+    json_t *config;
+    int is_gguf;
+    DpsMeta *meta;
+    const DpsMeta **meta_list;
+    size_t n_meta;
+    int64_t heads, kv_heads;
+};
+
+static DpsStatus no_memory (const char *path, DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path); }
+
+static DpsStatus open_file (DpsSource *s, const char *path, DpsError *err)
+{
+    struct DpsFormatFile **files = dps_realloc (s->files, s->n_files + 1, sizeof *files);
+    if (!files)
+        return no_memory (path, err);
+    s->files = files;
+    DPS_TRY (s->format->open ((DpsStr){path, strlen (path)}, &files[s->n_files], err));
+    s->n_files++;
+    return DPS_OK;
+}
+
+static DpsStatus add_item (DpsSource *s, const char *name, size_t len, Item item, DpsError *err)
+{
+    if (DPS_GROW (s->items, s->n_items, s->item_capacity) || !(item.name = dps_strndup (name, len)))
+        return no_memory (s->path, err);
+    s->items[s->n_items++] = item;
+    return DPS_OK;
+}
+
+static int by_name (const void *a, const void *b) { return strcmp (((const Item *) a)->name, ((const Item *) b)->name); }
+
+static DpsStatus sort_items (DpsSource *s, DpsError *err)
+{
+    qsort (s->items, s->n_items, sizeof *s->items, by_name);
+    for (size_t i = 1; i < s->n_items; i++)
+        if (!strcmp (s->items[i - 1].name, s->items[i].name))
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: tensor '%s' is in two shards", s->path, s->items[i].name);
+    return DPS_OK;
+}
+
+/* Multimodal checkpoints nest the language model; its names without the nesting are the text model's. */
+static const char *plain_name (const char *name, char *buffer, size_t cap)
+{
+    static const char *const prefixes[] = {"model.language_model.", "language_model.model.", NULL};
+    for (int i = 0; prefixes[i]; i++)
+        if (!strncmp (name, prefixes[i], strlen (prefixes[i]))) {
+            snprintf (buffer, cap, "model.%s", name + strlen (prefixes[i]));
+            return buffer;
+        }
+    if (!strncmp (name, "language_model.lm_head.", 23))
+        return name + strlen ("language_model.");
+    return name;
+}
+
+static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
+{
+    uint64_t n;
+    DPS_TRY (s->format->info (s->files[file], &n, NULL, err));
+    for (uint64_t i = 0; i < n; i++) {
+        DpsTensorInfo t = {.size = sizeof t};
+        char name[1100], buffer[1200];
+        DPS_TRY (s->format->tensor_info (s->files[file], i, &t, err));
+        snprintf (name, sizeof name, "%.*s", (int) t.name.len, t.name.ptr);
+        const char *plain = plain_name (name, buffer, sizeof buffer);
+        DPS_TRY (add_item (s, plain, strlen (plain), (Item){.file = file, .tensor = i}, err));
+    }
+    return DPS_OK;
+}
+
+static int plain_file_name (const char *name)
+{
+    return name && *name && *name != '.' && strlen (name) < 256 && !strchr (name, '/') && !strchr (name, '\\');
+}
+
+static DpsStatus open_shards (DpsSource *s, const char *folder, json_t *index, DpsError *err)
+{
+    json_t *map = json_object_get (index, "weight_map"), *value, *seen = json_object ();
+    const char *key;
+    DpsStatus st = seen ? DPS_OK : no_memory (folder, err);
+    if (st == DPS_OK && !json_is_object (map))
+        st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: \"weight_map\" is missing", folder);
+    if (st == DPS_OK)
+        json_object_foreach (map, key, value)
+        {
+            const char *file = json_string_value (value);
+            if (!plain_file_name (file))
+                st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: the shard of '%.100s' is not a plain file name", folder, key);
+            else if (json_object_size (seen) >= MAX_SHARDS)
+                st = dps_fail (err, DPS_ERR_LIMIT, "%s: more than %d shards", folder, MAX_SHARDS);
+            else if (!json_object_get (seen, file)) {
+                char *path = dps_path_join (folder, file);
+                st = path ? open_file (s, path, err) : no_memory (folder, err);
+                if (st == DPS_OK)
+                    st = list_safetensors (s, (uint32_t) s->n_files - 1, err);
+                dps_free (path);
+                if (st == DPS_OK && json_object_set_new (seen, file, json_true ()))
+                    st = no_memory (folder, err);
+            }
+            if (st != DPS_OK)
+                break;
+        }
+    json_decref (seen);
+    if (st == DPS_OK)
+        st = sort_items (s, err);
+    if (st == DPS_OK)
+        json_object_foreach (map, key, value)
+        {
+            char buffer[1200];
+            const char *plain = plain_name (key, buffer, sizeof buffer);
+            if (dps_source_find (s, plain) < 0)
+                return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: no tensor '%.200s', which the index names", folder, json_string_value (value), key);
+        }
+    return st;
+}
+
+static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
+{
+    char *single = dps_path_join (folder, "model.safetensors"), *index = dps_path_join (folder, "model.safetensors.index.json");
+    json_t *j = NULL;
+    DpsStatus st = single && index ? DPS_OK : no_memory (folder, err);
+    if (st == DPS_OK && dps_is_file (index)) {
+        st = dps_json_file (index, INDEX_LIMIT, 0, &j, err);
+        if (st == DPS_OK)
+            st = open_shards (s, folder, j, err);
+    } else if (st == DPS_OK && dps_is_file (single)) {
+        st = open_file (s, single, err);
+        if (st == DPS_OK)
+            st = list_safetensors (s, 0, err);
+        if (st == DPS_OK)
+            st = sort_items (s, err);
+    } else if (st == DPS_OK)
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: neither model.safetensors nor model.safetensors.index.json. Hint: pickled weights "
+                                               "(pytorch_model.bin) are not read; save the model as safetensors", folder);
+    json_decref (j);
+    dps_free (single);
+    dps_free (index);
+    return st;
+}
+
+static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
+{
+    s->format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
+    if (!s->format)
+        return dps_registry_missing (reg, DPS_FORMAT_ID, "safetensors", err);
+    char *path = dps_path_join (folder, "config.json");
+    DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, 0, &s->config, err) : no_memory (folder, err);
+    dps_free (path);
+    if (st == DPS_ERR_NOT_FOUND)
+        return dps_fail (err, st, "%s: no config.json: not a Hugging Face model folder", folder);
+    DPS_TRY (st);
+    json_t *text = json_object_get (s->config, "text_config");
+    if (json_is_object (text)) {
+        json_incref (text);
+        json_decref (s->config);
+        s->config = text;
+    }
+    if (!json_is_object (s->config))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s/config.json: expected an object", folder);
+    return open_tensors (s, folder, err);
+}
+
+static DpsStatus copy_meta (DpsSource *s, DpsError *err)
+{
+    uint64_t n;
+    DPS_TRY (s->format->info (s->files[0], NULL, &n, err));
+    s->meta = dps_calloc (n, sizeof *s->meta);
+    s->meta_list = dps_calloc (n, sizeof *s->meta_list);
+    if (!s->meta || !s->meta_list)
+        return no_memory (s->path, err);
+    for (uint64_t i = 0; i < n; i++) {
+        s->meta[i].size = sizeof *s->meta;
+        DPS_TRY (s->format->meta (s->files[0], i, &s->meta[i], err));
+        s->meta_list[i] = &s->meta[i];
+    }
+    s->n_meta = n;
+    return DPS_OK;
+}
+
+static DpsStatus list_gguf (DpsSource *s, const char *arch, DpsError *err)
+{
+    uint64_t n;
+    DPS_TRY (s->format->info (s->files[0], &n, NULL, err));
+    for (uint64_t i = 0; i < n; i++) {
+        DpsTensorInfo t = {.size = sizeof t};
+        DpsGgufName name;
+        DPS_TRY (s->format->tensor_info (s->files[0], i, &t, err));
+        dps__gguf_name (arch, t.name, &name);
+        Item item = {.tensor = i, .fix = name.fix, .is_key = name.is_key};
+        DPS_TRY (name.hf[0] ? add_item (s, name.hf, strlen (name.hf), item, err) : add_item (s, t.name.ptr, t.name.len, item, err));
+    }
+    return sort_items (s, err);
+}
+
+/* The llama 3 scaling is stored as factors per frequency. The four numbers of the config are Meta's for every published model. */
+static DpsStatus rope_factors (DpsSource *s, DpsError *err)
+{
+    if (dps_source_find (s, "rope_freqs.weight") < 0)
+        return DPS_OK;
+    DpsTensorInfo t = {.size = sizeof t};
+    size_t at = (size_t) dps_source_find (s, "rope_freqs.weight");
+    DPS_TRY (dps_source_info (s, at, &t, err));
+    if (t.n_elements == 0 || t.n_elements > 4096)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements", s->path, (unsigned long long) t.n_elements);
+    float factors[4096];
+    DPS_TRY (dps_source_read (s, at, 0, t.n_elements, factors, err));
+    float factor = factors[t.n_elements - 1];
+    if (json_object_set_new (s->config, "rope_scaling",
+                             json_pack ("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", (double) factor, "low_freq_factor", 1.0,
+                                        "high_freq_factor", 4.0, "original_max_position_embeddings", 8192)))
+        return no_memory (s->path, err);
+    return DPS_OK;
+}
+
+static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
+{
+    s->format = dps_registry_get (reg, DPS_FORMAT_ID, "gguf");
+    s->is_gguf = 1;
+    if (!s->format)
+        return dps_registry_missing (reg, DPS_FORMAT_ID, "gguf", err);
+    DPS_TRY (open_file (s, s->path, err));
+    DPS_TRY (copy_meta (s, err));
+    const DpsMeta *arch = dps__gguf_find (s->meta_list, s->n_meta, "general.architecture");
+    char name[32] = "";
+    if (arch && arch->type == DPS_META_STR && arch->v.s.len < sizeof name)
+        memcpy (name, arch->v.s.ptr, arch->v.s.len);
+    DPS_TRY (list_gguf (s, name, err));
+    int64_t embed = dps_source_find (s, "model.embed_tokens.weight");
+    DpsTensorInfo t = {.size = sizeof t};
+    if (embed < 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no token_embd.weight: not a language model", s->path);
+    DPS_TRY (dps_source_info (s, (size_t) embed, &t, err));
+    if (t.rank != 2)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: token_embd.weight has %u dimensions, expected 2", s->path, t.rank);
+    DPS_TRY (dps__gguf_config (s->meta_list, s->n_meta, s->path, t.shape[0], dps_source_find (s, "lm_head.weight") < 0, &s->config, err));
+    s->heads = json_integer_value (json_object_get (s->config, "num_attention_heads"));
+    s->kv_heads = json_integer_value (json_object_get (s->config, "num_key_value_heads"));
+    s->kv_heads = s->kv_heads ? s->kv_heads : s->heads;
+    return rope_factors (s, err);
+}
+
+DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource **out, DpsError *err)
+{
+    DpsSource *s = dps_calloc (1, sizeof *s);
+    if (!s || !(s->path = dps_strdup (path))) {
+        dps_free (s);
+        return no_memory (path, err);
+    }
+    size_t n = strlen (path);
+    DpsStatus st;
+    if (dps_is_dir (path))
+        st = open_folder (s, reg, path, err);
+    else if (!dps_is_file (path))
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint", path);
+    else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
+        st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);
+    else
+        st = open_gguf (s, reg, err);
+    if (st != DPS_OK) {
+        dps_source_close (s);
+        return st;
+    }
+    *out = s;
+    return DPS_OK;
+}
+
+void dps_source_close (DpsSource *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; i < s->n_files; i++)
+        s->format->close (s->files[i]);
+    for (size_t i = 0; i < s->n_items; i++)
+        dps_free (s->items[i].name);
+    dps_free (s->items);
+    dps_free (s->files);
+    dps_free (s->meta);
+    dps_free (s->meta_list);
+    dps_free (s->path);
+    json_decref (s->config);
+    dps_free (s);
+}
+
+json_t *dps_source_config (const DpsSource *s) { return s->config; }
+const char *dps_source_path (const DpsSource *s) { return s->path; }
+int dps_source_is_gguf (const DpsSource *s) { return s->is_gguf; }
+size_t dps_source_count (const DpsSource *s) { return s->n_items; }
+
+const DpsMeta *const *dps_source_meta (const DpsSource *s, size_t *out_n)
+{
+    *out_n = s->n_meta;
+    return s->meta_list;
+}
+
+int64_t dps_source_find (const DpsSource *s, const char *hf_name)
+{
+    Item key = {.name = (char *) hf_name};
+    const Item *at = s->n_items ? bsearch (&key, s->items, s->n_items, sizeof key, by_name) : NULL;
+    return at ? at - s->items : -1;
+}
+
+DpsStatus dps_source_info (const DpsSource *s, size_t i, DpsTensorInfo *out, DpsError *err)
+{
+    if (i >= s->n_items)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %zu of %zu", s->path, i, s->n_items);
+    DPS_TRY (s->format->tensor_info (s->files[s->items[i].file], s->items[i].tensor, out, err));
+    out->name = (DpsStr){s->items[i].name, strlen (s->items[i].name)};
+    return DPS_OK;
+}
+
+/*
+ * Stored row (head, i, half) is row (head, half, i) here, i < width/2, half in {0, 1}: rows are fetched one at a time, each whole; a range that
+ * starts or ends within a row takes the part it needs.
+ */
+static DpsStatus read_unpermuted (DpsSource *s, const Item *item, uint64_t first, uint64_t n, float *dst, DpsError *err)
+{
+    DpsTensorInfo t = {.size = sizeof t};
+    DPS_TRY (s->format->tensor_info (s->files[0], item->tensor, &t, err));
+    int64_t heads = item->is_key ? s->kv_heads : s->heads, cols = t.rank > 1 ? t.shape[1] : 1, rows = t.shape[0];
+    if (heads <= 0 || rows % heads || rows / heads % 2)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: '%s' has %lld rows, which %lld heads do not divide evenly", s->path, item->name, (long long) rows,
+                         (long long) heads);
+    int64_t width = rows / heads, half = width / 2;
+    while (n) {
+        int64_t row = (int64_t) first / cols, skip = (int64_t) first % cols, in_head = row % width;
+        int64_t stored = row / width * width + in_head % half * 2 + in_head / half;
+        uint64_t len = (uint64_t) (cols - skip) < n ? (uint64_t) (cols - skip) : n;
+        DPS_TRY (s->format->read_f32 (s->files[0], item->tensor, (uint64_t) (stored * cols + skip), len, dst, err));
+        first += len;
+        dst += len;
+        n -= len;
+    }
+    return DPS_OK;
+}
+
+DpsStatus dps_source_read (DpsSource *s, size_t i, uint64_t first, uint64_t n, float *dst, DpsError *err)
+{
+    if (i >= s->n_items)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %zu of %zu", s->path, i, s->n_items);
+    const Item *item = &s->items[i];
+    if (item->fix == DPS_GGUF_UNPERMUTE)
+        return read_unpermuted (s, item, first, n, dst, err);
+    DPS_TRY (s->format->read_f32 (s->files[item->file], item->tensor, first, n, dst, err));
+    for (uint64_t k = 0; item->fix == DPS_GGUF_MINUS_ONE && k < n; k++)
+        dst[k] -= 1;
+    return DPS_OK;
+}
+
+void dps_source_release (DpsSource *s, size_t i)
+{
+    if (i < s->n_items && s->format->release)
+        s->format->release (s->files[s->items[i].file], s->items[i].tensor);
+}
+
+DpsStatus dps_source_digest (DpsSource *s, DpsDigest *out, DpsError *err)
+{
+    DpsHasher *h = dps_hasher_new ();
+    if (!h)
+        return no_memory (s->path, err);
+    DpsStatus st = DPS_OK;
+    for (size_t i = 0; st == DPS_OK && i < s->n_items; i++) {
+        DpsTensorInfo t = {.size = sizeof t};
+        const void *bytes = NULL;
+        char line[1400];
+        st = dps_source_info (s, i, &t, err);
+        if (st == DPS_OK)
+            st = s->format->map (s->files[s->items[i].file], s->items[i].tensor, &bytes, err);
+        if (st != DPS_OK)
+            break;
+        int n = snprintf (line, sizeof line, "%s %.*s", s->items[i].name, (int) t.dtype.len, t.dtype.ptr);
+        dps_hasher_add (h, line, (size_t) n + 1);
+        dps_hasher_add (h, t.shape, t.rank * sizeof *t.shape);
+        dps_hasher_add (h, bytes, t.bytes);
+        dps_source_release (s, i);
+    }
+    DpsStatus done = dps_hasher_final (h, out, st == DPS_OK ? err : NULL);
+    return st == DPS_OK ? done : st;
+}
