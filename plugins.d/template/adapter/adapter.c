@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
+#include "diapason/draft/sdk.h"
 
 typedef struct Adapter {
     int64_t r;
@@ -92,14 +93,4 @@ static const DpsAdapter adapter = {.size = sizeof adapter,
                                    .forward = forward,
                                    .merge = merge};
 
-static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
-{
-    (void)host;
-    (void)path;
-    (void)err;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_ADAPTER_ID) ? &adapter : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE (DPS_ADAPTER_ID, adapter);

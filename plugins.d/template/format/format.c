@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
+#include "diapason/draft/sdk.h"
 
 enum { MAX_HEADER = 4096, MAX_RANK = 8 };
 
@@ -213,14 +214,4 @@ static const DpsFormat format = {.size = sizeof format,
                                  .read = read_bytes,
                                  .read_f32 = read_f32};
 
-static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
-{
-    (void)host;
-    (void)path;
-    (void)err;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_FORMAT_ID) ? &format : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE (DPS_FORMAT_ID, format);

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
+#include "diapason/draft/sdk.h"
 
 typedef struct Objective {
     double margin;
@@ -62,14 +63,4 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *tape,
 
 static const DpsObjective objective = {.size = sizeof objective, .describe = describe, .create = create, .destroy = destroy, .loss = loss};
 
-static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
-{
-    (void)host;
-    (void)path;
-    (void)err;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_OBJECTIVE_ID) ? &objective : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective);

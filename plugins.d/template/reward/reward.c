@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
+#include "diapason/draft/sdk.h"
 
 enum { LENGTH = 0, FINISHED = 1, N_CRITERIA = 2 };
 
@@ -66,14 +67,4 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
 
 static const DpsReward reward = {.size = sizeof reward, .describe = describe, .open = open_rules, .score = score, .close = close_rules};
 
-static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
-{
-    (void)host;
-    (void)path;
-    (void)err;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_REWARD_ID) ? &reward : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE (DPS_REWARD_ID, reward);

@@ -80,10 +80,10 @@ static inline int dps_str_is (DpsStr s, const char *c)
 /** A view of a C string, borrowed. [any] */
 static inline DpsStr dps_str (const char *c)
 {
-    size_t n = 0;
-    while (c && c[n])
-        n++;
-    return (DpsStr){c, n};
+    DpsStr s = {c, 0};
+    while (c && c[s.len])
+        s.len++;
+    return s;
 }
 
 #endif

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every ABI header compiles alone, as C11 and as C++, with nothing but <stddef.h> and <stdint.h>; nothing in it is of a type whose size
+# or meaning differs between compilers (ABI.md rule 6); the committed layout is the one the headers have.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+complain() { echo "$*"; bad=1; }
+
+for header in "$top"/core/include/diapason/*.h "$top"/core/include/diapason/draft/*.h; do
+    short=${header#"$top/core/include/"}
+    includes=$(grep -E '^ *# *include' "$header" | grep -vE '<stddef.h>|<stdint.h>|"diapason/' || true)
+    [ -z "$includes" ] || complain "$short includes $includes"
+    printf '#include "%s"\n' "$short" > "$work/alone.c"
+    cp "$work/alone.c" "$work/alone.cc"
+    cc -std=c11 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I "$top/core/include" "$work/alone.c" || complain "$short: not C11 by itself"
+    if command -v c++ > /dev/null; then
+        c++ -std=c++11 -pedantic-errors -Wall -Wextra -Werror -fsyntax-only -I "$top/core/include" "$work/alone.cc" || complain "$short: not C++11"
+    fi
+    # Comments and strings out, then words that must not cross the boundary.
+    words=$(cc -std=c11 -fpreprocessed -dD -E -P "$header" | grep -vE '^ *#' | sed 's/"[^"]*"//g' |
+        grep -nwE 'long|short|bool|_Bool|unsigned|signed|FILE|va_list|wchar_t|time_t|ssize_t|off_t|errno|jmp_buf|enum [A-Za-z]+|\.\.\.' |
+        grep -v 'unsigned char' || true)
+    [ -z "$words" ] || complain "$short: $words"
+    bits=$(cc -std=c11 -fpreprocessed -dD -E -P "$header" | grep -E '^ *[a-z0-9_]+ [a-z0-9_]+ *: *[0-9]+;' || true)
+    [ -z "$bits" ] || complain "$short: bit field $bits"
+done
+"$top/tools/dev/abi-offsets" > "$work/offsets.h"
+diff -u "$top/tests/abi/offsets.h" "$work/offsets.h" ||
+    complain "the ABI's layout changed. If that is meant: tools/dev/abi-offsets > tests/abi/offsets.h, and say so in core/doc/ABI.md"
+exit $bad
