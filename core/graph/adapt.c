@@ -22,6 +22,11 @@ static DpsNode build_linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode
 
 static DpsNode build_add (struct DpsBuilder *b, DpsNode x, DpsNode y) { return dps_build_add (b->g, x, y, b->g->compute); }
 
+static DpsNode build_sub (struct DpsBuilder *b, DpsNode x, DpsNode y)
+{
+    return dps_graph_op (b->g, DPS_OP_add, (DpsNode[]){x, y}, 2, (DpsScalar[]){{.f = 1}, {.f = -1}}, 2, b->g->compute, NULL, 1);
+}
+
 static DpsNode build_mul_cols (struct DpsBuilder *b, DpsNode x, DpsNode v)
 {
     return dps_graph_op (b->g, DPS_OP_mul_cols, (DpsNode[]){x, v}, 2, NULL, 0, b->g->compute, NULL, 1);
@@ -67,6 +72,7 @@ static const DpsBuilderOps builder_ops = {
     .div = build_div,
     .dropout = build_dropout,
     .weight_norm = build_weight_norm,
+    .sub = build_sub,
 };
 
 DpsNode dps__model_linear (const DpsModel *m, DpsGraph *g, const DpsForward *f, int32_t weight, int32_t bias, DpsNode x)

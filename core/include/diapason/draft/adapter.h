@@ -32,6 +32,7 @@ typedef struct DpsBuilderOps {
     DpsNode (*dropout) (struct DpsBuilder *b, DpsNode x, double p);
     /** ‖W + s·B·A‖ per output row (O,), detached: DoRA's norm. */
     DpsNode (*weight_norm) (struct DpsBuilder *b, DpsNode a, DpsNode bb, double s);
+    DpsNode (*sub) (struct DpsBuilder *b, DpsNode x, DpsNode y);
 } DpsBuilderOps;
 
 /** One trainable tensor an adapter adds to a matched weight (O,K). */

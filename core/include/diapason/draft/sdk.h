@@ -16,6 +16,20 @@
     static const void *sdk_get_interface (DpsStr id) { return dps_str_is (id, interface_id) ? &(table) : NULL; }                           \
     DPS_PLUGIN (sdk_init, NULL, sdk_get_interface)
 
+/** Put a code and a fixed text into err (may be NULL); returns the code. [any] */
+static inline DpsStatus dps_sdk_fail (DpsError *err, DpsStatus code, const char *text)
+{
+    size_t i = 0;
+    if (!err)
+        return code;
+    for (; text[i] && i + 1 < sizeof err->msg; i++)
+        err->msg[i] = text[i];
+    err->msg[i] = '\0';
+    err->code = code;
+    err->vendor_code = 0;
+    return code;
+}
+
 /** create and destroy of an objective or adapter without parameters and state. [init] */
 static inline DpsStatus dps_sdk_create_nothing (const double *num, const DpsStr *str, void **out, DpsError *err)
 {

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* LoRA and rsLoRA: PEFT's merged weights, forward against its formula, parameters. */
+#include "adapter_kit.h"
+
+static struct DpsBuilder builder;
+static DpsError err = DPS_ERROR_INIT;
+
+static void test_lora_merges_as_peft (void)
+{
+    DpsRegistry *reg = NULL;
+    const DpsAdapter *lora = kit_open ("lora", &reg);
+    CU_ASSERT_EQUAL (kit_check_merge (lora, "gemma3", "gemma3-lora"), 28);
+    CU_ASSERT_EQUAL (kit_check_merge (lora, "gemma3", "gemma3-rslora"), 28);
+    CU_ASSERT_EQUAL (kit_check_merge (lora, "llama", "llama-lora"), 21);
+    CU_ASSERT_EQUAL (kit_check_merge (lora, "llama", "llama-rslora"), 21);
+    dps_registry_close (reg);
+}
+
+/* y = W·x + s·B·A·drop (x), in training and outside, for both scales. */
+static void check_forward (const DpsAdapter *lora, int training, int rslora)
+{
+    struct DpsBuilder *b = &builder;
+    const double num[] = {4, 6, 0.5, rslora}, s = rslora ? 3 : 1.5;
+    void *self;
+    DpsNode y;
+    b->n = b->n_base = 0;
+    b->training = training;
+    CHECK_OK (lora->create (num, NULL, &self, &err));
+    b->w = kit_random (b, 5, 7);
+    DpsNode x = kit_random (b, 3, 7), params[] = {kit_random (b, 4, 7), kit_random (b, 5, 4)};
+    CHECK_OK (lora->forward (self, &kit_ops, b, x, params, 2, &y, &err));
+    CU_ASSERT_EQUAL (b->n_base, 1);
+    DpsNode dropped = kit_dropout (b, x, 0.5);
+    DpsNode low = kit_linear (b, kit_linear (b, dropped, params[0], -1, 1), params[1], -1, s);
+    DpsNode want = kit_add (b, kit_base (b, x), low);
+    for (int i = 0; i < 15; i++)
+        CHECK_NEAR (b->nodes[y].v[i], b->nodes[want].v[i], 1e-13);
+    CHECK_FAILS (lora->forward (self, &kit_ops, b, x, params, 1, &y, &err), DPS_ERR_INVALID, "A and B");
+    lora->destroy (self);
+}
+
+static void test_lora_forward (void)
+{
+    DpsRegistry *reg = NULL;
+    const DpsAdapter *lora = kit_open ("lora", &reg);
+    for (int i = 0; i < 4; i++)
+        check_forward (lora, i & 1, i >> 1);
+    dps_registry_close (reg);
+}
+
+static void test_lora_parameters (void)
+{
+    DpsRegistry *reg = NULL;
+    const DpsAdapter *lora = kit_open ("lora", &reg);
+    const DpsAdapterInfo *info = lora->describe ();
+    double num[8];
+    DpsStr str[8];
+    CHECK_OK (dps_params_resolve ("lora", info->params, info->n_params, NULL, NULL, num, str, &err));
+    CU_ASSERT (num[0] == 16 && num[1] == 32 && num[2] == 0.05 && num[3] == 0);
+    void *self;
+    DpsAdapterParam out[2];
+    uint32_t n = 2;
+    CHECK_OK (lora->create (num, NULL, &self, &err));
+    CHECK_OK (lora->attach (self, dps_str ("model.layers.0.self_attn.q_proj"), 10, 6, out, &n, &err));
+    CHECK_STR (out[0].suffix, "lora_A.weight");
+    CHECK_STR (out[1].suffix, "lora_B.weight");
+    CU_ASSERT (n == 2 && out[0].init == DPS_INIT_KAIMING_UNIFORM && out[1].init == DPS_INIT_ZERO);
+    CU_ASSERT (out[0].shape[0] == 16 && out[0].shape[1] == 6 && out[1].shape[0] == 10 && out[1].shape[1] == 16);
+    n = 1;
+    CHECK_FAILS (lora->attach (self, dps_str ("x"), 10, 6, out, &n, &err), DPS_ERR_SHAPE, "room for two parameters");
+    n = 2;
+    CHECK_FAILS (lora->attach (self, dps_str ("x"), 0, 6, out, &n, &err), DPS_ERR_SHAPE, "a matrix");
+    lora->destroy (self);
+    dps_registry_close (reg);
+}
+
+CHECK_MAIN ("algorithms.lora", T (test_lora_merges_as_peft), T (test_lora_forward), T (test_lora_parameters))

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * adapter_kit.h: an adapter plugin loaded as in production, a builder that computes at once instead of recording (so forward can be tested
+ * alone), and the merged weights of the parity set.
+ */
+#ifndef DPS_TESTS_ADAPTER_KIT_H
+#define DPS_TESTS_ADAPTER_KIT_H
+
+#include "base/rng.h"
+#include "diapason/diapason.h"
+#include "plugin/params.h"
+#include "plugin/registry.h"
+#include "safetensors_mini.h"
+
+enum { KIT_MAX_NODES = 32, KIT_MAX_SIZE = 4096 };
+
+/** An f64 matrix (rows, cols); a vector is one row. */
+typedef struct KitNode {
+    int64_t rows, cols;
+    double v[KIT_MAX_SIZE];
+} KitNode;
+
+struct DpsBuilder {
+    KitNode nodes[KIT_MAX_NODES];
+    int n;
+    DpsNode w;    /* the base weight */
+    int training; /* dropout is active */
+    int n_base;   /* calls of base */
+};
+
+static inline DpsNode kit_node (struct DpsBuilder *b, int64_t rows, int64_t cols)
+{
+    CU_ASSERT_FATAL (b->n < KIT_MAX_NODES && rows * cols <= KIT_MAX_SIZE);
+    b->nodes[b->n] = (KitNode){.rows = rows, .cols = cols};
+    return b->n++;
+}
+
+static inline DpsNode kit_random (struct DpsBuilder *b, int64_t rows, int64_t cols)
+{
+    DpsNode n = kit_node (b, rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        b->nodes[n].v[i] = dps_rng_normal (9, (uint64_t)n, (uint64_t)i);
+    return n;
+}
+
+static inline DpsNode kit_linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, double alpha)
+{
+    const KitNode *kx = &b->nodes[x], *kp = &b->nodes[p];
+    DpsNode y = kit_node (b, kx->rows, kp->rows);
+    CU_ASSERT_EQUAL_FATAL (kx->cols, kp->cols);
+    for (int64_t i = 0; i < kx->rows * kp->rows; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < kx->cols; k++)
+            sum += kx->v[i / kp->rows * kx->cols + k] * kp->v[i % kp->rows * kp->cols + k];
+        b->nodes[y].v[i] = alpha * sum + (c >= 0 ? b->nodes[c].v[i] : 0);
+    }
+    return y;
+}
+
+static inline DpsNode kit_base (struct DpsBuilder *b, DpsNode x)
+{
+    b->n_base++;
+    return kit_linear (b, x, b->w, -1, 1);
+}
+
+/* y may be a matrix of x's shape, or one row. */
+static inline DpsNode kit_each (struct DpsBuilder *b, DpsNode x, DpsNode y, char op)
+{
+    DpsNode z = kit_node (b, b->nodes[x].rows, b->nodes[x].cols);
+    CU_ASSERT_EQUAL_FATAL (b->nodes[x].cols, b->nodes[y].cols);
+    for (int64_t i = 0; i < b->nodes[z].rows * b->nodes[z].cols; i++) {
+        double p = b->nodes[x].v[i], q = b->nodes[y].v[b->nodes[y].rows == 1 ? i % b->nodes[y].cols : i];
+        b->nodes[z].v[i] = op == '+' ? p + q : op == '-' ? p - q : op == '*' ? p * q : p / q;
+    }
+    return z;
+}
+
+static inline DpsNode kit_add (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '+'); }
+static inline DpsNode kit_sub (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '-'); }
+static inline DpsNode kit_mul_cols (struct DpsBuilder *b, DpsNode x, DpsNode v) { return kit_each (b, x, v, '*'); }
+static inline DpsNode kit_div (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '/'); }
+
+static inline DpsNode kit_dropout (struct DpsBuilder *b, DpsNode x, double p)
+{
+    if (!b->training)
+        return x;
+    DpsNode y = kit_node (b, b->nodes[x].rows, b->nodes[x].cols);
+    for (int64_t i = 0; i < b->nodes[y].rows * b->nodes[y].cols; i++)
+        b->nodes[y].v[i] = i % 3 ? b->nodes[x].v[i] / (1 - p) : 0;
+    return y;
+}
+
+static inline DpsNode kit_weight_norm (struct DpsBuilder *b, DpsNode a, DpsNode bb, double s)
+{
+    const KitNode *w = &b->nodes[b->w], *ka = &b->nodes[a], *kb = &b->nodes[bb];
+    DpsNode y = kit_node (b, 1, w->rows);
+    for (int64_t o = 0; o < w->rows; o++) {
+        double sum = 0;
+        for (int64_t k = 0; k < w->cols; k++) {
+            double v = w->v[o * w->cols + k];
+            for (int64_t r = 0; r < ka->rows; r++)
+                v += s * kb->v[o * kb->cols + r] * ka->v[r * ka->cols + k];
+            sum += v * v;
+        }
+        b->nodes[y].v[o] = sqrt (sum);
+    }
+    return y;
+}
+
+static const DpsBuilderOps kit_ops = {.size = sizeof kit_ops,
+                                      .base = kit_base,
+                                      .linear = kit_linear,
+                                      .add = kit_add,
+                                      .mul_cols = kit_mul_cols,
+                                      .div = kit_div,
+                                      .dropout = kit_dropout,
+                                      .weight_norm = kit_weight_norm,
+                                      .sub = kit_sub};
+
+static inline const DpsAdapter *kit_open (const char *name, DpsRegistry **out_reg)
+{
+    DpsError err = DPS_ERROR_INIT;
+    const char *folders[] = {DPS_BUILD "/lib/diapason/plugins"};
+    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, out_reg, &err));
+    const DpsAdapter *adapter = dps_registry_get (*out_reg, DPS_ADAPTER_ID, name);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (adapter);
+    return adapter;
+}
+
+/* Every weight of lora/FOLDER/merged.safetensors from the base's and the adapter's. Returns how many were checked. */
+static inline int kit_check_merge (const DpsAdapter *adapter, const char *model, const char *folder)
+{
+    DpsError err = DPS_ERROR_INIT;
+    StFile base, parts, merged;
+    json_t *config;
+    char path[128], name[256];
+    int n_checked = 0;
+    snprintf (path, sizeof path, "models/%s/model.safetensors", model);
+    st_open (&base, parity_path (path));
+    snprintf (path, sizeof path, "lora/%s/adapter_model.safetensors", folder);
+    st_open (&parts, parity_path (path));
+    snprintf (path, sizeof path, "lora/%s/merged.safetensors", folder);
+    st_open (&merged, parity_path (path));
+    snprintf (path, sizeof path, "lora/%s/adapter_config.json", folder);
+    CHECK_OK (dps_json_file (parity_path (path), 1 << 20, 0, &config, &err));
+    double num[] = {json_number_value (json_object_get (config, "r")), json_number_value (json_object_get (config, "lora_alpha")), 0,
+                    json_is_true (json_object_get (config, "use_rslora"))};
+    void *self;
+    CHECK_OK (adapter->create (num, NULL, &self, &err));
+    ST_EACH (&merged, want)
+    {
+        StTensor w = st_get (&base, want.name);
+        float copy[KIT_MAX_SIZE];
+        const float *params[8];
+        DpsAdapterParam layout[8] = {{0}};
+        uint32_t n = 8;
+        CU_ASSERT_FATAL (want.rank == 2 && w.n == want.n && w.n <= KIT_MAX_SIZE);
+        memcpy (copy, w.data, w.bytes);
+        CHECK_OK (adapter->attach (self, dps_str (want.name), w.shape[0], w.shape[1], layout, &n, &err));
+        for (uint32_t i = 0; i < n; i++) {
+            snprintf (name, sizeof name, "base_model.model.%.*s.%s", (int)strlen (want.name) - 7, want.name, layout[i].suffix);
+            StTensor p = st_get (&parts, name);
+            CU_ASSERT_EQUAL_FATAL (p.rank, layout[i].rank);
+            for (uint32_t a = 0; a < p.rank; a++)
+                CU_ASSERT_EQUAL_FATAL (p.shape[a], layout[i].shape[a]);
+            params[i] = p.data;
+        }
+        int64_t half = w.shape[0] / 2; /* in two pieces: rows count from the weight's first */
+        CHECK_OK (adapter->merge (self, params, w.shape[0], w.shape[1], 0, half, copy, &err));
+        CHECK_OK (adapter->merge (self, params, w.shape[0], w.shape[1], half, w.shape[0] - half, copy + half * w.shape[1], &err));
+        for (int64_t i = 0; i < w.n; i++)
+            CHECK_NEAR ((double)copy[i], (double)((const float *)want.data)[i], 5e-6);
+        n_checked++;
+    }
+    adapter->destroy (self);
+    json_decref (config);
+    st_close (&base);
+    st_close (&parts);
+    st_close (&merged);
+    return n_checked;
+}
+
+#endif
