@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* offsets.h: the ABI in numbers, on machines with 64-bit pointers. Written by tools/dev/abi-offsets; do not edit. */
+/* clang-format off */
 #include "diapason/diapason.h"
 
 _Static_assert (DPS_ERR_OK == 0, "DPS_ERR_OK");
