@@ -183,7 +183,8 @@ _Static_assert (offsetof (DpsBuilderOps, mul_cols) == 32, "DpsBuilderOps.mul_col
 _Static_assert (offsetof (DpsBuilderOps, div) == 40, "DpsBuilderOps.div");
 _Static_assert (offsetof (DpsBuilderOps, dropout) == 48, "DpsBuilderOps.dropout");
 _Static_assert (offsetof (DpsBuilderOps, weight_norm) == 56, "DpsBuilderOps.weight_norm");
-_Static_assert (sizeof (DpsBuilderOps) == 64, "DpsBuilderOps");
+_Static_assert (offsetof (DpsBuilderOps, sub) == 64, "DpsBuilderOps.sub");
+_Static_assert (sizeof (DpsBuilderOps) == 72, "DpsBuilderOps");
 
 _Static_assert (offsetof (DpsAdapterParam, size) == 0, "DpsAdapterParam.size");
 _Static_assert (offsetof (DpsAdapterParam, suffix) == 8, "DpsAdapterParam.suffix");
