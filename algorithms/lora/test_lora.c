@@ -16,6 +16,34 @@ static void test_lora_merges_as_peft (void)
     dps_registry_close (reg);
 }
 
+/* Rows longer than a block of the merge, and not a multiple of it. */
+static void test_lora_merges_long_rows (void)
+{
+    enum { O = 2, K = 2 * 256 + 37, R = 3 };
+    DpsRegistry *reg = NULL;
+    const DpsAdapter *lora = kit_open ("lora", &reg);
+    const double num[] = {R, 6, 0, 0};
+    static float w[O * K], old[O * K], a[R * K], b[O * R];
+    const float *const host[] = {a, b};
+    void *self;
+    for (int i = 0; i < O * K; i++)
+        w[i] = old[i] = (float)dps_rng_normal (1, 1, (uint64_t)i);
+    for (int i = 0; i < R * K; i++)
+        a[i] = (float)dps_rng_normal (1, 2, (uint64_t)i);
+    for (int i = 0; i < O * R; i++)
+        b[i] = (float)dps_rng_normal (1, 3, (uint64_t)i);
+    CHECK_OK (lora->create (num, NULL, &self, &err));
+    CHECK_OK (lora->merge (self, host, O, K, 0, O, w, &err));
+    for (int i = 0; i < O * K; i++) {
+        double want = (double)old[i];
+        for (int r = 0; r < R; r++)
+            want += 2 * (double)b[i / K * R + r] * (double)a[r * K + i % K];
+        CHECK_NEAR ((double)w[i], want, 1e-6);
+    }
+    lora->destroy (self);
+    dps_registry_close (reg);
+}
+
 /* y = W·x + s·B·A·drop (x), in training and outside, for both scales. */
 static void check_forward (const DpsAdapter *lora, int training, int rslora)
 {
@@ -74,4 +102,5 @@ static void test_lora_parameters (void)
     dps_registry_close (reg);
 }
 
-CHECK_MAIN ("algorithms.lora", T (test_lora_merges_as_peft), T (test_lora_forward), T (test_lora_parameters))
+CHECK_MAIN ("algorithms.lora", T (test_lora_merges_as_peft), T (test_lora_merges_long_rows), T (test_lora_forward),
+            T (test_lora_parameters))
