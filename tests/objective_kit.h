@@ -62,8 +62,7 @@ static inline void kit_batch (ParityBatch *b, const char *model, const char *mas
     st_open (expected, parity_path (path));
     snprintf (path, sizeof path, "models/%s/batch.json", model);
     CHECK_OK (dps_json_file (parity_path (path), 1 << 24, 0, &json, &err));
-    json_array_foreach (json_object_get (json, "sequences"), r, sequence)
-    {
+    json_array_foreach (json_object_get (json, "sequences"), r, sequence) {
         int64_t n, t = 1;
         json_t *ids = json_object_get (sequence, "ids"), *marks = mask ? json_object_get (sequence, mask) : NULL;
         snprintf (name, sizeof name, "logps.%zu", r);

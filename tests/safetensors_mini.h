@@ -62,7 +62,8 @@ static inline int st_find (const StFile *f, const char *name, StTensor *out)
     size_t i, first = (size_t)json_integer_value (json_array_get (range, 0)), end = (size_t)json_integer_value (json_array_get (range, 1));
     *out = (StTensor){.name = name, .dtype = json_string_value (json_object_get (entry, "dtype")), .n = 1};
     CU_ASSERT_FATAL (json_array_size (shape) <= 4 && first <= end && end <= f->data_len);
-    json_array_foreach (shape, i, dim) out->n *= out->shape[out->rank++] = json_integer_value (dim);
+    json_array_foreach (shape, i, dim)
+        out->n *= out->shape[out->rank++] = json_integer_value (dim);
     out->data = f->data + first;
     out->bytes = end - first;
     return 1;

@@ -7,6 +7,8 @@
  * m starts as the row norms of W, so the adapted model starts as the base. With dropout only V·x sees the dropped x', the rest of the base
  * does not (PEFT's rule):  y = W·x − W·x' + m ⊙ (V·x')/‖V‖.
  */
+#include <math.h>
+
 #include "base/mem.h"
 #include "diapason/draft/sdk_lowrank.h"
 
@@ -31,7 +33,7 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
     DpsLowRank *self = dps_calloc (1, sizeof *self);
     if (!self)
         return dps_sdk_fail (err, DPS_ERR_NOMEM, "dora: no memory");
-    *self = dps_low_rank_init (num);
+    *self = dps_low_rank_init (num, sqrt (num[0]));
     *out = self;
     return DPS_OK;
 }
@@ -48,8 +50,7 @@ static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t 
         return st;
     if (room < N_PARTS)
         return dps_sdk_fail (err, DPS_ERR_SHAPE, "dora: no room for its third parameter");
-    out[MAGNITUDE] = (DpsAdapterParam){
-        .size = sizeof *out, .suffix = "lora_magnitude_vector", .rank = 1, .init = DPS_INIT_WEIGHT_NORM, .shape = {out_features}};
+    dps_sdk_adapter_param (&out[MAGNITUDE], "lora_magnitude_vector", DPS_INIT_WEIGHT_NORM, out_features, 0);
     *n = N_PARTS;
     return DPS_OK;
 }

@@ -3,6 +3,8 @@
  * lora.c: y = W·x + s·B·A·dropout (x), W frozen; s = alpha/r, or alpha/√r with use_rslora.
  * Merged: W + s·B·A. Everything but the adapter's table is in sdk_lowrank.h, which DoRA shares.
  */
+#include <math.h>
+
 #include "base/mem.h"
 #include "diapason/draft/sdk_lowrank.h"
 
@@ -25,7 +27,7 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
     DpsLowRank *self = dps_calloc (1, sizeof *self);
     if (!self)
         return dps_sdk_fail (err, DPS_ERR_NOMEM, "lora: no memory");
-    *self = dps_low_rank_init (num);
+    *self = dps_low_rank_init (num, sqrt (num[0]));
     *out = self;
     return DPS_OK;
 }

@@ -16,6 +16,12 @@
     static const void *sdk_get_interface (DpsStr id) { return dps_str_is (id, interface_id) ? &(table) : NULL; }                           \
     DPS_PLUGIN (sdk_init, NULL, sdk_get_interface)
 
+/** Initialiser of one DpsParam: choices is NULL but for strings. */
+#define DPS_SDK_PARAM(name, type, def, min, max, choices, help)                                                                            \
+    {                                                                                                                                      \
+        sizeof (DpsParam), name, type, 0, def, min, max, choices, help                                                                     \
+    }
+
 /** Put a code and a fixed text into err (may be NULL); returns the code. [any] */
 static inline DpsStatus dps_sdk_fail (DpsError *err, DpsStatus code, const char *text)
 {

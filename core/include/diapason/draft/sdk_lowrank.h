@@ -9,8 +9,6 @@
 #ifndef DIAPASON_SDK_LOWRANK_H
 #define DIAPASON_SDK_LOWRANK_H
 
-#include <math.h>
-
 #include "diapason/draft/adapter.h"
 #include "diapason/draft/sdk.h"
 
@@ -20,35 +18,36 @@ typedef struct DpsLowRank {
     double dropout; /* of x on its way to A */
 } DpsLowRank;
 
+/** One trainable tensor of an adapter: (rows, cols), or a vector when cols is 0. [any] */
+static inline void dps_sdk_adapter_param (DpsAdapterParam *out, const char *suffix, uint32_t init, int64_t rows, int64_t cols)
+{
+    out->size = sizeof *out;
+    out->suffix = suffix;
+    out->rank = cols ? 2 : 1;
+    out->init = init;
+    out->shape[0] = rows;
+    out->shape[1] = cols;
+    out->init_scale = 0;
+}
+
 /* The parameters, in the order dps_low_rank_init reads them; a relative may append its own. Defaults: TRL's. */
-static const DpsParam dps_low_rank_r = {
-    .size = sizeof (DpsParam), .name = "r", .type = DPS_PARAM_I64, .def = 16, .min = 1, .max = 65536, .help = "rank of the update"};
-static const DpsParam dps_low_rank_alpha = {.size = sizeof (DpsParam),
-                                            .name = "alpha",
-                                            .type = DPS_PARAM_F64,
-                                            .def = 32,
-                                            .min = 0,
-                                            .max = 1e9,
-                                            .help = "the update is scaled by alpha/r"};
-static const DpsParam dps_low_rank_dropout = {.size = sizeof (DpsParam),
-                                              .name = "dropout",
-                                              .type = DPS_PARAM_F64,
-                                              .def = 0.05,
-                                              .min = 0,
-                                              .max = 0.999,
-                                              .help = "dropout on the adapter's input while training"};
-static const DpsParam dps_low_rank_rslora = {.size = sizeof (DpsParam),
-                                             .name = "use_rslora",
-                                             .type = DPS_PARAM_BOOL,
-                                             .def = 0,
-                                             .help = "scale by alpha/sqrt(r): rank-stabilised LoRA"};
+static const DpsParam dps_low_rank_r = DPS_SDK_PARAM ("r", DPS_PARAM_I64, 16, 1, 65536, NULL, "rank of the update");
+static const DpsParam dps_low_rank_alpha = DPS_SDK_PARAM ("alpha", DPS_PARAM_F64, 32, 0, 1e9, NULL, "the update is scaled by alpha/r");
+static const DpsParam dps_low_rank_dropout =
+    DPS_SDK_PARAM ("dropout", DPS_PARAM_F64, 0.05, 0, 0.999, NULL, "dropout on the adapter's input while training");
+static const DpsParam dps_low_rank_rslora =
+    DPS_SDK_PARAM ("use_rslora", DPS_PARAM_BOOL, 0, 0, 1, NULL, "scale by alpha/sqrt(r): rank-stabilised LoRA");
 #define DPS_LOW_RANK_PARAMS &dps_low_rank_r, &dps_low_rank_alpha, &dps_low_rank_dropout, &dps_low_rank_rslora
 enum { DPS_LOW_RANK_N_PARAMS = 4 };
 
-static inline DpsLowRank dps_low_rank_init (const double *num)
+/** From the values of DPS_LOW_RANK_PARAMS; root: √num[0] (this header uses no libm). */
+static inline DpsLowRank dps_low_rank_init (const double *num, double root)
 {
-    double root = num[3] != 0 ? sqrt (num[0]) : num[0];
-    return (DpsLowRank){.r = (int64_t)num[0], .scale = num[1] / root, .dropout = num[2]};
+    DpsLowRank self;
+    self.r = (int64_t)num[0];
+    self.scale = num[1] / (num[3] != 0 ? root : num[0]);
+    self.dropout = num[2];
+    return self;
 }
 
 /**
@@ -60,10 +59,8 @@ static inline DpsStatus dps_low_rank_attach (const DpsLowRank *self, int64_t out
 {
     if (*n < 2 || out_features < 1 || in_features < 1)
         return dps_sdk_fail (err, DPS_ERR_SHAPE, "a low-rank adapter needs a matrix (O,K) and room for two parameters");
-    out[0] = (DpsAdapterParam){
-        .size = sizeof *out, .suffix = "lora_A.weight", .rank = 2, .init = DPS_INIT_KAIMING_UNIFORM, .shape = {self->r, in_features}};
-    out[1] = (DpsAdapterParam){
-        .size = sizeof *out, .suffix = "lora_B.weight", .rank = 2, .init = DPS_INIT_ZERO, .shape = {out_features, self->r}};
+    dps_sdk_adapter_param (&out[0], "lora_A.weight", DPS_INIT_KAIMING_UNIFORM, self->r, in_features);
+    dps_sdk_adapter_param (&out[1], "lora_B.weight", DPS_INIT_ZERO, out_features, self->r);
     *n = 2;
     return DPS_OK;
 }
@@ -101,7 +98,8 @@ static inline void dps_low_rank_merged (const DpsLowRank *self, const float *con
 /** The length of the block that starts at `first`. */
 static inline int64_t dps_low_rank_block (int64_t first, int64_t in_features)
 {
-    return in_features - first < DPS_LOW_RANK_BLOCK ? in_features - first : DPS_LOW_RANK_BLOCK;
+    int64_t most = DPS_LOW_RANK_BLOCK;
+    return in_features - first < most ? in_features - first : most;
 }
 
 #endif
