@@ -120,7 +120,7 @@ static void test_files_that_are_not_whole (void)
         snprintf (name, sizeof name, "cut%zu", cuts[i]);
         box_manifest (&box, name, "");
     }
-    box_write (&box, "text.so", "#!/bin/sh\necho I am not an object file, however long I go on about it\n", 72);
+    box_write (&box, "text.so", "#!/bin/sh\necho I am not an object file, however long I go on about it\n", 70);
     box_manifest (&box, "text", "");
     module.data[18] = 0x28; /* e_machine: 32-bit Arm */
     box_write (&box, "arm.so", module.data, module.len);

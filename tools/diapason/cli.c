@@ -27,6 +27,16 @@ static int log_level (const char *name)
     return -1;
 }
 
+/* The option parser takes strings out of argv without freeing them; all of it lives as long as the program. */
+static void *keep (void *p)
+{
+    static GPtrArray *kept;
+    if (!kept)
+        kept = g_ptr_array_new ();
+    g_ptr_array_add (kept, p);
+    return p;
+}
+
 /* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments. */
 static void add_environment (GPtrArray *args, const GOptionEntry *entries)
 {
@@ -41,9 +51,9 @@ static void add_environment (GPtrArray *args, const GOptionEntry *entries)
             continue;
         if (e->arg == G_OPTION_ARG_NONE) {
             if (*value && strcmp (value, "0"))
-                g_ptr_array_add (args, g_strconcat ("--", e->long_name, NULL));
+                g_ptr_array_add (args, keep (g_strconcat ("--", e->long_name, NULL)));
         } else
-            g_ptr_array_add (args, g_strconcat ("--", e->long_name, "=", value, NULL));
+            g_ptr_array_add (args, keep (g_strconcat ("--", e->long_name, "=", value, NULL)));
     }
 }
 
@@ -56,14 +66,14 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
     GPtrArray *args = g_ptr_array_new ();
-    g_ptr_array_add (args, g_strdup ((*argv)[0]));
+    g_ptr_array_add (args, keep (g_strdup ((*argv)[0])));
     add_environment (args, common);
     add_environment (args, entries);
     for (int i = 1; i < *argc; i++)
-        g_ptr_array_add (args, g_strdup ((*argv)[i]));
+        g_ptr_array_add (args, keep (g_strdup ((*argv)[i])));
     g_ptr_array_add (args, NULL);
     *argc = (int) args->len - 1;
-    *argv = (char **) g_ptr_array_free (args, FALSE);
+    *argv = keep (g_ptr_array_free (args, FALSE));
 
     g_autoptr (GOptionContext) context = g_option_context_new (verb->synopsis);
     g_autofree char *summary = g_strdup_printf ("diapason %s: %s", verb->name, verb->summary);

@@ -39,7 +39,7 @@ static DpsStatus alloc_buffer (struct DpsDevice *dev, uint64_t bytes, struct Dps
 {
     (void)dev;
     struct DpsBuffer *b = dps_calloc (1, sizeof *b);
-    if (b && bytes <= SIZE_MAX)
+    if (b && bytes <= PTRDIFF_MAX)
         b->bytes = dps_aligned_alloc (64, (size_t)bytes, 1);
     if (!b || !b->bytes) {
         dps_free (b);
