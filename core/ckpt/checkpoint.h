@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * checkpoint.h: folders OUTPUT/checkpoint-N that are whole or not there.
+ *
+ * Writing: a hidden folder .checkpoint-N.tmp-PID → each file written and fsynced → manifest.json with all digests → fsync → rename to
+ * checkpoint-N → fsync of OUTPUT. A crash, a full disk or a failed fsync at any point leaves the older checkpoints as they were; a failed
+ * fsync is never tried again. Reading: every digest is checked before a byte is used; a damaged folder is named and passed over.
+ */
+#ifndef DPS_CKPT_CHECKPOINT_H
+#define DPS_CKPT_CHECKPOINT_H
+
+#include "base/json.h"
+#include "ckpt/tensors.h"
+
+/* Names in a checkpoint; the rest are copies of the model's own files. */
+#define DPS_CKPT_MODEL          "model.safetensors"
+#define DPS_CKPT_ADAPTER        "adapter_model.safetensors"
+#define DPS_CKPT_ADAPTER_CONFIG "adapter_config.json"
+#define DPS_CKPT_OPTIMIZER      "optimizer.safetensors"
+#define DPS_CKPT_STATE          "trainer_state.json"
+#define DPS_CKPT_RUN            "run_state.json" /* seed, data cursor, guard, ISA: what Hugging Face keeps in rng_state.pth and scheduler.pt */
+#define DPS_CKPT_LOCK           "recipe.lock.yaml"
+
+/* ---- writing ---- */
+
+typedef struct DpsCheckpointWriter DpsCheckpointWriter;
+
+/** Begin OUTPUT/checkpoint-`step`. Errors: IO, NOMEM. Thread: [any], one at a time per output folder. */
+DpsStatus dps_ckpt_begin (const char *output_dir, uint64_t step, DpsCheckpointWriter **out, DpsError *err);
+
+/* Add one file. name: a plain file name, each once. Errors: INVALID (name), IO, NOMEM, the format's. After an error: discard. */
+DpsStatus dps_ckpt_add_bytes (DpsCheckpointWriter *w, const char *name, const void *data, size_t len, DpsError *err);
+/** value NULL counts as out of memory, so that a json_pack can be handed in unchecked. Not stolen. */
+DpsStatus dps_ckpt_add_json (DpsCheckpointWriter *w, const char *name, const json_t *value, DpsError *err);
+DpsStatus dps_ckpt_add_copy (DpsCheckpointWriter *w, const char *name, const char *from_path, DpsError *err);
+DpsStatus dps_ckpt_add_tensors (DpsCheckpointWriter *w, const DpsFormat *format, const char *name, const DpsTensorOut *tensors, size_t n,
+                                const DpsTensorMeta *meta, size_t n_meta, DpsError *err);
+/** Copy what makes a Hugging Face folder of it: config.json, generation_config.json, the tokenizer's files, chat_template.jinja; absent ones are left out. */
+DpsStatus dps_ckpt_add_model_files (DpsCheckpointWriter *w, const char *model_dir, DpsError *err);
+
+/** Make it durable and visible; frees the writer, also on error. An older checkpoint of the same step is replaced in one step. */
+DpsStatus dps_ckpt_commit (DpsCheckpointWriter *w, DpsError *err);
+/** Throw it away. NULL is fine. */
+void dps_ckpt_discard (DpsCheckpointWriter *w);
+
+/**
+ * Delete the oldest checkpoints until `limit` are left (0: keep all). Never the newest, never `best` ("checkpoint-40", may be NULL), which
+ * counts as one; so with limit 1 two may stay, as with the Hugging Face Trainer. To be called after the newest is committed.
+ */
+DpsStatus dps_ckpt_rotate (const char *output_dir, uint64_t limit, const char *best, DpsError *err);
+
+/** Remove what killed processes left in an output folder: hidden unfinished checkpoints, NAME.tmp-PID files. An absent folder is fine. */
+DpsStatus dps_ckpt_sweep (const char *output_dir, DpsError *err);
+
+/* ---- reading ---- */
+
+typedef struct DpsCheckpoint DpsCheckpoint;
+
+/**
+ * Open a checkpoint folder, every digest checked. format: names the damaged tensor in the message; may be NULL.
+ * Errors: NOT_FOUND, FORMAT, DIGEST, VERSION, IO, NOMEM; each message names folder, file and, where it can, the tensor. [any]
+ */
+DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint **out, DpsError *err);
+
+/**
+ * What --resume means. where NULL, "", "auto" or "true": the newest sound checkpoint of output_dir; each damaged one on the way is logged as
+ * a warning and noted. Else a checkpoint folder, or an output folder in which to look so. A named checkpoint that is damaged is an error
+ * which names the newest sound one beside it.
+ * Errors: NOT_FOUND when there is no checkpoint at all (message says where it looked); DIGEST when all are damaged; else as dps_ckpt_open.
+ */
+DpsStatus dps_ckpt_resume (const char *output_dir, const char *where, const DpsFormat *format, DpsCheckpoint **out, DpsError *err);
+
+const char *dps_ckpt_path (const DpsCheckpoint *c);
+uint64_t dps_ckpt_step (const DpsCheckpoint *c);
+/** Which damaged checkpoints were passed over and why, one a line; "" when none. */
+const char *dps_ckpt_note (const DpsCheckpoint *c);
+/** 1 when it holds the file. */
+int dps_ckpt_has (const DpsCheckpoint *c, const char *name);
+/** A file's bytes, its digest checked again on what was read. Errors: NOT_FOUND, DIGEST, LIMIT, IO, NOMEM. */
+DpsStatus dps_ckpt_read (const DpsCheckpoint *c, const char *name, size_t limit, DpsBuf *out, DpsError *err);
+DpsStatus dps_ckpt_read_json (const DpsCheckpoint *c, const char *name, json_t **out, DpsError *err);
+/** Open one of its tensor files. */
+DpsStatus dps_ckpt_tensors (const DpsCheckpoint *c, const DpsFormat *format, const char *name, DpsTensorFile **out, DpsError *err);
+void dps_ckpt_close (DpsCheckpoint *c);
+
+/** Steps of the checkpoint folders of an output folder, rising; sound or not. Free *out with dps_free. An absent folder has none. */
+DpsStatus dps_ckpt_list (const char *output_dir, uint64_t **out, size_t *n, DpsError *err);
+
+#endif

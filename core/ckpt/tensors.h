@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tensors.h: lists of tensors to and from a file, through a format plugin (safetensors). Whoever saves hands over names, shapes and bytes;
+ * nothing here knows a graph. Every tensor and the whole file get a SHA-256 on the way.
+ */
+#ifndef DPS_CKPT_TENSORS_H
+#define DPS_CKPT_TENSORS_H
+
+#include "base/sha256.h"
+#include "diapason/draft/format.h"
+
+enum { DPS_TENSOR_MAX_RANK = 8 };
+
+/** One tensor to save. Borrowed until the call returns. */
+typedef struct DpsTensorOut {
+    const char *name;
+    uint32_t dtype; /* DPS_DTYPE_F32, BF16, F16, F64, I64, I32, I16, I8, U8 or BOOL */
+    uint32_t rank;
+    int64_t shape[DPS_TENSOR_MAX_RANK]; /* row-major, outermost first */
+    const void *data;                   /* its bytes, little-endian; NULL: read gives them */
+    /** Copy bytes [offset, offset + len) into dst. */
+    DpsStatus (*read) (void *ctx, uint64_t offset, uint64_t len, void *dst, DpsError *err);
+    void *ctx;
+} DpsTensorOut;
+
+/** A name and value in the file's metadata. */
+typedef struct DpsTensorMeta {
+    const char *key, *value;
+} DpsTensorMeta;
+
+/** What was written: for the manifest. `tensors` has one digest per tensor of the list, in its order; the caller frees it (dps_free). */
+typedef struct DpsTensorsWritten {
+    uint64_t bytes;
+    DpsDigest file;
+    DpsDigest *tensors;
+} DpsTensorsWritten;
+
+/**
+ * Write a tensor file atomically and durably (base/file.h). written may be NULL.
+ * Errors: those of the plugin, IO, DTYPE, SHAPE, NOMEM; nothing is left at path then. [any]
+ */
+DpsStatus dps_tensors_write (const DpsFormat *format, const char *path, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
+                             size_t n_meta, DpsTensorsWritten *written, DpsError *err);
+
+/** A tensor file open for reading. */
+typedef struct DpsTensorFile DpsTensorFile;
+
+DpsStatus dps_tensors_open (const DpsFormat *format, const char *path, DpsTensorFile **out, DpsError *err);
+void dps_tensors_close (DpsTensorFile *f);
+size_t dps_tensors_count (const DpsTensorFile *f);
+/** Tensor i: name, dtype ("F32"), shape; valid until close. */
+const DpsTensorInfo *dps_tensors_at (const DpsTensorFile *f, size_t i);
+/** Index by name, or -1. */
+int64_t dps_tensors_find (const DpsTensorFile *f, const char *name);
+/** A metadata string, copied; NULL when absent or out of memory. Free with dps_free. */
+char *dps_tensors_meta (DpsTensorFile *f, const char *key);
+/** All stored bytes of tensor i, exactly `bytes` of them. Errors: SHAPE when it has another size; the plugin's. */
+DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t bytes, DpsError *err);
+/** Tensor i's elements in f32, exactly n of them. Errors: SHAPE; the plugin's. */
+DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t n, DpsError *err);
+/** SHA-256 of tensor i's stored bytes. */
+DpsStatus dps_tensors_digest (DpsTensorFile *f, size_t i, DpsDigest *out, DpsError *err);
+
+/** safetensors' spelling of a dtype ("F32"), or NULL; bytes of one element, or 0. [any] */
+const char *dps_tensor_dtype_name (uint32_t dtype);
+size_t dps_tensor_dtype_bytes (uint32_t dtype);
+
+#endif
