@@ -13,14 +13,14 @@ enum { JSON_LIMIT = 256 << 20 }; /* the longest trainer_state.json: a log histor
 
 struct DpsCheckpoint {
     char *path;
-    DpsManifest manifest;
+    DpsCkptManifest manifest;
     DpsBuf note;
 };
 
 static DpsStatus no_memory (DpsError *err, const char *what) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", what); }
 
 /* Which tensor of a damaged file is damaged: for the message only, so every failure on the way just means "unknown". */
-static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const DpsManifestFile *f, DpsError *err)
+static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const DpsCkptFile *f, DpsError *err)
 {
     DpsTensorFile *t = NULL;
     DpsDigest digest;
@@ -39,7 +39,7 @@ static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path,
     return st;
 }
 
-static DpsStatus check_file (const char *dir, const DpsFormat *format, const DpsManifestFile *f, DpsError *err)
+static DpsStatus check_file (const char *dir, const DpsFormat *format, const DpsCkptFile *f, DpsError *err)
 {
     struct stat sb;
     DpsDigest digest;
@@ -69,7 +69,7 @@ static DpsStatus check_file (const char *dir, const DpsFormat *format, const Dps
 static DpsStatus read_manifest (DpsCheckpoint *c, DpsError *err)
 {
     DpsBuf text = {0};
-    char *path = dps_path_join (c->path, DPS_MANIFEST_NAME);
+    char *path = dps_path_join (c->path, DPS_CKPT_MANIFEST_NAME);
     DpsStatus st = DPS_OK;
     if (!path)
         return no_memory (err, c->path);
@@ -77,8 +77,8 @@ static DpsStatus read_manifest (DpsCheckpoint *c, DpsError *err)
         st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such checkpoint folder", c->path);
     else if (!dps_is_file (path))
         st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing: not a Diapason checkpoint, or one that was never finished", path);
-    else if ((st = dps_file_read (path, DPS_MANIFEST_LIMIT, &text, err)) == DPS_OK)
-        st = dps__manifest_read (text.data ? text.data : "", text.len, path, &c->manifest, err);
+    else if ((st = dps_file_read (path, DPS_CKPT_MANIFEST_LIMIT, &text, err)) == DPS_OK)
+        st = dps__ckpt_manifest_read (text.data ? text.data : "", text.len, path, &c->manifest, err);
     dps_buf_free (&text);
     dps_free (path);
     return st;
@@ -178,7 +178,7 @@ DpsStatus dps_ckpt_resume (const char *output_dir, const char *where, const DpsF
 {
     if (!where || !*where || !strcmp (where, "auto") || !strcmp (where, "true"))
         return resume_newest (output_dir, format, out, err);
-    char *manifest = dps_path_join (where, DPS_MANIFEST_NAME);
+    char *manifest = dps_path_join (where, DPS_CKPT_MANIFEST_NAME);
     if (!manifest)
         return no_memory (err, where);
     uint64_t *steps = NULL;
@@ -200,7 +200,7 @@ void dps_ckpt_close (DpsCheckpoint *c)
 {
     if (!c)
         return;
-    dps__manifest_free (&c->manifest);
+    dps__ckpt_manifest_free (&c->manifest);
     dps_buf_free (&c->note);
     dps_free (c->path);
     dps_free (c);
@@ -209,11 +209,11 @@ void dps_ckpt_close (DpsCheckpoint *c)
 const char *dps_ckpt_path (const DpsCheckpoint *c) { return c->path; }
 uint64_t dps_ckpt_step (const DpsCheckpoint *c) { return c->manifest.step; }
 const char *dps_ckpt_note (const DpsCheckpoint *c) { return c->note.data ? c->note.data : ""; }
-int dps_ckpt_has (const DpsCheckpoint *c, const char *name) { return dps__manifest_find (&c->manifest, name) != NULL; }
+int dps_ckpt_has (const DpsCheckpoint *c, const char *name) { return dps__ckpt_manifest_find (&c->manifest, name) != NULL; }
 
 DpsStatus dps_ckpt_read (const DpsCheckpoint *c, const char *name, size_t limit, DpsBuf *out, DpsError *err)
 {
-    const DpsManifestFile *f = dps__manifest_find (&c->manifest, name);
+    const DpsCkptFile *f = dps__ckpt_manifest_find (&c->manifest, name);
     DpsDigest digest;
     size_t start = out->len;
     if (!f)

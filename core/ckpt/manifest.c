@@ -7,14 +7,14 @@
 static const char self_before[] = "\"self_sha256\": \"", self_after[] = "\"\n}\n";
 enum { DIGITS = 64, TAIL = DIGITS + sizeof self_after - 1 };
 
-int dps__manifest_name_ok (const char *name)
+int dps__ckpt_manifest_name_ok (const char *name)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     size_t n = strlen (name);
-    return n > 0 && n <= 200 && name[0] != '.' && strspn (name, allowed) == n && strcmp (name, DPS_MANIFEST_NAME) != 0;
+    return n > 0 && n <= 200 && name[0] != '.' && strspn (name, allowed) == n && strcmp (name, DPS_CKPT_MANIFEST_NAME) != 0;
 }
 
-const DpsManifestFile *dps__manifest_find (const DpsManifest *m, const char *name)
+const DpsCkptFile *dps__ckpt_manifest_find (const DpsCkptManifest *m, const char *name)
 {
     for (size_t i = 0; i < m->n; i++)
         if (!strcmp (m->files[i].name, name))
@@ -22,18 +22,18 @@ const DpsManifestFile *dps__manifest_find (const DpsManifest *m, const char *nam
     return NULL;
 }
 
-DpsManifestFile *dps__manifest_add (DpsManifest *m, const char *name, uint64_t bytes, const DpsDigest *digest)
+DpsCkptFile *dps__ckpt_manifest_add (DpsCkptManifest *m, const char *name, uint64_t bytes, const DpsDigest *digest)
 {
-    if (!dps__manifest_name_ok (name) || dps__manifest_find (m, name) || DPS_GROW (m->files, m->n, m->capacity))
+    if (!dps__ckpt_manifest_name_ok (name) || dps__ckpt_manifest_find (m, name) || DPS_GROW (m->files, m->n, m->capacity))
         return NULL;
     char *copy = dps_strdup (name);
     if (!copy)
         return NULL;
-    m->files[m->n] = (DpsManifestFile){.name = copy, .bytes = bytes, .sha256 = *digest};
+    m->files[m->n] = (DpsCkptFile){.name = copy, .bytes = bytes, .sha256 = *digest};
     return &m->files[m->n++];
 }
 
-void dps__manifest_free (DpsManifest *m)
+void dps__ckpt_manifest_free (DpsCkptManifest *m)
 {
     for (size_t i = 0; i < m->n; i++) {
         for (size_t k = 0; k < m->files[i].n_tensors; k++)
@@ -43,10 +43,10 @@ void dps__manifest_free (DpsManifest *m)
         dps_free (m->files[i].name);
     }
     dps_free (m->files);
-    *m = (DpsManifest){0};
+    *m = (DpsCkptManifest){0};
 }
 
-static int write_file (DpsBuf *b, const DpsManifestFile *f)
+static int write_file (DpsBuf *b, const DpsCkptFile *f)
 {
     int bad = dps_buf_printf (b, "    \"%s\": {\"bytes\": %llu, \"sha256\": \"%s\"", f->name, (unsigned long long)f->bytes, f->sha256.hex);
     if (f->n_tensors && !bad)
@@ -57,7 +57,7 @@ static int write_file (DpsBuf *b, const DpsManifestFile *f)
     return bad || dps_buf_str (b, f->n_tensors ? "\n    }}" : "}");
 }
 
-DpsStatus dps__manifest_write (const DpsManifest *m, DpsBuf *out, DpsError *err)
+DpsStatus dps__ckpt_manifest_write (const DpsCkptManifest *m, DpsBuf *out, DpsError *err)
 {
     DpsDigest self;
     size_t start = out->len;
@@ -65,7 +65,7 @@ DpsStatus dps__manifest_write (const DpsManifest *m, DpsBuf *out, DpsError *err)
     for (size_t i = 0; i < m->n && !bad; i++)
         bad = write_file (out, &m->files[i]) || dps_buf_str (out, i + 1 < m->n ? ",\n" : "\n");
     if (bad || dps_buf_printf (out, "  },\n  %s%064d%s", self_before, 0, self_after))
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_MANIFEST_NAME);
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_MANIFEST_NAME);
     DPS_TRY (dps_sha256 (out->data + start, out->len - start, &self, err));
     memcpy (out->data + out->len - TAIL, self.hex, DIGITS);
     return DPS_OK;
@@ -88,7 +88,7 @@ static DpsStatus read_count (const json_t *v, const char *where, const char *wha
     return DPS_OK;
 }
 
-static DpsStatus read_tensors (json_t *list, const char *where, DpsManifestFile *f, DpsError *err)
+static DpsStatus read_tensors (json_t *list, const char *where, DpsCkptFile *f, DpsError *err)
 {
     const char *name;
     json_t *v;
@@ -108,25 +108,25 @@ static DpsStatus read_tensors (json_t *list, const char *where, DpsManifestFile 
     return DPS_OK;
 }
 
-static DpsStatus read_files (json_t *files, const char *where, DpsManifest *m, DpsError *err)
+static DpsStatus read_files (json_t *files, const char *where, DpsCkptManifest *m, DpsError *err)
 {
     const char *name;
     json_t *v;
     if (!json_is_object (files) || json_object_size (files) == 0)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: 'files' must be an object that names at least one file", where);
-    if (json_object_size (files) > DPS_MANIFEST_MAX_FILES)
+    if (json_object_size (files) > DPS_CKPT_MANIFEST_MAX_FILES)
         return dps_fail (err, DPS_ERR_LIMIT, "%s: %zu files, at most %d are allowed", where, json_object_size (files),
-                         DPS_MANIFEST_MAX_FILES);
+                         DPS_CKPT_MANIFEST_MAX_FILES);
     json_object_foreach (files, name, v) {
         DpsDigest digest;
         uint64_t bytes = 0;
-        if (!dps__manifest_name_ok (name))
+        if (!dps__ckpt_manifest_name_ok (name))
             return dps_fail (err, DPS_ERR_FORMAT, "%s: '%.100s' is not a plain file name", where, name);
-        if (dps__manifest_find (m, name))
+        if (dps__ckpt_manifest_find (m, name))
             return dps_fail (err, DPS_ERR_FORMAT, "%s: '%.100s' is listed twice", where, name);
         DPS_TRY (read_count (json_object_get (v, "bytes"), where, name, &bytes, err));
         DPS_TRY (read_digest (json_object_get (v, "sha256"), where, name, &digest, err));
-        DpsManifestFile *f = dps__manifest_add (m, name, bytes, &digest);
+        DpsCkptFile *f = dps__ckpt_manifest_add (m, name, bytes, &digest);
         if (!f)
             return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
         if (json_object_get (v, "tensors"))
@@ -135,10 +135,10 @@ static DpsStatus read_files (json_t *files, const char *where, DpsManifest *m, D
     return DPS_OK;
 }
 
-DpsStatus dps__manifest_parse (const char *data, size_t len, const char *where, DpsManifest *out, DpsError *err)
+DpsStatus dps__ckpt_manifest_parse (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err)
 {
     json_t *j = NULL;
-    DpsManifest m = {0};
+    DpsCkptManifest m = {0};
     DPS_TRY (dps_json_parse (data, len, where, 1, DPS_JSON_UNIQUE, &j, err));
     DpsStatus st = DPS_OK;
     if (json_integer_value (json_object_get (j, "diapason_checkpoint")) != 1)
@@ -149,13 +149,13 @@ DpsStatus dps__manifest_parse (const char *data, size_t len, const char *where, 
         st = read_files (json_object_get (j, "files"), where, &m, err);
     json_decref (j);
     if (st != DPS_OK)
-        dps__manifest_free (&m);
+        dps__ckpt_manifest_free (&m);
     else
         *out = m;
     return st;
 }
 
-DpsStatus dps__manifest_read (const char *data, size_t len, const char *where, DpsManifest *out, DpsError *err)
+DpsStatus dps__ckpt_manifest_read (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err)
 {
     const size_t before = sizeof self_before - 1;
     DpsBuf copy = {0};
@@ -170,5 +170,5 @@ DpsStatus dps__manifest_read (const char *data, size_t len, const char *where, D
     if (st == DPS_OK && memcmp (self.hex, data + len - TAIL, DIGITS) != 0)
         st = dps_fail (err, DPS_ERR_DIGEST, "%s: its own SHA-256 does not match: it was damaged or changed by hand", where);
     dps_buf_free (&copy);
-    return st == DPS_OK ? dps__manifest_parse (data, len, where, out, err) : st;
+    return st == DPS_OK ? dps__ckpt_manifest_parse (data, len, where, out, err) : st;
 }

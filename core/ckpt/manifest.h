@@ -20,38 +20,38 @@
 #include "base/json.h"
 #include "base/sha256.h"
 
-#define DPS_MANIFEST_NAME "manifest.json"
-enum { DPS_MANIFEST_LIMIT = 16 << 20, DPS_MANIFEST_MAX_FILES = 4096 };
+#define DPS_CKPT_MANIFEST_NAME "manifest.json"
+enum { DPS_CKPT_MANIFEST_LIMIT = 16 << 20, DPS_CKPT_MANIFEST_MAX_FILES = 4096 };
 
-typedef struct DpsManifestFile {
+typedef struct DpsCkptFile {
     char *name; /* a plain file name */
     uint64_t bytes;
     DpsDigest sha256;
     char **tensors; /* [n_tensors] names */
     DpsDigest *tensor_sha256;
     size_t n_tensors;
-} DpsManifestFile;
+} DpsCkptFile;
 
 /** All zeros is an empty one. */
-typedef struct DpsManifest {
+typedef struct DpsCkptManifest {
     uint64_t step;
-    DpsManifestFile *files;
+    DpsCkptFile *files;
     size_t n, capacity;
-} DpsManifest;
+} DpsCkptManifest;
 
 /** 1 for a name a checkpoint may hold: no folder, not hidden, at most 200 characters of [A-Za-z0-9._-], not the manifest's own. [any] */
-int dps__manifest_name_ok (const char *name);
+int dps__ckpt_manifest_name_ok (const char *name);
 
 /** Add a file; its name must be new. Returns the entry, or NULL when out of memory or the name is taken or not allowed. */
-DpsManifestFile *dps__manifest_add (DpsManifest *m, const char *name, uint64_t bytes, const DpsDigest *digest);
-const DpsManifestFile *dps__manifest_find (const DpsManifest *m, const char *name);
-void dps__manifest_free (DpsManifest *m);
+DpsCkptFile *dps__ckpt_manifest_add (DpsCkptManifest *m, const char *name, uint64_t bytes, const DpsDigest *digest);
+const DpsCkptFile *dps__ckpt_manifest_find (const DpsCkptManifest *m, const char *name);
+void dps__ckpt_manifest_free (DpsCkptManifest *m);
 
 /** The text of manifest.json, with self_sha256. */
-DpsStatus dps__manifest_write (const DpsManifest *m, DpsBuf *out, DpsError *err);
+DpsStatus dps__ckpt_manifest_write (const DpsCkptManifest *m, DpsBuf *out, DpsError *err);
 /** Check self_sha256, then parse. Errors: DIGEST, FORMAT, LIMIT, NOMEM, each with `where`; *out untouched then. */
-DpsStatus dps__manifest_read (const char *data, size_t len, const char *where, DpsManifest *out, DpsError *err);
+DpsStatus dps__ckpt_manifest_read (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err);
 /** Parse without the check of self_sha256: what the fuzzer enters by. */
-DpsStatus dps__manifest_parse (const char *data, size_t len, const char *where, DpsManifest *out, DpsError *err);
+DpsStatus dps__ckpt_manifest_parse (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err);
 
 #endif

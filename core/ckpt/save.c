@@ -12,7 +12,7 @@
 
 struct DpsCheckpointWriter {
     char *output_dir, *path, *tmp; /* OUTPUT, OUTPUT/checkpoint-N, OUTPUT/.checkpoint-N.tmp-PID */
-    DpsManifest manifest;
+    DpsCkptManifest manifest;
 };
 
 static DpsStatus no_memory (DpsError *err, const char *what) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", what); }
@@ -47,7 +47,7 @@ void dps_ckpt_discard (DpsCheckpointWriter *w)
         return;
     if (w->tmp)
         dps_remove_tree (w->tmp, NULL);
-    dps__manifest_free (&w->manifest);
+    dps__ckpt_manifest_free (&w->manifest);
     dps_free (w->output_dir);
     dps_free (w->path);
     dps_free (w->tmp);
@@ -56,9 +56,9 @@ void dps_ckpt_discard (DpsCheckpointWriter *w)
 
 static DpsStatus check_name (const DpsCheckpointWriter *w, const char *name, DpsError *err)
 {
-    if (!dps__manifest_name_ok (name))
+    if (!dps__ckpt_manifest_name_ok (name))
         return dps_fail (err, DPS_ERR_INVALID, "%s: '%.100s' is not a file name a checkpoint can hold", w->path, name);
-    if (dps__manifest_find (&w->manifest, name))
+    if (dps__ckpt_manifest_find (&w->manifest, name))
         return dps_fail (err, DPS_ERR_INVALID, "%s: '%.100s' is added twice", w->path, name);
     return DPS_OK;
 }
@@ -71,7 +71,7 @@ DpsStatus dps_ckpt_add_bytes (DpsCheckpointWriter *w, const char *name, const vo
     char *path = dps_path_join (w->tmp, name);
     DpsStatus st = path ? dps_file_write (path, data, len, err) : no_memory (err, name);
     dps_free (path);
-    if (st == DPS_OK && !dps__manifest_add (&w->manifest, name, len, &digest))
+    if (st == DPS_OK && !dps__ckpt_manifest_add (&w->manifest, name, len, &digest))
         st = no_memory (err, name);
     return st;
 }
@@ -113,7 +113,7 @@ DpsStatus dps_ckpt_add_model_files (DpsCheckpointWriter *w, const char *model_di
 }
 
 /* Names and digests of the tensors into the manifest's entry, which takes over `digests`. */
-static DpsStatus list_tensors (DpsManifestFile *f, const DpsTensorOut *tensors, size_t n, DpsDigest *digests, DpsError *err)
+static DpsStatus list_tensors (DpsCkptFile *f, const DpsTensorOut *tensors, size_t n, DpsDigest *digests, DpsError *err)
 {
     f->tensor_sha256 = digests;
     f->tensors = dps_calloc (n, sizeof *f->tensors);
@@ -134,7 +134,7 @@ DpsStatus dps_ckpt_add_tensors (DpsCheckpointWriter *w, const DpsFormat *format,
     DpsStatus st = path ? dps_tensors_write (format, path, tensors, n, meta, n_meta, &written, err) : no_memory (err, name);
     dps_free (path);
     DPS_TRY (st);
-    DpsManifestFile *f = dps__manifest_add (&w->manifest, name, written.bytes, &written.file);
+    DpsCkptFile *f = dps__ckpt_manifest_add (&w->manifest, name, written.bytes, &written.file);
     if (!f) {
         dps_free (written.tensors);
         return no_memory (err, name);
@@ -177,8 +177,8 @@ static DpsStatus move_into_place (DpsCheckpointWriter *w, DpsError *err)
 static DpsStatus write_manifest (DpsCheckpointWriter *w, DpsError *err)
 {
     DpsBuf text = {0};
-    char *path = dps_path_join (w->tmp, DPS_MANIFEST_NAME);
-    DpsStatus st = path ? dps__manifest_write (&w->manifest, &text, err) : no_memory (err, w->path);
+    char *path = dps_path_join (w->tmp, DPS_CKPT_MANIFEST_NAME);
+    DpsStatus st = path ? dps__ckpt_manifest_write (&w->manifest, &text, err) : no_memory (err, w->path);
     if (st == DPS_OK)
         st = dps_file_write (path, text.data, text.len, err);
     dps_buf_free (&text);
