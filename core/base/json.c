@@ -8,7 +8,16 @@
 
 #include "base/file.h"
 
-static void *json_malloc (size_t n) { return dps_malloc (n, 1); }
+/* jansson reports some failed allocations as syntax errors and drops a value at others: whether there was one is remembered here. */
+static _Thread_local int json_out_of_memory;
+
+static void *json_malloc (size_t n)
+{
+    void *p = dps_malloc (n, 1);
+    if (!p)
+        json_out_of_memory = 1;
+    return p;
+}
 
 void dps_json_init (void) { json_set_alloc_funcs (json_malloc, dps_free); }
 
@@ -16,10 +25,13 @@ DpsStatus dps_json_parse (const char *data, size_t len, const char *where, long 
 {
     json_error_t e;
     size_t options = JSON_ALLOW_NUL | JSON_DECODE_ANY | (flags & DPS_JSON_UNIQUE ? JSON_REJECT_DUPLICATES : 0);
+    json_out_of_memory = 0;
     *out = json_loadb (data, len, options, &e);
-    if (*out)
+    if (*out && !json_out_of_memory)
         return DPS_OK;
-    if (json_error_code (&e) == json_error_out_of_memory)
+    json_decref (*out);
+    *out = NULL;
+    if (json_out_of_memory || json_error_code (&e) == json_error_out_of_memory)
         return dps_fail (err, DPS_ERR_NOMEM, "%s:%ld: out of memory", where, line);
     return dps_fail (err, DPS_ERR_FORMAT, "%s:%ld:%d: not valid JSON: %s", where, line + (e.line > 0 ? e.line - 1 : 0), e.column, e.text);
 }
