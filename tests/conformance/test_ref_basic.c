@@ -214,6 +214,18 @@ static void test_roots_split_changes_no_bit (void)
     arrays_free ();
 }
 
+/* A root's partial is an f32 of its own: 2^-24 + 2^-49 becomes 2^-24, which added to 1 is a tie and leaves 1. */
+static void test_partials_are_rounded (void)
+{
+    Array *dy = array_typed (DPS_DTYPE_F32, 2, (int64_t[]){2, 1}), *db = array_typed (DPS_DTYPE_F32, 1, (int64_t[]){1});
+    ((float *)dy->data)[0] = 0x1p-24f;
+    ((float *)dy->data)[1] = 0x1p-49f;
+    ((float *)db->data)[0] = 1;
+    call (&(Call){"bias_db", {dy, i32s (2, (int32_t[]){0, 2})}, {db}, {{0}}});
+    CU_ASSERT_EQUAL (((float *)db->data)[0], 1);
+    arrays_free ();
+}
+
 static void test_strided_views (void)
 {
     /* x and y as columns 1..4 of wider matrices, read backwards by rows through W's stride. */
@@ -235,4 +247,4 @@ static void test_strided_views (void)
 
 CHECK_MAIN ("ref.basic", T (test_elementwise_values), T (test_mul_cols_gradients), T (test_embed_gradient), T (test_gather_and_scatter),
             T (test_rms_norm_gradients), T (test_linear_gradients), T (test_gate_gradients), T (test_gate_values), T (test_dropout),
-            T (test_roots_split_changes_no_bit), T (test_strided_views))
+            T (test_roots_split_changes_no_bit), T (test_partials_are_rounded), T (test_strided_views))
