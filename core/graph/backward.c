@@ -58,7 +58,13 @@ static int recompute (DpsAdjoint *a, size_t first, size_t end, DpsNode *map, Dps
         if (read_inside (g, i, first, end)) {
             DpsNode out[DPS_OP_MAX_OUT];
             memset (out, 0xff, sizeof out);
-            dps_graph_op (g, (DpsOpCode) r.op, r.in, r.n_in, r.attrs, r.n_attrs, g->tensors[r.out[0]].dtype, out, r.n_out);
+            int made = 0; /* the first output there is: dora_norm may leave out its first */
+            while (made + 1 < r.n_out && r.out[made] < 0)
+                made++;
+            DpsTensor like = g->tensors[r.out[made]];
+            if (r.op == DPS_OP_fill) /* no shape rule gives it an output */
+                out[0] = dps_graph_temp (g, like.dtype, like.rank, like.shape);
+            dps_graph_op (g, (DpsOpCode) r.op, r.in, r.n_in, r.attrs, r.n_attrs, like.dtype, out, r.n_out);
             if (g->status != DPS_OK || cover (a))
                 return -1;
             for (int o = 0; o < r.n_out; o++)

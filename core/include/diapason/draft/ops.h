@@ -59,6 +59,10 @@
  *  adamw_step         p f32, g f32, m f32, v f32, [shadow bf16] → in place           0 f:lr 1 f:beta1 2 f:beta2 3 f:eps 4 f:weight_decay
  *                     5 i:t (from 1) 6 f:grad_scale; outputs p, m, v, [shadow = bf16(p)]     formula: parity/README "optim"
  *  sgd_step           p f32, g f32, [m f32], [shadow]     in place                   0 f:lr 1 f:momentum 4 f:weight_decay 6 f:grad_scale
+ *                     g ← grad_scale·g + weight_decay·p; m ← momentum·m + g (without m: no momentum); p ← p - lr·m; as torch.optim.SGD
+ *
+ * grad_scale 0 (a missing attribute) is 1. Rows of no segment: rope and attention give zeros, and lse 0, as for a query that sees no key.
+ * A window of a bidirectional segment reaches equally far both ways.
  */
 #ifndef DIAPASON_OPS_H
 #define DIAPASON_OPS_H

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* LoRA, rsLoRA and DoRA on the tiny models against PEFT, every entry that SFT touches: logits, loss, gradients, their norm. */
+#include "parity.h"
+
+static const struct {
+    const char *folder, *model, *adapter;
+} cases[] = {{"gemma3-lora", "gemma3", "lora"}, {"gemma3-rslora", "gemma3", "lora"}, {"gemma3-dora", "gemma3", "dora"},
+             {"llama-lora", "llama", "lora"},   {"llama-rslora", "llama", "lora"},   {"llama-dora", "llama", "dora"}};
+static const char *const devices[] = {"ref", "cpu"};
+enum { N_CASES = sizeof cases / sizeof *cases, N_DEVICES = 2 };
+
+static DpsError err = DPS_ERROR_INIT;
+
+static int has_device (const char *name)
+{
+    DpsRegistry *reg;
+    CHECK_OK (dps_registry_open (NULL, &reg, &err));
+    int there = dps_registry_get (reg, DPS_BACKEND_ID, name) != NULL;
+    dps_registry_close (reg);
+    return there;
+}
+
+static void open_file (StFile *f, const char *folder, const char *file)
+{
+    char rest[256];
+    snprintf (rest, sizeof rest, "lora/%s/%s", folder, file);
+    st_open (f, parity_path (rest));
+}
+
+/* The base frozen, the adapter attached as adapter_config.json says, all weights set. */
+static void open_adapted (Tiny *t, int c, const char *device)
+{
+    char rest[256], name[256];
+    StFile parts;
+    DpsTargets *targets;
+    tiny_open (t, cases[c].model, "config.json", device);
+    snprintf (rest, sizeof rest, "lora/%s/adapter_config.json", cases[c].folder);
+    json_t *config = parity_json (rest);
+    double num[] = {json_number_value (json_object_get (config, "r")), json_number_value (json_object_get (config, "lora_alpha")), 0,
+                    json_is_true (json_object_get (config, "use_rslora"))};
+    DpsStr str[4] = {{NULL, 0}};
+    json_decref (config);
+    const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, cases[c].adapter);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (adapter);
+    CHECK_OK (dps_targets_new (&(DpsTargetSpec){.all_linear = 1}, &targets, &err));
+    CHECK_OK (dps_model_attach (&t->model, adapter, num, str, targets, NULL, NULL, 1, &err));
+    dps_targets_free (targets);
+    tiny_load (t, 1);
+    open_file (&parts, cases[c].folder, "adapter_model.safetensors");
+    for (size_t i = t->model.n_base; i < t->model.n_weights; i++) {
+        snprintf (name, sizeof name, "base_model.model.%s", t->model.weights[i].name);
+        StTensor x = st_get (&parts, name);
+        CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&t->model.weights[i]));
+        CHECK_OK (dps_weights_set (&t->weights, (int32_t)i, x.data, &err));
+    }
+    st_close (&parts);
+    CHECK_OK (dps_weights_refresh (&t->weights, &err));
+}
+
+/* Logits of every position: all rows of a sequence scored. */
+static void check_logits (Tiny *t, const StFile *expected, const DpsSequence *s, size_t i, const char *where)
+{
+    char name[64], label[256];
+    DpsBatch b;
+    DpsPass p;
+    CHECK_OK (dps_batch_build (s, 1, t->model.dec.vocab, &b, &err));
+    dps_free (b.scored);
+    b.scored = dps_calloc (s->n, sizeof *b.scored);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (b.scored);
+    for (size_t k = 0; k < s->n; k++)
+        b.scored[k] = (int32_t)k;
+    b.n_scored = (int64_t)s->n;
+    CHECK_OK (dps_pass_open (&p, &t->weights, &b, &(DpsPassOptions){.logits = 1}, &err));
+    CHECK_OK (dps_pass_forward (&p, &err));
+    snprintf (name, sizeof name, "logits.%zu", i);
+    snprintf (label, sizeof label, "%s %s", where, name);
+    StTensor want = st_get (expected, name);
+    check_close (label, dps_exec_temp (&t->ex, &p.graph, p.out.logits), &want, 1e-4);
+    dps_pass_close (&p);
+    dps_batch_free (&b);
+}
+
+static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const char *where)
+{
+    char name[256], label[400];
+    size_t n;
+    double total = 0, want_loss = st_scalar (expected, "loss.sft");
+    DpsSequence *s = sequences_of (t->batch, "sft_mask", &n);
+    dps_weights_zero_grads (&t->weights);
+    CHECK_NEAR (nll_pass (t, s, n, 1, checkpoint, 0), want_loss, 2e-5 + 1e-5 * want_loss);
+    for (size_t i = 0; i < t->model.n_weights; i++) {
+        const float *g = dps_weights_grad (&t->weights, (int32_t)i);
+        CU_ASSERT_EQUAL_FATAL (g != NULL, i >= t->model.n_base); /* the base is frozen */
+        if (!g)
+            continue;
+        int64_t count = dps_weight_elements (&t->model.weights[i]);
+        snprintf (name, sizeof name, "grad.sft.base_model.model.%s", t->model.weights[i].name);
+        snprintf (label, sizeof label, "%s %s", where, name);
+        StTensor want = st_get (expected, name);
+        check_gradient (label, g, count, &want, 1e-4);
+        for (int64_t k = 0; k < count; k++)
+            total += (double)g[k] * (double)g[k];
+    }
+    CHECK_NEAR (sqrt (total) / st_scalar (expected, "grad_norm.sft"), 1, 1e-4);
+    sequences_free (s, n);
+}
+
+static void test_adapters_equal_peft (void)
+{
+    for (int d = 0; d < N_DEVICES; d++)
+        for (int c = 0; c < N_CASES && has_device (devices[d]); c++) {
+            char where[128];
+            StFile expected;
+            Tiny t;
+            size_t n;
+            snprintf (where, sizeof where, "%s on %s:", cases[c].folder, devices[d]);
+            open_file (&expected, cases[c].folder, "expected.safetensors");
+            open_adapted (&t, c, devices[d]);
+            DpsSequence *s = sequences_of (t.batch, NULL, &n);
+            for (size_t i = 0; i < n; i++)
+                check_logits (&t, &expected, &s[i], i, where);
+            sequences_free (s, n);
+            check_sft (&t, &expected, 0, where);
+            check_sft (&t, &expected, 1, where);
+            tiny_close (&t);
+            st_close (&expected);
+        }
+}
+
+CHECK_MAIN ("parity: adapters", T (test_adapters_equal_peft))
