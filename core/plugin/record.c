@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "plugin/elf.h"
 #include "plugin/needs.h"
+#include "plugin/validate.h"
 
 DpsRecord *dps__record_new (const char *id, size_t id_len, char *path)
 {
@@ -57,6 +58,8 @@ static DpsStatus take_interfaces (DpsRecord *r, const char *where, DpsError *err
         if (!theirs)
             continue;
         DPS_TRY (dps__interface_copy (i, theirs, where, &r->tables[i], err));
+        if (dps__validating ())
+            dps__validate_table (id, r->tables[i], r->manifest.id);
         used += (size_t)snprintf (r->interfaces + used, sizeof r->interfaces - used, "%s%s", used ? "," : "", id);
     }
     const char *at = r->manifest.kinds;

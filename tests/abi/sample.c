@@ -4,6 +4,7 @@
  * the host's kv store what it was told.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "diapason/diapason.h"
 
@@ -40,7 +41,17 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *tape,
 {
     (void)self, (void)ops, (void)tape, (void)batch, (void)signals, (void)metrics, (void)err;
     *out_loss = 0;
+#if defined(LOSS_SLOW)
+    usleep (100000);
     return DPS_OK;
+#elif defined(LOSS_OVERRUN)
+    memset (err->msg, 'x', sizeof err->msg + 8);
+    return DPS_ERR_SHAPE;
+#elif defined(LOSS_CODE)
+    return LOSS_CODE;
+#else
+    return DPS_OK;
+#endif
 }
 static DpsStatus step_end (void *self, uint64_t step, DpsError *err)
 {
