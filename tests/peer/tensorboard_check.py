@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the run of test_observe_run.c with TensorBoard and compare every value."""
+"""Read the run of helper_observe.c with TensorBoard and compare every value."""
 import math
 import os
 import sys

@@ -7,5 +7,5 @@ python=${DIAPASON_PEER_PYTHON:-python3}
 "$python" -c 'import tensorboard' 2>/dev/null || { echo "skipped: no tensorboard in $python (set DIAPASON_PEER_PYTHON)"; exit 77; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-"$1/tests/peer.observe_run" "$out"
+"$1/tests/helper_observe" "$out"
 "$python" "$here/tensorboard_check.py" "$out"

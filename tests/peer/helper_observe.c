@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Write the output of a small run that is interrupted and resumed: what test_tensorboard.sh has TensorBoard read. Argument: the folder. */
-#include <stdlib.h>
-#include <unistd.h>
+/* helper_observe.c FOLDER: the output of a small run that is interrupted and resumed: what test_tensorboard.sh has TensorBoard read. */
+#include <math.h>
 
-#include "base/file.h"
-#include "check.h"
 #include "observe/observer.h"
 
 static DpsStatus step (DpsObserver *o, uint64_t k, double loss, DpsError *err)
@@ -52,12 +49,10 @@ static DpsStatus run (const char *folder, DpsError *err)
 int main (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
-    char own[200];
-    snprintf (own, sizeof own, DPS_BUILD "/tests/observe-run-%ld", (long)getpid ());
-    DpsStatus st = run (argc > 1 ? argv[1] : own, &err);
+    if (argc != 2)
+        return 2;
+    DpsStatus st = run (argv[1], &err);
     if (st != DPS_OK)
         printf ("%s: %s\n", dps_status_name (st), err.msg);
-    if (argc <= 1)
-        dps_remove_tree (own, &err);
     return st == DPS_OK ? 0 : 1;
 }
