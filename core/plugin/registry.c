@@ -14,6 +14,9 @@
 
 enum { MAX_MANIFESTS = 1024 };
 
+/** What a refused folder is listed as. */
+static const char folder_id[] = "(folder)";
+
 /** The only linked-in plugin, backends/ref. Declared here because its folder is no stage of the core. */
 extern const DpsPluginEntry dps_ref_plugin_entry;
 
@@ -121,7 +124,7 @@ static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist,
     if (st == DPS_ERR_NOMEM || (st == DPS_ERR_NOT_FOUND && must_exist))
         return dps_fail (err, st, "%s", why.msg);
     char *copy = dps_strdup (path);
-    DpsRecord *r = copy ? add_record (reg, "(folder)", strlen ("(folder)"), copy) : NULL;
+    DpsRecord *r = copy ? add_record (reg, folder_id, strlen (folder_id), copy) : NULL;
     if (!r)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
     r->error = why;
@@ -270,8 +273,8 @@ DpsStatus dps_registry_missing (const DpsRegistry *reg, const char *interface_id
         used += (size_t)snprintf (names + used, sizeof names - used, "%s%s", k ? ", " : "", p->name);
     for (size_t i = 0; i < reg->n_records && !refused[0]; i++) {
         p = &reg->records[i]->pub;
-        if (!p->loaded && (!strcmp (p->name, name) || !strcmp (p->id, name)))
-            snprintf (refused, sizeof refused, ". One was refused: %s", p->reason);
+        if (!p->loaded && (!strcmp (p->name, name) || !strcmp (p->id, name) || !strcmp (p->id, folder_id)))
+            snprintf (refused, sizeof refused, ". Refused: %s", p->reason);
     }
     return dps_fail (err, DPS_ERR_NOT_FOUND, "no %.*s plugin '%s'; there are: %s%s. Hint: diapason plugins list", (int)strcspn (kind, "/"),
                      kind, name, names[0] ? names : "none", refused);

@@ -22,25 +22,47 @@
 
 #define MAX_MODULE_BYTES ((off_t)2 << 30)
 
-static int ours (const struct stat *sb) { return sb->st_uid == 0 || sb->st_uid == geteuid (); }
+/* The running program: whoever owns its file, or a folder above it, can already replace the code this process runs. */
+typedef struct Program {
+    char path[4096];
+    uid_t owner;
+} Program;
 
-/* Somebody who is neither root nor this user may write. A group numbered like its owner is that user's private group. */
-static int others_write (const struct stat *sb)
+static Program this_program (void)
 {
-    int private_group = sb->st_gid == sb->st_uid && ours (sb);
-    return (sb->st_mode & S_IWOTH) || ((sb->st_mode & S_IWGRP) && !private_group);
+    Program p = {.owner = 0};
+    struct stat sb;
+    ssize_t n = readlink ("/proc/self/exe", p.path, sizeof p.path - 1);
+    if (n < 0 || stat ("/proc/self/exe", &sb) != 0)
+        return (Program){.owner = 0};
+    p.owner = sb.st_uid;
+    return p;
 }
+
+static int ours (const struct stat *sb, const Program *program)
+{
+    return sb->st_uid == 0 || sb->st_uid == geteuid () || sb->st_uid == program->owner;
+}
+
+static int above_program (const char *folder, const Program *program)
+{
+    size_t n = strlen (folder);
+    return !strncmp (program->path, folder, n) && program->path[n] == '/';
+}
+
+/* Somebody else than the owner may write. A group numbered like its owner is that user's private group. */
+static int others_write (const struct stat *sb) { return (sb->st_mode & S_IWOTH) || ((sb->st_mode & S_IWGRP) && sb->st_gid != sb->st_uid); }
 
 static DpsStatus distrust (DpsError *err, const char *path, const struct stat *sb)
 {
-    if (!ours (sb))
-        return dps_fail (err, DPS_ERR_POLICY, "%s: belongs to user %u, expected root or user %u, who runs this", path, (unsigned)sb->st_uid,
-                         (unsigned)geteuid ());
-    return dps_fail (err, DPS_ERR_POLICY, "%s: writable by others (mode %04o). Hint: chmod go-w", path, (unsigned)sb->st_mode & 07777u);
+    if (others_write (sb))
+        return dps_fail (err, DPS_ERR_POLICY, "%s: writable by others (mode %04o). Hint: chmod go-w", path, (unsigned)sb->st_mode & 07777u);
+    return dps_fail (err, DPS_ERR_POLICY, "%s: belongs to user %u, expected root or user %u, who runs this", path, (unsigned)sb->st_uid,
+                     (unsigned)geteuid ());
 }
 
 /* One step down from *fd into its entry `part`. Inside a sticky folder an entry of ours or root's cannot be replaced by others. */
-static DpsStatus descend (int *fd, const char *path, const char *part, int last, DpsError *err)
+static DpsStatus descend (int *fd, const char *path, const char *part, int last, const Program *program, DpsError *err)
 {
     struct stat sb;
     int next = openat (*fd, part, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -53,14 +75,14 @@ static DpsStatus descend (int *fd, const char *path, const char *part, int last,
     close (*fd);
     *fd = next;
     int sticky_parent = !last && (sb.st_mode & S_ISVTX);
-    if (!ours (&sb) || (others_write (&sb) && !sticky_parent))
-        return distrust (err, path, &sb);
-    return DPS_OK;
+    int owner_known = ours (&sb, program) || above_program (path, program);
+    return owner_known && (!others_write (&sb) || sticky_parent) ? DPS_OK : distrust (err, path, &sb);
 }
 
 /* Walk the canonical path from the root; on success *out_fd is the folder. The path is cut and mended in place for messages. */
 static DpsStatus walk (char *path, int *out_fd, DpsError *err)
 {
+    Program program = this_program ();
     int fd = open ("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return dps_fail (err, DPS_ERR_IO, "/: cannot open: %s", strerror (errno));
@@ -68,7 +90,7 @@ static DpsStatus walk (char *path, int *out_fd, DpsError *err)
     for (char *part = path + 1; st == DPS_OK && *part;) {
         char *end = part + strcspn (part, "/"), kept = *end;
         *end = '\0';
-        st = descend (&fd, path, part, kept == '\0', err);
+        st = descend (&fd, path, part, kept == '\0', &program, err);
         *end = kept;
         part = end + (kept == '/');
     }
@@ -109,6 +131,7 @@ void dps__folder_close (DpsFolder *f)
 DpsStatus dps__folder_file (const DpsFolder *f, const char *name, int *out_fd, DpsError *err)
 {
     struct stat sb;
+    Program program = this_program ();
     /* O_NONBLOCK: a FIFO of that name must not hang the program. */
     int fd = openat (f->fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 && errno == ELOOP)
@@ -118,7 +141,7 @@ DpsStatus dps__folder_file (const DpsFolder *f, const char *name, int *out_fd, D
     DpsStatus st = DPS_OK;
     if (fstat (fd, &sb) != 0 || !S_ISREG (sb.st_mode))
         st = dps_fail (err, DPS_ERR_POLICY, "%s/%s: not a regular file", f->path, name);
-    else if (!ours (&sb) || others_write (&sb)) {
+    else if (!ours (&sb, &program) || others_write (&sb)) {
         st = distrust (err, name, &sb);
     }
     if (st != DPS_OK)

@@ -13,8 +13,9 @@ typedef struct DpsFolder {
 } DpsFolder;
 
 /**
- * Open a folder of plugins. It and each of its parents must belong to root or to this user and be writable by nobody else. A parent
- * that others may write to is accepted when it is sticky (/tmp): there, an entry can only be replaced by its owner.
+ * Open a folder of plugins. It and each of its parents must belong to root, to this user or to the owner of the running program, and be
+ * writable by nobody else. A parent that others may write to is accepted when it is sticky (/tmp): there, an entry can only be replaced
+ * by its owner. A parent that is also above the program may belong to anybody: its owner could replace the program itself.
  * Errors: POLICY (relative path, or who could change what), NOT_FOUND, IO, NOMEM; *out has fd -1 then. [init]
  */
 DpsStatus dps__folder_open (const char *path, DpsFolder *out, DpsError *err);

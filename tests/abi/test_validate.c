@@ -97,6 +97,7 @@ static void test_without_the_variable_nothing_is_between (void)
 {
     Box box;
     box_make (&box);
+    unsetenv ("DIAPASON_VALIDATE");
     const DpsObjective *o = checked (&box, "plain", "-DLOSS_CODE=4711");
     uint64_t before = dps_validate_faults ();
     CU_ASSERT_EQUAL (call_loss (o, NULL), 4711);
