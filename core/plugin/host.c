@@ -117,21 +117,20 @@ const DpsHost *dps_host (void)
     return &host;
 }
 
+static void put_crash (const char *s)
+{
+    if (write (STDERR_FILENO, s, strlen (s)) < 0)
+        return; /* nobody to tell */
+}
+
 /* Only write(2) and the thread's own buffer: nothing here may allocate or lock. */
 static void report_crash (int signal_number)
 {
-    static const char head[] = "\ndiapason: crashed (", middle[] = ") while running: ", none[] = "(nothing was named)";
-    const char *name = signal_number == SIGSEGV  ? "SIGSEGV"
-                       : signal_number == SIGBUS ? "SIGBUS"
-                       : signal_number == SIGILL ? "SIGILL"
-                                                 : "SIGFPE";
-    const char *what = crumb[0] ? crumb : none;
-    ssize_t ignored = write (STDERR_FILENO, head, sizeof head - 1);
-    ignored = write (STDERR_FILENO, name, strlen (name));
-    ignored = write (STDERR_FILENO, middle, sizeof middle - 1);
-    ignored = write (STDERR_FILENO, what, strlen (what));
-    ignored = write (STDERR_FILENO, "\n", 1);
-    (void)ignored;
+    put_crash ("\ndiapason: crashed (");
+    put_crash (signal_number == SIGSEGV ? "SIGSEGV" : signal_number == SIGBUS ? "SIGBUS" : signal_number == SIGILL ? "SIGILL" : "SIGFPE");
+    put_crash (") while running: ");
+    put_crash (crumb[0] ? crumb : "(nothing was named)");
+    put_crash ("\n");
     raise (signal_number);
 }
 
