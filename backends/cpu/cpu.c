@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu.c: the plugin: one device, its memory, and the dispatch from op numbers to functions after a check of the operands. */
+#include "cpu.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "dnnl.h"
+
+struct DpsDevice {
+    int unused;
+};
+struct DpsBuffer {
+    void *data;
+    uint64_t bytes;
+};
+
+static struct DpsDevice device;
+static CpuMachine machine;
+static DpsHost host;
+
+/* The products, beside the kernels of the instruction set. */
+static const CpuOp products[] = {
+    {"linear", "fw?f?f", "f", cpu_linear},
+    {"linear_dx", "fw?f", "f", cpu_linear_dx},
+    {"linear_dw", "ffi", "F", cpu_linear_dw},
+    {"token_logprobs", "fwi?w", "?F?F?F?f", cpu_token_logprobs},
+    {"token_logprobs_dw", "fwiFi", "F", cpu_token_logprobs_dw},
+    {NULL, NULL, NULL, NULL},
+};
+
+enum { MAX_OPS = 64 };
+static struct {
+    uint32_t id;
+    const CpuOp *op;
+} ops[MAX_OPS];
+static int n_ops;
+
+static struct {
+    void *data;
+    uint64_t bytes;
+} scratch[CPU_SLOTS];
+
+const CpuMachine *cpu_machine (void) { return &machine; }
+int cpu_threads (int most)
+{
+    int n = omp_get_max_threads ();
+    return n < most ? n : most;
+}
+int cpu_thread (void) { return omp_get_thread_num (); }
+
+void *cpu_scratch (int slot, uint64_t bytes)
+{
+    if (bytes > scratch[slot].bytes || !scratch[slot].data) {
+        uint64_t rounded = (bytes + bytes / 8 + 4095) / 4096 * 4096;
+        void *grown = dps_aligned_alloc (64, rounded, 1);
+        if (!grown)
+            return NULL;
+        dps_free (scratch[slot].data);
+        scratch[slot].data = grown;
+        scratch[slot].bytes = rounded;
+    }
+    return scratch[slot].data;
+}
+
+uint64_t cpu_scratch_bytes (void)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < CPU_SLOTS; i++)
+        sum += scratch[i].bytes;
+    return sum;
+}
+
+static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
+{
+    static char detail[160];
+    if (i > 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "cpu has one device");
+    snprintf (detail, sizeof detail, "%s, %s%s, %d threads", dnnl_text (), machine.isa, machine.has_bf16 ? " with bf16 products" : "",
+              omp_get_max_threads ());
+    DpsDeviceInfo info = {.size = sizeof info, .device = &device, .name = "cpu", .detail = detail, .flags = DPS_DEVICE_HOST_MEMORY};
+    dps_table_copy (out, out->size < sizeof info ? out->size : sizeof info, &info);
+    return DPS_OK;
+}
+
+static DpsStatus buffer_alloc (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err)
+{
+    (void) dev;
+    struct DpsBuffer *b = dps_calloc (1, sizeof *b);
+    void *data = b ? dps_aligned_alloc (64, bytes ? bytes : 1, 1) : NULL;
+    if (!data) {
+        dps_free (b);
+        return dps_fail (err, DPS_ERR_NOMEM, "cpu: no memory for a buffer of %llu bytes", (unsigned long long) bytes);
+    }
+    *b = (struct DpsBuffer){data, bytes};
+    *out = b;
+    if (out_host)
+        *out_host = data;
+    return DPS_OK;
+}
+
+static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *b)
+{
+    (void) dev;
+    if (b)
+        dps_free (b->data);
+    dps_free (b);
+}
+
+static DpsStatus copy_views (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err)
+{
+    (void) dev;
+    if (!from->host || !to->host)
+        return dps_fail (err, DPS_ERR_INVALID, "cpu: copy without host memory");
+    machine.vector->convert (from->host, from->dtype, to->host, to->dtype, cpu_count (to));
+    return DPS_OK;
+}
+
+static int is_float (uint32_t dtype) { return dtype == DPS_DTYPE_F32 || dtype == DPS_DTYPE_BF16; }
+
+/* One operand against its letter. */
+static DpsStatus check_operand (const CpuOp *op, char letter, int optional, const DpsView *v, const char *side, uint32_t i, DpsError *err)
+{
+    if (!v)
+        return optional ? DPS_OK : dps_fail (err, DPS_ERR_INVALID, "cpu: %s: %s %u is missing", op->name, side, i);
+    int ok = letter == 'f' || letter == 'w' ? is_float (v->dtype)
+             : letter == 'F'                ? v->dtype == DPS_DTYPE_F32
+             : letter == 'h'                ? v->dtype == DPS_DTYPE_BF16
+             : letter == 'D'                ? v->dtype == DPS_DTYPE_F64
+             : letter == 'i'                ? v->dtype == DPS_DTYPE_I32
+             : letter == 'l'                ? v->dtype == DPS_DTYPE_I64
+                                            : v->dtype == DPS_DTYPE_U8;
+    if (!ok)
+        return dps_fail (err, DPS_ERR_DTYPE, "cpu: %s: %s %u has a dtype it has no kernel for", op->name, side, i);
+    if (v->stride)
+        for (int64_t expected = 1, k = v->rank; k-- > 0; expected *= v->shape[k])
+            if (v->stride[k] != expected && v->shape[k] > 1)
+                return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is strided; contiguous rows are expected", op->name, side, i);
+    if (v->layout >= DPS_LAYOUT_PACKED && letter != 'w')
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is packed", op->name, side, i);
+    return DPS_OK;
+}
+
+static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsView *const *views, uint32_t n, const char *side, DpsError *err)
+{
+    uint32_t i = 0;
+    for (; *spec; spec++, i++) {
+        int optional = *spec == '?';
+        spec += optional;
+        DPS_TRY (check_operand (op, *spec, optional, i < n ? views[i] : NULL, side, i, err));
+    }
+    return i >= n ? DPS_OK : dps_fail (err, DPS_ERR_INVALID, "cpu: %s has %u %ss, %u were given", op->name, i, side, n);
+}
+
+static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
+{
+    (void) dev;
+    for (int i = 0; i < n_ops; i++) {
+        if (ops[i].id != op->id)
+            continue;
+        const CpuOp *known = ops[i].op;
+        DPS_TRY (check_operands (known, known->in, op->in, op->n_in, "input", err));
+        DPS_TRY (check_operands (known, known->out, op->out, op->n_out, "output", err));
+        CpuCall call = {.name = known->name, .op = op, .err = err};
+        return flags & DPS_RUN_DRY ? DPS_OK : known->run (&call);
+    }
+    DpsStr name = host.intern_name ? host.intern_name (op->id) : (DpsStr){"?", 1};
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: no kernel for '%.*s'", (int) name.len, name.ptr);
+}
+
+static uint32_t determinism (struct DpsDevice *dev)
+{
+    (void) dev;
+    return DPS_DETERMINISM_BATCH;
+}
+
+static const DpsBackend backend = {
+    .size = sizeof (DpsBackend),
+    .enumerate = enumerate,
+    .alloc = buffer_alloc,
+    .free = buffer_free,
+    .copy = copy_views,
+    .run = run,
+    .determinism = determinism,
+};
+
+static void find_machine (void)
+{
+    __builtin_cpu_init ();
+    int avx2 = __builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma");
+    int avx512 = avx2 && __builtin_cpu_supports ("avx512f") && __builtin_cpu_supports ("avx512bw") && __builtin_cpu_supports ("avx512vl") &&
+                 __builtin_cpu_supports ("avx512dq");
+    machine.isa = avx512 ? "avx512" : avx2 ? "avx2" : "x86-64";
+    machine.kernels = avx512 ? cpu_kernels_avx512 : avx2 ? cpu_kernels_avx2 : cpu_kernels_base;
+    machine.vector = avx512 ? &cpu_vector_avx512 : avx2 ? &cpu_vector_avx2 : &cpu_vector_base;
+    machine.has_bf16 = avx512 && __builtin_cpu_supports ("avx512bf16");
+}
+
+static DpsStatus add_ops (const CpuOp *list, DpsError *err)
+{
+    for (; list->name; list++) {
+        uint32_t id = host.intern (dps_str (list->name));
+        if (!id || n_ops == MAX_OPS)
+            return dps_fail (err, DPS_ERR_LIMIT, "cpu: no room for op '%s'", list->name);
+        ops[n_ops].id = id;
+        ops[n_ops++].op = list;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus init (const DpsHost *from, const char *path, DpsError *err)
+{
+    (void) path;
+    dps_table_copy (&host, sizeof host, from);
+    find_machine ();
+    n_ops = 0;
+    DPS_TRY (add_ops (products, err));
+    return add_ops (machine.kernels, err);
+}
+
+static const void *get_interface (DpsStr id)
+{
+    if (dps_str_is (id, DPS_BACKEND_ID))
+        return &backend;
+    return dps_str_is (id, DPS_PACK_ID) ? &cpu_pack : NULL;
+}
+
+DPS_PLUGIN (init, NULL, get_interface);

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rows.c: rows moved by index: embed, gather, scatter, put; and rope, which knows where rows stand. */
+#include "ops.h"
+
+static size_t row_bytes (const DpsView *v) { return (size_t) cpu_cols (v) * (IS_BF (v) ? 2 : 4); }
+
+static DpsStatus check_index (CpuCall *c, const int32_t *index, int64_t n, int64_t limit)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (index[i] < 0 || index[i] >= limit)
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: %s: row %d at %lld, of %lld", c->name, index[i], (long long) i, (long long) limit);
+    return DPS_OK;
+}
+
+/* y[to] = x[from], converted. */
+static void move_row (const DpsView *x, int64_t from, const DpsView *y, int64_t to, double scale)
+{
+    int64_t D = cpu_cols (y);
+    const char *src = (const char *) x->host + (size_t) from * row_bytes (x);
+    char *dst = (char *) y->host + (size_t) to * row_bytes (y);
+    if (scale == 1 && x->dtype == y->dtype) {
+        memcpy (dst, src, row_bytes (y));
+        return;
+    }
+    for (int64_t d = 0; d < D; d += LANES) {
+        int64_t n = D - d < LANES ? D - d : LANES;
+        store_tail (dst, d, IS_BF (y), load_tail (src, d, IS_BF (x), n) * splat ((float) scale), n);
+    }
+}
+
+DpsStatus ISA_NAME (cpu_embed) (CpuCall *c)
+{
+    const DpsView *table = cpu_in (c, 0), *ids = cpu_in (c, 1), *y = cpu_out (c, 0);
+    const int32_t *id = ids->host;
+    int64_t N = cpu_count (ids);
+    double scale = cpu_f (c, 0) != 0 ? cpu_f (c, 0) : 1;
+    if (table->layout >= DPS_LAYOUT_PACKED)
+        return cpu_embed_packed (c);
+    DPS_TRY (check_index (c, id, N, table->shape[0]));
+    PARALLEL_FOR (i, N, cpu_count (y)) move_row (table, id[i], y, i, scale);
+    return DPS_OK;
+}
+
+/* Rows are added in the order of the tokens; column chunks in parallel. */
+DpsStatus ISA_NAME (cpu_embed_dw) (CpuCall *c)
+{
+    const DpsView *dy = cpu_in (c, 0), *ids = cpu_in (c, 1), *dw = cpu_out (c, 0);
+    const int32_t *id = ids->host;
+    int64_t N = cpu_count (ids), D = cpu_cols (dy), chunks = (D + LANES - 1) / LANES;
+    vf scale = splat ((float) (cpu_f (c, 0) != 0 ? cpu_f (c, 0) : 1));
+    DPS_TRY (check_index (c, id, N, dw->shape[0]));
+    PARALLEL_FOR (chunk, chunks, N * D)
+    {
+        int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;
+        for (int64_t i = 0; i < N; i++) {
+            int64_t at = id[i] * D + d;
+            store_tail (dw->host, at, 0, load_tail (dw->host, at, 0, n) + scale * load_tail (dy->host, i * D + d, IS_BF (dy), n), n);
+        }
+    }
+    return DPS_OK;
+}
+
+DpsStatus ISA_NAME (cpu_gather_rows) (CpuCall *c)
+{
+    const DpsView *x = cpu_in (c, 0), *rows = cpu_in (c, 1), *y = cpu_out (c, 0);
+    const int32_t *at = rows->host;
+    DPS_TRY (check_index (c, at, cpu_count (rows), cpu_rows (x)));
+    PARALLEL_FOR (i, cpu_count (rows), cpu_count (y)) move_row (x, at[i], y, i, 1);
+    return DPS_OK;
+}
+
+DpsStatus ISA_NAME (cpu_scatter_rows) (CpuCall *c)
+{
+    const DpsView *dy = cpu_in (c, 0), *rows = cpu_in (c, 1), *dx = cpu_out (c, 0);
+    const int32_t *at = rows->host;
+    int64_t S = cpu_count (rows), D = cpu_cols (dx), chunks = (D + LANES - 1) / LANES;
+    DPS_TRY (check_index (c, at, S, cpu_rows (dx)));
+    memset (dx->host, 0, (size_t) cpu_count (dx) * (IS_BF (dx) ? 2 : 4));
+    PARALLEL_FOR (chunk, chunks, S * D)
+    {
+        int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;
+        for (int64_t i = 0; i < S; i++)
+            store_tail (dx->host, at[i] * D + d, IS_BF (dx),
+                        load_tail (dx->host, at[i] * D + d, IS_BF (dx), n) + load_tail (dy->host, i * D + d, IS_BF (dy), n), n);
+    }
+    return DPS_OK;
+}
+
+DpsStatus ISA_NAME (cpu_put_rows) (CpuCall *c)
+{
+    const DpsView *x = cpu_in (c, 0), *rows = cpu_in (c, 1), *y = cpu_out (c, 0);
+    const int32_t *at = rows->host;
+    DPS_TRY (check_index (c, at, cpu_count (rows), cpu_rows (y)));
+    for (int64_t i = 0; i < cpu_count (rows); i++)
+        move_row (x, i, y, at[i], 1);
+    return DPS_OK;
+}
+
+/* The angles of one position: f64 sine and cosine of position × the f32 frequency, rounded to f32. */
+static void angles (const float *inv_freq, int64_t half, int64_t position, float *cosine, float *sine)
+{
+    for (int64_t i = 0; i < half; i++) {
+        double a = (double) position * (double) inv_freq[i];
+        cosine[i] = (float) cos (a);
+        sine[i] = (float) sin (a);
+    }
+}
+
+static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half, const float *cosine, const float *sine, float scale, float sign)
+{
+    for (int64_t i = 0; i < half; i += LANES) {
+        int64_t n = half - i < LANES ? half - i : LANES;
+        vf a = load_tail (x->host, at + i, IS_BF (x), n), b = load_tail (x->host, at + half + i, IS_BF (x), n);
+        vf co = load_tail (cosine, i, 0, n), si = load_tail (sine, i, 0, n) * splat (sign), k = splat (scale);
+        store_tail (y->host, at + i, IS_BF (y), (a * co - b * si) * k, n);
+        store_tail (y->host, at + half + i, IS_BF (y), (b * co + a * si) * k, n);
+    }
+}
+
+DpsStatus ISA_NAME (cpu_rope) (CpuCall *c)
+{
+    const DpsView *x = cpu_in (c, 0), *table = cpu_in (c, 1), *inv_freq = cpu_in (c, 2), *y = cpu_out (c, 0);
+    int64_t h = cpu_i (c, 0), half = h / 2, D = cpu_cols (x), N = cpu_rows (x), stride = table->shape[1];
+    float scale = cpu_f (c, 2) != 0 ? (float) cpu_f (c, 2) : 1, sign = cpu_i (c, 1) ? -1.0f : 1.0f;
+    if (h <= 0 || h % 2 || D % h || stride < (int64_t) sizeof (DpsSegment))
+        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: rope: rows of %lld do not divide into heads of %lld", (long long) D, (long long) h);
+    int32_t *position = cpu_scratch (CPU_SLOT_A, (uint64_t) N * 4);
+    if (!position)
+        return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
+    memset (position, 0, (size_t) N * 4);
+    for (int64_t s = 0; s < table->shape[0]; s++) {
+        DpsSegment g;
+        memcpy (&g, (const char *) table->host + s * stride, sizeof g);
+        if (g.q_len < 0 || g.q_start < 0 || g.q_start + (int64_t) g.q_len > N)
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: rope: segment %lld lies outside the rows", (long long) s);
+        for (int32_t i = 0; i < g.q_len; i++)
+            position[g.q_start + i] = g.position + i;
+    }
+    /* sines are dear: positions are shared by all sequences, so they are computed once each, up to the largest */
+    int32_t most = 0;
+    for (int64_t i = 0; i < N; i++)
+        most = position[i] > most ? position[i] : most;
+    int by_table = most < 4 * N + 64;
+    float *sines = cpu_scratch (CPU_SLOT_B, (uint64_t) (by_table ? most + 1 : N) * (uint64_t) h * 4);
+    if (!sines)
+        return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
+    int64_t entries = by_table ? most + 1 : N;
+    PARALLEL_FOR (i, entries, 64 * entries * half) angles (inv_freq->host, half, by_table ? i : position[i], sines + i * h, sines + i * h + half);
+    PARALLEL_FOR (i, N, N * D)
+    {
+        const float *co = sines + (by_table ? position[i] : i) * h;
+        for (int64_t at = 0; at < D; at += h)
+            rotate (x, y, i * D + at, half, co, co + half, scale, sign);
+    }
+    return DPS_OK;
+}

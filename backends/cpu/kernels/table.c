@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ops.h"
+
+const CpuOp ISA_NAME (cpu_kernels)[] = {
+#define X(name, in, out, f) {#name, in, out, ISA_NAME (f)},
+    CPU_KERNELS (X)
+#undef X
+    {NULL, NULL, NULL, NULL}};
+
+const CpuVector ISA_NAME (cpu_vector) = {
+    .convert = ISA_NAME (cpu_convert),
+    .scale = ISA_NAME (cpu_scale),
+    .softmax_chunk = ISA_NAME (cpu_softmax_chunk),
+    .softmax_end = ISA_NAME (cpu_softmax_end),
+    .softmax_grad = ISA_NAME (cpu_softmax_grad),
+};

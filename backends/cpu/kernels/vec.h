@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vec.h: sixteen floats at a time, in GCC's vector extension: the same source makes SSE, AVX2 and AVX-512 code (CMakeLists.txt compiles each
+ * kernel file once for each). Tails go through small buffers, so memory past an array is never touched.
+ */
+#ifndef DPS_CPU_VEC_H
+#define DPS_CPU_VEC_H
+
+#include <math.h>
+#include <string.h>
+
+#include "../cpu.h"
+
+#define ISA_JOIN(a, b) a##_##b
+#define ISA_NAME_(name, isa) ISA_JOIN (name, isa)
+#define ISA_NAME(name) ISA_NAME_ (name, CPU_ISA)
+
+#define INLINE static inline __attribute__ ((always_inline))
+
+enum { LANES = 16 };
+typedef float vf __attribute__ ((vector_size (64)));
+typedef int32_t vi __attribute__ ((vector_size (64)));
+typedef uint32_t vu __attribute__ ((vector_size (64)));
+typedef uint16_t vh __attribute__ ((vector_size (32)));
+
+INLINE vf splat (float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+
+INLINE vf load_f32 (const float *p)
+{
+    vf v;
+    memcpy (&v, p, sizeof v);
+    return v;
+}
+
+INLINE void store_f32 (float *p, vf v) { memcpy (p, &v, sizeof v); }
+
+INLINE vf load_bf16 (const uint16_t *p)
+{
+    vh h;
+    memcpy (&h, p, sizeof h);
+    return (vf) (__builtin_convertvector (h, vu) << 16);
+}
+
+/* Round to nearest even; NaN stays NaN. */
+INLINE void store_bf16 (uint16_t *p, vf v)
+{
+    vu u = (vu) v;
+    vu rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+    vu is_nan = (vu) (v != v);
+    vh h = __builtin_convertvector ((rounded & ~is_nan) | (((u >> 16) | 64) & is_nan), vh);
+    memcpy (p, &h, sizeof h);
+}
+
+/* Element i of an array of dtype bf (1: bf16, 0: f32). */
+INLINE vf load (const void *p, int64_t i, int bf) { return bf ? load_bf16 ((const uint16_t *) p + i) : load_f32 ((const float *) p + i); }
+
+INLINE void store (void *p, int64_t i, int bf, vf v)
+{
+    if (bf)
+        store_bf16 ((uint16_t *) p + i, v);
+    else
+        store_f32 ((float *) p + i, v);
+}
+
+/* n < 16 elements, zeros behind them. */
+INLINE vf load_tail (const void *p, int64_t i, int bf, int64_t n)
+{
+    vf v = splat (0);
+    if (bf) {
+        uint16_t room[LANES] = {0};
+        memcpy (room, (const uint16_t *) p + i, (size_t) n * 2);
+        return load_bf16 (room);
+    }
+    memcpy (&v, (const float *) p + i, (size_t) n * 4);
+    return v;
+}
+
+INLINE void store_tail (void *p, int64_t i, int bf, vf v, int64_t n)
+{
+    if (bf) {
+        uint16_t room[LANES];
+        store_bf16 (room, v);
+        memcpy ((uint16_t *) p + i, room, (size_t) n * 2);
+    } else
+        memcpy ((float *) p + i, &v, (size_t) n * 4);
+}
+
+/* Lanes added in one fixed order. */
+INLINE float sum_lanes (vf v)
+{
+    float a[8], b[4];
+    for (int i = 0; i < 8; i++)
+        a[i] = v[i] + v[i + 8];
+    for (int i = 0; i < 4; i++)
+        b[i] = a[i] + a[i + 4];
+    return (b[0] + b[2]) + (b[1] + b[3]);
+}
+
+INLINE float max_lanes (vf v)
+{
+    float m = v[0];
+    for (int i = 1; i < LANES; i++)
+        m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+INLINE vf select (vi mask, vf a, vf b) { return (vf) (((vi) a & mask) | ((vi) b & ~mask)); }
+INLINE vf vmax (vf a, vf b) { return select (a > b, a, b); }
+INLINE vf vmin (vf a, vf b) { return select (a < b, a, b); }
+
+/*
+ * eˣ: x = n·ln 2 + r, |r| ≤ ln2/2; a degree-6 polynomial for eʳ (Cephes' expf coefficients); about 1 ulp. Below -87.3 the result is 0, above
+ * 88.7 infinity, NaN stays NaN.
+ */
+INLINE vf vexp (vf x)
+{
+    const vf magic = splat (12582912.0f);
+    vf t = vmin (vmax (x, splat (-87.33654f)), splat (88.72283f));
+    vf n = t * splat (1.44269504088896341f) + magic;
+    vi e = (vi) n;
+    n = n - magic;
+    vf r = (t - n * splat (0.693359375f)) + n * splat (2.12194440e-4f);
+    vf p = splat (1.9875691500e-4f);
+    p = p * r + splat (1.3981999507e-3f);
+    p = p * r + splat (8.3334519073e-3f);
+    p = p * r + splat (4.1665795894e-2f);
+    p = p * r + splat (1.6666665459e-1f);
+    p = p * r + splat (5.0000001201e-1f);
+    p = p * (r * r) + r + splat (1.0f);
+    /* 2ⁿ in two halves, so that n = 128 does not overflow the exponent field */
+    vi k = e - (vi) magic, half = k >> 1;
+    vf y = p * (vf) ((half + 127) << 23) * (vf) ((k - half + 127) << 23);
+    y = select (x < splat (-87.33654f), splat (0), y);
+    y = select (x > splat (88.72283f), splat (INFINITY), y);
+    return select (x != x, x, y);
+}
+
+/* tanh: 1 - 2/(e²ˣ + 1), and x - x³/3 + 2x⁵/15 where that cancels. */
+INLINE vf vtanh (vf x)
+{
+    vf e = vexp (x + x);
+    vf big = splat (1) - splat (2) / (e + splat (1));
+    vf s = x * x;
+    vf small = x + x * s * (splat (-0.333333343f) + s * (splat (0.133333340f) - s * splat (0.0539682540f)));
+    return select ((x < splat (0.1f)) & (x > splat (-0.1f)), small, big);
+}
+
+/* Rows or elements in parallel when there is enough work for it. Body sees i. */
+#define PRAGMA(text) _Pragma (#text)
+#define PARALLEL_FOR(i, n, work)                                                                   \
+    PRAGMA (omp parallel for schedule (static) if ((work) > CPU_SERIAL_WORK))                      \
+    for (int64_t i = 0; i < (n); i++)
+
+#define IS_BF(v) ((v)->dtype == DPS_DTYPE_BF16)
+
+#endif
