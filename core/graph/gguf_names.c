@@ -13,13 +13,21 @@ static const Name whole[] = {
 
 /* Behind "blk.N." and "model.layers.N.". */
 static const Name in_block[] = {
-    {"attn_norm", "input_layernorm"},      {"attn_q", "self_attn.q_proj"},        {"attn_k", "self_attn.k_proj"},
-    {"attn_v", "self_attn.v_proj"},        {"attn_output", "self_attn.o_proj"},   {"attn_q_norm", "self_attn.q_norm"},
-    {"attn_k_norm", "self_attn.k_norm"},   {"ffn_gate", "mlp.gate_proj"},         {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"},         {"ffn_norm", "post_attention_layernorm"},
+    {"attn_norm", "input_layernorm"},
+    {"attn_q", "self_attn.q_proj"},
+    {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},
+    {"attn_output", "self_attn.o_proj"},
+    {"attn_q_norm", "self_attn.q_norm"},
+    {"attn_k_norm", "self_attn.k_norm"},
+    {"ffn_gate", "mlp.gate_proj"},
+    {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"},
+    {"ffn_norm", "post_attention_layernorm"},
 };
-static const Name in_gemma_block[] = {
-    {"post_attention_norm", "post_attention_layernorm"}, {"ffn_norm", "pre_feedforward_layernorm"}, {"post_ffw_norm", "post_feedforward_layernorm"}};
+static const Name in_gemma_block[] = {{"post_attention_norm", "post_attention_layernorm"},
+                                      {"ffn_norm", "pre_feedforward_layernorm"},
+                                      {"post_ffw_norm", "post_feedforward_layernorm"}};
 
 static const char *lookup (const Name *names, size_t n, const char *what, size_t len)
 {
@@ -46,7 +54,7 @@ void dps__gguf_name (const char *arch, DpsStr name, DpsGgufName *out)
         snprintf (out->hf, sizeof out->hf, "%s", hf);
     else if (sscanf (text, "blk.%5u.%95s", &layer, rest) == 2) {
         const char *dot = strrchr (rest, '.');
-        size_t len = dot ? (size_t) (dot - rest) : strlen (rest);
+        size_t len = dot ? (size_t)(dot - rest) : strlen (rest);
         hf = is_gemma ? lookup (in_gemma_block, COUNT (in_gemma_block), rest, len) : NULL;
         hf = hf ? hf : lookup (in_block, COUNT (in_block), rest, len);
         if (hf)
@@ -119,7 +127,7 @@ static void integer (Reader *r, const char *suffix, const char *key, int require
     if (!is_int || v > INT32_MAX)
         fail (r, suffix, "is not a whole number below 2^31, the same for every layer");
     else
-        put (r, key, json_integer ((json_int_t) v));
+        put (r, key, json_integer ((json_int_t)v));
 }
 
 static void number (Reader *r, const char *suffix, const char *key)
@@ -135,15 +143,16 @@ static void token (Reader *r, const char *name, const char *key)
 {
     const DpsMeta *m = dps__gguf_find (r->meta, r->n, name);
     if (m && (m->type == DPS_META_U64 || m->type == DPS_META_I64) && m->v.u <= INT32_MAX)
-        put (r, key, json_integer ((json_int_t) m->v.u));
+        put (r, key, json_integer ((json_int_t)m->v.u));
 }
 
 static void rope_scaling (Reader *r)
 {
     const DpsMeta *type = find (r, "rope.scaling.type"), *factor = find (r, "rope.scaling.factor");
-    if (!type || type->type != DPS_META_STR || (type->v.s.len == 4 && !memcmp (type->v.s.ptr, "none", 4)) || !factor || factor->type != DPS_META_F64)
+    if (!type || type->type != DPS_META_STR || (type->v.s.len == 4 && !memcmp (type->v.s.ptr, "none", 4)) || !factor ||
+        factor->type != DPS_META_F64)
         return;
-    put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", type->v.s.ptr, (size_t) type->v.s.len, "factor", factor->v.f));
+    put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", type->v.s.ptr, (size_t)type->v.s.len, "factor", factor->v.f));
 }
 
 static void read_gemma3 (Reader *r)
@@ -156,16 +165,18 @@ static void read_gemma3 (Reader *r)
 
 DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *where, int64_t vocab, int tied, json_t **out, DpsError *err)
 {
-    static const Name types[] = {{"gemma3", "gemma3_text"}, {"gemma2", "gemma2"}, {"llama", "llama"}, {"mistral", "mistral"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"}};
+    static const Name types[] = {{"gemma3", "gemma3_text"}, {"gemma2", "gemma2"}, {"llama", "llama"},
+                                 {"mistral", "mistral"},    {"qwen2", "qwen2"},   {"qwen3", "qwen3"}};
     const DpsMeta *arch = dps__gguf_find (meta, n, "general.architecture");
     if (!arch || arch->type != DPS_META_STR)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: general.architecture is missing", where);
     const char *type = lookup (types, COUNT (types), arch->v.s.ptr, arch->v.s.len);
     if (!type)
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: architecture '%.*s' has no reader; there are: gemma3, gemma2, llama, mistral, qwen2, qwen3", where,
-                         (int) (arch->v.s.len < 60 ? arch->v.s.len : 60), arch->v.s.ptr);
+        return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                         "%s: architecture '%.*s' has no reader; there are: gemma3, gemma2, llama, mistral, qwen2, qwen3", where,
+                         (int)(arch->v.s.len < 60 ? arch->v.s.len : 60), arch->v.s.ptr);
     char name[16];
-    snprintf (name, sizeof name, "%.*s", (int) arch->v.s.len, arch->v.s.ptr);
+    snprintf (name, sizeof name, "%.*s", (int)arch->v.s.len, arch->v.s.ptr);
     Reader r = {.meta = meta, .n = n, .where = where, .arch = name, .config = json_object (), .err = err};
     if (!r.config)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);

@@ -59,7 +59,7 @@ static DpsStatus add_item (DpsSource *s, const char *name, size_t len, Item item
     return DPS_OK;
 }
 
-static int by_name (const void *a, const void *b) { return strcmp (((const Item *) a)->name, ((const Item *) b)->name); }
+static int by_name (const void *a, const void *b) { return strcmp (((const Item *)a)->name, ((const Item *)b)->name); }
 
 static DpsStatus sort_items (DpsSource *s, DpsError *err)
 {
@@ -92,7 +92,7 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
         DpsTensorInfo t = {.size = sizeof t};
         char name[1100], buffer[1200];
         DPS_TRY (s->format->tensor_info (s->files[file], i, &t, err));
-        snprintf (name, sizeof name, "%.*s", (int) t.name.len, t.name.ptr);
+        snprintf (name, sizeof name, "%.*s", (int)t.name.len, t.name.ptr);
         const char *plain = plain_name (name, buffer, sizeof buffer);
         DPS_TRY (add_item (s, plain, strlen (plain), (Item){.file = file, .tensor = i}, err));
     }
@@ -112,18 +112,18 @@ static DpsStatus open_shards (DpsSource *s, const char *folder, json_t *index, D
     if (st == DPS_OK && !json_is_object (map))
         st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: \"weight_map\" is missing", folder);
     if (st == DPS_OK)
-        json_object_foreach (map, key, value)
-        {
+        json_object_foreach (map, key, value) {
             const char *file = json_string_value (value);
             if (!plain_file_name (file))
-                st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: the shard of '%.100s' is not a plain file name", folder, key);
+                st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: the shard of '%.100s' is not a plain file name",
+                               folder, key);
             else if (json_object_size (seen) >= MAX_SHARDS)
                 st = dps_fail (err, DPS_ERR_LIMIT, "%s: more than %d shards", folder, MAX_SHARDS);
             else if (!json_object_get (seen, file)) {
                 char *path = dps_path_join (folder, file);
                 st = path ? open_file (s, path, err) : no_memory (folder, err);
                 if (st == DPS_OK)
-                    st = list_safetensors (s, (uint32_t) s->n_files - 1, err);
+                    st = list_safetensors (s, (uint32_t)s->n_files - 1, err);
                 dps_free (path);
                 if (st == DPS_OK && json_object_set_new (seen, file, json_true ()))
                     st = no_memory (folder, err);
@@ -135,12 +135,12 @@ static DpsStatus open_shards (DpsSource *s, const char *folder, json_t *index, D
     if (st == DPS_OK)
         st = sort_items (s, err);
     if (st == DPS_OK)
-        json_object_foreach (map, key, value)
-        {
+        json_object_foreach (map, key, value) {
             char buffer[1200];
             const char *plain = plain_name (key, buffer, sizeof buffer);
             if (dps_source_find (s, plain) < 0)
-                return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: no tensor '%.200s', which the index names", folder, json_string_value (value), key);
+                return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: no tensor '%.200s', which the index names", folder, json_string_value (value),
+                                 key);
         }
     return st;
 }
@@ -161,8 +161,10 @@ static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
         if (st == DPS_OK)
             st = sort_items (s, err);
     } else if (st == DPS_OK)
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: neither model.safetensors nor model.safetensors.index.json. Hint: pickled weights "
-                                               "(pytorch_model.bin) are not read; save the model as safetensors", folder);
+        st = dps_fail (err, DPS_ERR_NOT_FOUND,
+                       "%s: neither model.safetensors nor model.safetensors.index.json. Hint: pickled weights "
+                       "(pytorch_model.bin) are not read; save the model as safetensors",
+                       folder);
     json_decref (j);
     dps_free (single);
     dps_free (index);
@@ -229,16 +231,16 @@ static DpsStatus rope_factors (DpsSource *s, DpsError *err)
     if (dps_source_find (s, "rope_freqs.weight") < 0)
         return DPS_OK;
     DpsTensorInfo t = {.size = sizeof t};
-    size_t at = (size_t) dps_source_find (s, "rope_freqs.weight");
+    size_t at = (size_t)dps_source_find (s, "rope_freqs.weight");
     DPS_TRY (dps_source_info (s, at, &t, err));
     if (t.n_elements == 0 || t.n_elements > 4096)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements", s->path, (unsigned long long) t.n_elements);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements", s->path, (unsigned long long)t.n_elements);
     float factors[4096];
     DPS_TRY (dps_source_read (s, at, 0, t.n_elements, factors, err));
     float factor = factors[t.n_elements - 1];
     if (json_object_set_new (s->config, "rope_scaling",
-                             json_pack ("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", (double) factor, "low_freq_factor", 1.0,
-                                        "high_freq_factor", 4.0, "original_max_position_embeddings", 8192)))
+                             json_pack ("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", (double)factor, "low_freq_factor",
+                                        1.0, "high_freq_factor", 4.0, "original_max_position_embeddings", 8192)))
         return no_memory (s->path, err);
     return DPS_OK;
 }
@@ -260,7 +262,7 @@ static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
     DpsTensorInfo t = {.size = sizeof t};
     if (embed < 0)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no token_embd.weight: not a language model", s->path);
-    DPS_TRY (dps_source_info (s, (size_t) embed, &t, err));
+    DPS_TRY (dps_source_info (s, (size_t)embed, &t, err));
     if (t.rank != 2)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: token_embd.weight has %u dimensions, expected 2", s->path, t.rank);
     DPS_TRY (dps__gguf_config (s->meta_list, s->n_meta, s->path, t.shape[0], dps_source_find (s, "lm_head.weight") < 0, &s->config, err));
@@ -282,7 +284,8 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
     if (dps_is_dir (path))
         st = open_folder (s, reg, path, err);
     else if (!dps_is_file (path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint", path);
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint",
+                       path);
     else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
         st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);
     else
@@ -325,7 +328,7 @@ const DpsMeta *const *dps_source_meta (const DpsSource *s, size_t *out_n)
 
 int64_t dps_source_find (const DpsSource *s, const char *hf_name)
 {
-    Item key = {.name = (char *) hf_name};
+    Item key = {.name = (char *)hf_name};
     const Item *at = s->n_items ? bsearch (&key, s->items, s->n_items, sizeof key, by_name) : NULL;
     return at ? at - s->items : -1;
 }
@@ -349,14 +352,14 @@ static DpsStatus read_unpermuted (DpsSource *s, const Item *item, uint64_t first
     DPS_TRY (s->format->tensor_info (s->files[0], item->tensor, &t, err));
     int64_t heads = item->is_key ? s->kv_heads : s->heads, cols = t.rank > 1 ? t.shape[1] : 1, rows = t.shape[0];
     if (heads <= 0 || rows % heads || rows / heads % 2)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: '%s' has %lld rows, which %lld heads do not divide evenly", s->path, item->name, (long long) rows,
-                         (long long) heads);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: '%s' has %lld rows, which %lld heads do not divide evenly", s->path, item->name,
+                         (long long)rows, (long long)heads);
     int64_t width = rows / heads, half = width / 2;
     while (n) {
-        int64_t row = (int64_t) first / cols, skip = (int64_t) first % cols, in_head = row % width;
+        int64_t row = (int64_t)first / cols, skip = (int64_t)first % cols, in_head = row % width;
         int64_t stored = row / width * width + in_head % half * 2 + in_head / half;
-        uint64_t len = (uint64_t) (cols - skip) < n ? (uint64_t) (cols - skip) : n;
-        DPS_TRY (s->format->read_f32 (s->files[0], item->tensor, (uint64_t) (stored * cols + skip), len, dst, err));
+        uint64_t len = (uint64_t)(cols - skip) < n ? (uint64_t)(cols - skip) : n;
+        DPS_TRY (s->format->read_f32 (s->files[0], item->tensor, (uint64_t)(stored * cols + skip), len, dst, err));
         first += len;
         dst += len;
         n -= len;
@@ -398,8 +401,8 @@ DpsStatus dps_source_digest (DpsSource *s, DpsDigest *out, DpsError *err)
             st = s->format->map (s->files[s->items[i].file], s->items[i].tensor, &bytes, err);
         if (st != DPS_OK)
             break;
-        int n = snprintf (line, sizeof line, "%s %.*s", s->items[i].name, (int) t.dtype.len, t.dtype.ptr);
-        dps_hasher_add (h, line, (size_t) n + 1);
+        int n = snprintf (line, sizeof line, "%s %.*s", s->items[i].name, (int)t.dtype.len, t.dtype.ptr);
+        dps_hasher_add (h, line, (size_t)n + 1);
         dps_hasher_add (h, t.shape, t.rank * sizeof *t.shape);
         dps_hasher_add (h, bytes, t.bytes);
         dps_source_release (s, i);

@@ -16,12 +16,12 @@ static float bits (uint32_t u)
 
 static float half (const unsigned char *p)
 {
-    uint32_t h = (uint32_t) p[0] | (uint32_t) p[1] << 8, sign = (h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
+    uint32_t h = (uint32_t)p[0] | (uint32_t)p[1] << 8, sign = (h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
     if (e == 31)
         return bits (sign | 0x7f800000 | m << 13);
     if (e)
         return bits (sign | (e + 112) << 23 | m << 13);
-    float f = (float) m * 0x1p-24f;
+    float f = (float)m * 0x1p-24f;
     return sign ? -f : f;
 }
 
@@ -31,8 +31,8 @@ static void decode_q4_0 (const unsigned char *b, uint64_t n, float *y)
     for (; n--; b += 18, y += 32) {
         float d = half (b);
         for (int i = 0; i < 16; i++) {
-            y[i] = (float) ((b[2 + i] & 15) - 8) * d;
-            y[i + 16] = (float) ((b[2 + i] >> 4) - 8) * d;
+            y[i] = (float)((b[2 + i] & 15) - 8) * d;
+            y[i + 16] = (float)((b[2 + i] >> 4) - 8) * d;
         }
     }
 }
@@ -43,8 +43,8 @@ static void decode_q4_1 (const unsigned char *b, uint64_t n, float *y)
     for (; n--; b += 20, y += 32) {
         float d = half (b), m = half (b + 2);
         for (int i = 0; i < 16; i++) {
-            y[i] = (float) (b[4 + i] & 15) * d + m;
-            y[i + 16] = (float) (b[4 + i] >> 4) * d + m;
+            y[i] = (float)(b[4 + i] & 15) * d + m;
+            y[i + 16] = (float)(b[4 + i] >> 4) * d + m;
         }
     }
 }
@@ -63,9 +63,9 @@ static void decode_q5_0 (const unsigned char *b, uint64_t n, float *y)
         float d = half (b);
         uint32_t high = word (b + 2);
         for (int i = 0; i < 16; i++) {
-            int low = (b[6 + i] & 15) | (int) (high >> i & 1) << 4, up = (b[6 + i] >> 4) | (int) (high >> (i + 16) & 1) << 4;
-            y[i] = (float) (low - 16) * d;
-            y[i + 16] = (float) (up - 16) * d;
+            int low = (b[6 + i] & 15) | (int)(high >> i & 1) << 4, up = (b[6 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;
+            y[i] = (float)(low - 16) * d;
+            y[i + 16] = (float)(up - 16) * d;
         }
     }
 }
@@ -77,9 +77,9 @@ static void decode_q5_1 (const unsigned char *b, uint64_t n, float *y)
         float d = half (b), m = half (b + 2);
         uint32_t high = word (b + 4);
         for (int i = 0; i < 16; i++) {
-            int low = (b[8 + i] & 15) | (int) (high >> i & 1) << 4, up = (b[8 + i] >> 4) | (int) (high >> (i + 16) & 1) << 4;
-            y[i] = (float) low * d + m;
-            y[i + 16] = (float) up * d + m;
+            int low = (b[8 + i] & 15) | (int)(high >> i & 1) << 4, up = (b[8 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;
+            y[i] = (float)low * d + m;
+            y[i + 16] = (float)up * d + m;
         }
     }
 }
@@ -90,7 +90,7 @@ static void decode_q8_0 (const unsigned char *b, uint64_t n, float *y)
     for (; n--; b += 34, y += 32) {
         float d = half (b);
         for (int i = 0; i < 32; i++)
-            y[i] = (float) (signed char) b[2 + i] * d;
+            y[i] = (float)(signed char)b[2 + i] * d;
     }
 }
 
@@ -103,9 +103,9 @@ static void decode_q2_k (const unsigned char *b, uint64_t n, float *y)
         for (int part = 0; part < 2; part++, q += 32)
             for (int shift = 0; shift < 8; shift += 2)
                 for (int side = 0; side < 32; side += 16, scale++, y += 16) {
-                    float dl = d * (float) (*scale & 15), ml = dmin * (float) (*scale >> 4);
+                    float dl = d * (float)(*scale & 15), ml = dmin * (float)(*scale >> 4);
                     for (int i = 0; i < 16; i++)
-                        y[i] = dl * (float) (q[side + i] >> shift & 3) - ml;
+                        y[i] = dl * (float)(q[side + i] >> shift & 3) - ml;
                 }
     }
 }
@@ -118,11 +118,11 @@ static void decode_q3_k (const unsigned char *b, uint64_t n, float *y)
         float d = half (b + 108);
         for (int k = 0; k < 16; k++, y += 16) {
             int low = k < 8 ? s[k] & 15 : s[k - 8] >> 4, up = s[8 + k % 4] >> (2 * (k / 4)) & 3;
-            float dl = d * (float) ((low | up << 4) - 32);
+            float dl = d * (float)((low | up << 4) - 32);
             int part = k / 8, shift = k % 8 / 2 * 2, side = k % 2 * 16, bit = part * 4 + k % 8 / 2;
             for (int i = 0; i < 16; i++) {
                 int v = (q[32 * part + side + i] >> shift & 3) - (high[side + i] >> bit & 1 ? 0 : 4);
-                y[i] = dl * (float) v;
+                y[i] = dl * (float)v;
             }
         }
     }
@@ -132,8 +132,8 @@ static void decode_q3_k (const unsigned char *b, uint64_t n, float *y)
 static void scale_min (const unsigned char *s, int j, float d, float dmin, float *out_d, float *out_m)
 {
     int scale = j < 4 ? s[j] & 63 : (s[j + 4] & 15) | s[j - 4] >> 6 << 4, min = j < 4 ? s[j + 4] & 63 : s[j + 4] >> 4 | s[j] >> 6 << 4;
-    *out_d = d * (float) scale;
-    *out_m = dmin * (float) min;
+    *out_d = d * (float)scale;
+    *out_m = dmin * (float)min;
 }
 
 /* f16 d | f16 dmin | 12 bytes of scales and mins | 128 bytes of 4-bit q: 4 × (32 low nibbles, 32 high ones) */
@@ -146,9 +146,9 @@ static void decode_q4_k (const unsigned char *b, uint64_t n, float *y)
             scale_min (b + 4, j, d, dmin, &d0, &m0);
             scale_min (b + 4, j + 1, d, dmin, &d1, &m1);
             for (int i = 0; i < 32; i++)
-                y[i] = d0 * (float) (q[i] & 15) - m0;
+                y[i] = d0 * (float)(q[i] & 15) - m0;
             for (int i = 0; i < 32; i++)
-                y[i + 32] = d1 * (float) (q[i] >> 4) - m1;
+                y[i + 32] = d1 * (float)(q[i] >> 4) - m1;
         }
     }
 }
@@ -163,8 +163,8 @@ static void decode_q5_k (const unsigned char *b, uint64_t n, float *y)
             scale_min (b + 4, j, d, dmin, &d0, &m0);
             scale_min (b + 4, j + 1, d, dmin, &d1, &m1);
             for (int i = 0; i < 32; i++) {
-                y[i] = d0 * (float) ((q[i] & 15) + (high[i] >> j & 1) * 16) - m0;
-                y[i + 32] = d1 * (float) ((q[i] >> 4) + (high[i] >> (j + 1) & 1) * 16) - m1;
+                y[i] = d0 * (float)((q[i] & 15) + (high[i] >> j & 1) * 16) - m0;
+                y[i + 32] = d1 * (float)((q[i] >> 4) + (high[i] >> (j + 1) & 1) * 16) - m1;
             }
         }
     }
@@ -177,14 +177,14 @@ static void decode_q6_k (const unsigned char *b, uint64_t n, float *y)
         float d = half (b + 208);
         for (int part = 0; part < 2; part++, y += 128) {
             const unsigned char *low = b + 64 * part, *top = b + 128 + 32 * part;
-            const signed char *scale = (const signed char *) b + 192 + 8 * part;
+            const signed char *scale = (const signed char *)b + 192 + 8 * part;
             for (int k = 0; k < 8; k++) {
-                float dl = d * (float) scale[k];
+                float dl = d * (float)scale[k];
                 int quarter = k / 2, at = k % 2 * 16;
                 const unsigned char *l = low + quarter % 2 * 32 + at;
                 for (int i = 0; i < 16; i++) {
                     int q = (quarter < 2 ? l[i] & 15 : l[i] >> 4) | (top[at + i] >> (2 * quarter) & 3) << 4;
-                    y[32 * quarter + at + i] = dl * (float) (q - 32);
+                    y[32 * quarter + at + i] = dl * (float)(q - 32);
                 }
             }
         }
@@ -215,17 +215,17 @@ static void decode_f16 (const unsigned char *b, uint64_t n, float *y)
 static void decode_bf16 (const unsigned char *b, uint64_t n, float *y)
 {
     for (uint64_t i = 0; i < n; i++)
-        y[i] = bits (((uint32_t) b[2 * i] | (uint32_t) b[2 * i + 1] << 8) << 16);
+        y[i] = bits (((uint32_t)b[2 * i] | (uint32_t)b[2 * i + 1] << 8) << 16);
 }
 
-#define PLAIN(name, type)                                                                          \
-    static void decode_##name (const unsigned char *b, uint64_t n, float *y)                       \
-    {                                                                                              \
-        for (uint64_t i = 0; i < n; i++) {                                                         \
-            type v;                                                                                \
-            memcpy (&v, b + i * sizeof v, sizeof v);                                               \
-            y[i] = (float) v;                                                                      \
-        }                                                                                          \
+#define PLAIN(name, type)                                                                                                                  \
+    static void decode_##name (const unsigned char *b, uint64_t n, float *y)                                                               \
+    {                                                                                                                                      \
+        for (uint64_t i = 0; i < n; i++) {                                                                                                 \
+            type v;                                                                                                                        \
+            memcpy (&v, b + i * sizeof v, sizeof v);                                                                                       \
+            y[i] = (float)v;                                                                                                               \
+        }                                                                                                                                  \
     }
 PLAIN (i8, int8_t)
 PLAIN (i16, int16_t)
@@ -234,12 +234,12 @@ PLAIN (i64, int64_t)
 PLAIN (f64, double)
 
 static const BlockType types[] = {
-    {"F32", 0, 1, 4, decode_f32},         {"F16", 1, 1, 2, decode_f16},         {"Q4_0", 2, 32, 18, decode_q4_0},
-    {"Q4_1", 3, 32, 20, decode_q4_1},     {"Q5_0", 6, 32, 22, decode_q5_0},     {"Q5_1", 7, 32, 24, decode_q5_1},
-    {"Q8_0", 8, 32, 34, decode_q8_0},     {"Q2_K", 10, 256, 84, decode_q2_k},   {"Q3_K", 11, 256, 110, decode_q3_k},
-    {"Q4_K", 12, 256, 144, decode_q4_k},  {"Q5_K", 13, 256, 176, decode_q5_k},  {"Q6_K", 14, 256, 210, decode_q6_k},
+    {"F32", 0, 1, 4, decode_f32},          {"F16", 1, 1, 2, decode_f16},        {"Q4_0", 2, 32, 18, decode_q4_0},
+    {"Q4_1", 3, 32, 20, decode_q4_1},      {"Q5_0", 6, 32, 22, decode_q5_0},    {"Q5_1", 7, 32, 24, decode_q5_1},
+    {"Q8_0", 8, 32, 34, decode_q8_0},      {"Q2_K", 10, 256, 84, decode_q2_k},  {"Q3_K", 11, 256, 110, decode_q3_k},
+    {"Q4_K", 12, 256, 144, decode_q4_k},   {"Q5_K", 13, 256, 176, decode_q5_k}, {"Q6_K", 14, 256, 210, decode_q6_k},
     {"IQ4_NL", 20, 32, 18, decode_iq4_nl}, {"I8", 24, 1, 1, decode_i8},         {"I16", 25, 1, 2, decode_i16},
-    {"I32", 26, 1, 4, decode_i32},        {"I64", 27, 1, 8, decode_i64},        {"F64", 28, 1, 8, decode_f64},
+    {"I32", 26, 1, 4, decode_i32},         {"I64", 27, 1, 8, decode_i64},       {"F64", 28, 1, 8, decode_f64},
     {"BF16", 30, 1, 2, decode_bf16},
 };
 
@@ -253,8 +253,8 @@ const BlockType *block_type (uint32_t id)
 
 const char *block_type_known (uint32_t id)
 {
-    static const char *const names[] = {[9] = "Q8_1",   [15] = "Q8_K",  [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
-                                        [21] = "IQ3_S", [22] = "IQ2_S", [23] = "IQ4_XS",  [29] = "IQ1_M",  [34] = "TQ1_0",   [35] = "TQ2_0",
-                                        [39] = "MXFP4"};
+    static const char *const names[] = {
+        [9] = "Q8_1",   [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [21] = "IQ3_S",
+        [22] = "IQ2_S", [23] = "IQ4_XS", [29] = "IQ1_M",   [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
     return id < sizeof names / sizeof *names ? names[id] : NULL;
 }

@@ -12,7 +12,22 @@
 #include "base/file.h"
 #include "diapason/diapason.h"
 
-enum { GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY, GGUF_U64, GGUF_I64, GGUF_F64, GGUF_TYPES };
+enum {
+    GGUF_U8,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STRING,
+    GGUF_ARRAY,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_TYPES
+};
 
 enum { MAX_DIMS = 4, MAX_NAME = 1024 };
 
@@ -32,7 +47,7 @@ typedef struct Tensor {
     DpsStr name; /* in the map */
     const BlockType *type;
     uint32_t rank;
-    int64_t shape[MAX_DIMS]; /* row-major: ne reversed */
+    int64_t shape[MAX_DIMS];   /* row-major: ne reversed */
     uint64_t n, bytes, offset; /* offset from the start of the file */
 } Tensor;
 

@@ -11,7 +11,7 @@ enum { MAX_BLOCK = 256 };
 
 static int32_t probe (DpsStr path, const void *head, size_t head_len)
 {
-    (void) path;
+    (void)path;
     return head_len >= 4 && !memcmp (head, "GGUF", 4) ? 100 : 0;
 }
 
@@ -32,7 +32,7 @@ static DpsStatus open_file (DpsStr path, struct DpsFormatFile **out, DpsError *e
         f->map.fd = -1;
     if (!f || !(f->path = dps_strndup (path.ptr, path.len))) {
         close_file (f);
-        return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int) path.len, path.ptr);
+        return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int)path.len, path.ptr);
     }
     DpsStatus st = dps_map_open (f->path, &f->map, err);
     if (st == DPS_OK)
@@ -47,7 +47,7 @@ static DpsStatus open_file (DpsStr path, struct DpsFormatFile **out, DpsError *e
 
 static DpsStatus info (struct DpsFormatFile *f, uint64_t *out_n_tensors, uint64_t *out_n_meta, DpsError *err)
 {
-    (void) err;
+    (void)err;
     if (out_n_tensors)
         *out_n_tensors = f->n_tensors;
     if (out_n_meta)
@@ -58,7 +58,7 @@ static DpsStatus info (struct DpsFormatFile *f, uint64_t *out_n_tensors, uint64_
 static DpsStatus tensor_at (const struct DpsFormatFile *f, uint64_t i, const Tensor **out, DpsError *err)
 {
     if (i >= f->n_tensors)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %llu of %zu", f->path, (unsigned long long) i, f->n_tensors);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %llu of %zu", f->path, (unsigned long long)i, f->n_tensors);
     *out = &f->tensors[i];
     return DPS_OK;
 }
@@ -82,7 +82,7 @@ static DpsStatus tensor_info (struct DpsFormatFile *f, uint64_t i, DpsTensorInfo
 static DpsStatus meta (struct DpsFormatFile *f, uint64_t i, DpsMeta *out, DpsError *err)
 {
     if (i >= f->n_meta)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: key-value %llu of %zu", f->path, (unsigned long long) i, f->n_meta);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: key-value %llu of %zu", f->path, (unsigned long long)i, f->n_meta);
     dps_table_copy (out, out->size < sizeof *out ? out->size : sizeof *out, &f->meta[i]);
     return DPS_OK;
 }
@@ -92,7 +92,7 @@ static DpsStatus read_raw (struct DpsFormatFile *f, uint64_t i, uint64_t offset,
     const Tensor *t = NULL;
     DPS_TRY (tensor_at (f, i, &t, err));
     if (offset > t->bytes || len > t->bytes - offset)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: bytes outside tensor '%.*s'", f->path, (int) t->name.len, t->name.ptr);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: bytes outside tensor '%.*s'", f->path, (int)t->name.len, t->name.ptr);
     memcpy (dst, f->map.data + t->offset + offset, len);
     return DPS_OK;
 }
@@ -103,7 +103,7 @@ static DpsStatus read_f32 (struct DpsFormatFile *f, uint64_t i, uint64_t first, 
     const Tensor *t = NULL;
     DPS_TRY (tensor_at (f, i, &t, err));
     if (first > t->n || n > t->n - first)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor '%.*s'", f->path, (int) t->name.len, t->name.ptr);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor '%.*s'", f->path, (int)t->name.len, t->name.ptr);
     const uint64_t per = t->type->elements;
     const unsigned char *blocks = f->map.data + t->offset;
     while (n) {
@@ -156,7 +156,7 @@ static const DpsFormat format = {
 
 static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
 {
-    (void) host, (void) path, (void) err;
+    (void)host, (void)path, (void)err;
     return DPS_OK;
 }
 

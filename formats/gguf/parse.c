@@ -15,12 +15,13 @@ typedef struct Cursor {
     DpsError *err;
 } Cursor;
 
-static const uint8_t scalar_bytes[GGUF_TYPES] = {[GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
-                                                 [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
+static const uint8_t scalar_bytes[GGUF_TYPES] = {
+    [GGUF_U8] = 1,  [GGUF_I8] = 1,   [GGUF_U16] = 2, [GGUF_I16] = 2, [GGUF_U32] = 4, [GGUF_I32] = 4,
+    [GGUF_F32] = 4, [GGUF_BOOL] = 1, [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8};
 
 static DpsStatus bad (Cursor *c, const char *what)
 {
-    return dps_fail (c->err, DPS_ERR_FORMAT, "%s: byte %llu: %s", c->f->path, (unsigned long long) c->at, what);
+    return dps_fail (c->err, DPS_ERR_FORMAT, "%s: byte %llu: %s", c->f->path, (unsigned long long)c->at, what);
 }
 
 static DpsStatus no_memory (Cursor *c) { return dps_fail (c->err, DPS_ERR_NOMEM, "%s: out of memory for the header", c->f->path); }
@@ -44,7 +45,7 @@ static DpsStatus take_string (Cursor *c, uint64_t limit, DpsStr *out)
         return bad (c, "a string longer than the rest of the file");
     if (n > limit)
         return bad (c, "a name longer than 1024 bytes");
-    *out = (DpsStr){(const char *) c->f->map.data + c->at, n};
+    *out = (DpsStr){(const char *)c->f->map.data + c->at, n};
     c->at += n;
     return DPS_OK;
 }
@@ -91,7 +92,7 @@ static uint64_t widen (uint32_t type, const unsigned char *p)
     case GGUF_I16: wide.i = v.i16; break;
     case GGUF_U32: wide.u = v.u32; break;
     case GGUF_I32: wide.i = v.i32; break;
-    case GGUF_F32: wide.f = (double) v.f32; break;
+    case GGUF_F32: wide.f = (double)v.f32; break;
     default: wide.u = v.u64; break;
     }
     return wide.u;
@@ -167,7 +168,7 @@ static DpsStatus take_meta (Cursor *c, DpsMeta *m)
 
 static DpsStatus tensor_fail (Cursor *c, const Tensor *t, DpsStatus code, const char *what)
 {
-    return dps_fail (c->err, code, "%s: tensor '%.*s' %s", c->f->path, (int) (t->name.len < 200 ? t->name.len : 200), t->name.ptr, what);
+    return dps_fail (c->err, code, "%s: tensor '%.*s' %s", c->f->path, (int)(t->name.len < 200 ? t->name.len : 200), t->name.ptr, what);
 }
 
 static DpsStatus take_type (Cursor *c, Tensor *t)
@@ -196,17 +197,17 @@ static DpsStatus take_tensor (Cursor *c, Tensor *t)
     DPS_TRY (take (c, &t->rank, 4));
     if (t->rank > MAX_DIMS)
         return tensor_fail (c, t, DPS_ERR_FORMAT, "has more than 4 dimensions");
-    DPS_TRY (take (c, ne, 8 * (uint64_t) t->rank));
+    DPS_TRY (take (c, ne, 8 * (uint64_t)t->rank));
     DPS_TRY (take_type (c, t));
     DPS_TRY (take (c, &t->offset, 8));
     for (uint32_t i = 0; i < t->rank; i++) {
         if (ne[i] > INT64_MAX || __builtin_mul_overflow (t->n, ne[i], &t->n))
             return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose product overflows");
-        t->shape[t->rank - 1 - i] = (int64_t) ne[i];
+        t->shape[t->rank - 1 - i] = (int64_t)ne[i];
     }
     if ((t->rank ? ne[0] : 1) % t->type->elements)
         return tensor_fail (c, t, DPS_ERR_FORMAT, "has rows that are no whole number of blocks");
-    if (__builtin_mul_overflow (t->n / t->type->elements, (uint64_t) t->type->bytes, &t->bytes))
+    if (__builtin_mul_overflow (t->n / t->type->elements, (uint64_t)t->type->bytes, &t->bytes))
         return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose size overflows");
     return DPS_OK;
 }
@@ -217,15 +218,15 @@ static int str_order (DpsStr a, DpsStr b)
     return order ? order : (a.len > b.len) - (a.len < b.len);
 }
 
-static int by_text (const void *a, const void *b) { return str_order (*(const DpsStr *) a, *(const DpsStr *) b); }
+static int by_text (const void *a, const void *b) { return str_order (*(const DpsStr *)a, *(const DpsStr *)b); }
 
 static DpsStatus check_unique (Cursor *c, DpsStr *names, size_t n, const char *what)
 {
     qsort (names, n, sizeof *names, by_text);
     for (size_t i = 1; i < n; i++)
         if (str_order (names[i - 1], names[i]) == 0)
-            return dps_fail (c->err, DPS_ERR_FORMAT, "%s: %s '%.*s' stands twice", c->f->path, what, (int) (names[i].len < 200 ? names[i].len : 200),
-                             names[i].ptr);
+            return dps_fail (c->err, DPS_ERR_FORMAT, "%s: %s '%.*s' stands twice", c->f->path, what,
+                             (int)(names[i].len < 200 ? names[i].len : 200), names[i].ptr);
     return DPS_OK;
 }
 
@@ -263,7 +264,7 @@ static DpsStatus find_alignment (Cursor *c, uint64_t *out)
 
 static int by_offset (const void *a, const void *b)
 {
-    const Tensor *x = *(const Tensor *const *) a, *y = *(const Tensor *const *) b;
+    const Tensor *x = *(const Tensor *const *)a, *y = *(const Tensor *const *)b;
     if (x->offset != y->offset)
         return x->offset < y->offset ? -1 : 1;
     return (x->bytes > y->bytes) - (x->bytes < y->bytes);
@@ -333,7 +334,7 @@ void gguf_free (struct DpsFormatFile *f)
 {
     for (size_t i = 0; i < f->n_meta; i++)
         if (f->meta[i].type == DPS_META_ARRAY && f->meta[i].raw_elem_type != GGUF_BOOL)
-            dps_free ((void *) f->meta[i].v.array);
+            dps_free ((void *)f->meta[i].v.array);
     dps_free (f->meta);
     dps_free (f->tensors);
 }

@@ -53,8 +53,8 @@ int dtype_to_f32 (int dtype, const unsigned char *src, uint64_t n, float *dst);
 /** Parse and check the header of a mapped file: f->path and f->map are set. Memory: at most 8 × header + 64 KiB. */
 DpsStatus header_parse (struct DpsFormatFile *f, DpsError *err);
 
-DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta, uint64_t n_meta,
-                         struct DpsFormatWriter **out, DpsError *err);
+DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,
+                         uint64_t n_meta, struct DpsFormatWriter **out, DpsError *err);
 DpsStatus writer_write (struct DpsFormatWriter *w, const void *data, uint64_t len, DpsError *err);
 DpsStatus writer_finish (struct DpsFormatWriter *w, DpsError *err);
 void writer_abandon (struct DpsFormatWriter *w);

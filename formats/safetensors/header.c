@@ -44,8 +44,8 @@ static int add_code_point (DpsBuf *b, uint32_t c)
     size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
     for (size_t i = n; i-- > 1; c >>= 6)
-        u[i] = (char) (0x80 | (c & 0x3f));
-    u[0] = (char) (lead[n] | c);
+        u[i] = (char)(0x80 | (c & 0x3f));
+    u[0] = (char)(lead[n] | c);
     return dps_buf_add (b, u, n);
 }
 
@@ -57,7 +57,7 @@ static int hex4 (Scan *s, uint32_t *out)
         int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
         if (d < 0)
             return -1;
-        *out = *out << 4 | (uint32_t) d;
+        *out = *out << 4 | (uint32_t)d;
     }
     return 0;
 }
@@ -93,7 +93,8 @@ static size_t utf8_len (const unsigned char *p, size_t left)
     for (size_t i = 1; i < n; i++)
         if ((p[i] & 0xc0) != 0x80)
             return 0;
-    int wrong = (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
+    int wrong =
+        (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
     return wrong ? 0 : n;
 }
 
@@ -107,7 +108,7 @@ static DpsStatus string (Scan *s, uint32_t *out_at, uint32_t *out_len)
     for (;;) {
         if (s->at >= s->len)
             return bad (s, "the string is cut");
-        const unsigned char *p = (const unsigned char *) s->text + s->at;
+        const unsigned char *p = (const unsigned char *)s->text + s->at;
         if (*p == '"')
             break;
         if (*p == '\\') {
@@ -123,8 +124,8 @@ static DpsStatus string (Scan *s, uint32_t *out_at, uint32_t *out_len)
         s->at += n;
     }
     s->at++;
-    *out_at = (uint32_t) start;
-    *out_len = (uint32_t) (b->len - start);
+    *out_at = (uint32_t)start;
+    *out_len = (uint32_t)(b->len - start);
     return DPS_OK;
 }
 
@@ -134,7 +135,7 @@ static DpsStatus unsigned_number (Scan *s, uint64_t *out)
     size_t start = s->at;
     *out = 0;
     while (s->at < s->len && s->text[s->at] >= '0' && s->text[s->at] <= '9') {
-        uint64_t d = (uint64_t) (s->text[s->at++] - '0');
+        uint64_t d = (uint64_t)(s->text[s->at++] - '0');
         if (*out > (INT64_MAX - d) / 10)
             return bad (s, "the number does not fit 63 bits");
         *out = *out * 10 + d;
@@ -146,7 +147,7 @@ static DpsStatus unsigned_number (Scan *s, uint64_t *out)
 static DpsStatus shape (Scan *s, Entry *e)
 {
     struct DpsFormatFile *f = s->f;
-    e->shape = (uint32_t) f->n_shapes;
+    e->shape = (uint32_t)f->n_shapes;
     if (!next_is (s, '['))
         return bad (s, "expected the shape, an array");
     if (next_is (s, ']'))
@@ -158,7 +159,7 @@ static DpsStatus shape (Scan *s, Entry *e)
             return bad (s, "more than 8 dimensions");
         if (DPS_GROW (f->shapes, f->n_shapes, f->shape_capacity))
             return no_memory (s);
-        f->shapes[f->n_shapes++] = (int64_t) d;
+        f->shapes[f->n_shapes++] = (int64_t)d;
         e->rank++;
     } while (next_is (s, ','));
     return next_is (s, ']') ? DPS_OK : bad (s, "expected ',' or ']' in the shape");
@@ -181,10 +182,10 @@ static DpsStatus dtype (Scan *s, Entry *e)
     DPS_TRY (string (s, &at, &len));
     int d = dtype_find (s->f->names.data + at, len);
     if (d < 0)
-        return dps_fail (s->err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' has dtype '%.*s', which has no reader", s->f->path, (int) e->name_len,
-                         s->f->names.data + e->name, (int) (len < 40 ? len : 40), s->f->names.data + at);
+        return dps_fail (s->err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' has dtype '%.*s', which has no reader", s->f->path,
+                         (int)e->name_len, s->f->names.data + e->name, (int)(len < 40 ? len : 40), s->f->names.data + at);
     s->f->names.len = at;
-    e->dtype = (uint8_t) d;
+    e->dtype = (uint8_t)d;
     return DPS_OK;
 }
 
@@ -201,7 +202,10 @@ static DpsStatus tensor (Scan *s, uint32_t name, uint32_t name_len)
         uint32_t key, len;
         DPS_TRY (string (s, &key, &len));
         const char *k = f->names.data + key;
-        unsigned bit = len == 5 && !memcmp (k, "dtype", 5) ? 1 : len == 5 && !memcmp (k, "shape", 5) ? 2 : len == 12 && !memcmp (k, "data_offsets", 12) ? 4 : 0;
+        unsigned bit = len == 5 && !memcmp (k, "dtype", 5)            ? 1
+                       : len == 5 && !memcmp (k, "shape", 5)          ? 2
+                       : len == 12 && !memcmp (k, "data_offsets", 12) ? 4
+                                                                      : 0;
         f->names.len = key;
         if (!bit || (seen & bit))
             return bad (s, "expected dtype, shape and data_offsets, each once");
@@ -273,15 +277,16 @@ static int by_place (const void *a, const void *b)
 
 static int by_name (const void *a, const void *b, void *names)
 {
-    const Entry *x = *(const Entry *const *) a, *y = *(const Entry *const *) b;
+    const Entry *x = *(const Entry *const *)a, *y = *(const Entry *const *)b;
     uint32_t n = x->name_len < y->name_len ? x->name_len : y->name_len;
-    int order = memcmp ((char *) names + x->name, (char *) names + y->name, n);
+    int order = memcmp ((char *)names + x->name, (char *)names + y->name, n);
     return order ? order : (x->name_len > y->name_len) - (x->name_len < y->name_len);
 }
 
 static DpsStatus tensor_fail (const struct DpsFormatFile *f, const Entry *e, DpsStatus code, const char *what, DpsError *err)
 {
-    return dps_fail (err, code, "%s: tensor '%.*s' %s", f->path, (int) (e->name_len < 200 ? e->name_len : 200), f->names.data + e->name, what);
+    return dps_fail (err, code, "%s: tensor '%.*s' %s", f->path, (int)(e->name_len < 200 ? e->name_len : 200), f->names.data + e->name,
+                     what);
 }
 
 static DpsStatus check_size (const struct DpsFormatFile *f, const Entry *e, DpsError *err)
@@ -290,7 +295,7 @@ static DpsStatus check_size (const struct DpsFormatFile *f, const Entry *e, DpsE
     if (e->end < e->begin || e->end > f->data_bytes)
         return tensor_fail (f, e, DPS_ERR_FORMAT, "lies outside the file's data", err);
     for (int i = 0; i < e->rank; i++)
-        if (__builtin_mul_overflow (n, (uint64_t) f->shapes[e->shape + i], &n))
+        if (__builtin_mul_overflow (n, (uint64_t)f->shapes[e->shape + i], &n))
             return tensor_fail (f, e, DPS_ERR_FORMAT, "has a shape whose size overflows", err);
     if (n != e->end - e->begin)
         return tensor_fail (f, e, DPS_ERR_FORMAT, "has data_offsets that do not fit its shape and dtype", err);
@@ -306,11 +311,12 @@ static DpsStatus check_cover (struct DpsFormatFile *f, DpsError *err)
     qsort (f->entries, f->n_entries, sizeof *f->entries, by_place);
     for (size_t i = 0; i < f->n_entries; i++) {
         if (f->entries[i].begin != at)
-            return tensor_fail (f, &f->entries[i], DPS_ERR_FORMAT, f->entries[i].begin < at ? "overlaps another tensor" : "leaves a hole before it", err);
+            return tensor_fail (f, &f->entries[i], DPS_ERR_FORMAT,
+                                f->entries[i].begin < at ? "overlaps another tensor" : "leaves a hole before it", err);
         at = f->entries[i].end;
     }
     if (at != f->data_bytes)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: %llu bytes after the last tensor", f->path, (unsigned long long) (f->data_bytes - at));
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: %llu bytes after the last tensor", f->path, (unsigned long long)(f->data_bytes - at));
     return DPS_OK;
 }
 
@@ -334,17 +340,19 @@ DpsStatus header_parse (struct DpsFormatFile *f, DpsError *err)
 {
     uint64_t n = 0;
     if (f->map.len < 8)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file (8 of length, then a header)", f->path, f->map.len);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file (8 of length, then a header)", f->path,
+                         f->map.len);
     for (int i = 0; i < 8; i++)
-        n |= (uint64_t) f->map.data[i] << (8 * i);
+        n |= (uint64_t)f->map.data[i] << (8 * i);
     if (n > MAX_HEADER)
-        return dps_fail (err, DPS_ERR_LIMIT, "%s: a header of %llu bytes, at most %d are allowed", f->path, (unsigned long long) n, MAX_HEADER);
+        return dps_fail (err, DPS_ERR_LIMIT, "%s: a header of %llu bytes, at most %d are allowed", f->path, (unsigned long long)n,
+                         MAX_HEADER);
     if (n > f->map.len - 8)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: a header of %llu bytes in a file of %zu: the file is cut or not safetensors", f->path,
-                         (unsigned long long) n, f->map.len);
+                         (unsigned long long)n, f->map.len);
     f->data = f->map.data + 8 + n;
     f->data_bytes = f->map.len - 8 - n;
-    Scan s = {.f = f, .text = (const char *) f->map.data + 8, .len = (size_t) n, .err = err};
+    Scan s = {.f = f, .text = (const char *)f->map.data + 8, .len = (size_t)n, .err = err};
     DPS_TRY (scan (&s));
     for (size_t i = 0; i < f->n_entries; i++)
         DPS_TRY (check_size (f, &f->entries[i], err));

@@ -34,7 +34,7 @@ static DpsStatus open_file (DpsStr path, struct DpsFormatFile **out, DpsError *e
         f->map.fd = -1;
     if (!f || !(f->path = dps_strndup (path.ptr, path.len))) {
         close_file (f);
-        return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int) path.len, path.ptr);
+        return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int)path.len, path.ptr);
     }
     DpsStatus st = dps_map_open (f->path, &f->map, err);
     if (st == DPS_OK)
@@ -49,7 +49,7 @@ static DpsStatus open_file (DpsStr path, struct DpsFormatFile **out, DpsError *e
 
 static DpsStatus info (struct DpsFormatFile *f, uint64_t *out_n_tensors, uint64_t *out_n_meta, DpsError *err)
 {
-    (void) err;
+    (void)err;
     if (out_n_tensors)
         *out_n_tensors = f->n_entries;
     if (out_n_meta)
@@ -60,7 +60,7 @@ static DpsStatus info (struct DpsFormatFile *f, uint64_t *out_n_tensors, uint64_
 static DpsStatus entry_at (const struct DpsFormatFile *f, uint64_t i, const Entry **out, DpsError *err)
 {
     if (i >= f->n_entries)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %llu of %zu", f->path, (unsigned long long) i, f->n_entries);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %llu of %zu", f->path, (unsigned long long)i, f->n_entries);
     *out = &f->entries[i];
     return DPS_OK;
 }
@@ -78,7 +78,7 @@ static DpsStatus tensor_info (struct DpsFormatFile *f, uint64_t i, DpsTensorInfo
                        .shape = f->shapes + e->shape,
                        .n_elements = elements (e),
                        .bytes = e->end - e->begin,
-                       .file_offset = (uint64_t) (f->data - f->map.data) + e->begin};
+                       .file_offset = (uint64_t)(f->data - f->map.data) + e->begin};
     dps_table_copy (out, out->size < sizeof t ? out->size : sizeof t, &t);
     return DPS_OK;
 }
@@ -86,7 +86,7 @@ static DpsStatus tensor_info (struct DpsFormatFile *f, uint64_t i, DpsTensorInfo
 static DpsStatus meta (struct DpsFormatFile *f, uint64_t i, DpsMeta *out, DpsError *err)
 {
     if (i >= f->n_meta)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: metadata %llu of %zu", f->path, (unsigned long long) i, f->n_meta);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: metadata %llu of %zu", f->path, (unsigned long long)i, f->n_meta);
     const Pair *p = &f->meta[i];
     DpsMeta m = {.size = sizeof m, .key = {f->names.data + p->key, p->key_len}, .type = DPS_META_STR, .n = 1};
     m.v.s = (DpsStr){f->names.data + p->value, p->value_len};
@@ -99,7 +99,7 @@ static DpsStatus read_raw (struct DpsFormatFile *f, uint64_t i, uint64_t offset,
     const Entry *e = NULL;
     DPS_TRY (entry_at (f, i, &e, err));
     if (offset > e->end - e->begin || len > e->end - e->begin - offset)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: bytes outside tensor %llu", f->path, (unsigned long long) i);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: bytes outside tensor %llu", f->path, (unsigned long long)i);
     memcpy (dst, f->data + e->begin + offset, len);
     return DPS_OK;
 }
@@ -109,11 +109,11 @@ static DpsStatus read_f32 (struct DpsFormatFile *f, uint64_t i, uint64_t first, 
     const Entry *e = NULL;
     DPS_TRY (entry_at (f, i, &e, err));
     if (first > elements (e) || n > elements (e) - first)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor %llu", f->path, (unsigned long long) i);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor %llu", f->path, (unsigned long long)i);
     if (dtype_to_f32 (e->dtype, f->data + e->begin + first * dtype_at (e->dtype)->bytes, n, dst))
         return DPS_OK;
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' is %s, which has no f32 reading", f->path, (int) e->name_len, f->names.data + e->name,
-                     dtype_at (e->dtype)->name);
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' is %s, which has no f32 reading", f->path, (int)e->name_len,
+                     f->names.data + e->name, dtype_at (e->dtype)->name);
 }
 
 static DpsStatus map_tensor (struct DpsFormatFile *f, uint64_t i, const void **out, DpsError *err)
@@ -127,7 +127,7 @@ static DpsStatus map_tensor (struct DpsFormatFile *f, uint64_t i, const void **o
 static void release (struct DpsFormatFile *f, uint64_t i)
 {
     if (i < f->n_entries)
-        dps_map_release (&f->map, (size_t) (f->data - f->map.data) + f->entries[i].begin, f->entries[i].end - f->entries[i].begin);
+        dps_map_release (&f->map, (size_t)(f->data - f->map.data) + f->entries[i].begin, f->entries[i].end - f->entries[i].begin);
 }
 
 static const DpsFormat format = {
@@ -152,7 +152,7 @@ static const DpsFormat format = {
 
 static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
 {
-    (void) host, (void) path, (void) err;
+    (void)host, (void)path, (void)err;
     return DPS_OK;
 }
 

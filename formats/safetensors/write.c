@@ -14,7 +14,8 @@ static int add_meta (DpsBuf *b, const DpsMeta *const *meta, uint64_t n)
     for (uint64_t i = 0; i < n && !fails; i++) {
         if (i)
             fails |= dps_buf_str (b, ",");
-        fails |= dps_json_quote (b, meta[i]->key.ptr, meta[i]->key.len) || dps_buf_str (b, ":") || dps_json_quote (b, meta[i]->v.s.ptr, meta[i]->v.s.len);
+        fails |= dps_json_quote (b, meta[i]->key.ptr, meta[i]->key.len) || dps_buf_str (b, ":") ||
+                 dps_json_quote (b, meta[i]->v.s.ptr, meta[i]->v.s.len);
     }
     return fails || dps_buf_str (b, "}");
 }
@@ -23,22 +24,23 @@ static DpsStatus add_tensor (DpsBuf *b, const DpsTensorInfo *t, uint64_t *at, Dp
 {
     int d = dtype_find (t->dtype.ptr, t->dtype.len);
     if (d < 0)
-        return dps_fail (err, DPS_ERR_DTYPE, "safetensors: '%.*s' has dtype '%.*s', which the format does not know", (int) t->name.len, t->name.ptr,
-                         (int) t->dtype.len, t->dtype.ptr);
-    uint64_t bytes = dtype_at ((size_t) d)->bytes;
-    int fails = dps_json_quote (b, t->name.ptr, t->name.len) || dps_buf_printf (b, ":{\"dtype\":\"%s\",\"shape\":[", dtype_at ((size_t) d)->name);
+        return dps_fail (err, DPS_ERR_DTYPE, "safetensors: '%.*s' has dtype '%.*s', which the format does not know", (int)t->name.len,
+                         t->name.ptr, (int)t->dtype.len, t->dtype.ptr);
+    uint64_t bytes = dtype_at ((size_t)d)->bytes;
+    int fails =
+        dps_json_quote (b, t->name.ptr, t->name.len) || dps_buf_printf (b, ":{\"dtype\":\"%s\",\"shape\":[", dtype_at ((size_t)d)->name);
     for (uint32_t i = 0; i < t->rank && !fails; i++) {
-        fails = dps_buf_printf (b, i ? ",%lld" : "%lld", (long long) t->shape[i]);
-        if (t->shape[i] < 0 || __builtin_mul_overflow (bytes, (uint64_t) t->shape[i], &bytes))
-            return dps_fail (err, DPS_ERR_SHAPE, "safetensors: '%.*s' has an impossible shape", (int) t->name.len, t->name.ptr);
+        fails = dps_buf_printf (b, i ? ",%lld" : "%lld", (long long)t->shape[i]);
+        if (t->shape[i] < 0 || __builtin_mul_overflow (bytes, (uint64_t)t->shape[i], &bytes))
+            return dps_fail (err, DPS_ERR_SHAPE, "safetensors: '%.*s' has an impossible shape", (int)t->name.len, t->name.ptr);
     }
-    fails = fails || dps_buf_printf (b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long) *at, (unsigned long long) (*at + bytes));
+    fails = fails || dps_buf_printf (b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)*at, (unsigned long long)(*at + bytes));
     *at += bytes;
     return fails ? dps_fail (err, DPS_ERR_NOMEM, "safetensors: out of memory for the header") : DPS_OK;
 }
 
-static DpsStatus build_header (DpsBuf *b, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta, uint64_t n_meta,
-                               uint64_t *out_data, DpsError *err)
+static DpsStatus build_header (DpsBuf *b, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,
+                               uint64_t n_meta, uint64_t *out_data, DpsError *err)
 {
     int fails = dps_buf_add (b, "\0\0\0\0\0\0\0\0{", 9) || (n_meta && add_meta (b, meta, n_meta));
     for (uint64_t i = 0; i < n_meta; i++)
@@ -57,12 +59,12 @@ static DpsStatus build_header (DpsBuf *b, const DpsTensorInfo *const *tensors, u
     if (b->len - 8 > MAX_HEADER)
         return dps_fail (err, DPS_ERR_LIMIT, "safetensors: a header of %zu bytes, at most %d are allowed", b->len - 8, MAX_HEADER);
     for (int i = 0; i < 8; i++)
-        b->data[i] = (char) ((uint64_t) (b->len - 8) >> (8 * i));
+        b->data[i] = (char)((uint64_t)(b->len - 8) >> (8 * i));
     return DPS_OK;
 }
 
-DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta, uint64_t n_meta,
-                         struct DpsFormatWriter **out, DpsError *err)
+DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,
+                         uint64_t n_meta, struct DpsFormatWriter **out, DpsError *err)
 {
     DpsBuf header = {0};
     struct DpsFormatWriter *w = dps_calloc (1, sizeof *w);
@@ -84,7 +86,7 @@ DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensor
 DpsStatus writer_write (struct DpsFormatWriter *w, const void *data, uint64_t len, DpsError *err)
 {
     if (len > w->left)
-        return dps_fail (err, DPS_ERR_SHAPE, "safetensors: %llu bytes more than the header announced", (unsigned long long) (len - w->left));
+        return dps_fail (err, DPS_ERR_SHAPE, "safetensors: %llu bytes more than the header announced", (unsigned long long)(len - w->left));
     w->left -= len;
     return w->to.write (w->to.ctx, data, len, err);
 }
@@ -93,7 +95,8 @@ DpsStatus writer_finish (struct DpsFormatWriter *w, DpsError *err)
 {
     uint64_t left = w->left;
     dps_free (w);
-    return left ? dps_fail (err, DPS_ERR_SHAPE, "safetensors: %llu bytes fewer than the header announced", (unsigned long long) left) : DPS_OK;
+    return left ? dps_fail (err, DPS_ERR_SHAPE, "safetensors: %llu bytes fewer than the header announced", (unsigned long long)left)
+                : DPS_OK;
 }
 
 void writer_abandon (struct DpsFormatWriter *w) { dps_free (w); }
