@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 /* jansson reports some failed allocations as syntax errors and drops a value at others: whether there was one is remembered here. */
 static _Thread_local int json_out_of_memory;
@@ -47,29 +48,13 @@ DpsStatus dps_json_file (const char *path, size_t limit, unsigned flags, json_t 
     return st;
 }
 
-/* Length of the valid UTF-8 sequence at s (RFC 3629), or 0. */
-static size_t utf8_sequence (const unsigned char *s, size_t left)
-{
-    if (s[0] < 0x80)
-        return 1;
-    size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || left < n)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
-}
-
 int dps_json_quote (DpsBuf *out, const char *s, size_t len)
 {
     static const char *const short_escapes[] = {['\b'] = "\\b", ['\t'] = "\\t", ['\n'] = "\\n", ['\f'] = "\\f", ['\r'] = "\\r"};
     int bad = dps_buf_add (out, "\"", 1);
     for (size_t i = 0; i < len && !bad;) {
         unsigned char c = (unsigned char)s[i];
-        size_t n = utf8_sequence ((const unsigned char *)s + i, len - i);
+        size_t n = dps_utf8_sequence (s + i, len - i);
         if (n == 0) {
             bad = dps_buf_str (out, "\xef\xbf\xbd");
             n = 1;

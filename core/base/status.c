@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 static const struct {
     DpsStatus code;
     const char *name;
@@ -14,18 +16,20 @@ static const struct {
 #undef DPS_X
 };
 
-/* A longer message is cut at a character boundary, so that msg stays valid UTF-8. */
-static void trim_partial_utf8 (char *s)
+/* Messages quote foreign bytes and are cut to fit: what is no UTF-8 or could steer a terminal becomes '?'. */
+static void make_readable (char *s)
 {
-    size_t n = strlen (s), i = n;
-    while (i > 0 && n - i < 4 && ((unsigned char) s[i - 1] & 0xc0) == 0x80)
-        i--;
-    if (i == 0 || (unsigned char) s[i - 1] < 0xc0)
-        return;
-    unsigned char lead = (unsigned char) s[i - 1];
-    size_t need = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-    if (n - (i - 1) < need)
-        s[i - 1] = '\0';
+    size_t len = strlen (s);
+    for (size_t i = 0; i < len;) {
+        size_t n = dps_utf8_sequence (s + i, len - i);
+        if (n == 0 && len - i < 4 && (unsigned char)s[i] >= 0xc2) { /* the cut went through a character */
+            s[i] = '\0';
+            return;
+        }
+        if (n == 0 || (s[i] != '\n' && s[i] != '\t' && !dps_utf8_is_plain (s + i, n)))
+            memset (s + i, '?', n = n ? n : 1);
+        i += n;
+    }
 }
 
 DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...)
@@ -37,7 +41,7 @@ DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...)
         err->vendor_code = 0;
         vsnprintf (err->msg, sizeof err->msg, fmt, ap);
         va_end (ap);
-        trim_partial_utf8 (err->msg);
+        make_readable (err->msg);
     }
     return code;
 }
@@ -60,7 +64,7 @@ DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...)
     rest = rest < room - n - 2 ? rest : room - n - 2;
     memcpy (err->msg + n + 2, old, rest);
     err->msg[n + 2 + rest] = '\0';
-    trim_partial_utf8 (err->msg);
+    make_readable (err->msg);
     return err->code;
 }
 

@@ -1,17 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * parse.c: the header of a GGUF file, every length checked against the bytes that are there before it is used. Counts bound allocations
- * because each counted thing takes at least so many bytes of the file.
+ * parse.c: the header of a GGUF file, every length checked against the bytes that are there before it is used. It is walked twice: once
+ * dry, which proves that everything announced is there, then again to keep it; so what is allocated is bounded by bytes that exist
+ * (8 × header + 1 MiB; the worst is an array of u8, widened to u64).
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "file.h"
 
 typedef struct Cursor {
     struct DpsFormatFile *f;
     uint64_t at;
+    int dry;    /* check, keep nothing */
+    DpsStr key; /* of the value being read, for messages; empty elsewhere */
     DpsError *err;
 } Cursor;
 
@@ -21,7 +26,10 @@ static const uint8_t scalar_bytes[GGUF_TYPES] = {
 
 static DpsStatus bad (Cursor *c, const char *what)
 {
-    return dps_fail (c->err, DPS_ERR_FORMAT, "%s: byte %llu: %s", c->f->path, (unsigned long long)c->at, what);
+    if (c->key.len == 0)
+        return dps_fail (c->err, DPS_ERR_FORMAT, "%s: byte %llu: %s", c->f->path, (unsigned long long)c->at, what);
+    return dps_fail (c->err, DPS_ERR_FORMAT, "%s: byte %llu: key '%.*s': %s", c->f->path, (unsigned long long)c->at,
+                     (int)(c->key.len < 200 ? c->key.len : 200), c->key.ptr, what);
 }
 
 static DpsStatus no_memory (Cursor *c) { return dps_fail (c->err, DPS_ERR_NOMEM, "%s: out of memory for the header", c->f->path); }
@@ -37,17 +45,27 @@ static DpsStatus take (Cursor *c, void *out, uint64_t n)
     return DPS_OK;
 }
 
-static DpsStatus take_string (Cursor *c, uint64_t limit, DpsStr *out)
+static DpsStatus take_string (Cursor *c, DpsStr *out)
 {
     uint64_t n = 0;
     DPS_TRY (take (c, &n, 8));
-    if (n > left (c))
+    if (n > left (c)) {
+        c->at -= 8;
         return bad (c, "a string longer than the rest of the file");
-    if (n > limit)
-        return bad (c, "a name longer than 1024 bytes");
+    }
     *out = (DpsStr){(const char *)c->f->map.data + c->at, n};
     c->at += n;
     return DPS_OK;
+}
+
+static DpsStatus take_name (Cursor *c, DpsStr *out)
+{
+    const uint64_t start = c->at;
+    DPS_TRY (take_string (c, out));
+    if (out->len > 0 && out->len <= MAX_NAME && dps_utf8_is_plain (out->ptr, out->len))
+        return DPS_OK;
+    c->at = start;
+    return bad (c, out->len == 0 ? "an empty name" : "expected a name of at most 1024 bytes of UTF-8 without control characters");
 }
 
 static uint32_t wide_type (uint32_t type)
@@ -102,17 +120,18 @@ static DpsStatus take_strings (Cursor *c, uint64_t n, const void **out)
 {
     if (n > left (c) / 8)
         return bad (c, "an array with more strings than the file has room for");
-    DpsStr *s = dps_malloc (n, sizeof *s);
+    DpsStr ignored, *s = c->dry ? &ignored : dps_malloc (n, sizeof *s);
     if (!s)
         return no_memory (c);
     for (uint64_t i = 0; i < n; i++) {
-        DpsStatus st = take_string (c, UINT64_MAX, &s[i]);
-        if (st != DPS_OK) {
-            dps_free (s);
+        DpsStatus st = take_string (c, c->dry ? s : &s[i]);
+        if (st != DPS_OK) { /* only of a file that changes under our feet: the dry walk has read it */
+            if (!c->dry)
+                dps_free (s);
             return st;
         }
     }
-    *out = s;
+    *out = c->dry ? NULL : s;
     return DPS_OK;
 }
 
@@ -130,44 +149,55 @@ static DpsStatus take_array (Cursor *c, DpsMeta *m)
         return bad (c, "an array longer than the rest of the file");
     const unsigned char *from = c->f->map.data + c->at;
     c->at += m->n * size;
-    if (m->raw_elem_type == GGUF_BOOL) {
-        m->v.array = from;
+    m->v.array = from;
+    if (m->raw_elem_type == GGUF_BOOL || c->dry)
         return DPS_OK;
-    }
     uint64_t *wide = dps_malloc (m->n, sizeof *wide);
-    if (!wide)
+    if (!wide) {
+        m->v.array = NULL;
         return no_memory (c);
+    }
     for (uint64_t i = 0; i < m->n; i++)
         wide[i] = widen (m->raw_elem_type, from + i * size);
     m->v.array = wide;
     return DPS_OK;
 }
 
-static DpsStatus take_meta (Cursor *c, DpsMeta *m)
+static DpsStatus take_value (Cursor *c, DpsMeta *m)
 {
-    *m = (DpsMeta){.size = sizeof *m, .n = 1};
-    DPS_TRY (take_string (c, MAX_NAME, &m->key));
-    if (m->key.len == 0)
-        return bad (c, "an empty key");
     DPS_TRY (take (c, &m->raw_type, 4));
+    if (m->raw_type >= GGUF_TYPES)
+        return bad (c, "a value of an unknown type");
     if (m->raw_type == GGUF_ARRAY) {
         m->type = DPS_META_ARRAY;
         return take_array (c, m);
     }
-    if (m->raw_type >= GGUF_TYPES)
-        return bad (c, "a value of an unknown type");
     m->type = wide_type (m->raw_type);
     if (m->raw_type == GGUF_STRING)
-        return take_string (c, UINT64_MAX, &m->v.s);
-    if (left (c) < scalar_bytes[m->raw_type])
-        return bad (c, "the file is cut here");
-    m->v.u = widen (m->raw_type, c->f->map.data + c->at);
-    c->at += scalar_bytes[m->raw_type];
+        return take_string (c, &m->v.s);
+    unsigned char raw[8];
+    DPS_TRY (take (c, raw, scalar_bytes[m->raw_type]));
+    m->v.u = widen (m->raw_type, raw);
     return DPS_OK;
 }
 
-static DpsStatus tensor_fail (Cursor *c, const Tensor *t, DpsStatus code, const char *what)
+static DpsStatus take_meta (Cursor *c, DpsMeta *m)
 {
+    *m = (DpsMeta){.size = sizeof *m, .n = 1};
+    DPS_TRY (take_name (c, &m->key));
+    c->key = m->key;
+    DpsStatus st = take_value (c, m);
+    c->key = (DpsStr){0};
+    return st;
+}
+
+__attribute__ ((format (printf, 4, 5))) static DpsStatus tensor_fail (Cursor *c, const Tensor *t, DpsStatus code, const char *fmt, ...)
+{
+    char what[300];
+    va_list ap;
+    va_start (ap, fmt);
+    vsnprintf (what, sizeof what, fmt, ap);
+    va_end (ap);
     return dps_fail (c->err, code, "%s: tensor '%.*s' %s", c->f->path, (int)(t->name.len < 200 ? t->name.len : 200), t->name.ptr, what);
 }
 
@@ -179,36 +209,32 @@ static DpsStatus take_type (Cursor *c, Tensor *t)
     if (t->type)
         return DPS_OK;
     const char *known = block_type_known (id);
-    char what[160];
     if (known)
-        snprintf (what, sizeof what, "is %s, which has no reader. Hint: re-quantise to Q4_K.", known);
-    else
-        snprintf (what, sizeof what, "has type number %u, which does not exist", id);
-    return tensor_fail (c, t, known ? DPS_ERR_UNSUPPORTED : DPS_ERR_FORMAT, what);
+        return tensor_fail (c, t, DPS_ERR_UNSUPPORTED, "is %s, which has no reader. Hint: re-quantise to Q4_K.", known);
+    return tensor_fail (c, t, DPS_ERR_FORMAT, "has type number %u, which does not exist", id);
 }
 
 static DpsStatus take_tensor (Cursor *c, Tensor *t)
 {
-    uint64_t ne[MAX_DIMS];
+    uint64_t ne[MAX_DIMS] = {0};
     *t = (Tensor){.n = 1};
-    DPS_TRY (take_string (c, MAX_NAME, &t->name));
-    if (t->name.len == 0 || memchr (t->name.ptr, '\0', t->name.len))
-        return bad (c, "a tensor with an empty name or one with U+0000");
+    DPS_TRY (take_name (c, &t->name));
     DPS_TRY (take (c, &t->rank, 4));
     if (t->rank > MAX_DIMS)
-        return tensor_fail (c, t, DPS_ERR_FORMAT, "has more than 4 dimensions");
+        return tensor_fail (c, t, DPS_ERR_FORMAT, "has %u dimensions, at most %d are allowed", t->rank, MAX_DIMS);
     DPS_TRY (take (c, ne, 8 * (uint64_t)t->rank));
     DPS_TRY (take_type (c, t));
     DPS_TRY (take (c, &t->offset, 8));
     for (uint32_t i = 0; i < t->rank; i++) {
         if (ne[i] > INT64_MAX || __builtin_mul_overflow (t->n, ne[i], &t->n))
-            return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose product overflows");
+            return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose product does not fit 64 bits");
         t->shape[t->rank - 1 - i] = (int64_t)ne[i];
     }
     if ((t->rank ? ne[0] : 1) % t->type->elements)
-        return tensor_fail (c, t, DPS_ERR_FORMAT, "has rows that are no whole number of blocks");
+        return tensor_fail (c, t, DPS_ERR_FORMAT, "has rows of %llu elements, no whole number of %s's blocks of %u",
+                            (unsigned long long)ne[0], t->type->name, t->type->elements);
     if (__builtin_mul_overflow (t->n / t->type->elements, (uint64_t)t->type->bytes, &t->bytes))
-        return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose size overflows");
+        return tensor_fail (c, t, DPS_ERR_FORMAT, "has dimensions whose size in bytes does not fit 64 bits");
     return DPS_OK;
 }
 
@@ -270,6 +296,21 @@ static int by_offset (const void *a, const void *b)
     return (x->bytes > y->bytes) - (x->bytes < y->bytes);
 }
 
+/* Turn offset into one from the start of the file; the tensor lies inside it. */
+static DpsStatus place (Cursor *c, Tensor *t, uint64_t alignment)
+{
+    const uint64_t len = c->f->map.len, data = c->f->data, room = data < len ? len - data : 0;
+    if (t->offset % alignment)
+        return tensor_fail (c, t, DPS_ERR_FORMAT, "has offset %llu, no multiple of the alignment %llu", (unsigned long long)t->offset,
+                            (unsigned long long)alignment);
+    if (t->offset > room || t->bytes > room - t->offset)
+        return tensor_fail (c, t, DPS_ERR_FORMAT,
+                            "takes %llu bytes from offset %llu, but only %llu bytes of data are there: the file is cut or damaged",
+                            (unsigned long long)t->bytes, (unsigned long long)t->offset, (unsigned long long)room);
+    t->offset = t->bytes ? t->offset + data : 0;
+    return DPS_OK;
+}
+
 static DpsStatus check_places (Cursor *c, uint64_t alignment)
 {
     struct DpsFormatFile *f = c->f;
@@ -278,50 +319,59 @@ static DpsStatus check_places (Cursor *c, uint64_t alignment)
         return no_memory (c);
     DpsStatus st = DPS_OK;
     for (size_t i = 0; i < f->n_tensors && st == DPS_OK; i++) {
-        Tensor *t = &f->tensors[i];
-        order[i] = t;
-        if (t->offset % alignment)
-            st = tensor_fail (c, t, DPS_ERR_FORMAT, "has an offset that is not a multiple of general.alignment");
-        else if (f->data > f->map.len || t->offset > f->map.len - f->data || t->bytes > f->map.len - f->data - t->offset)
-            st = tensor_fail (c, t, DPS_ERR_FORMAT, "ends behind the end of the file: it is cut or damaged");
-        else
-            t->offset += f->data;
+        order[i] = &f->tensors[i];
+        st = place (c, &f->tensors[i], alignment);
     }
     if (st == DPS_OK)
         qsort (order, f->n_tensors, sizeof *order, by_offset);
     for (size_t i = 1; i < f->n_tensors && st == DPS_OK; i++)
-        if (order[i - 1]->bytes && order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset)
-            st = tensor_fail (c, order[i], DPS_ERR_FORMAT, "overlaps another tensor");
+        if (order[i - 1]->offset + order[i - 1]->bytes > order[i]->offset)
+            st = tensor_fail (c, order[i], DPS_ERR_FORMAT, "overlaps tensor '%.*s'",
+                              (int)(order[i - 1]->name.len < 100 ? order[i - 1]->name.len : 100), order[i - 1]->name.ptr);
     dps_free (order);
     return st;
+}
+
+/* Everything announced is there, whatever it holds. */
+static DpsStatus walk_dry (Cursor c, uint64_t n_meta, uint64_t n_tensors)
+{
+    DpsMeta m;
+    Tensor t;
+    c.dry = 1;
+    for (uint64_t i = 0; i < n_meta; i++)
+        DPS_TRY (take_meta (&c, &m));
+    for (uint64_t i = 0; i < n_tensors; i++)
+        DPS_TRY (take_tensor (&c, &t));
+    return DPS_OK;
+}
+
+static DpsStatus take_head (Cursor *c, uint64_t *n_meta, uint64_t *n_tensors)
+{
+    char magic[4] = "";
+    uint32_t version = 0;
+    DPS_TRY (take (c, magic, 4));
+    if (memcmp (magic, "GGUF", 4))
+        return dps_fail (c->err, DPS_ERR_FORMAT, "%s: does not start with \"GGUF\"", c->f->path);
+    DPS_TRY (take (c, &version, 4));
+    if (version != 2 && version != 3)
+        return dps_fail (c->err, DPS_ERR_VERSION, "%s: GGUF version %u%s; versions 2 and 3, little-endian, have a reader", c->f->path,
+                         version, version && (version & 0xffff) == 0 ? " (a big-endian file?)" : "");
+    DPS_TRY (take (c, n_tensors, 8));
+    return take (c, n_meta, 8);
 }
 
 DpsStatus gguf_parse (struct DpsFormatFile *f, DpsError *err)
 {
     Cursor c = {.f = f, .err = err};
-    char magic[4];
-    uint32_t version = 0;
-    uint64_t n_tensors = 0, n_meta = 0, alignment = 32;
-    DPS_TRY (take (&c, magic, 4));
-    if (memcmp (magic, "GGUF", 4))
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: does not start with \"GGUF\"", f->path);
-    DPS_TRY (take (&c, &version, 4));
-    if (version != 2 && version != 3)
-        return dps_fail (err, DPS_ERR_VERSION, "%s: GGUF version %u; versions 2 and 3 (little-endian) have a reader", f->path, version);
-    DPS_TRY (take (&c, &n_tensors, 8));
-    DPS_TRY (take (&c, &n_meta, 8));
-    if (n_meta > left (&c) / 13 || n_tensors > left (&c) / 25)
-        return bad (&c, "more tensors or keys are announced than the file has room for");
+    uint64_t n_meta = 0, n_tensors = 0, alignment;
+    DPS_TRY (take_head (&c, &n_meta, &n_tensors));
+    DPS_TRY (walk_dry (c, n_meta, n_tensors));
     f->meta = dps_calloc (n_meta, sizeof *f->meta);
-    if (!f->meta)
-        return no_memory (&c);
-    for (; f->n_meta < n_meta; f->n_meta++)
-        DPS_TRY (take_meta (&c, &f->meta[f->n_meta]));
-    if (n_tensors > left (&c) / 25)
-        return bad (&c, "more tensors are announced than the file has room for");
     f->tensors = dps_calloc (n_tensors, sizeof *f->tensors);
-    if (!f->tensors)
+    if (!f->meta || !f->tensors)
         return no_memory (&c);
+    while (f->n_meta < n_meta)
+        DPS_TRY (take_meta (&c, &f->meta[f->n_meta++])); /* counted first: gguf_free then frees it whatever state it is in */
     for (; f->n_tensors < n_tensors; f->n_tensors++)
         DPS_TRY (take_tensor (&c, &f->tensors[f->n_tensors]));
     DPS_TRY (find_alignment (&c, &alignment));

@@ -11,7 +11,8 @@
 #include "base/file.h"
 #include "diapason/diapason.h"
 
-enum { MAX_HEADER = 100 * 1000 * 1000, MAX_RANK = 8 };
+/* Limits of what is read and written. A reader of a header within them takes at most 8 × header + 1 MiB. */
+enum { MAX_HEADER = 100 * 1000 * 1000, MAX_RANK = 8, MAX_NAME = 1024, MAX_META = 65536 };
 
 typedef struct Entry {
     uint32_t name, name_len; /* into names */
@@ -50,8 +51,10 @@ int dtype_find (const char *name, size_t len);
 /** n elements at src (unaligned) as f32; 0 when the dtype has no such reading. */
 int dtype_to_f32 (int dtype, const unsigned char *src, uint64_t n, float *dst);
 
-/** Parse and check the header of a mapped file: f->path and f->map are set. Memory: at most 8 × header + 64 KiB. */
+/** Parse and check the header of a mapped file: f->path and f->map are set; the data itself is not touched. */
 DpsStatus header_parse (struct DpsFormatFile *f, DpsError *err);
+/** Free what header_parse allocated. */
+void header_free (struct DpsFormatFile *f);
 
 DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,
                          uint64_t n_meta, struct DpsFormatWriter **out, DpsError *err);

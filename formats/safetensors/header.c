@@ -3,15 +3,19 @@
  * header.c: one pass over the header's bytes into flat arrays, never a tree: a hostile header costs a small multiple of its own size.
  * The grammar is the part of JSON the format uses; anything else is refused with its byte.
  */
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "file.h"
 
 typedef struct Scan {
     struct DpsFormatFile *f;
     const char *text;
     size_t at, len;
+    int seen_meta;
     DpsError *err;
 } Scan;
 
@@ -84,20 +88,6 @@ static DpsStatus escape (Scan *s, DpsBuf *b)
     return add_code_point (b, u) ? no_memory (s) : DPS_OK;
 }
 
-/* Length of the UTF-8 sequence at p, 0 when it is none (overlong, surrogate, cut). */
-static size_t utf8_len (const unsigned char *p, size_t left)
-{
-    size_t n = p[0] < 0x80 ? 1 : p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    if (n > left || (n > 1 && (p[0] < 0xc2 || p[0] > 0xf4)))
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    int wrong =
-        (p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f);
-    return wrong ? 0 : n;
-}
-
 /* A string, unescaped into names: its place and length there. */
 static DpsStatus string (Scan *s, uint32_t *out_at, uint32_t *out_len)
 {
@@ -116,7 +106,7 @@ static DpsStatus string (Scan *s, uint32_t *out_at, uint32_t *out_len)
             DPS_TRY (escape (s, b));
             continue;
         }
-        size_t n = utf8_len (p, s->len - s->at);
+        size_t n = dps_utf8_sequence ((const char *)p, s->len - s->at);
         if (n == 0 || *p < 0x20)
             return bad (s, "invalid UTF-8 or control character in a string");
         if (dps_buf_add (b, p, n))
@@ -183,7 +173,8 @@ static DpsStatus dtype (Scan *s, Entry *e)
     int d = dtype_find (s->f->names.data + at, len);
     if (d < 0)
         return dps_fail (s->err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' has dtype '%.*s', which has no reader", s->f->path,
-                         (int)e->name_len, s->f->names.data + e->name, (int)(len < 40 ? len : 40), s->f->names.data + at);
+                         (int)(e->name_len < 200 ? e->name_len : 200), s->f->names.data + e->name, (int)(len < 40 ? len : 40),
+                         s->f->names.data + at);
     s->f->names.len = at;
     e->dtype = (uint8_t)d;
     return DPS_OK;
@@ -194,8 +185,8 @@ static DpsStatus tensor (Scan *s, uint32_t name, uint32_t name_len)
     struct DpsFormatFile *f = s->f;
     Entry e = {.name = name, .name_len = name_len};
     unsigned seen = 0;
-    if (name_len > 1024)
-        return bad (s, "a tensor name longer than 1024 bytes");
+    if (name_len == 0 || name_len > MAX_NAME || !dps_utf8_is_plain (f->names.data + name, name_len))
+        return bad (s, "expected a tensor name of 1 to 1024 bytes without control characters");
     if (!next_is (s, '{'))
         return bad (s, "expected an object describing the tensor");
     do {
@@ -225,7 +216,7 @@ static DpsStatus tensor (Scan *s, uint32_t name, uint32_t name_len)
 static DpsStatus metadata (Scan *s)
 {
     struct DpsFormatFile *f = s->f;
-    if (f->n_meta || !next_is (s, '{'))
+    if (s->seen_meta++ || !next_is (s, '{'))
         return bad (s, "expected one __metadata__ object");
     if (next_is (s, '}'))
         return DPS_OK;
@@ -238,6 +229,8 @@ static DpsStatus metadata (Scan *s)
         if (s->at < s->len && s->text[s->at] != '"')
             return bad (s, "a value of __metadata__ is not a string");
         DPS_TRY (string (s, &p.value, &p.value_len));
+        if (f->n_meta == MAX_META)
+            return bad (s, "more than 65536 values in __metadata__");
         if (DPS_GROW (f->meta, f->n_meta, f->meta_capacity))
             return no_memory (s);
         f->meta[f->n_meta++] = p;
@@ -283,24 +276,31 @@ static int by_name (const void *a, const void *b, void *names)
     return order ? order : (x->name_len > y->name_len) - (x->name_len < y->name_len);
 }
 
-static DpsStatus tensor_fail (const struct DpsFormatFile *f, const Entry *e, DpsStatus code, const char *what, DpsError *err)
+/* What is wrong with a tensor whose name has been checked. */
+__attribute__ ((format (printf, 4, 5))) static DpsStatus tensor_fail (const struct DpsFormatFile *f, const Entry *e, DpsError *err,
+                                                                      const char *fmt, ...)
 {
-    return dps_fail (err, code, "%s: tensor '%.*s' %s", f->path, (int)(e->name_len < 200 ? e->name_len : 200), f->names.data + e->name,
-                     what);
+    char what[300];
+    va_list ap;
+    va_start (ap, fmt);
+    vsnprintf (what, sizeof what, fmt, ap);
+    va_end (ap);
+    return dps_fail (err, DPS_ERR_FORMAT, "%s: tensor '%.*s' (data_offsets [%llu, %llu]) %s", f->path,
+                     (int)(e->name_len < 200 ? e->name_len : 200), f->names.data + e->name, (unsigned long long)e->begin,
+                     (unsigned long long)e->end, what);
 }
 
 static DpsStatus check_size (const struct DpsFormatFile *f, const Entry *e, DpsError *err)
 {
     uint64_t n = dtype_at (e->dtype)->bytes;
     if (e->end < e->begin || e->end > f->data_bytes)
-        return tensor_fail (f, e, DPS_ERR_FORMAT, "lies outside the file's data", err);
+        return tensor_fail (f, e, err, "lies outside the file's %llu bytes of data: the file is cut or damaged",
+                            (unsigned long long)f->data_bytes);
     for (int i = 0; i < e->rank; i++)
         if (__builtin_mul_overflow (n, (uint64_t)f->shapes[e->shape + i], &n))
-            return tensor_fail (f, e, DPS_ERR_FORMAT, "has a shape whose size overflows", err);
+            return tensor_fail (f, e, err, "has a shape whose size in bytes does not fit 64 bits");
     if (n != e->end - e->begin)
-        return tensor_fail (f, e, DPS_ERR_FORMAT, "has data_offsets that do not fit its shape and dtype", err);
-    if (e->name_len == 0 || memchr (f->names.data + e->name, '\0', e->name_len))
-        return tensor_fail (f, e, DPS_ERR_FORMAT, "has an empty name or one with U+0000", err);
+        return tensor_fail (f, e, err, "takes %llu bytes by its shape and dtype %s", (unsigned long long)n, dtype_at (e->dtype)->name);
     return DPS_OK;
 }
 
@@ -308,15 +308,17 @@ static DpsStatus check_size (const struct DpsFormatFile *f, const Entry *e, DpsE
 static DpsStatus check_cover (struct DpsFormatFile *f, DpsError *err)
 {
     uint64_t at = 0;
-    qsort (f->entries, f->n_entries, sizeof *f->entries, by_place);
+    if (f->n_entries) /* qsort takes no NULL */
+        qsort (f->entries, f->n_entries, sizeof *f->entries, by_place);
     for (size_t i = 0; i < f->n_entries; i++) {
         if (f->entries[i].begin != at)
-            return tensor_fail (f, &f->entries[i], DPS_ERR_FORMAT,
-                                f->entries[i].begin < at ? "overlaps another tensor" : "leaves a hole before it", err);
+            return tensor_fail (f, &f->entries[i], err, "%s: the data before it ends at %llu",
+                                f->entries[i].begin < at ? "overlaps another tensor" : "leaves a hole before it", (unsigned long long)at);
         at = f->entries[i].end;
     }
     if (at != f->data_bytes)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: %llu bytes after the last tensor", f->path, (unsigned long long)(f->data_bytes - at));
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: %llu bytes after the last tensor, whose data ends at %llu", f->path,
+                         (unsigned long long)(f->data_bytes - at), (unsigned long long)at);
     return DPS_OK;
 }
 
@@ -331,7 +333,7 @@ static DpsStatus check_names (const struct DpsFormatFile *f, DpsError *err)
     DpsStatus st = DPS_OK;
     for (size_t i = 1; st == DPS_OK && i < f->n_entries; i++)
         if (by_name (&order[i - 1], &order[i], f->names.data) == 0)
-            st = tensor_fail (f, order[i], DPS_ERR_FORMAT, "stands twice in the header", err);
+            st = tensor_fail (f, order[i], err, "stands twice in the header");
     dps_free (order);
     return st;
 }
@@ -352,10 +354,20 @@ DpsStatus header_parse (struct DpsFormatFile *f, DpsError *err)
                          (unsigned long long)n, f->map.len);
     f->data = f->map.data + 8 + n;
     f->data_bytes = f->map.len - 8 - n;
+    if (dps_buf_reserve (&f->names, 64))
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", f->path);
     Scan s = {.f = f, .text = (const char *)f->map.data + 8, .len = (size_t)n, .err = err};
     DPS_TRY (scan (&s));
     for (size_t i = 0; i < f->n_entries; i++)
         DPS_TRY (check_size (f, &f->entries[i], err));
     DPS_TRY (check_cover (f, err));
     return check_names (f, err);
+}
+
+void header_free (struct DpsFormatFile *f)
+{
+    dps_free (f->entries);
+    dps_free (f->meta);
+    dps_free (f->shapes);
+    dps_buf_free (&f->names);
 }

@@ -20,10 +20,7 @@ static void close_file (struct DpsFormatFile *f)
         return;
     dps_map_close (&f->map);
     dps_free (f->path);
-    dps_free (f->entries);
-    dps_free (f->meta);
-    dps_free (f->shapes);
-    dps_buf_free (&f->names);
+    header_free (f);
     dps_free (f);
 }
 
