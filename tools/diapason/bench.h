@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.h: what the parts of the bench verb share. */
+#ifndef DPS_TOOLS_BENCH_H
+#define DPS_TOOLS_BENCH_H
+
+#include <jansson.h>
+
+#include "exec/weights.h"
+
+typedef struct BenchOptions {
+    const char *model, *dtype;
+    int rows, tokens, scored, steps, batch;
+} BenchOptions;
+
+/** Seconds: monotonic; since this process was launched. Bytes: the largest resident set so far. */
+double bench_now (void);
+double bench_since_launch (void);
+double bench_peak_rss (void);
+
+/** FLOP/s of the best packed product of the shapes that matter. Errors: DTYPE when the device has none in this dtype. */
+DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err);
+
+DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
+DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
+
+#endif

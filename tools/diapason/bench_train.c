@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench_train.c: LoRA training steps on rows of random tokens, and decoding, timed. */
+#include <math.h>
+#include <string.h>
+
+#include <glib.h>
+
+#include "base/mem.h"
+#include "base/rng.h"
+#include "diapason/bench.h"
+#include "infer/generate.h"
+#include "infer/pass.h"
+#include "optim/step.h"
+
+typedef struct Bench {
+    DpsExec *ex;
+    DpsSource *source;
+    DpsModel model;
+    DpsWeights weights;
+    uint32_t compute;
+    double load_s;
+} Bench;
+
+static DpsStatus choose_dtype (const DpsExec *ex, const char *name, uint32_t *out, DpsError *err)
+{
+    const DpsExecDevice *d = &ex->devices[0];
+    uint64_t bytes;
+    uint32_t layout;
+    int bf16 = d->pack && d->pack->query (d->info.device, 64, 64, DPS_DTYPE_BF16, DPS_PACK_FORWARD, &bytes, &layout, NULL) == DPS_OK;
+    if (!name || !strcmp (name, "auto"))
+        *out = bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+    else if (!strcmp (name, "float32"))
+        *out = DPS_DTYPE_F32;
+    else if (!strcmp (name, "bfloat16"))
+        *out = DPS_DTYPE_BF16;
+    else
+        return dps_fail (err, DPS_ERR_USAGE, "--dtype is '%s', expected auto, float32 or bfloat16", name);
+    return DPS_OK;
+}
+
+static DpsStatus attach_lora (Bench *b, const DpsRegistry *reg, DpsError *err)
+{
+    const DpsAdapter *lora = dps_registry_get (reg, DPS_ADAPTER_ID, "lora");
+    if (!lora)
+        return dps_registry_missing (reg, DPS_ADAPTER_ID, "lora", err);
+    const double num[] = {16, 32, 0, 0};
+    const DpsStr str[4] = {{0}};
+    DpsTargetSpec all = {.all_linear = 1};
+    DpsTargets *targets;
+    DPS_TRY (dps_targets_new (&all, &targets, err));
+    DpsStatus st = dps_model_attach (&b->model, lora, num, str, targets, NULL, NULL, 1, err);
+    dps_targets_free (targets);
+    return st;
+}
+
+static DpsStatus open_bench (Bench *b, DpsExec *ex, const DpsRegistry *reg, const BenchOptions *o, int training, DpsError *err)
+{
+    double start = bench_now ();
+    memset (b, 0, sizeof *b);
+    b->ex = ex;
+    DPS_TRY (choose_dtype (ex, o->dtype, &b->compute, err));
+    DPS_TRY (dps_source_open (reg, o->model, &b->source, err));
+    DPS_TRY (dps_model_init (&b->model, dps_source_config (b->source), err));
+    if (training)
+        DPS_TRY (attach_lora (b, reg, err));
+    DPS_TRY (dps_weights_load (&b->weights, ex, &b->model, b->source, b->compute, training, 2, err));
+    DPS_TRY (dps_weights_init (&b->weights, 1, err));
+    b->load_s = bench_now () - start;
+    return DPS_OK;
+}
+
+static void close_bench (Bench *b)
+{
+    if (b->weights.stores)
+        dps_weights_free (&b->weights);
+    dps_model_free (&b->model);
+    dps_source_close (b->source);
+}
+
+/* Row r of random tokens: lengths vary by ±10 % so that shapes are ragged, the last third scored. */
+static void make_row (const Bench *b, const BenchOptions *o, uint64_t r, int32_t *ids, float *weights, DpsSequence *out)
+{
+    size_t spread = (size_t) (o->tokens / 10 + 1), n = (size_t) o->tokens - spread / 2 + dps_rng_below (1, 7, r, spread);
+    for (size_t t = 0; t < n; t++) {
+        ids[t] = (int32_t) dps_rng_below (1, 11, r << 20 | t, (uint64_t) b->model.dec.vocab);
+        weights[t] = t >= n - (size_t) (o->scored < o->tokens ? o->scored : o->tokens - 1);
+    }
+    *out = (DpsSequence){.ids = ids, .weights = weights, .n = n, .key = r};
+}
+
+static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, float *dlogp, DpsError *err)
+{
+    DpsPass p;
+    DpsPassOptions po = {.training = 1};
+    double norm;
+    dps_weights_zero_grads (&b->weights);
+    DPS_TRY (dps_pass_open (&p, &b->weights, batch, &po, err));
+    DpsStatus st = dps_pass_forward (&p, err);
+    for (int64_t i = 0; i < batch->n_scored; i++)
+        dlogp[i] = (float) (-1 / batch->total_weight);
+    if (st == DPS_OK)
+        st = dps_pass_backward (&p, dlogp, err);
+    dps_pass_close (&p);
+    DPS_TRY (st);
+    DPS_TRY (dps_optim_grad_norm (&b->weights, &norm, err));
+    return dps_optim_step (optim, &b->weights, 1e-4, norm, err);
+}
+
+/* Forward, and input gradients but for the first layer's q, k, v, whose input trains nothing; the head twice on scored rows. */
+static double useful_flops (const Bench *b, const DpsBatch *batch)
+{
+    const DpsDecoder *d = &b->model.dec;
+    double params = dps_model_linear_params (&b->model), first = (double) d->hidden * (double) ((d->n_heads + 2 * d->n_kv_heads) * d->head_dim);
+    return 2.0 * (double) batch->n_tokens * (2 * params - first) + 4.0 * (double) batch->n_scored * (double) d->vocab * (double) d->hidden;
+}
+
+static void report_cases (const DpsExec *ex, json_t *result)
+{
+    json_t *cases = json_object ();
+    for (size_t i = 0; i < ex->n_cases && ex->profile; i++) {
+        g_autofree char *name = g_strdup_printf ("%s (%s) ×%llu on %s", dps_op_name (ex->cases[i].op), ex->cases[i].operands,
+                                                 (unsigned long long) ex->cases[i].runs, ex->devices[ex->cases[i].device].info.name);
+        json_object_set_new (cases, name, json_real (ex->cases[i].seconds));
+    }
+    if (ex->profile)
+        json_object_set (result, "seconds_by_op", cases);
+    json_decref (cases);
+}
+
+static DpsStatus timed_steps (Bench *b, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    size_t room = (size_t) o->rows * (size_t) (2 * o->tokens);
+    int32_t *ids = dps_malloc (room, sizeof *ids);
+    float *weights = dps_malloc (room, sizeof *weights), *dlogp = dps_malloc (room, sizeof *dlogp);
+    DpsSequence *rows = dps_malloc ((size_t) o->rows, sizeof *rows);
+    DpsOptim optim = {.kind = DPS_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1};
+    DpsStatus st = ids && weights && dlogp && rows ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
+    double tokens = 0, flops = 0, seconds = 0, best = INFINITY, first_step = bench_since_launch ();
+    for (int step = 0; st == DPS_OK && step < o->steps + 2; step++) {
+        DpsBatch batch;
+        for (int r = 0; r < o->rows; r++)
+            make_row (b, o, (uint64_t) (step * o->rows + r), ids + 2 * r * o->tokens, weights + 2 * r * o->tokens, &rows[r]);
+        DPS_TRY_GOTO (st, done, dps_batch_build (rows, (size_t) o->rows, b->model.dec.vocab, &batch, err));
+        double start = bench_now ();
+        st = train_step (b, &optim, &batch, dlogp, err);
+        double took = bench_now () - start;
+        if (step >= 2) { /* two steps to warm up caches and kernels */
+            seconds += took;
+            tokens += (double) batch.n_tokens;
+            flops += useful_flops (b, &batch);
+            best = fmin (best, took);
+        } else
+            for (size_t i = 0; i < b->ex->n_cases; i++)
+                b->ex->cases[i].seconds = 0, b->ex->cases[i].runs = 0;
+        dps_batch_free (&batch);
+    }
+    json_object_set_new (result, "tokens_per_second", json_real (tokens / seconds));
+    json_object_set_new (result, "step_seconds", json_real (seconds / o->steps));
+    json_object_set_new (result, "best_step_seconds", json_real (best));
+    json_object_set_new (result, "useful_gflops", json_real (flops / seconds / 1e9));
+    json_object_set_new (result, "first_step_after_seconds", json_real (first_step));
+    json_object_set_new (result, "load_seconds", json_real (b->load_s));
+    report_cases (b->ex, result);
+done:
+    dps_free (ids);
+    dps_free (weights);
+    dps_free (dlogp);
+    dps_free (rows);
+    return st;
+}
+
+DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    Bench b;
+    DpsStatus st = open_bench (&b, ex, reg, o, 1, err);
+    json_object_set_new (result, "device", json_string (ex->devices[0].info.name));
+    json_object_set_new (result, "detail", json_string (ex->devices[0].info.detail ? ex->devices[0].info.detail : ""));
+    json_object_set_new (result, "dtype", json_string (dps_dtype_name (b.compute)));
+    if (st == DPS_OK)
+        st = timed_steps (&b, o, result, err);
+    json_object_set_new (result, "peak_rss_bytes", json_real (bench_peak_rss ()));
+    json_object_set_new (result, "arena_bytes", json_real ((double) ex->arena_peak));
+    uint32_t compute = b.compute;
+    close_bench (&b);
+    double peak = 0;
+    if (st == DPS_OK)
+        st = bench_matmul_peak (ex, compute, &peak, err);
+    json_object_set_new (result, "matmul_peak_gflops", json_real (peak / 1e9));
+    if (peak > 0)
+        json_object_set_new (result, "share_of_peak", json_real (json_number_value (json_object_get (result, "useful_gflops")) * 1e9 / peak));
+    return st;
+}
+
+DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    Bench b;
+    DpsStatus st = open_bench (&b, ex, reg, o, 0, err);
+    size_t n = (size_t) o->batch, length = (size_t) o->tokens;
+    int32_t *ids = dps_calloc (n * length, sizeof *ids);
+    const int32_t **prompts = dps_calloc (n, sizeof *prompts);
+    size_t *lengths = dps_calloc (n, sizeof *lengths);
+    DpsCompletion *out = dps_calloc (n, sizeof *out);
+    double seconds[2] = {0, 0};
+    if (st == DPS_OK && !(ids && prompts && lengths && out))
+        st = dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
+    for (size_t i = 0; st == DPS_OK && i < n; i++) {
+        prompts[i] = ids + i * length;
+        lengths[i] = length;
+        for (size_t t = 0; t < length; t++)
+            ids[i * length + t] = (int32_t) dps_rng_below (1, i, t, (uint64_t) b.model.dec.vocab);
+    }
+    for (int pass = 0; pass < 3 && st == DPS_OK; pass++) { /* warm-up; prompt and one token; all tokens */
+        DpsGenerateOptions g = {.max_tokens = pass < 2 ? 1 : o->steps + 1, .batch = o->batch, .ignore_end = 1, .sampling = {.top_p = 1}};
+        double start = bench_now ();
+        st = dps_generate (&b.weights, NULL, prompts, lengths, n, &g, out, err);
+        if (pass > 0)
+            seconds[pass - 1] = bench_now () - start;
+        for (size_t i = 0; i < n; i++)
+            dps_completion_free (&out[i]);
+    }
+    if (st == DPS_OK) {
+        json_object_set_new (result, "prefill_tokens_per_second", json_real ((double) (n * length) / seconds[0]));
+        json_object_set_new (result, "decode_tokens_per_second", json_real ((double) n * (double) o->steps / (seconds[1] - seconds[0])));
+        json_object_set_new (result, "dtype", json_string (dps_dtype_name (b.compute)));
+        json_object_set_new (result, "peak_rss_bytes", json_real (bench_peak_rss ()));
+    }
+    dps_free (ids);
+    dps_free (prompts);
+    dps_free (lengths);
+    dps_free (out);
+    close_bench (&b);
+    return st;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * verb_bench.c: how fast this machine multiplies, trains and decodes, each against the matrix peak of the same process.
+ *
+ * Useful FLOPs of a training step: every matrix product of the forward pass and of the input gradients once, the head on scored rows only.
+ * Recomputation, attention and adapter products are not counted.
+ */
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/rng.h"
+#include "diapason/bench.h"
+#include "diapason/cli.h"
+#include "diapason/open_registry.h"
+
+static int run_bench (int argc, char **argv);
+
+const DpsVerb dps_verb_bench = {
+    .name = "bench",
+    .summary = "measure matrix products, training and decoding on this machine",
+    .synopsis = "{matmul|train|decode} [--model M]",
+    .help = "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
+            "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first step\n"
+            "decode   tokens per second with a cache, prompt and batch of your choice\n\n"
+            "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
+    .run = run_bench,
+};
+
+static struct {
+    char *model, *dtype, *device, *objective;
+    int rows, tokens, scored, steps, batch, profile, full;
+} options;
+
+static const GOptionEntry entries[] = {
+    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
+    {"dtype", 0, 0, G_OPTION_ARG_STRING, &options.dtype, "auto, float32 or bfloat16", "D"},
+    {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
+    {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows of a micro-batch (4)", "N"},
+    {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270)", "N"},
+    {"scored", 0, 0, G_OPTION_ARG_INT, &options.scored, "scored tokens of a row, about (90)", "N"},
+    {"steps", 0, 0, G_OPTION_ARG_INT, &options.steps, "measured steps (5)", "N"},
+    {"batch", 0, 0, G_OPTION_ARG_INT, &options.batch, "prompts decoded together (1)", "N"},
+    {"profile", 0, 0, G_OPTION_ARG_NONE, &options.profile, "time every kind of op", NULL},
+    {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+double bench_now (void)
+{
+    struct timespec t;
+    clock_gettime (CLOCK_MONOTONIC, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+double bench_since_launch (void)
+{
+    char buffer[1024];
+    FILE *f = fopen ("/proc/self/stat", "r");
+    size_t n = f ? fread (buffer, 1, sizeof buffer - 1, f) : 0;
+    if (f)
+        fclose (f);
+    buffer[n] = '\0';
+    char *p = strrchr (buffer, ')');
+    unsigned long long start = 0;
+    for (int field = 2; p && field < 22; field++)
+        p = strchr (p + 1, ' ');
+    if (p)
+        start = g_ascii_strtoull (p + 1, NULL, 10);
+    struct timespec t;
+    clock_gettime (CLOCK_BOOTTIME, &t);
+    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec - (double) start / (double) sysconf (_SC_CLK_TCK);
+}
+
+double bench_peak_rss (void)
+{
+    struct rusage u;
+    getrusage (RUSAGE_SELF, &u);
+    return 1024.0 * (double) u.ru_maxrss;
+}
+
+static void print_result (const json_t *result)
+{
+    if (cli_common.json) {
+        char *text = json_dumps (result, JSON_COMPACT);
+        puts (text ? text : "{}");
+        free (text);
+        return;
+    }
+    const char *key;
+    json_t *value;
+    json_object_foreach ((json_t *) result, key, value)
+    {
+        if (json_is_string (value))
+            printf ("%-28s %s\n", key, json_string_value (value));
+        else if (json_is_number (value))
+            printf ("%-28s %.6g\n", key, json_number_value (value));
+        else if (json_is_object (value)) {
+            const char *name;
+            json_t *item;
+            json_object_foreach (value, name, item) printf ("  %-60s %.6g\n", name, json_number_value (item));
+        }
+    }
+}
+
+/* Best of several timings of y = x·Wᵀ with W packed: what products of these shapes can reach here. */
+static DpsStatus time_product (DpsExec *ex, uint32_t dtype, int64_t M, int64_t K, int64_t N, double *out_flops, DpsError *err)
+{
+    const DpsExecDevice *d = &ex->devices[0];
+    int64_t w_shape[2] = {N, K}, x_shape[2] = {M, K}, y_shape[2] = {M, N};
+    uint64_t bytes = 0, size = dps_dtype_bytes (dtype);
+    uint32_t layout = 0;
+    DpsBlock w = {0}, x = {0}, y = {0}, rows = {0};
+    DpsStatus st = d->pack ? d->pack->query (d->info.device, N, K, dtype, DPS_PACK_FORWARD, &bytes, &layout, err)
+                           : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s packs no weights", d->info.name);
+    if (st == DPS_OK && ((st = dps_exec_alloc (ex, bytes, &w, err)) || (st = dps_exec_alloc (ex, (uint64_t) (M * K) * size, &x, err)) ||
+                         (st = dps_exec_alloc (ex, (uint64_t) (M * N) * size, &y, err)) || (st = dps_exec_alloc (ex, (uint64_t) (N * K) * 4, &rows, err))))
+        goto done;
+    if (st != DPS_OK)
+        goto done;
+    memset (x.host, 0, x.bytes);
+    for (int64_t i = 0; i < N * K; i++)
+        ((float *) rows.host)[i] = (float) (i % 13) * 0.01f;
+    DpsView from = dps_view (DPS_DTYPE_F32, 2, w_shape, rows.host), wv = dps_view (dtype, 2, w_shape, w.host), xv = dps_view (dtype, 2, x_shape, x.host),
+            yv = dps_view (dtype, 2, y_shape, y.host);
+    wv.layout = layout;
+    wv.buffer = w.buffer;
+    st = d->pack->pack (d->info.device, &from, 0, DPS_PACK_FORWARD, &wv, err);
+    double best = INFINITY, begin = bench_now ();
+    for (int i = 0; st == DPS_OK && (i < 8 || bench_now () - begin < 0.25) && i < 400; i++) {
+        double start = bench_now ();
+        st = dps_exec_op (ex, DPS_OP_linear, (const DpsView *[]){&xv, &wv, NULL, NULL}, 4, (const DpsView *[]){&yv}, 1, NULL, 0, err);
+        best = fmin (best, bench_now () - start);
+    }
+    *out_flops = 2.0 * (double) M * (double) K * (double) N / best;
+done:
+    dps_exec_free (ex, &w);
+    dps_exec_free (ex, &x);
+    dps_exec_free (ex, &y);
+    dps_exec_free (ex, &rows);
+    return st;
+}
+
+DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err)
+{
+    static const int64_t shapes[][3] = {{1024, 640, 2048}, {1024, 2048, 640}, {1024, 1024, 640}, {1024, 2048, 2048}, {384, 640, 8192}};
+    *out_flops = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        double flops = 0;
+        DPS_TRY (time_product (ex, dtype, shapes[i][0], shapes[i][1], shapes[i][2], &flops, err));
+        *out_flops = fmax (*out_flops, flops);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus bench_matmul (DpsExec *ex, json_t *result, DpsError *err)
+{
+    static const struct {
+        uint32_t dtype;
+        const char *key;
+    } dtypes[] = {{DPS_DTYPE_F32, "f32_gflops"}, {DPS_DTYPE_BF16, "bf16_gflops"}};
+    json_object_set_new (result, "device", json_string (ex->devices[0].info.name));
+    json_object_set_new (result, "detail", json_string (ex->devices[0].info.detail ? ex->devices[0].info.detail : ""));
+    for (int i = 0; i < 2; i++) {
+        double flops = 0;
+        DpsStatus st = bench_matmul_peak (ex, dtypes[i].dtype, &flops, err);
+        if (st == DPS_ERR_DTYPE)
+            continue;
+        DPS_TRY (st);
+        json_object_set_new (result, dtypes[i].key, json_real (flops / 1e9));
+    }
+    return DPS_OK;
+}
+
+static int positive (int given, int fallback) { return given > 0 ? given : fallback; }
+
+static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, DpsError *err)
+{
+    DpsExec ex;
+    const char *const names[] = {options.device};
+    DPS_TRY (dps_exec_open (&ex, reg, names, options.device ? 1 : 0, err));
+    ex.profile = options.profile;
+    BenchOptions o = {.model = options.model,
+                      .dtype = options.dtype,
+                      .rows = positive (options.rows, 4),
+                      .tokens = positive (options.tokens, strcmp (what, "train") ? 128 : 270),
+                      .scored = positive (options.scored, 90),
+                      .steps = positive (options.steps, strcmp (what, "train") ? 64 : 5),
+                      .batch = positive (options.batch, 1)};
+    DpsStatus st = !strcmp (what, "matmul") ? bench_matmul (&ex, result, err)
+                   : !strcmp (what, "train") ? bench_train (&ex, reg, &o, result, err)
+                                             : bench_decode (&ex, reg, &o, result, err);
+    dps_exec_close (&ex);
+    return st;
+}
+
+static int run_bench (int argc, char **argv)
+{
+    int code = cli_parse (&dps_verb_bench, entries, &argc, &argv);
+    if (code >= 0)
+        return code;
+    const char *what = argc == 2 ? argv[1] : "";
+    if (strcmp (what, "matmul") && strcmp (what, "train") && strcmp (what, "decode"))
+        return cli_usage (&dps_verb_bench, "expected one of matmul, train, decode");
+    if (strcmp (what, "matmul") && !options.model)
+        return cli_usage (&dps_verb_bench, "%s needs --model", what);
+    DpsError err = DPS_ERROR_INIT;
+    DpsRegistry *reg = NULL;
+    json_t *result = json_object ();
+    DpsStatus st = cli_open_registry (&reg, &err);
+    if (st == DPS_OK)
+        st = dispatch (what, reg, result, &err);
+    if (st == DPS_OK)
+        print_result (result);
+    json_decref (result);
+    dps_registry_close (reg);
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_bench, st, &err);
+}
