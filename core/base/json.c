@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,30 +10,72 @@
 #include "base/file.h"
 #include "base/utf8.h"
 
-/* jansson reports some failed allocations as syntax errors and drops a value at others: whether there was one is remembered here. */
-static _Thread_local int json_out_of_memory;
+/*
+ * jansson's parser goes on when it could not grow its token buffer, and then reads past the end of it. So while it parses, an allocation
+ * that fails does not return: it jumps out of the parser, and what the parser had allocated is freed from this list.
+ */
+static _Thread_local struct {
+    jmp_buf *escape; /* NULL: not parsing */
+    void **blocks;
+    size_t n, capacity;
+} parsing;
 
 static void *json_malloc (size_t n)
 {
     void *p = dps_malloc (n, 1);
-    if (!p)
-        json_out_of_memory = 1;
+    if (!parsing.escape)
+        return p;
+    if (!p || DPS_GROW (parsing.blocks, parsing.n, parsing.capacity)) {
+        dps_free (p);
+        longjmp (*parsing.escape, 1);
+    }
+    parsing.blocks[parsing.n++] = p;
     return p;
 }
 
-void dps_json_init (void) { json_set_alloc_funcs (json_malloc, dps_free); }
+static void json_release (void *p)
+{
+    for (size_t i = parsing.escape && p ? parsing.n : 0; i-- > 0;) /* what is freed is nearly always among the newest */
+        if (parsing.blocks[i] == p) {
+            parsing.blocks[i] = parsing.blocks[--parsing.n];
+            break;
+        }
+    dps_free (p);
+}
+
+void dps_json_init (void) { json_set_alloc_funcs (json_malloc, json_release); }
+
+/* NULL and *out_of_memory set, or what json_loadb gives. */
+static json_t *load_guarded (const char *data, size_t len, size_t options, json_error_t *e, int *out_of_memory)
+{
+    jmp_buf escape;
+    json_t *volatile value = NULL;
+    *out_of_memory = 0;
+    parsing.n = 0;
+    parsing.escape = &escape;
+    if (setjmp (escape) == 0)
+        value = json_loadb (data, len, options, e);
+    else {
+        *out_of_memory = 1;
+        while (parsing.n)
+            dps_free (parsing.blocks[--parsing.n]);
+    }
+    dps_free (parsing.blocks);
+    parsing.blocks = NULL;
+    parsing.n = parsing.capacity = 0;
+    parsing.escape = NULL;
+    return value;
+}
 
 DpsStatus dps_json_parse (const char *data, size_t len, const char *where, long line, unsigned flags, json_t **out, DpsError *err)
 {
     json_error_t e;
     size_t options = JSON_ALLOW_NUL | JSON_DECODE_ANY | (flags & DPS_JSON_UNIQUE ? JSON_REJECT_DUPLICATES : 0);
-    json_out_of_memory = 0;
-    *out = json_loadb (data, len, options, &e);
-    if (*out && !json_out_of_memory)
+    int out_of_memory;
+    *out = load_guarded (data, len, options, &e, &out_of_memory);
+    if (*out)
         return DPS_OK;
-    json_decref (*out);
-    *out = NULL;
-    if (json_out_of_memory || json_error_code (&e) == json_error_out_of_memory)
+    if (out_of_memory || json_error_code (&e) == json_error_out_of_memory)
         return dps_fail (err, DPS_ERR_NOMEM, "%s:%ld: out of memory", where, line);
     return dps_fail (err, DPS_ERR_FORMAT, "%s:%ld:%d: not valid JSON: %s", where, line + (e.line > 0 ? e.line - 1 : 0), e.column, e.text);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "ckpt/checkpoint.h"
 #include "observe/tensorboard.h"
 
 struct DpsObserver {
@@ -49,7 +50,8 @@ static DpsStatus rewrite_metrics (DpsObserver *o, DpsError *err)
     json_t *entry;
     size_t i;
     int bad = 0;
-    json_array_foreach (o->state.log_history, i, entry) bad = bad || dps_json_write (&text, entry, 0) || dps_buf_str (&text, "\n");
+    json_array_foreach (o->state.log_history, i, entry)
+        bad = bad || dps_json_write (&text, entry, 0) || dps_buf_str (&text, "\n");
     DpsStatus st = bad ? no_memory (err, o->metrics_path) : dps_file_write (o->metrics_path, text.data ? text.data : "", text.len, err);
     dps_buf_free (&text);
     if (st != DPS_OK)
@@ -105,6 +107,8 @@ DpsStatus dps_observer_open (const DpsObserveOptions *options, DpsTrainerState *
     if (!o->state.log_history)
         o->state.log_history = json_array ();
     DpsStatus st = o->dir && o->metrics_path && o->state.log_history ? dps_mkdirs (o->dir, err) : no_memory (err, options->output_dir);
+    if (st == DPS_OK)
+        st = dps_ckpt_sweep (o->dir, err);
     if (st == DPS_OK)
         st = rewrite_metrics (o, err);
     if (st == DPS_OK && options->tensorboard)

@@ -4,7 +4,7 @@
  * trainer_state.json keeps; the end goes to the *_results.json files. Measures nothing itself, decides nothing.
  *
  * Resuming: hand in the state of the checkpoint. metrics.jsonl is written anew from its history, so no line is lost and none comes twice,
- * wherever the first process died; TensorBoard is told to forget later steps.
+ * wherever the first process died; TensorBoard is told to forget later steps; what killed processes left behind is swept away.
  */
 #ifndef DPS_OBSERVE_OBSERVER_H
 #define DPS_OBSERVE_OBSERVER_H

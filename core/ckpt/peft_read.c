@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "ckpt/peft.h"
+
+enum { MAX_KEY = 1024 };
+
+/* What a key can end with after the module's path. */
+typedef enum Kind { KIND_A, KIND_B, KIND_MAGNITUDE, KIND_BASE_COPY, KIND_EMBEDDING, KIND_SAVED } Kind;
+static const struct {
+    const char *suffix;
+    Kind kind;
+} suffixes[] = {
+    {".lora_A.weight", KIND_A},
+    {".lora_B.weight", KIND_B},
+    {".lora_magnitude_vector", KIND_MAGNITUDE},
+    {".lora_magnitude_vector.weight", KIND_MAGNITUDE}, /* PEFT before 0.12 */
+    {".base_layer.weight", KIND_BASE_COPY},
+    {".lora_embedding_A", KIND_EMBEDDING},
+    {".lora_embedding_B", KIND_EMBEDDING},
+};
+
+static DpsStatus no_memory (DpsError *err, const char *dir) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir); }
+
+/* Cut a known suffix off key (NUL-terminated, without the prefix). */
+static Kind split_key (char *key)
+{
+    size_t n = strlen (key);
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        size_t m = strlen (suffixes[i].suffix);
+        if (n > m && !strcmp (key + n - m, suffixes[i].suffix)) {
+            key[n - m] = '\0';
+            return suffixes[i].kind;
+        }
+    }
+    return KIND_SAVED;
+}
+
+static DpsPeftModule *module_for (DpsPeftAdapter *a, const char *path)
+{
+    for (size_t i = a->n_modules; i-- > 0;) /* a module's tensors come together: the last one first */
+        if (!strcmp (a->modules[i].path, path))
+            return &a->modules[i];
+    char *copy = DPS_GROW (a->modules, a->n_modules, a->modules_capacity) ? NULL : dps_strdup (path);
+    if (!copy)
+        return NULL;
+    a->modules[a->n_modules] = (DpsPeftModule){.path = copy, .a = -1, .b = -1, .magnitude = -1};
+    return &a->modules[a->n_modules++];
+}
+
+static DpsStatus add_saved (DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, const char *name, int64_t tensor, DpsError *err)
+{
+    char module[MAX_KEY];
+    snprintf (module, sizeof module, "%s", name);
+    char *dot = strrchr (module, '.');
+    if (dot)
+        *dot = '\0';
+    if (!dot || (strcmp (dot + 1, "weight") != 0 && strcmp (dot + 1, "bias") != 0) || !dps_targets_saves (targets, module))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: tensor '%s%.300s' is neither part of a LoRA pair nor in modules_to_save", dir,
+                         DPS_CKPT_ADAPTER, DPS_PEFT_PREFIX, name);
+    char *copy = DPS_GROW (a->saved, a->n_saved, a->saved_capacity) ? NULL : dps_strdup (name);
+    if (!copy)
+        return no_memory (err, dir);
+    a->saved[a->n_saved++] = (DpsPeftSaved){copy, tensor};
+    return DPS_OK;
+}
+
+static DpsStatus sort_tensor (DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, int64_t tensor, DpsError *err)
+{
+    const size_t prefix = sizeof DPS_PEFT_PREFIX - 1;
+    DpsStr full = dps_tensors_at (a->file, (size_t)tensor)->name;
+    char key[MAX_KEY];
+    if (full.len <= prefix || full.len >= MAX_KEY || memcmp (full.ptr, DPS_PEFT_PREFIX, prefix) != 0 || memchr (full.ptr, '\0', full.len))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: tensor '%.*s': expected a name that starts with '%s'", dir, DPS_CKPT_ADAPTER,
+                         (int)(full.len < 200 ? full.len : 200), full.ptr, DPS_PEFT_PREFIX);
+    memcpy (key, full.ptr + prefix, full.len - prefix);
+    key[full.len - prefix] = '\0';
+    Kind kind = split_key (key);
+    if (kind == KIND_SAVED)
+        return add_saved (a, targets, dir, key, tensor, err);
+    if (kind == KIND_EMBEDDING)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s/%s: '%.300s' has a LoRA on an embedding, which is not implemented", dir,
+                         DPS_CKPT_ADAPTER, key);
+    if (kind == KIND_BASE_COPY)
+        return DPS_OK; /* PEFT's copy of an unchanged base weight */
+    DpsPeftModule *m = module_for (a, key);
+    if (!m)
+        return no_memory (err, dir);
+    int64_t *slot = kind == KIND_A ? &m->a : kind == KIND_B ? &m->b : &m->magnitude;
+    if (*slot >= 0)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: '%.300s' has the same part twice", dir, DPS_CKPT_ADAPTER, key);
+    *slot = tensor;
+    return DPS_OK;
+}
+
+static int is_float (const DpsTensorInfo *t)
+{
+    static const char *const names[] = {"F32", "BF16", "F16", "F64"};
+    for (size_t i = 0; i < 4; i++)
+        if (t->dtype.len == strlen (names[i]) && !memcmp (t->dtype.ptr, names[i], t->dtype.len))
+            return 1;
+    return 0;
+}
+
+static DpsStatus check_module (DpsPeftAdapter *ad, const DpsTargets *targets, DpsPeftModule *m, const char *dir, DpsError *err)
+{
+    char where[1400];
+    snprintf (where, sizeof where, "%.900s/%s: '%.300s'", dir, DPS_CKPT_ADAPTER, m->path);
+    if (m->a < 0 || m->b < 0)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s has no %s", where, m->a < 0 ? "lora_A.weight" : "lora_B.weight");
+    if (!dps_targets_match (targets, m->path)) /* PEFT would drop it without a word */
+        return dps_fail (err, DPS_ERR_FORMAT, "%s is in the weights, but target_modules of %s does not name it", where,
+                         DPS_CKPT_ADAPTER_CONFIG);
+    const DpsTensorInfo *a = dps_tensors_at (ad->file, (size_t)m->a), *b = dps_tensors_at (ad->file, (size_t)m->b);
+    if (!is_float (a) || !is_float (b))
+        return dps_fail (err, DPS_ERR_DTYPE, "%s: lora_A is %.*s and lora_B is %.*s; expected F32, BF16, F16 or F64", where,
+                         (int)a->dtype.len, a->dtype.ptr, (int)b->dtype.len, b->dtype.ptr);
+    if (a->rank != 2 || b->rank != 2)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: lora_A has rank %u and lora_B %u; both must be matrices", where, a->rank, b->rank);
+    DPS_TRY (dps_peft_config_module (&ad->config, m->path, &m->r, &m->scale, err));
+    if (a->shape[0] != m->r || b->shape[1] != m->r) {
+        int swapped = a->shape[1] == m->r && b->shape[0] == m->r;
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: lora_A is %lld×%lld and lora_B %lld×%lld, but r is %lld: expected r×in and out×r%s",
+                         where, (long long)a->shape[0], (long long)a->shape[1], (long long)b->shape[0], (long long)b->shape[1],
+                         (long long)m->r, swapped ? " (they look swapped)" : "");
+    }
+    m->in = a->shape[1];
+    m->out = b->shape[0];
+    if (m->r > m->in && m->r > m->out)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: r is %lld, more than both dimensions (%lld×%lld)", where, (long long)m->r,
+                         (long long)m->out, (long long)m->in);
+    if (m->in < 1 || m->out < 1)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s has an empty matrix", where);
+    if ((m->magnitude >= 0) != (ad->config.use_dora != 0))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s %s a lora_magnitude_vector, but use_dora is %s", where,
+                         m->magnitude >= 0 ? "has" : "lacks", ad->config.use_dora ? "true" : "false");
+    if (m->magnitude >= 0) {
+        const DpsTensorInfo *v = dps_tensors_at (ad->file, (size_t)m->magnitude);
+        if (!is_float (v) || v->rank != 1 || v->shape[0] != m->out)
+            return dps_fail (err, DPS_ERR_SHAPE, "%s: lora_magnitude_vector must be a vector of %lld numbers", where, (long long)m->out);
+    }
+    return DPS_OK;
+}
+
+static int by_path (const void *a, const void *b) { return strcmp (((const DpsPeftModule *)a)->path, ((const DpsPeftModule *)b)->path); }
+
+static DpsStatus read_tensors (DpsPeftAdapter *a, const char *dir, DpsError *err)
+{
+    DpsTargetSpec spec = a->config.targets;
+    DpsTargets *targets = NULL;
+    DPS_TRY (dps_targets_new (&spec, &targets, err));
+    DpsStatus st = DPS_OK;
+    for (size_t i = 0; i < dps_tensors_count (a->file) && st == DPS_OK; i++)
+        st = sort_tensor (a, targets, dir, (int64_t)i, err);
+    for (size_t i = 0; i < a->n_modules && st == DPS_OK; i++)
+        st = check_module (a, targets, &a->modules[i], dir, err);
+    dps_targets_free (targets);
+    if (st == DPS_OK && a->n_modules == 0 && a->n_saved == 0)
+        st = dps_fail (err, DPS_ERR_FORMAT, "%s/%s: adapts no module at all", dir, DPS_CKPT_ADAPTER);
+    if (st == DPS_OK && a->n_modules)
+        qsort (a->modules, a->n_modules, sizeof *a->modules, by_path);
+    return st;
+}
+
+static DpsStatus check_files (const char *dir, const char *config, const char *weights, DpsError *err)
+{
+    if (!dps_is_dir (dir))
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such adapter folder", dir);
+    if (!dps_is_file (config))
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing: not a PEFT adapter folder", config);
+    if (dps_is_file (weights))
+        return DPS_OK;
+    char *pickle = dps_path_join (dir, "adapter_model.bin");
+    int has_pickle = pickle && dps_is_file (pickle);
+    dps_free (pickle);
+    if (has_pickle)
+        return dps_fail (
+            err, DPS_ERR_POLICY,
+            "%s/adapter_model.bin: a pickle can run code when it is opened, so it never is. Hint: in a sandbox, load it with PEFT "
+            "and save_pretrained it again, which writes %s",
+            dir, DPS_CKPT_ADAPTER);
+    return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing", weights);
+}
+
+static void read_base_digest (DpsPeftAdapter *a)
+{
+    char *digest = dps_tensors_meta (a->file, DPS_PEFT_BASE_KEY);
+    if (digest && strlen (digest) == 64 && strspn (digest, "0123456789abcdef") == 64)
+        memcpy (a->base_sha256, digest, 65);
+    dps_free (digest);
+}
+
+DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err)
+{
+    DpsPeftAdapter *a = dps_calloc (1, sizeof *a);
+    char *config = dps_path_join (dir, DPS_CKPT_ADAPTER_CONFIG), *weights = dps_path_join (dir, DPS_CKPT_ADAPTER);
+    DpsStatus st = a && config && weights ? check_files (dir, config, weights, err) : no_memory (err, dir);
+    if (st == DPS_OK)
+        st = dps_peft_config_read (config, &a->config, err);
+    if (st == DPS_OK)
+        st = dps_tensors_open (format, weights, &a->file, err);
+    if (st == DPS_OK)
+        st = read_tensors (a, dir, err);
+    if (st == DPS_OK)
+        read_base_digest (a);
+    dps_free (config);
+    dps_free (weights);
+    if (st != DPS_OK) {
+        dps_peft_close (a);
+        return st;
+    }
+    *out = a;
+    return DPS_OK;
+}
+
+void dps_peft_close (DpsPeftAdapter *a)
+{
+    if (!a)
+        return;
+    for (size_t i = 0; i < a->n_modules; i++)
+        dps_free (a->modules[i].path);
+    for (size_t i = 0; i < a->n_saved; i++)
+        dps_free (a->saved[i].name);
+    dps_free (a->modules);
+    dps_free (a->saved);
+    dps_tensors_close (a->file);
+    dps_peft_config_free (&a->config);
+    dps_free (a);
+}
+
+static DpsStatus check_shape (const DpsPeftModule *m, DpsPeftShapeOf shape_of, void *ctx, DpsError *err)
+{
+    uint32_t rank = 0;
+    int64_t shape[DPS_TENSOR_MAX_RANK];
+    char *name = dps_strf ("%s.weight", m->path);
+    if (!name)
+        return no_memory (err, m->path);
+    int found = shape_of (ctx, name, &rank, shape);
+    dps_free (name);
+    if (!found)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: the base has no linear map '%.300s': it was trained on another model", m->path);
+    if (rank != 2 || shape[0] != m->out || shape[1] != m->in)
+        return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' is for %lld×%lld, the base has %lld×%lld: it was trained on another model",
+                         m->path, (long long)m->out, (long long)m->in, (long long)(rank > 0 ? shape[0] : 0),
+                         (long long)(rank > 1 ? shape[1] : 0));
+    return DPS_OK;
+}
+
+DpsStatus dps_peft_check_base (const DpsPeftAdapter *a, DpsPeftShapeOf shape_of, void *ctx, const char *base_sha256, DpsError *err)
+{
+    for (size_t i = 0; i < a->n_modules; i++)
+        DPS_TRY (check_shape (&a->modules[i], shape_of, ctx, err));
+    for (size_t i = 0; i < a->n_saved; i++) {
+        const DpsTensorInfo *t = dps_tensors_at (a->file, (size_t)a->saved[i].tensor);
+        uint32_t rank = 0;
+        int64_t shape[DPS_TENSOR_MAX_RANK];
+        int same = shape_of (ctx, a->saved[i].name, &rank, shape) && rank == t->rank && is_float (t);
+        for (uint32_t d = 0; same && d < rank; d++)
+            same = shape[d] == t->shape[d];
+        if (!same)
+            return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' (modules_to_save) does not fit the base's tensor of that name",
+                             a->saved[i].name);
+    }
+    if (a->base_sha256[0] && base_sha256 && base_sha256[0] && strcmp (a->base_sha256, base_sha256) != 0)
+        return dps_fail (err, DPS_ERR_DIGEST,
+                         "adapter: trained on the base with digest %.12s…, this one has %.12s…: the shapes fit, the weights do not",
+                         a->base_sha256, base_sha256);
+    return DPS_OK;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* peft_write.c: adapter_config.json and adapter_model.safetensors in the form PEFT saves them. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "ckpt/peft.h"
+
+static json_t *text_or_null (const char *s) { return s ? json_string (s) : json_null (); }
+
+static json_t *number (double v) { return v == floor (v) && fabs (v) < 0x1p53 ? json_integer ((json_int_t)v) : json_real (v); }
+
+static json_t *names_or_null (const DpsNames *names)
+{
+    json_t *list = names->n ? json_array () : json_null ();
+    for (size_t i = 0; list && i < names->n; i++)
+        if (json_array_append_new (list, json_string (names->names[i]))) {
+            json_decref (list);
+            return NULL;
+        }
+    return list;
+}
+
+static json_t *layers_or_null (const DpsTargetSpec *t)
+{
+    json_t *list = t->n_layers ? json_array () : json_null ();
+    for (size_t i = 0; list && i < t->n_layers; i++)
+        if (json_array_append_new (list, json_integer ((json_int_t)t->layers[i]))) {
+            json_decref (list);
+            return NULL;
+        }
+    return list;
+}
+
+static json_t *targets (const DpsTargetSpec *t)
+{
+    return t->all_linear ? json_string ("all-linear") : t->pattern ? json_string (t->pattern) : names_or_null (&t->modules);
+}
+
+static json_t *pattern (const json_t *p) { return p ? json_incref ((json_t *)p) : json_object (); }
+
+json_t *dps_peft_config_json (const DpsPeftConfig *c)
+{
+    const struct {
+        const char *key;
+        json_t *value;
+    } fields[] = {
+        {"alpha_pattern", pattern (c->alpha_pattern)},
+        {"auto_mapping", json_null ()},
+        {"base_model_name_or_path", text_or_null (c->base_model)},
+        {"bias", json_string ("none")},
+        {"exclude_modules", c->targets.exclude_pattern ? json_string (c->targets.exclude_pattern) : names_or_null (&c->targets.exclude)},
+        {"fan_in_fan_out", json_false ()},
+        {"inference_mode", json_true ()},
+        {"init_lora_weights", json_true ()},
+        {"layers_pattern", names_or_null (&c->targets.layers_pattern)},
+        {"layers_to_transform", layers_or_null (&c->targets)},
+        {"lora_alpha", number (c->lora_alpha)},
+        {"lora_dropout", json_real (c->lora_dropout)},
+        {"modules_to_save", names_or_null (&c->targets.modules_to_save)},
+        {"peft_type", json_string ("LORA")},
+        {"peft_version", json_string (DPS_PEFT_VERSION)},
+        {"r", json_integer ((json_int_t)c->r)},
+        {"rank_pattern", pattern (c->rank_pattern)},
+        {"revision", text_or_null (c->revision)},
+        {"target_modules", targets (&c->targets)},
+        {"task_type", json_string ("CAUSAL_LM")},
+        {"trainable_token_indices", json_null ()},
+        {"use_dora", json_boolean (c->use_dora)},
+        {"use_rslora", json_boolean (c->use_rslora)},
+    };
+    json_t *o = json_object ();
+    int bad = !o;
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        bad |= json_object_set_new (o, fields[i].key, fields[i].value) != 0; /* takes the value even when it fails */
+    if (bad) {
+        json_decref (o);
+        return NULL;
+    }
+    return o;
+}
+
+static int by_string (const void *a, const void *b) { return strcmp (*(const char *const *)a, *(const char *const *)b); }
+
+static const char *last_component (const char *path)
+{
+    const char *dot = strrchr (path, '.');
+    return dot ? dot + 1 : path;
+}
+
+DpsStatus dps_peft_target_names (const DpsNames *adapted, const DpsNames *others, const char ***out, size_t *out_n, DpsError *err)
+{
+    const char **names = dps_calloc (adapted->n, sizeof *names);
+    size_t n = 0;
+    if (!names)
+        return dps_fail (err, DPS_ERR_NOMEM, "target_modules: out of memory");
+    for (size_t i = 0; i < adapted->n; i++) {
+        const char *name = last_component (adapted->names[i]);
+        for (size_t k = 0; k < others->n && name != adapted->names[i]; k++)
+            if (!strcmp (last_component (others->names[k]), name))
+                name = adapted->names[i];
+        names[i] = name;
+    }
+    if (adapted->n)
+        qsort (names, adapted->n, sizeof *names, by_string);
+    for (size_t i = 0; i < adapted->n; i++)
+        if (n == 0 || strcmp (names[n - 1], names[i]) != 0)
+            names[n++] = names[i];
+    *out = names;
+    *out_n = n;
+    return DPS_OK;
+}
+
+char *dps_peft_key (const char *module, const char *suffix) { return dps_strf (DPS_PEFT_PREFIX "%s.%s", module, suffix); }
+
+static int by_name (const void *a, const void *b) { return strcmp (((const DpsTensorOut *)a)->name, ((const DpsTensorOut *)b)->name); }
+
+/* In the order of names, whoever hands them over: the same adapter gives the same bytes. */
+static DpsTensorOut *sorted (const DpsTensorOut *tensors, size_t n)
+{
+    DpsTensorOut *copy = dps_calloc (n, sizeof *copy);
+    if (copy && n) {
+        memcpy (copy, tensors, n * sizeof *copy);
+        qsort (copy, n, sizeof *copy, by_name);
+    }
+    return copy;
+}
+
+DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
+                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, DpsError *err)
+{
+    const DpsTensorMeta meta[] = {{"format", "pt"}, {DPS_PEFT_BASE_KEY, base_sha256}};
+    size_t n_meta = base_sha256 ? 2 : 1;
+    DpsTensorOut *list = sorted (tensors, n);
+    json_t *j = dps_peft_config_json (config);
+    DpsBuf text = {0};
+    char *weights = into ? NULL : dps_path_join (dir, DPS_CKPT_ADAPTER), *file = into ? NULL : dps_path_join (dir, DPS_CKPT_ADAPTER_CONFIG);
+    DpsStatus st = DPS_OK;
+    if (!list || !j || (!into && (!weights || !file)) || dps_json_write (&text, j, 2) || dps_buf_str (&text, "\n"))
+        st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_ADAPTER);
+    else if (into)
+        st = dps_ckpt_add_tensors (into, format, DPS_CKPT_ADAPTER, list, n, meta, n_meta, err);
+    else if ((st = dps_mkdirs (dir, err)) == DPS_OK)
+        st = dps_tensors_write (format, weights, list, n, meta, n_meta, NULL, err);
+    if (st == DPS_OK) /* after the weights: a folder with a configuration has its weights */
+        st = into ? dps_ckpt_add_bytes (into, DPS_CKPT_ADAPTER_CONFIG, text.data, text.len, err)
+                  : dps_file_write (file, text.data, text.len, err);
+    dps_buf_free (&text);
+    dps_free (weights);
+    dps_free (file);
+    dps_free (list);
+    json_decref (j);
+    return st;
+}
