@@ -3,6 +3,9 @@
 
 bf16 base expanded from the GGUF file, r = 16 on all seven linear maps, steps of 4 rows, AdamW. No padding (each row runs alone) and the
 output head only on scored rows: the two savings that trainers usually forgo. Prints one JSON object.
+
+torch_train.py GGUF --tokenize ROWS OUT: only write ROWS as {"input_ids","labels"}, so that `diapason bench train --data OUT` and this
+script train on the same tokens. ROWS of this kind are taken as they are.
 """
 import json
 import os
@@ -15,36 +18,55 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-ROWS_PER_STEP = 4
+ROWS_PER_STEP, WARM_UP = 4, 2  # as diapason bench train
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def expanded(gguf):
-    """The GGUF file as a bf16 model and its tokenizer; expansion is not timed."""
+def tokenizer_of(gguf):
     folder, name = os.path.split(os.path.abspath(gguf))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
+    return AutoTokenizer.from_pretrained(folder, gguf_file=name)
+
+
+def expanded(gguf):
+    """The GGUF file as a bf16 model; expansion is not timed."""
+    folder, name = os.path.split(os.path.abspath(gguf))
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
     state, config = read.state_dict(), read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     model = type(read)(config).to(torch.bfloat16)
     model.load_state_dict(state, strict=False)
-    return model, tokenizer
+    return model
 
 
 def encode(tokenizer, row):
-    """Gemma's turns: ids and the index of the first scored token."""
+    """Gemma's turns: ids and labels, -100 where nothing is scored."""
     user, answer = row["prompt"][0]["content"].strip(), row["completion"][0]["content"].strip()
     prompt = tokenizer(f"<bos><start_of_turn>user\n{user}<end_of_turn>\n<start_of_turn>model\n", add_special_tokens=False).input_ids
-    return prompt + tokenizer(f"{answer}<end_of_turn>\n", add_special_tokens=False).input_ids, len(prompt)
+    completion = tokenizer(f"{answer}<end_of_turn>\n", add_special_tokens=False).input_ids
+    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
+
+
+def read_rows(path):
+    return [json.loads(line) for line in open(path, encoding="utf-8")]
+
+
+def tokenize(gguf, rows, out):
+    tokenizer = tokenizer_of(gguf)
+    with open(out, "w", encoding="utf-8") as f:
+        for row in read_rows(rows):
+            f.write(json.dumps(encode(tokenizer, row)) + "\n")
 
 
 def main(gguf, rows, steps="6"):
-    model, tokenizer = expanded(gguf)
+    model = expanded(gguf)
     peft = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=TARGETS))
     inner = peft.base_model.model
     optimizer = torch.optim.AdamW([p for p in peft.parameters() if p.requires_grad], lr=1e-4)
-    data = [encode(tokenizer, json.loads(line)) for line in open(rows, encoding="utf-8")]
+    data = []
+    for row in read_rows(rows):
+        row = row if "input_ids" in row else encode(tokenizer_of(gguf), row)
+        data.append((row["input_ids"], next(t for t, label in enumerate(row["labels"]) if label >= 0)))
     setup_s = time.time() - started
 
     def step(index):
@@ -59,16 +81,17 @@ def main(gguf, rows, steps="6"):
         optimizer.zero_grad()
         return sum(len(ids) for ids, _ in chosen)
 
-    step(0)  # warm-up
+    for index in range(WARM_UP):
+        step(index)
     times, tokens = [], 0
-    for index in range(1, int(steps) + 1):
+    for index in range(WARM_UP, WARM_UP + int(steps)):
         begin = time.time()
         tokens += step(index)
         times.append(time.time() - begin)
-    print(json.dumps({"tokens_per_s": tokens / sum(times), "step_s": sum(times) / len(times), "steps": len(times), "tokens": tokens,
+    print(json.dumps({"tokens_per_second": tokens / sum(times), "step_s": sum(times) / len(times), "steps": len(times), "tokens": tokens,
                       "setup_s": setup_s, "threads": torch.get_num_threads(), "torch": torch.__version__,
                       "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    tokenize(sys.argv[1], *sys.argv[3:]) if sys.argv[2] == "--tokenize" else main(*sys.argv[1:])

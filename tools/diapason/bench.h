@@ -6,9 +6,12 @@
 #include <jansson.h>
 
 #include "exec/weights.h"
+#include "infer/batch.h"
+
+enum { BENCH_WARM_UP = 2 }; /* steps that warm up caches and kernels, not measured */
 
 typedef struct BenchOptions {
-    const char *model, *dtype;
+    const char *model, *dtype, *data;
     int rows, tokens, scored, steps, batch;
 } BenchOptions;
 
@@ -22,5 +25,11 @@ DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, Dps
 
 DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
 DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
+
+/** The rows of bench train, by number: random ones, or those of o->data ({"input_ids","labels"} a line) over and over. */
+typedef struct BenchRows BenchRows;
+DpsStatus bench_rows_open (const BenchOptions *o, int64_t vocab, BenchRows **out, DpsError *err);
+DpsSequence bench_rows_get (const BenchRows *rows, size_t i);
+void bench_rows_close (BenchRows *rows);
 
 #endif

@@ -77,16 +77,11 @@ static void close_bench (Bench *b)
     dps_source_close (b->source);
 }
 
-/* Row r of random tokens: lengths vary by ±10 % so that shapes are ragged, the last third scored. */
-static void make_row (const Bench *b, const BenchOptions *o, uint64_t r, int32_t *ids, float *weights, DpsSequence *out)
-{
-    size_t spread = (size_t) (o->tokens / 10 + 1), n = (size_t) o->tokens - spread / 2 + dps_rng_below (1, 7, r, spread);
-    for (size_t t = 0; t < n; t++) {
-        ids[t] = (int32_t) dps_rng_below (1, 11, r << 20 | t, (uint64_t) b->model.dec.vocab);
-        weights[t] = t >= n - (size_t) (o->scored < o->tokens ? o->scored : o->tokens - 1);
-    }
-    *out = (DpsSequence){.ids = ids, .weights = weights, .n = n, .key = r};
-}
+enum { MAX_ROWS = 256 };
+
+typedef struct BenchTotals {
+    double tokens, scored, flops, seconds, best;
+} BenchTotals;
 
 static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, float *dlogp, DpsError *err)
 {
@@ -127,45 +122,54 @@ static void report_cases (const DpsExec *ex, json_t *result)
     json_decref (cases);
 }
 
+/* Steps [0, BENCH_WARM_UP) warm up, the rest are measured. */
+static DpsStatus timed_step (Bench *b, const BenchOptions *o, const BenchRows *rows, int step, DpsOptim *optim, BenchTotals *t, DpsError *err)
+{
+    DpsSequence sequences[MAX_ROWS];
+    DpsBatch batch;
+    for (int r = 0; r < o->rows; r++)
+        sequences[r] = bench_rows_get (rows, (size_t) (step * o->rows + r));
+    DPS_TRY (dps_batch_build (sequences, (size_t) o->rows, b->model.dec.vocab, &batch, err));
+    float *dlogp = dps_malloc ((size_t) batch.n_scored, sizeof *dlogp);
+    double start = bench_now ();
+    DpsStatus st = dlogp ? train_step (b, optim, &batch, dlogp, err) : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
+    double took = bench_now () - start;
+    if (step >= BENCH_WARM_UP) {
+        t->seconds += took;
+        t->tokens += (double) batch.n_tokens;
+        t->scored += (double) batch.n_scored;
+        t->flops += useful_flops (b, &batch);
+        t->best = fmin (t->best, took);
+    } else
+        for (size_t i = 0; i < b->ex->n_cases; i++)
+            b->ex->cases[i].seconds = 0, b->ex->cases[i].runs = 0;
+    dps_free (dlogp);
+    dps_batch_free (&batch);
+    return st;
+}
+
 static DpsStatus timed_steps (Bench *b, const BenchOptions *o, json_t *result, DpsError *err)
 {
-    size_t room = (size_t) o->rows * (size_t) (2 * o->tokens);
-    int32_t *ids = dps_malloc (room, sizeof *ids);
-    float *weights = dps_malloc (room, sizeof *weights), *dlogp = dps_malloc (room, sizeof *dlogp);
-    DpsSequence *rows = dps_malloc ((size_t) o->rows, sizeof *rows);
+    BenchRows *rows;
+    BenchTotals t = {.best = INFINITY};
     DpsOptim optim = {.kind = DPS_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1};
-    DpsStatus st = ids && weights && dlogp && rows ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
-    double tokens = 0, flops = 0, seconds = 0, best = INFINITY, first_step = bench_since_launch ();
-    for (int step = 0; st == DPS_OK && step < o->steps + 2; step++) {
-        DpsBatch batch;
-        for (int r = 0; r < o->rows; r++)
-            make_row (b, o, (uint64_t) (step * o->rows + r), ids + 2 * r * o->tokens, weights + 2 * r * o->tokens, &rows[r]);
-        DPS_TRY_GOTO (st, done, dps_batch_build (rows, (size_t) o->rows, b->model.dec.vocab, &batch, err));
-        double start = bench_now ();
-        st = train_step (b, &optim, &batch, dlogp, err);
-        double took = bench_now () - start;
-        if (step >= 2) { /* two steps to warm up caches and kernels */
-            seconds += took;
-            tokens += (double) batch.n_tokens;
-            flops += useful_flops (b, &batch);
-            best = fmin (best, took);
-        } else
-            for (size_t i = 0; i < b->ex->n_cases; i++)
-                b->ex->cases[i].seconds = 0, b->ex->cases[i].runs = 0;
-        dps_batch_free (&batch);
-    }
-    json_object_set_new (result, "tokens_per_second", json_real (tokens / seconds));
-    json_object_set_new (result, "step_seconds", json_real (seconds / o->steps));
-    json_object_set_new (result, "best_step_seconds", json_real (best));
-    json_object_set_new (result, "useful_gflops", json_real (flops / seconds / 1e9));
+    if (o->rows > MAX_ROWS)
+        return dps_fail (err, DPS_ERR_LIMIT, "bench: --rows is %d, at most %d", o->rows, MAX_ROWS);
+    DPS_TRY (bench_rows_open (o, b->model.dec.vocab, &rows, err));
+    double first_step = bench_since_launch ();
+    DpsStatus st = DPS_OK;
+    for (int step = 0; st == DPS_OK && step < o->steps + BENCH_WARM_UP; step++)
+        st = timed_step (b, o, rows, step, &optim, &t, err);
+    bench_rows_close (rows);
+    json_object_set_new (result, "tokens_per_second", json_real (t.tokens / t.seconds));
+    json_object_set_new (result, "mean_row_tokens", json_real (t.tokens / o->steps / o->rows));
+    json_object_set_new (result, "scored_share", json_real (t.scored / t.tokens));
+    json_object_set_new (result, "step_seconds", json_real (t.seconds / o->steps));
+    json_object_set_new (result, "best_step_seconds", json_real (t.best));
+    json_object_set_new (result, "useful_gflops", json_real (t.flops / t.seconds / 1e9));
     json_object_set_new (result, "first_step_after_seconds", json_real (first_step));
     json_object_set_new (result, "load_seconds", json_real (b->load_s));
     report_cases (b->ex, result);
-done:
-    dps_free (ids);
-    dps_free (weights);
-    dps_free (dlogp);
-    dps_free (rows);
     return st;
 }
 

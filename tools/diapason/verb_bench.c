@@ -31,12 +31,13 @@ const DpsVerb dps_verb_bench = {
 };
 
 static struct {
-    char *model, *dtype, *device, *objective;
+    char *model, *dtype, *device, *data, *objective;
     int rows, tokens, scored, steps, batch, profile, full;
 } options;
 
 static const GOptionEntry entries[] = {
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
+    {"data", 0, 0, G_OPTION_ARG_FILENAME, &options.data, "train on these pre-tokenized rows instead of random ones", "F.jsonl"},
     {"dtype", 0, 0, G_OPTION_ARG_STRING, &options.dtype, "auto, float32 or bfloat16", "D"},
     {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
     {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows of a micro-batch (4)", "N"},
@@ -183,6 +184,7 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
     DPS_TRY (dps_exec_open (&ex, reg, names, options.device ? 1 : 0, err));
     ex.profile = options.profile;
     BenchOptions o = {.model = options.model,
+                      .data = options.data,
                       .dtype = options.dtype,
                       .rows = positive (options.rows, 4),
                       .tokens = positive (options.tokens, strcmp (what, "train") ? 128 : 270),
