@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h: the table behind keys.def and what the files of this stage share. */
+#ifndef DPS_RECIPE_INTERNAL_H
+#define DPS_RECIPE_INTERNAL_H
+
+#include "recipe/recipe.h"
+#include "recipe/yaml.h"
+
+typedef enum DpsKeyType {
+    DPS_KEY_BOOL,
+    DPS_KEY_INT,
+    DPS_KEY_NUM,
+    DPS_KEY_TEXT,
+    DPS_KEY_CHOICE,
+    DPS_KEY_PATH,
+    DPS_KEY_OUT,
+    DPS_KEY_NAMES,
+    DPS_KEY_OBJECT,
+    DPS_KEY_DATASETS,
+    DPS_KEY_FIXED,
+    DPS_KEY_LATER
+} DpsKeyType;
+
+/** A line of keys.def. Fields that a type does not have are zero. */
+typedef struct DpsKey {
+    DpsKeyType type;
+    const char *name, *aliases; /* aliases separated by '|' */
+    int locked;
+    size_t offset; /* in DpsRecipe */
+    double def, none, min, max;
+    const char *text, *choices, *synonyms, *later;
+    const char *help;
+} DpsKey;
+
+extern const DpsKey dps__keys[DPS_N_KEYS];
+
+/** The number of a key by name or alias, or -1. */
+int dps__key_find (const char *name);
+/** 1 when `word` is one of the words of list "a|b|c". */
+int dps__word_in (const char *list, const char *word, size_t len);
+/** "; did you mean 'learning_rate'?" or "", into buf, which is returned. */
+const char *dps__key_hint (const char *name, char *buf, size_t cap);
+
+/** Apply one override to the tree of a recipe. The new nodes belong to *out_doc, which must live as long. */
+DpsStatus dps__override (DpsYamlDoc *doc, const char *text, DpsYamlDoc **out_doc, DpsError *err);
+
+/** What reading needs besides the node. */
+typedef struct DpsRecipeReader {
+    DpsRecipe *recipe;
+    const char *folder; /* of the recipe file, or NULL */
+    DpsError *err;
+} DpsRecipeReader;
+
+/** Text of a node that must be a word. *out: dps_free. NULL for null. */
+DpsStatus dps__read_text (const DpsRecipeReader *in, const DpsYaml *n, const char *key, char **out);
+/** A path that will be read, resolved: "~/" expanded, beside the recipe if it lies there, else as it is. */
+DpsStatus dps__read_path (const DpsRecipeReader *in, const DpsYaml *n, const char *key, char **out);
+/** Any key's node into its field. */
+DpsStatus dps__read_key (const DpsRecipeReader *in, const DpsYaml *n, DpsKeyId id);
+DpsStatus dps__read_datasets (const DpsRecipeReader *in, const DpsYaml *n, const char *key, DpsRecipeDatasets *out);
+void dps__datasets_free (DpsRecipeDatasets *d);
+/** Append one data set as JSON on a line. 0 or -1. */
+int dps__dataset_dump (const DpsRecipeDataset *d, DpsBuf *out);
+/** Append a key's value in its canonical spelling. 0 or -1. */
+int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out);
+/** 0 for keys that hold nothing or whose value another key took over. */
+int dps__key_is_dumped (DpsKeyId id);
+/** What no single key can tell: keys that need or exclude each other, and values that follow from others. */
+DpsStatus dps__recipe_settle (const DpsRecipeReader *in);
+
+#endif

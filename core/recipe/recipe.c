@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recipe/recipe.h"
+
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "recipe/internal.h"
+
+static void strings_free (DpsStrings *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        dps_free (s->items[i]);
+    dps_free (s->items);
+}
+
+void dps_recipe_free (DpsRecipe *r)
+{
+    for (int i = 0; r && i < DPS_N_KEYS; i++) {
+        void *field = (char *)r + dps__keys[i].offset;
+        switch (dps__keys[i].type) {
+        case DPS_KEY_TEXT:
+        case DPS_KEY_PATH:
+        case DPS_KEY_OUT: dps_free (*(char **)field); break;
+        case DPS_KEY_NAMES: strings_free (field); break;
+        case DPS_KEY_OBJECT: json_decref (*(json_t **)field); break;
+        case DPS_KEY_DATASETS: dps__datasets_free (field); break;
+        default: break;
+        }
+        dps_free (r->place[i]);
+    }
+    if (r)
+        dps_free (r->file);
+    dps_free (r);
+}
+
+static int set_default (DpsRecipe *r, const DpsKey *key)
+{
+    void *field = (char *)r + key->offset;
+    switch (key->type) {
+    case DPS_KEY_BOOL: *(int *)field = (int)key->def; return 0;
+    case DPS_KEY_INT: *(int64_t *)field = (int64_t)key->def; return 0;
+    case DPS_KEY_NUM: *(double *)field = key->def; return 0;
+    case DPS_KEY_CHOICE: *(const char **)field = key->text; return 0;
+    case DPS_KEY_TEXT:
+    case DPS_KEY_PATH:
+    case DPS_KEY_OUT: return key->text && !(*(char **)field = dps_strdup (key->text)) ? -1 : 0;
+    case DPS_KEY_NAMES: {
+        DpsStrings *names = field;
+        if (!key->text)
+            return 0;
+        names->items = dps_calloc (1, sizeof *names->items);
+        names->one = 1;
+        if (!names->items || !(names->items[0] = dps_strdup (key->text)))
+            return -1;
+        names->n = 1;
+        return 0;
+    }
+    default: return 0;
+    }
+}
+
+static DpsStatus read_item (const DpsRecipeReader *in, const DpsYaml *item)
+{
+    char hint[128], place[600];
+    DpsRecipe *r = in->recipe;
+    int id = dps__key_find (item->key->text);
+    if (id < 0)
+        return dps_yaml_fail (item->key, in->err, "no key '%.100s'%s", item->key->text, dps__key_hint (item->key->text, hint, sizeof hint));
+    if (r->place[id])
+        return dps_yaml_fail (item->key, in->err, "'%s' is %s, which was already given at %s: remove one", item->key->text,
+                              dps__keys[id].name, r->place[id]);
+    r->place[id] = dps_strdup (dps_yaml_place (item->line ? item->key : item, place, sizeof place));
+    if (!r->place[id])
+        return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", item->where);
+    return dps__read_key (in, item, (DpsKeyId)id);
+}
+
+static DpsStatus read_tree (const DpsRecipeReader *in, const DpsYaml *root, const char *where)
+{
+    for (int i = 0; i < DPS_N_KEYS; i++)
+        if (set_default (in->recipe, &dps__keys[i]))
+            return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", where);
+    if (root && root->type != DPS_YAML_MAP && !dps_yaml_is_null (root))
+        return dps_yaml_fail (root, in->err, "a recipe is a map of keys to values");
+    for (const DpsYaml *item = root ? root->first : NULL; item; item = item->next)
+        DPS_TRY (read_item (in, item));
+    return dps__recipe_settle (in);
+}
+
+DpsStatus dps_recipe_parse (const char *text, size_t len, const char *where, const char *folder, const char *const *overrides, size_t n,
+                            DpsRecipe **out, DpsError *err)
+{
+    DpsYamlDoc *doc = NULL, **sets = dps_calloc (n, sizeof *sets);
+    DpsRecipeReader in = {.recipe = dps_calloc (1, sizeof (DpsRecipe)), .folder = folder, .err = err};
+    *out = NULL;
+    DpsStatus st =
+        sets && in.recipe && (in.recipe->file = dps_strdup (where)) ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
+    if (st == DPS_OK)
+        st = dps_yaml_parse (text, len, where, &doc, err);
+    if (st == DPS_OK && doc->root && dps_yaml_is_null (doc->root))
+        doc->root = NULL;
+    if (st == DPS_OK && doc->root && doc->root->type != DPS_YAML_MAP)
+        st = dps_yaml_fail (doc->root, err, "a recipe is a map of keys to values");
+    for (size_t i = 0; i < n && st == DPS_OK; i++)
+        st = dps__override (doc, overrides[i], &sets[i], err);
+    if (st == DPS_OK)
+        st = read_tree (&in, doc->root, where);
+    for (size_t i = 0; sets && i < n; i++)
+        dps_yaml_free (sets[i]);
+    dps_free (sets);
+    dps_yaml_free (doc);
+    if (st != DPS_OK) {
+        dps_recipe_free (in.recipe);
+        return st;
+    }
+    *out = in.recipe;
+    return DPS_OK;
+}
+
+DpsStatus dps_recipe_load (const char *path, const char *const *overrides, size_t n, DpsRecipe **out, DpsError *err)
+{
+    DpsBuf text = {0};
+    *out = NULL;
+    if (!path)
+        return dps_recipe_parse ("", 0, "command line", NULL, overrides, n, out, err);
+    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
+    /* A recipe that is not there is a mistake in the command, not a failure while running. */
+    if (st == DPS_ERR_NOT_FOUND || st == DPS_ERR_IO || st == DPS_ERR_LIMIT)
+        st = dps_fail (err, DPS_ERR_USAGE, "%s: no recipe can be read there%s", path,
+                       st == DPS_ERR_LIMIT ? ": it is larger than 1 MiB"
+                       : st == DPS_ERR_IO  ? ": not a readable file"
+                                           : ": there is no such file");
+    if (st == DPS_OK) {
+        const char *slash = strrchr (path, '/');
+        char *folder = dps_strndup (slash ? path : ".", slash ? (size_t)(slash - path) + (slash == path) : 1);
+        st = folder ? dps_recipe_parse (text.data ? text.data : "", text.len, path, folder, overrides, n, out, err)
+                    : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
+        dps_free (folder);
+    }
+    dps_buf_free (&text);
+    return st;
+}
+
+const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key)
+{
+    if ((unsigned)key >= DPS_N_KEYS)
+        return r->file;
+    return r->place[key] ? r->place[key] : dps__keys[key].name;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settle.c: what no single key can tell: names of stages and adapters, keys that exclude each other, values that follow from others. */
+#include <glib.h>
+#include <math.h>
+#include <string.h>
+
+#include "recipe/internal.h"
+
+static DpsStatus fail_at (const DpsRecipeReader *in, DpsKeyId key, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
+static DpsStatus fail_at (const DpsRecipeReader *in, DpsKeyId key, const char *fmt, ...)
+{
+    char message[800];
+    va_list ap;
+    va_start (ap, fmt);
+    g_vsnprintf (message, sizeof message, fmt, ap);
+    va_end (ap);
+    return dps_fail (in->err, DPS_ERR_USAGE, "%s: %s", dps_recipe_where (in->recipe, key), message);
+}
+
+static DpsStatus replace (const DpsRecipeReader *in, char **field, const char *text)
+{
+    char *copy = text ? dps_strdup (text) : NULL;
+    if (text && !copy)
+        return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", in->recipe->file);
+    dps_free (*field);
+    *field = copy;
+    return DPS_OK;
+}
+
+/* A plugin's name: letters, digits and . _ - */
+static int is_name (const char *s) { return *s && !s[strspn (s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")]; }
+
+static DpsStatus settle_stage (const DpsRecipeReader *in)
+{
+    static const char later[] = "rm|reward|ppo|dpo|ipo|kto|orpo|simpo|cpo|grpo|rloo|online_dpo|gkd|prm|bco|distill";
+    DpsRecipe *r = in->recipe;
+    if (!strcmp (r->stage, "pt"))
+        return replace (in, &r->stage, "pretrain");
+    if (!strcmp (r->stage, "it"))
+        return replace (in, &r->stage, "sft");
+    if (dps__word_in (later, r->stage, strlen (r->stage)))
+        return fail_at (in, DPS_KEY_stage, "stage %s is not implemented in this version; there are pretrain and sft", r->stage);
+    if (!is_name (r->stage))
+        return fail_at (in, DPS_KEY_stage, "stage: expected pretrain, sft or the name of an objective plugin, found \"%.60s\"", r->stage);
+    return DPS_OK;
+}
+
+/* An adapter is wanted when any of its keys is given, unless the recipe says otherwise. */
+static DpsStatus settle_adapter (const DpsRecipeReader *in)
+{
+    static const DpsKeyId keys[] = {DPS_KEY_lora_r,
+                                    DPS_KEY_lora_alpha,
+                                    DPS_KEY_lora_dropout,
+                                    DPS_KEY_lora_target_modules,
+                                    DPS_KEY_lora_exclude_modules,
+                                    DPS_KEY_lora_modules_to_save,
+                                    DPS_KEY_use_rslora,
+                                    DPS_KEY_use_dora,
+                                    DPS_KEY_rank_pattern,
+                                    DPS_KEY_alpha_pattern,
+                                    DPS_KEY_adapter_args,
+                                    DPS_KEY_adapter_init};
+    DpsRecipe *r = in->recipe;
+    const char *name = r->adapter;
+    int off = name && (!strcmp (name, "none") || !strcmp (name, "full")), given = -1;
+    for (size_t i = 0; i < G_N_ELEMENTS (keys) && given < 0; i++)
+        given = r->place[keys[i]] ? (int)keys[i] : -1;
+    if (name && (!strcmp (name, "qlora") || !strcmp (name, "freeze")))
+        return fail_at (in, DPS_KEY_adapter, "adapter %s is not implemented in this version; there are lora, dora, none", name);
+    if (name && !is_name (name))
+        return fail_at (in, DPS_KEY_adapter, "adapter: expected lora, dora, none or the name of an adapter plugin, found \"%.60s\"", name);
+    if (off && r->use_peft == 1)
+        return fail_at (in, DPS_KEY_use_peft, "use_peft: true contradicts adapter: %s", name);
+    if ((name && !off) && r->use_peft == 0)
+        return fail_at (in, DPS_KEY_use_peft, "use_peft: false contradicts adapter: %s", name);
+    off |= r->use_peft == 0;
+    if (off && given >= 0)
+        return fail_at (in, (DpsKeyId)given, "%s is given, but every weight is to be trained: remove it, or the adapter: none",
+                        dps__keys[given].name);
+    if (off || (!name && given < 0 && r->use_peft != 1))
+        return replace (in, &r->adapter, NULL);
+    if (name && strcmp (name, "lora") && strcmp (name, "dora"))
+        return DPS_OK;
+    if (r->use_dora && name && !strcmp (name, "lora"))
+        return replace (in, &r->adapter, "dora");
+    r->use_dora |= name && !strcmp (name, "dora");
+    return name ? DPS_OK : replace (in, &r->adapter, r->use_dora ? "dora" : "lora");
+}
+
+static DpsStatus settle_steps (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (r->place[DPS_KEY_warmup_ratio] && r->warmup_ratio > 0) {
+        if (r->warmup_steps > 0)
+            return fail_at (in, DPS_KEY_warmup_ratio, "warmup_steps and warmup_ratio are both given: remove one");
+        r->warmup_steps = r->warmup_ratio < 1 ? r->warmup_ratio : 0.9999999999;
+    }
+    if (r->warmup_steps >= 1 && r->warmup_steps != floor (r->warmup_steps))
+        return fail_at (in, DPS_KEY_warmup_steps, "warmup_steps: expected a whole number, or a share below 1, found %g", r->warmup_steps);
+    if (r->max_steps == 0)
+        return fail_at (in, DPS_KEY_max_steps, "max_steps: expected at least 1, or -1 to count epochs, found 0");
+    if (r->eval_steps == 0)
+        r->eval_steps = r->logging_steps;
+    if (r->data_seed < 0)
+        r->data_seed = r->seed;
+    if (strcmp (r->eval_strategy, "no") && !r->eval_datasets.n)
+        return fail_at (in, DPS_KEY_eval_strategy, "eval_strategy: %s needs eval_datasets", r->eval_strategy);
+    return DPS_OK;
+}
+
+static DpsStatus settle_best (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (!r->metric_for_best_model)
+        DPS_TRY (replace (in, &r->metric_for_best_model, "eval_loss"));
+    else if (strncmp (r->metric_for_best_model, "eval_", 5)) {
+        char *full = dps_strf ("eval_%s", r->metric_for_best_model);
+        if (!full)
+            return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
+        dps_free (r->metric_for_best_model);
+        r->metric_for_best_model = full;
+    }
+    if (r->greater_is_better < 0)
+        r->greater_is_better = !g_str_has_suffix (r->metric_for_best_model, "loss");
+    if (!r->load_best_model_at_end)
+        return DPS_OK;
+    if (!strcmp (r->eval_strategy, "no"))
+        return fail_at (in, DPS_KEY_load_best_model_at_end, "load_best_model_at_end needs eval_strategy: steps or epoch");
+    if (!strcmp (r->save_strategy, "no"))
+        return fail_at (in, DPS_KEY_load_best_model_at_end, "load_best_model_at_end needs save_strategy: steps or epoch");
+    if (strcmp (r->eval_strategy, r->save_strategy))
+        return fail_at (in, DPS_KEY_load_best_model_at_end,
+                        "load_best_model_at_end needs eval_strategy and save_strategy alike, found %s and %s", r->eval_strategy,
+                        r->save_strategy);
+    if (!strcmp (r->eval_strategy, "steps") && r->save_steps % r->eval_steps)
+        return fail_at (in, DPS_KEY_load_best_model_at_end,
+                        "load_best_model_at_end needs save_steps to be a multiple of eval_steps, found %lld "
+                        "and %lld",
+                        (long long)r->save_steps, (long long)r->eval_steps);
+    return DPS_OK;
+}
+
+static DpsStatus check_reports (const DpsRecipeReader *in)
+{
+    const DpsStrings *s = &in->recipe->report_to;
+    for (size_t i = 0; i < s->n; i++)
+        if (!dps__word_in ("tensorboard|none|all", s->items[i], strlen (s->items[i])))
+            return fail_at (in, DPS_KEY_report_to,
+                            "report_to: '%.60s' is not implemented in this version; there are tensorboard, none, all "
+                            "(metrics.jsonl is always written)",
+                            s->items[i]);
+    return DPS_OK;
+}
+
+/* Variables that decide what code is loaded, or whom to trust, are not a recipe's to set. */
+static DpsStatus check_env (const DpsRecipeReader *in)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach (in->recipe->env, name, value) {
+        if (g_ascii_isdigit (*name) || name[strspn (name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_abcdefghijklmnopqrstuvwxyz")] || !*name)
+            return fail_at (in, DPS_KEY_env, "env: '%.60s' is no name of a variable", name);
+        if (g_str_has_prefix (name, "LD_") || g_str_has_prefix (name, "DIAPASON_") || !strcmp (name, "PATH") || !strcmp (name, "HOME") ||
+            !strcmp (name, "OCL_ICD_VENDORS"))
+            return fail_at (in, DPS_KEY_env, "env: a recipe may not set %s: set it in the shell", name);
+        if (json_is_object (value) || json_is_array (value) || json_is_null (value))
+            return fail_at (in, DPS_KEY_env, "env: %s: expected a word or a number", name);
+    }
+    return DPS_OK;
+}
+
+DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
+{
+    DPS_TRY (settle_stage (in));
+    DPS_TRY (settle_adapter (in));
+    DPS_TRY (settle_steps (in));
+    DPS_TRY (settle_best (in));
+    DPS_TRY (check_reports (in));
+    return check_env (in);
+}
