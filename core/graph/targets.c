@@ -294,8 +294,7 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
     DpsStatus st = DPS_OK;
     if (!m || !(m->keys = dps_calloc (n, sizeof *m->keys)) || !(m->values = dps_calloc (n, sizeof *m->values)))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
-    json_object_foreach ((json_t *)object, key, value)
-    {
+    json_object_foreach ((json_t *)object, key, value) {
         if (st != DPS_OK)
             break;
         double v = json_is_number (value) ? json_number_value (value) : min - 1;

@@ -82,8 +82,7 @@ int dps_metrics_python (DpsBuf *out, const json_t *object)
     const char *key;
     json_t *value;
     int bad = dps_buf_str (out, "{"), first = 1;
-    json_object_foreach ((json_t *)object, key, value)
-    {
+    json_object_foreach ((json_t *)object, key, value) {
         bad = bad || dps_buf_printf (out, "%s'%s': ", first ? "" : ", ", key) || python_number (out, value);
         first = 0;
     }

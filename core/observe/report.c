@@ -26,8 +26,7 @@ static int read_column (const json_t *history, const char *key, Column *out)
     out->n = 0;
     if (!out->x || !out->y)
         return -1;
-    json_array_foreach (history, i, entry)
-    {
+    json_array_foreach (history, i, entry) {
         const json_t *v = json_object_get (entry, key), *step = json_object_get (entry, "step");
         if (!v || !json_is_number (step))
             continue;

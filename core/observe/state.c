@@ -119,8 +119,9 @@ static DpsStatus read_state (const json_t *j, DpsTrainerState *s, DpsError *err)
     size_t i;
     if (!json_is_array (history))
         return dps_fail (err, DPS_ERR_FORMAT, "trainer_state.json: 'log_history': expected an array");
-    json_array_foreach (history, i, line) if (!json_is_object (line)) return dps_fail (
-        err, DPS_ERR_FORMAT, "trainer_state.json: 'log_history': item %zu is not an object", i);
+    json_array_foreach (history, i, line)
+        if (!json_is_object (line))
+            return dps_fail (err, DPS_ERR_FORMAT, "trainer_state.json: 'log_history': item %zu is not an object", i);
     s->log_history = json_incref (history);
     return DPS_OK;
 }

@@ -165,8 +165,7 @@ DpsStatus dps_tensorboard_add (DpsTensorboard *t, double wall_time, int64_t step
     json_t *v;
     DpsBuf summary = {0};
     int bad = 0;
-    json_object_foreach ((json_t *)object, key, v)
-    {
+    json_object_foreach ((json_t *)object, key, v) {
         if (bad || !strcmp (key, "step") || !(json_is_number (v) || json_is_null (v)))
             continue;
         bad = add_scalar (&summary, &t->value, key, json_is_null (v) ? NAN : json_number_value (v));

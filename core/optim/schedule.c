@@ -106,8 +106,7 @@ static DpsStatus set_kwargs (DpsSchedule *s, const json_t *kwargs, unsigned *giv
     json_t *value;
     if (kwargs && !json_is_object (kwargs))
         return dps_fail (err, DPS_ERR_USAGE, "lr_scheduler_kwargs: expected a mapping of names to values");
-    json_object_foreach ((json_t *)kwargs, key, value)
-    {
+    json_object_foreach ((json_t *)kwargs, key, value) {
         size_t i = 0;
         while (i < N_KEYS && strcmp (keys[i].key, key))
             i++;

@@ -22,8 +22,7 @@ static void test_every_choice_of_peft (void)
     json_t *golden, *c, *p;
     size_t i, k, n_checked = 0;
     CHECK_OK (dps_json_file (DPS_TEST_DATA "/graph/targets.json", 1 << 20, 0, &golden, &err));
-    json_array_foreach (json_object_get (golden, "specs"), i, c)
-    {
+    json_array_foreach (json_object_get (golden, "specs"), i, c) {
         const char *room[4][MAX_NAMES];
         int64_t layers[MAX_NAMES];
         json_t *spec = json_object_get (c, "spec"), *modules = json_object_get (spec, "target_modules");
@@ -40,12 +39,12 @@ static void test_every_choice_of_peft (void)
             layers[k] = json_integer_value (json_array_get (numbers, k));
         DpsTargets *t;
         CHECK_OK (dps_targets_new (&s, &t, &err));
-        json_array_foreach (json_object_get (golden, "paths"), k, p)
-        {
+        json_array_foreach (json_object_get (golden, "paths"), k, p) {
             int want = 0;
             size_t m;
             json_t *hit;
-            json_array_foreach (json_object_get (c, "matched"), m, hit) want |= json_equal (hit, p);
+            json_array_foreach (json_object_get (c, "matched"), m, hit)
+                want |= json_equal (hit, p);
             int got = dps_targets_match (t, json_string_value (p));
             if (got != want)
                 printf ("\n    spec %zu, %s: got %d, PEFT %d", i, json_string_value (p), got, want);
@@ -65,12 +64,12 @@ static void test_every_pattern_value_of_peft (void)
     json_t *golden, *c, *p;
     size_t i, k;
     CHECK_OK (dps_json_file (DPS_TEST_DATA "/graph/targets.json", 1 << 20, 0, &golden, &err));
-    json_array_foreach (json_object_get (golden, "patterns"), i, c)
-    {
+    json_array_foreach (json_object_get (golden, "patterns"), i, c) {
         DpsPatternMap *m;
         CHECK_OK (dps_pattern_map_new (json_object_get (c, "pattern"), "rank_pattern", 1, 100, &m, &err));
-        json_array_foreach (json_object_get (golden, "paths"), k, p) CHECK_NEAR (
-            dps_pattern_map_get (m, json_string_value (p), 1), json_number_value (json_array_get (json_object_get (c, "values"), k)), 0);
+        json_array_foreach (json_object_get (golden, "paths"), k, p)
+            CHECK_NEAR (dps_pattern_map_get (m, json_string_value (p), 1),
+                        json_number_value (json_array_get (json_object_get (c, "values"), k)), 0);
         dps_pattern_map_free (m);
     }
     CHECK_NEAR (dps_pattern_map_get (NULL, "a.b", 7), 7, 0);

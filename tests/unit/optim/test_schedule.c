@@ -12,8 +12,7 @@ static void test_every_golden_rate (void)
     json_t *cases, *c;
     size_t i, n_rates = 0;
     CHECK_OK (dps_json_file (DPS_TEST_DATA "/optim/schedules.json", 1 << 20, 0, &cases, &err));
-    json_array_foreach (cases, i, c)
-    {
+    json_array_foreach (cases, i, c) {
         DpsSchedule s;
         DpsScheduleOptions o = {.type = json_string_value (json_object_get (c, "type")),
                                 .base_lr = json_number_value (json_object_get (c, "base_lr")),
@@ -24,8 +23,7 @@ static void test_every_golden_rate (void)
         CHECK_STR (dps_schedule_name (s.type), o.type);
         json_t *want;
         size_t k;
-        json_array_foreach (json_object_get (c, "lr"), k, want)
-        {
+        json_array_foreach (json_object_get (c, "lr"), k, want) {
             double got = dps_schedule_lr (&s, k), expected = json_number_value (want);
             n_rates++;
             /* Where a cosine comes back to zero its rounding noise, 1e-17 of the rate, is all that is left. */
