@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * session.h: a model ready to work: plugins, device, weights, adapter, tokenizer. What score, generate, eval, merge and train all open
- * first.
+ * session.h: a model ready to work: devices, weights, adapter, tokenizer. What score, generate, eval, merge, explain and train open first.
+ *
+ *     dps_session_begin   devices, model, tokenizer; the adapter checked against its base and attached; no weight is read
+ *     (train attaches a fresh adapter here)
+ *     dps_session_load    the weights, then the adapter's values
  */
 #ifndef DPS_TRAIN_SESSION_H
 #define DPS_TRAIN_SESSION_H
 
+#include "ckpt/peft.h"
 #include "exec/weights.h"
 #include "token/tokenizer.h"
 
-/** Strings are borrowed until dps_session_open returns. */
+/** All zeros but `model` is a session for inference on whatever devices there are. Strings are borrowed until the call returns. */
 typedef struct DpsSessionOptions {
-    const char *model;    /* Hugging Face folder, .gguf file or checkpoint */
-    const char *adapter;  /* PEFT folder, or NULL */
-    const char *dtype;    /* "auto" (NULL): bf16 where the CPU computes in it, else f32; "float32", "bfloat16" */
-    const char *const *devices; /* priority list; NULL: all */
+    const char *model;          /* Hugging Face folder, .gguf file or checkpoint */
+    const char *adapter;        /* PEFT folder, or NULL */
+    const char *dtype;          /* dps_session_dtype; NULL: "auto" */
+    const char *const *devices; /* in order of preference; NULL: all there are */
     size_t n_devices;
-    int strict_device;
-    int training;         /* gradients flow: weights are packed for both directions */
-    int rows;             /* keep every weight as row-major f32 too (merge) */
-    int allow_base_mismatch;
+    int strict_device;       /* refuse what the first device does not run, instead of falling back */
+    int training;            /* the adapter's weights train, and weights are packed for both directions */
+    const double *dropout;   /* of the adapter's input while training; NULL: what its configuration says */
+    int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
 } DpsSessionOptions;
 
 typedef struct DpsSession {
@@ -27,21 +31,45 @@ typedef struct DpsSession {
     DpsExec ex;
     DpsSource *source;
     DpsModel model;
-    DpsWeights weights;
-    DpsTokenizer *tok; /* NULL: the folder has none */
-    uint32_t compute;
-    int has_exec, has_model, has_weights;
+    DpsWeights weights;      /* .stores NULL until load */
+    DpsTokenizer *tok;       /* NULL: the model has none */
+    DpsPeftAdapter *adapter; /* NULL: none */
+    int64_t *tensors;        /* [model.n_weights] the adapter file's tensor of each weight, or -1; NULL without an adapter */
+    uint32_t compute;        /* DPS_DTYPE_F32 or BF16 */
+    DpsDigest base;          /* dps_session_base; hex "" until asked */
 } DpsSession;
 
-/** Everything but the weights: enough for `plan`, and for attaching adapters. reg stays borrowed. [init] */
+/**
+ * Everything but the weights. *s is filled from zeros; close it, also after an error.
+ * Errors: NOT_FOUND (model, device, adapter, plugin), those of the formats; for the adapter SHAPE, DIGEST, FORMAT with the module's
+ * name. [init]
+ */
 DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err);
-/** The weights, then (o->adapter) the adapter's values. */
+
+/**
+ * The weights, then the adapter file's values. n_moments: as dps_weights_load. What was attached after begin has no values yet:
+ * dps_weights_init. [init]
+ */
 DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_moments, DpsError *err);
-/** Both. */
+
+/** begin, then load without moments. [init] */
 DpsStatus dps_session_open (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err);
 void dps_session_close (DpsSession *s);
 
-/** The compute dtype of a name, resolved on a device: "auto" asks it. Errors: USAGE; UNSUPPORTED. */
-DpsStatus dps_session_dtype (const DpsExec *ex, const char *name, uint32_t *out, DpsError *err);
+/** The base's identity, computed once: dps_source_digest. [init] */
+DpsStatus dps_session_base (DpsSession *s, const DpsDigest **out, DpsError *err);
+
+/** The adapter file's values of one weight in f32, n elements. Errors: NOT_FOUND when the file has none; the format's. [any] */
+DpsStatus dps_session_adapter_values (DpsSession *s, int32_t weight, float *out, DpsError *err);
+
+/**
+ * The compute dtype of a name: "float32" ("fp32", "f32"), "bfloat16" ("bf16"), or "auto" (NULL): bf16 where the first device computes in it
+ * and the model is not stored in float32, else f32. source may be NULL. Errors: USAGE. [any]
+ */
+DpsStatus dps_session_dtype (const DpsExec *ex, const DpsSource *source, const char *name, uint32_t *out, DpsError *err);
+
+/* session_adapter.c: open, check, attach; and after the weights are there, set the values. */
+DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err);
+DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err);
 
 #endif

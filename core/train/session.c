@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/session.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+static int is_f32 (const DpsSource *source)
+{
+    DpsTensorInfo t = {.size = sizeof t};
+    int64_t at = source ? dps_source_find (source, "model.embed_tokens.weight") : -1;
+    return at >= 0 && dps_source_info (source, (size_t)at, &t, NULL) == DPS_OK && t.dtype.len == 3 && !memcmp (t.dtype.ptr, "F32", 3);
+}
+
+static int computes_bf16 (const DpsExecDevice *d)
+{
+    uint64_t bytes;
+    uint32_t layout;
+    return d->pack && d->pack->query (d->info.device, 64, 64, DPS_DTYPE_BF16, DPS_PACK_FORWARD, &bytes, &layout, NULL) == DPS_OK;
+}
+
+DpsStatus dps_session_dtype (const DpsExec *ex, const DpsSource *source, const char *name, uint32_t *out, DpsError *err)
+{
+    static const struct {
+        const char *name;
+        uint32_t dtype; /* 0: auto */
+    } names[] = {{"auto", 0},
+                 {"float32", DPS_DTYPE_F32},
+                 {"fp32", DPS_DTYPE_F32},
+                 {"f32", DPS_DTYPE_F32},
+                 {"bfloat16", DPS_DTYPE_BF16},
+                 {"bf16", DPS_DTYPE_BF16}};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp (names[i].name, name ? name : "auto")) {
+            uint32_t best = computes_bf16 (&ex->devices[0]) && !is_f32 (source) ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+            *out = names[i].dtype ? names[i].dtype : best;
+            return DPS_OK;
+        }
+    return dps_fail (err, DPS_ERR_USAGE, "dtype is '%.40s', expected auto, float32 or bfloat16", name);
+}
+
+/* A model without a tokenizer, or with one of a kind that is not read, still works on ids. */
+static DpsStatus open_tokenizer (DpsSession *s, DpsError *err)
+{
+    DpsStatus st;
+    const char *path = dps_source_path (s->source);
+    if (dps_source_is_gguf (s->source)) {
+        size_t n;
+        const DpsMeta *const *meta = dps_source_meta (s->source, &n);
+        st = dps_tokenizer_from_meta (meta, n, path, &s->tok, err);
+    } else {
+        char *file = dps_path_join (path, "tokenizer.json");
+        if (!file)
+            return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
+        int there = dps_is_file (file);
+        dps_free (file);
+        if (!there)
+            return DPS_OK;
+        st = dps_tokenizer_from_folder (path, &s->tok, err);
+    }
+    if (st != DPS_ERR_UNSUPPORTED && st != DPS_ERR_NOT_FOUND)
+        return st;
+    dps_log (DPS_LOG_WARNING, "%s; only rows of ids can be used", err ? err->msg : "the tokenizer cannot be read");
+    return DPS_OK;
+}
+
+DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
+{
+    *s = (DpsSession){.reg = reg};
+    DPS_TRY (dps_exec_open (&s->ex, reg, o->devices, o->n_devices, err));
+    s->ex.strict = o->strict_device;
+    DPS_TRY (dps_source_open (reg, o->model, &s->source, err));
+    DPS_TRY (dps_session_dtype (&s->ex, s->source, o->dtype, &s->compute, err));
+    DpsStatus st = dps_model_init (&s->model, dps_source_config (s->source), err);
+    if (st != DPS_OK) {
+        dps_error_prefix (err, "%s", o->model);
+        return st;
+    }
+    DPS_TRY (open_tokenizer (s, err));
+    return o->adapter ? dps__session_attach (s, o, err) : DPS_OK;
+}
+
+DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_moments, DpsError *err)
+{
+    DPS_TRY (dps_weights_load (&s->weights, &s->ex, &s->model, s->source, s->compute, o->training, n_moments, err));
+    return s->adapter ? dps__session_adapter_load (s, err) : DPS_OK;
+}
+
+DpsStatus dps_session_open (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
+{
+    DPS_TRY (dps_session_begin (s, reg, o, err));
+    return dps_session_load (s, o, 0, err);
+}
+
+void dps_session_close (DpsSession *s)
+{
+    if (s->weights.stores)
+        dps_weights_free (&s->weights);
+    dps_free (s->tensors);
+    dps_peft_close (s->adapter);
+    dps_tokenizer_free (s->tok);
+    dps_model_free (&s->model);
+    dps_source_close (s->source);
+    dps_exec_close (&s->ex);
+    *s = (DpsSession){0};
+}
+
+DpsStatus dps_session_base (DpsSession *s, const DpsDigest **out, DpsError *err)
+{
+    if (!s->base.hex[0])
+        DPS_TRY (dps_source_digest (s->source, &s->base, err));
+    *out = &s->base;
+    return DPS_OK;
+}

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session_adapter.c: a PEFT folder put on a model. Every tensor of the file must find its weight, and every adapted weight its tensor. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "plugin/params.h"
+#include "train/session.h"
+
+static int shape_of (void *ctx, const char *name, uint32_t *rank, int64_t shape[DPS_TENSOR_MAX_RANK])
+{
+    const DpsSource *source = ctx;
+    DpsTensorInfo t = {.size = sizeof t};
+    int64_t at = dps_source_find (source, name);
+    if (at < 0 || dps_source_info (source, (size_t)at, &t, NULL) != DPS_OK || t.rank > DPS_TENSOR_MAX_RANK)
+        return 0;
+    *rank = t.rank;
+    memcpy (shape, t.shape, t.rank * sizeof *shape);
+    return 1;
+}
+
+static DpsStatus check_base (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+{
+    const DpsDigest *base = NULL;
+    const char *expected = NULL;
+    if (!s->adapter->base_sha256[0])
+        dps_log (DPS_LOG_INFO, "%s does not say which base it was trained on: only shapes were compared", o->adapter);
+    else {
+        DPS_TRY (dps_session_base (s, &base, err));
+        expected = base->hex;
+    }
+    DpsStatus st = dps_peft_check_base (s->adapter, shape_of, s->source, o->allow_base_mismatch ? NULL : expected, err);
+    if (st == DPS_ERR_DIGEST)
+        dps_fail (err, st,
+                  "%s: trained on the base with digest %.12s…, %s has %.12s…: the shapes fit, the weights differ. Hint: "
+                  "--allow-base-mismatch uses it all the same",
+                  o->adapter, s->adapter->base_sha256, o->model, expected);
+    if (st == DPS_OK && expected && strcmp (expected, s->adapter->base_sha256) != 0)
+        dps_log (DPS_LOG_WARNING, "%s was trained on other weights than those of %s", o->adapter, o->model);
+    return st;
+}
+
+typedef struct Lookup {
+    const DpsPeftConfig *config;
+    const double *dropout;
+    size_t r, alpha; /* where the plugin has these among its numbers */
+} Lookup;
+
+static int adapter_param (void *ctx, const char *name, DpsParamValue *out)
+{
+    const Lookup *l = ctx;
+    const DpsPeftConfig *c = l->config;
+    *out = (DpsParamValue){.type = DPS_PARAM_F64, .where = DPS_CKPT_ADAPTER_CONFIG};
+    if (!strcmp (name, "r")) {
+        out->type = DPS_PARAM_I64;
+        out->num = (double)c->r;
+    } else if (!strcmp (name, "alpha"))
+        out->num = c->lora_alpha;
+    else if (!strcmp (name, "dropout"))
+        out->num = l->dropout ? *l->dropout : c->lora_dropout;
+    else if (!strcmp (name, "use_rslora")) {
+        out->type = DPS_PARAM_BOOL;
+        out->num = c->use_rslora;
+    } else
+        return 0;
+    return 1;
+}
+
+/* rank_pattern and alpha_pattern; that no expression runs too long was seen when the file was opened. */
+static void module_numbers (void *ctx, const char *module, double *num)
+{
+    const Lookup *l = ctx;
+    num[l->r] = dps_pattern_map_get (l->config->ranks, module, num[l->r]);
+    num[l->alpha] = dps_pattern_map_get (l->config->alphas, module, num[l->alpha]);
+}
+
+static size_t param_index (const DpsAdapterInfo *info, const char *name)
+{
+    for (uint32_t i = 0; i < info->n_params; i++)
+        if (!strcmp (info->params[i]->name, name))
+            return i;
+    return info->n_params;
+}
+
+static DpsStatus attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+{
+    const DpsPeftConfig *c = &s->adapter->config;
+    const char *name = c->use_dora ? "dora" : "lora";
+    const DpsAdapter *plugin = dps_registry_get (s->reg, DPS_ADAPTER_ID, name);
+    if (!plugin)
+        return dps_registry_missing (s->reg, DPS_ADAPTER_ID, name, err);
+    const DpsAdapterInfo *info = plugin->describe ();
+    Lookup lookup = {c, o->dropout, param_index (info, "r"), param_index (info, "alpha")};
+    double num[DPS_PARAMS_MAX];
+    DpsStr str[DPS_PARAMS_MAX];
+    if (lookup.r == info->n_params || lookup.alpha == info->n_params)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter plugin '%s' has no parameters r and alpha, which adapter files give", name);
+    DPS_TRY (dps_params_resolve (name, info->params, info->n_params, adapter_param, &lookup, num, str, err));
+    DpsTargets *targets = NULL;
+    DPS_TRY (dps_targets_new (&c->targets, &targets, err));
+    DpsStatus st = dps_model_attach (&s->model, plugin, num, str, targets, module_numbers, &lookup, o->training, err);
+    dps_targets_free (targets);
+    return st;
+}
+
+/* The file's tensor of an attached weight "MODULE.SUFFIX", or -1. */
+static int64_t tensor_of (const DpsPeftAdapter *a, const char *weight)
+{
+    for (size_t i = 0; i < a->n_modules; i++) {
+        const DpsPeftModule *m = &a->modules[i];
+        size_t n = strlen (m->path);
+        if (strncmp (weight, m->path, n) != 0 || weight[n] != '.')
+            continue;
+        const char *suffix = weight + n + 1;
+        if (!strcmp (suffix, "lora_A.weight"))
+            return m->a;
+        if (!strcmp (suffix, "lora_B.weight"))
+            return m->b;
+        if (!strcmp (suffix, "lora_magnitude_vector"))
+            return m->magnitude;
+    }
+    return -1;
+}
+
+static DpsStatus map_attached (DpsSession *s, const char *where, DpsError *err)
+{
+    const DpsPeftAdapter *a = s->adapter;
+    for (size_t i = s->model.n_base; i < s->model.n_weights; i++) {
+        const DpsWeight *w = &s->model.weights[i];
+        s->tensors[i] = tensor_of (a, w->name);
+        if (s->tensors[i] < 0)
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '" DPS_PEFT_PREFIX "%s', though target_modules selects its module", where,
+                             w->name);
+        const DpsTensorInfo *t = dps_tensors_at (a->file, (size_t)s->tensors[i]);
+        if (t->n_elements != (uint64_t)dps_weight_elements (w))
+            return dps_fail (err, DPS_ERR_SHAPE, "%s: '%.*s' has %llu numbers, expected %lld", where, (int)t->name.len, t->name.ptr,
+                             (unsigned long long)t->n_elements, (long long)dps_weight_elements (w));
+    }
+    for (size_t i = 0; i < a->n_modules; i++) {
+        char name[1100];
+        snprintf (name, sizeof name, "%.1000s.lora_A.weight", a->modules[i].path);
+        if (dps_model_find (&s->model, name) < 0)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                             "%s: adapts '%.300s', which is not one of the linear maps of the layers; adapters on other modules are not "
+                             "implemented",
+                             where, a->modules[i].path);
+    }
+    return DPS_OK;
+}
+
+/* modules_to_save: whole weights that replace the base's. */
+static DpsStatus map_saved (DpsSession *s, const char *where, int training, DpsError *err)
+{
+    const DpsPeftAdapter *a = s->adapter;
+    for (size_t i = 0; i < a->n_saved; i++) {
+        int32_t w = dps_model_find (&s->model, a->saved[i].name);
+        if (w < 0 || (size_t)w >= s->model.n_base)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", where,
+                             a->saved[i].name, s->model.dec.arch);
+        if (w == s->model.embed && s->model.dec.tied && !json_is_true (json_object_get (a->config.json, "ensure_weight_tying")))
+            return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                             "%s: replaces embed_tokens of a model whose output head is tied to it, and leaves the head as it was "
+                             "(ensure_weight_tying is not set); heads untied by an adapter are not implemented",
+                             where);
+        s->tensors[w] = a->saved[i].tensor;
+        s->model.weights[w].trainable = training != 0;
+    }
+    return DPS_OK;
+}
+
+static int is_gguf (const char *path)
+{
+    size_t n = strlen (path);
+    return n > 5 && !strcmp (path + n - 5, ".gguf");
+}
+
+DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+{
+    const DpsFormat *format = dps_registry_get (s->reg, DPS_FORMAT_ID, "safetensors");
+    if (!format)
+        return dps_registry_missing (s->reg, DPS_FORMAT_ID, "safetensors", err);
+    if (is_gguf (o->adapter))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: GGUF adapters are not implemented; give a PEFT folder", o->adapter);
+    DPS_TRY (dps_peft_open (o->adapter, format, &s->adapter, err));
+    DPS_TRY (check_base (s, o, err));
+    if (s->adapter->n_modules)
+        DPS_TRY (attach (s, o, err));
+    s->tensors = dps_malloc (s->model.n_weights, sizeof *s->tensors);
+    if (!s->tensors)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", o->adapter);
+    for (size_t i = 0; i < s->model.n_weights; i++)
+        s->tensors[i] = -1;
+    DPS_TRY (map_attached (s, o->adapter, err));
+    return map_saved (s, o->adapter, o->training, err);
+}
+
+DpsStatus dps_session_adapter_values (DpsSession *s, int32_t weight, float *out, DpsError *err)
+{
+    const DpsWeight *w = &s->model.weights[weight];
+    if (!s->tensors || s->tensors[weight] < 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: no values for '%s'", w->name);
+    return dps_tensors_read_f32 (s->adapter->file, (size_t)s->tensors[weight], out, (uint64_t)dps_weight_elements (w), err);
+}
+
+DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err)
+{
+    for (size_t i = 0; i < s->model.n_weights; i++) {
+        if (s->tensors[i] < 0)
+            continue;
+        float *values = dps_malloc ((size_t)dps_weight_elements (&s->model.weights[i]), sizeof *values);
+        if (!values)
+            return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory for '%s'", s->model.weights[i].name);
+        DpsStatus st = dps_session_adapter_values (s, (int32_t)i, values, err);
+        if (st == DPS_OK)
+            st = dps_weights_set (&s->weights, (int32_t)i, values, err);
+        dps_free (values);
+        DPS_TRY (st);
+    }
+    return DPS_OK;
+}
