@@ -49,6 +49,9 @@ void dps_ckpt_discard (DpsCheckpointWriter *w);
  */
 DpsStatus dps_ckpt_rotate (const char *output_dir, uint64_t limit, const char *best, DpsError *err);
 
+/** Delete every checkpoint of an output folder. An absent folder is fine. Errors: IO, NOMEM. */
+DpsStatus dps_ckpt_clear (const char *output_dir, DpsError *err);
+
 /** Remove what killed processes left in an output folder: hidden unfinished checkpoints, NAME.tmp-PID files. An absent folder is fine. */
 DpsStatus dps_ckpt_sweep (const char *output_dir, DpsError *err);
 

@@ -110,6 +110,18 @@ DpsStatus dps_ckpt_rotate (const char *output_dir, uint64_t limit, const char *b
     return st;
 }
 
+DpsStatus dps_ckpt_clear (const char *output_dir, DpsError *err)
+{
+    uint64_t *steps;
+    size_t n;
+    DPS_TRY (dps_ckpt_list (output_dir, &steps, &n, err));
+    DpsStatus st = DPS_OK;
+    for (size_t i = 0; i < n && st == DPS_OK; i++)
+        st = remove_checkpoint (output_dir, steps[i], err);
+    dps_free (steps);
+    return st;
+}
+
 /* "x.tmp-123" or ".checkpoint-4.tmp-123[.old]": names only this project's writers give. */
 static int is_left_over (const char *name)
 {

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/feed.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "data/dataset.h"
+#include "token/encode.h"
+#include "token/pack.h"
+
+/* Larger files are not read ahead: their rows are checked when they are reached. */
+static const uint64_t SCAN_MAX_BYTES = (uint64_t) 64 << 20;
+
+/* Tokens of one row of a file; all zeros before the scan. */
+typedef struct RowSize {
+    uint32_t tokens, scored;
+} RowSize;
+
+/* The places of one epoch with packing: place p holds rows[starts[p]] … rows[starts[p + 1] − 1], each a place of the unpacked epoch. */
+typedef struct Packed {
+    uint64_t epoch;
+    uint64_t n;
+    uint64_t *starts, *rows;
+} Packed;
+
+struct DpsFeed {
+    DpsDataset *ds;
+    DpsEncoder *encoder;
+    int64_t vocab; /* of the model */
+    uint64_t max_length;
+    int packing, scanned;
+    uint64_t *bases; /* [n_files] index of a file's first row in sizes */
+    RowSize *sizes;  /* [all rows of all files]; NULL before the scan */
+    uint64_t longest;
+    Packed packed;
+    uint64_t *counts; /* [n_counts] places of the epochs seen so far */
+    size_t n_counts, count_capacity;
+};
+
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, int64_t vocab, int eval, DpsFeed **out, DpsError *err)
+{
+    DpsFeed *f = *out = dps_calloc (1, sizeof *f);
+    if (!f)
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    f->vocab = vocab;
+    f->max_length = (uint64_t) recipe->max_length;
+    f->packing = recipe->packing > 0 && !eval;
+    DpsStatus st = DPS_OK;
+    if (f->packing && !f->max_length)
+        st = dps_fail (err, DPS_ERR_USAGE, "%s: packing needs a max_length to fill", dps_recipe_where (recipe, DPS_KEY_packing));
+    if (st == DPS_OK)
+        st = dps_dataset_from_recipe (recipe, eval, &f->ds, err);
+    if (st == DPS_OK)
+        st = dps_encoder_new (recipe, tok, &f->encoder, err);
+    if (st == DPS_OK && !(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
+        st = dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    for (size_t i = 1; st == DPS_OK && i < f->ds->n_files; i++)
+        f->bases[i] = f->bases[i - 1] + dps_rows_count (f->ds->files[i - 1].rows);
+    if (st == DPS_OK)
+        return DPS_OK;
+    dps_feed_close (f);
+    *out = NULL;
+    return st;
+}
+
+static void free_packed (Packed *p)
+{
+    dps_free (p->starts);
+    dps_free (p->rows);
+    *p = (Packed){0};
+}
+
+void dps_feed_close (DpsFeed *f)
+{
+    if (!f)
+        return;
+    free_packed (&f->packed);
+    dps_dataset_close (f->ds);
+    dps_encoder_free (f->encoder);
+    dps_free (f->bases);
+    dps_free (f->sizes);
+    dps_free (f->counts);
+    dps_free (f);
+}
+
+static RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k)
+{
+    size_t file;
+    uint64_t row;
+    dps_dataset_place (f->ds, epoch, k, &file, &row);
+    return &f->sizes[f->bases[file] + row];
+}
+
+/* Rows to places of an epoch. Bins are filled within windows, so that an epoch's order stays nearly what the permutation says. */
+enum { PACK_WINDOW = 8192 };
+
+typedef struct PackWindow {
+    uint32_t *lengths, *bins;
+    uint64_t *fill; /* [bins + 1] */
+} PackWindow;
+
+static DpsStatus pack_window (const DpsFeed *f, uint64_t first, size_t n, PackWindow *w, Packed *p, DpsError *err)
+{
+    size_t bins;
+    for (size_t i = 0; i < n; i++)
+        w->lengths[i] = size_of (f, p->epoch, first + i)->tokens;
+    DPS_TRY (dps_pack_bfd (w->lengths, n, (uint32_t) f->max_length, w->bins, &bins, err));
+    memset (w->fill, 0, (bins + 1) * sizeof *w->fill);
+    for (size_t i = 0; i < n; i++)
+        w->fill[w->bins[i] + 1]++;
+    for (size_t b = 0; b < bins; b++) {
+        p->starts[p->n + b] = first + w->fill[b];
+        w->fill[b + 1] += w->fill[b];
+    }
+    for (size_t i = 0; i < n; i++)
+        p->rows[first + w->fill[w->bins[i]]++] = first + i;
+    p->n += bins;
+    p->starts[p->n] = first + n;
+    return DPS_OK;
+}
+
+static DpsStatus pack_epoch (const DpsFeed *f, uint64_t epoch, Packed *p, DpsError *err)
+{
+    uint64_t rows = f->ds->n_rows;
+    PackWindow w = {.lengths = dps_malloc (PACK_WINDOW, sizeof *w.lengths),
+                    .bins = dps_malloc (PACK_WINDOW, sizeof *w.bins),
+                    .fill = dps_malloc (PACK_WINDOW + 1, sizeof *w.fill)};
+    *p = (Packed){.epoch = epoch, .starts = dps_malloc (rows + 1, sizeof *p->starts), .rows = dps_malloc (rows, sizeof *p->rows)};
+    DpsStatus st = w.lengths && w.bins && w.fill && p->starts && p->rows ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
+    for (uint64_t i = 0; st == DPS_OK && i < rows; i += PACK_WINDOW)
+        st = pack_window (f, i, rows - i < PACK_WINDOW ? (size_t) (rows - i) : PACK_WINDOW, &w, p, err);
+    dps_free (w.lengths);
+    dps_free (w.bins);
+    dps_free (w.fill);
+    if (st != DPS_OK)
+        free_packed (p);
+    return st;
+}
+
+static DpsStatus need_packed (DpsFeed *f, uint64_t epoch, DpsError *err)
+{
+    Packed next;
+    if (f->packed.n && f->packed.epoch == epoch)
+        return DPS_OK;
+    DPS_TRY (pack_epoch (f, epoch, &next, err));
+    free_packed (&f->packed);
+    f->packed = next;
+    return DPS_OK;
+}
+
+DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *err)
+{
+    *out = f->ds->n_rows;
+    if (!f->packing)
+        return DPS_OK;
+    while (f->n_counts <= epoch) {
+        if (DPS_GROW (f->counts, f->n_counts, f->count_capacity))
+            return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
+        DPS_TRY (need_packed (f, f->n_counts, err));
+        f->counts[f->n_counts++] = f->packed.n;
+    }
+    *out = f->counts[epoch];
+    return DPS_OK;
+}
+
+/* A row to tokens, which all must be the model's. */
+static DpsStatus encode (const DpsFeed *f, DpsRow *row, DpsEncoded *out, DpsError *err)
+{
+    DpsStatus st = dps_encode_row (f->encoder, row, out, err);
+    for (size_t i = 0; st == DPS_OK && i < out->n; i++)
+        if (out->ids[i] < 0 || out->ids[i] >= f->vocab) {
+            st = dps_row_fail (row, err, "token %zu has id %d, but the model has ids 0 … %lld. Hint: are these rows of another tokenizer?", i,
+                               (int) out->ids[i], (long long) f->vocab - 1);
+            dps_encoded_free (out);
+        }
+    dps_row_clear (row);
+    return st;
+}
+
+/* Row k of the unpacked epoch, appended to a place. A row that truncation_mode drops adds nothing. */
+static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
+{
+    DpsRow row;
+    DpsEncoded x;
+    DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
+    DPS_TRY (encode (f, &row, &x, err));
+    if (x.n == 0) {
+        dps_encoded_free (&x);
+        return DPS_OK;
+    }
+    out->sequences[out->n++] = (DpsSequence){.ids = x.ids, .weights = x.weights, .n = x.n, .key = epoch * f->ds->n_rows + k};
+    out->tokens += x.n;
+    for (size_t i = 0; i < x.n; i++)
+        out->scored += x.weights[i] > 0;
+    return DPS_OK;
+}
+
+DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
+{
+    uint64_t first = k, n = 1;
+    *out = (DpsPlace){0};
+    if (f->packing) {
+        DPS_TRY (need_packed (f, epoch, err));
+        first = f->packed.starts[k];
+        n = f->packed.starts[k + 1] - first;
+    }
+    out->sequences = dps_calloc (n, sizeof *out->sequences);
+    DpsStatus st = out->sequences ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    for (uint64_t i = 0; st == DPS_OK && i < n; i++)
+        st = append_row (f, epoch, f->packing ? f->packed.rows[first + i] : k, out, err);
+    if (st != DPS_OK)
+        dps_place_free (out);
+    return st;
+}
+
+void dps_place_free (DpsPlace *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        dps_free ((int32_t *) p->sequences[i].ids);
+        dps_free ((float *) p->sequences[i].weights);
+    }
+    dps_free (p->sequences);
+    *p = (DpsPlace){0};
+}
+
+static uint64_t file_bytes (const DpsFeed *f)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < f->ds->n_files; i++)
+        bytes += dps_rows_bytes (f->ds->files[i].rows);
+    return bytes;
+}
+
+static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row, RowSize *size, DpsError *err)
+{
+    DpsRow r;
+    DpsEncoded x;
+    DPS_TRY (dps_dataset_file_row (file, row, &r, err));
+    DPS_TRY (encode (f, &r, &x, err));
+    size->tokens = (uint32_t) x.n;
+    for (size_t i = 0; i < x.n; i++)
+        size->scored += x.weights[i] > 0;
+    if (x.n > f->longest)
+        f->longest = x.n;
+    dps_encoded_free (&x);
+    return DPS_OK;
+}
+
+DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err)
+{
+    uint64_t total = 0, done = 0, wanted = 0;
+    *out_exact = 0;
+    if (!f->packing && file_bytes (f) > SCAN_MAX_BYTES)
+        return DPS_OK;
+    for (size_t i = 0; i < f->ds->n_files; i++) {
+        total += dps_rows_count (f->ds->files[i].rows);
+        wanted += f->ds->files[i].n;
+    }
+    f->sizes = dps_calloc (total, sizeof *f->sizes);
+    if (!f->sizes)
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory for the lengths of %llu rows", (unsigned long long) total);
+    for (size_t i = 0; i < f->ds->n_files; i++) {
+        const DpsDatasetFile *file = &f->ds->files[i];
+        for (uint64_t k = file->first; k < file->first + file->n; k++) {
+            DPS_TRY (scan_row (f, file, k, &f->sizes[f->bases[i] + k], err));
+            if (progress && ++done % 256 == 0)
+                progress (ctx, (double) done / (double) wanted);
+        }
+    }
+    f->scanned = *out_exact = 1;
+    return DPS_OK;
+}
+
+DpsStatus dps_feed_size (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlaceSize *out, DpsError *err)
+{
+    *out = (DpsPlaceSize){0};
+    if (!f->packing) {
+        const RowSize *s = size_of (f, epoch, k);
+        *out = (DpsPlaceSize){s->tokens, s->scored, s->tokens > 0};
+        return DPS_OK;
+    }
+    DPS_TRY (need_packed (f, epoch, err));
+    for (uint64_t i = f->packed.starts[k]; i < f->packed.starts[k + 1]; i++) {
+        const RowSize *s = size_of (f, epoch, f->packed.rows[i]);
+        out->tokens += s->tokens;
+        out->scored += s->scored;
+        out->sequences += s->tokens > 0;
+    }
+    return DPS_OK;
+}
+
+uint64_t dps_feed_longest (const DpsFeed *f) { return f->scanned ? f->longest : f->max_length; }
+
+int dps_feed_file (const DpsFeed *f, size_t i, const char **out_path, const char **out_sha256)
+{
+    if (i >= f->ds->n_files)
+        return 0;
+    *out_path = f->ds->files[i].name;
+    *out_sha256 = dps_rows_digest (f->ds->files[i].rows)->hex;
+    return 1;
+}

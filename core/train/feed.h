@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * feed.h: the rows of a run as token sequences, in the order they are trained. Row k of epoch e is a pure function of (recipe, seed, e, k), so
+ * there is no cursor to save. With packing a place holds several short sequences.
+ */
+#ifndef DPS_TRAIN_FEED_H
+#define DPS_TRAIN_FEED_H
+
+#include "infer/batch.h"
+#include "recipe/recipe.h"
+#include "token/tokenizer.h"
+
+typedef struct DpsFeed DpsFeed;
+
+/** One place of a micro-batch: one sequence, or with packing several. */
+typedef struct DpsPlace {
+    DpsSequence *sequences; /* ids and weights owned by the place */
+    size_t n;
+    uint64_t scored, tokens;
+} DpsPlace;
+
+/**
+ * eval: 1 for eval_datasets in file order. tok may be NULL (pre-tokenized rows). vocab: ids of the model, others are refused.
+ * Errors: USAGE, DATA, NOT_FOUND …
+ */
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, int64_t vocab, int eval, DpsFeed **out, DpsError *err);
+void dps_feed_close (DpsFeed *f);
+
+/** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */
+DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *err);
+/** Place k < places of an epoch. Free with dps_place_free. Errors: DATA by file and line. */
+DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err);
+void dps_place_free (DpsPlace *p);
+
+/**
+ * Read every row once: refuses bad ones before training starts, and learns lengths. Does nothing and returns DPS_OK with *out_exact 0 when the
+ * files are larger than 64 MiB, unless packing needs the lengths. progress may be NULL.
+ */
+DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err);
+
+typedef struct DpsPlaceSize {
+    uint64_t tokens, scored, sequences;
+} DpsPlaceSize;
+
+/** After a scan: the size of place k of an epoch, without reading it. Errors: NOMEM. */
+DpsStatus dps_feed_size (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlaceSize *out, DpsError *err);
+/** Tokens of the longest sequence there is, or without a scan can be; 0: no limit is known. */
+uint64_t dps_feed_longest (const DpsFeed *f);
+
+/** SHA-256 and path of each file, for the lock: entry i, or 0 past the last. */
+int dps_feed_file (const DpsFeed *f, size_t i, const char **out_path, const char **out_sha256);
+
+#endif

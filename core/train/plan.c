@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan.c: what a run will need, from shapes alone. The arena of a micro-batch depends on its counts (tokens, scored tokens, sequences); the plan
+ * records the graph of every micro-batch that no other one exceeds in all three, and takes the largest arena.
+ */
+#include <string.h>
+
+#include "base/mem.h"
+#include "train/trainer.h"
+
+typedef struct Counts {
+    int64_t tokens, scored, sequences;
+} Counts;
+
+typedef struct Front {
+    Counts *items;
+    size_t n, capacity;
+} Front;
+
+static int covers (const Counts *a, const Counts *b) { return a->tokens >= b->tokens && a->scored >= b->scored && a->sequences >= b->sequences; }
+
+/* Keep only what nothing else covers. */
+static int add (Front *f, Counts c)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (covers (&f->items[i], &c))
+            return 0;
+    for (size_t i = 0; i < f->n;)
+        if (covers (&c, &f->items[i]))
+            f->items[i] = f->items[--f->n];
+        else
+            i++;
+    if (DPS_GROW (f->items, f->n, f->capacity))
+        return -1;
+    f->items[f->n++] = c;
+    return 0;
+}
+
+/* Micro-batches of `size` places among n places of an epoch from `first`. */
+static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, uint64_t size, Front *f, double *tokens, DpsError *err)
+{
+    for (uint64_t i = 0; i < n; i += size) {
+        Counts c = {0};
+        for (uint64_t k = i; k < n && k < i + size; k++) {
+            DpsPlaceSize place;
+            DPS_TRY (dps_feed_size (feed, epoch, first + k, &place, err));
+            c.tokens += (int64_t) place.tokens;
+            c.scored += (int64_t) place.scored;
+            c.sequences += (int64_t) place.sequences;
+        }
+        *tokens += (double) c.tokens;
+        if (c.scored && add (f, c))
+            return dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
+    }
+    return DPS_OK;
+}
+
+/* The most a micro-batch can be, when not each of them is looked at. */
+static DpsStatus add_bound (DpsTrainer *t, DpsFeed *feed, int64_t size, Front *f, DpsError *err)
+{
+    int64_t longest = (int64_t) dps_feed_longest (feed);
+    if (longest == 0)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: rows of files this large are not read ahead, so the plan needs a max_length",
+                         dps_recipe_where (t->recipe, DPS_KEY_max_length));
+    return add (f, (Counts){longest * size, longest * size - size, size}) ? dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory") : DPS_OK;
+}
+
+/* Every micro-batch of the run, in order. Of runs beyond this many steps the most that can be. */
+enum { MAX_STEPS_READ = 100000 };
+
+static DpsStatus list_micro_batches (DpsTrainer *t, int64_t micro_batch, Front *f, DpsError *err)
+{
+    double tokens = 0;
+    if (!t->plan.exact)
+        return add_bound (t, t->feed, micro_batch, f, err);
+    uint64_t steps = t->plan.steps < MAX_STEPS_READ ? t->plan.steps : MAX_STEPS_READ;
+    for (uint64_t step = 0; step < steps; step++) {
+        DpsStepPlace at;
+        DPS_TRY (dps__trainer_place (t, step, &at, err));
+        DPS_TRY (add_places (t->feed, at.epoch, at.first, at.n, (uint64_t) micro_batch, f, &tokens, err));
+    }
+    t->plan.tokens_per_step = tokens / (double) steps;
+    return steps < t->plan.steps ? add_bound (t, t->feed, micro_batch, f, err) : DPS_OK;
+}
+
+static DpsStatus list_evaluation (DpsTrainer *t, Front *f, DpsError *err)
+{
+    uint64_t places;
+    double tokens = 0;
+    if (!t->eval_feed)
+        return DPS_OK;
+    if (!t->eval_exact)
+        return add_bound (t, t->eval_feed, t->recipe->per_device_eval_batch_size, f, err);
+    DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
+    return add_places (t->eval_feed, 0, 0, places, (uint64_t) t->recipe->per_device_eval_batch_size, f, &tokens, err);
+}
+
+static DpsStatus measure (DpsTrainer *t, const Front *f, int training, int checkpointing, DpsError *err)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        const Counts *c = &f->items[i];
+        DpsForward counts = {.n_tokens = c->tokens, .n_segments = c->sequences, .n_roots = c->sequences, .n_scored = c->scored, .logprobs = 1};
+        DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
+        uint64_t peak;
+        DPS_TRY (dps_pass_measure (&t->session.model, t->session.compute, &counts, &o, &peak, err));
+        if (peak > t->plan.arena) {
+            t->plan.arena = peak;
+            t->plan.tokens = c->tokens;
+            t->plan.scored = c->scored;
+            t->plan.rows = c->sequences;
+        }
+    }
+    return DPS_OK;
+}
+
+static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointing, DpsError *err)
+{
+    Front training = {0}, evaluation = {0};
+    t->plan.arena = 0;
+    DpsStatus st = list_micro_batches (t, micro_batch, &training, err);
+    if (st == DPS_OK)
+        st = list_evaluation (t, &evaluation, err);
+    if (st == DPS_OK)
+        st = measure (t, &training, 1, checkpointing, err);
+    if (st == DPS_OK)
+        st = measure (t, &evaluation, 0, 0, err);
+    dps_free (training.items);
+    dps_free (evaluation.items);
+    t->plan.micro_batch = micro_batch;
+    t->plan.checkpointing = checkpointing;
+    return st;
+}
+
+uint64_t dps_train_plan_total (const DpsTrainPlan *p)
+{
+    return p->weights_rows + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer + p->arena + p->fixed;
+}
+
+/* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
+static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
+{
+    int64_t rows = t->recipe->per_device_train_batch_size * t->recipe->gradient_accumulation_steps;
+    for (int64_t size = t->recipe->per_device_train_batch_size; size >= 1; size--) {
+        if (rows % size)
+            continue;
+        for (int checkpointing = 0; checkpointing < 2; checkpointing++) {
+            DPS_TRY (plan_arena (t, size, checkpointing, err));
+            if (dps_train_plan_total (&t->plan) <= budget) {
+                t->plan.accumulation = rows / size;
+                return DPS_OK;
+            }
+        }
+    }
+    return dps_fail (err, DPS_ERR_LIMIT, "plan: the least this run needs is %.2f GiB, with one row at a time and checkpointing; the budget is %.2f GiB. "
+                                         "Hint: a shorter max_length, fewer lora_target_modules or a smaller model",
+                     (double) dps_train_plan_total (&t->plan) / 0x1p30, (double) budget / 0x1p30);
+}
+
+DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
+{
+    DpsTrainPlan *p = &t->plan;
+    DpsWeightBytes bytes;
+    const DpsDecoder *d = &t->session.model.dec;
+    DPS_TRY (dps_weights_measure (&t->session.ex, &t->session.model, t->session.compute, DPS_WEIGHTS_TRAINING, dps_optim_moments (&t->optim), &bytes, err));
+    p->weights_rows = bytes.rows;
+    p->weights_packed = bytes.packed_forward;
+    p->weights_packed_grad = bytes.packed_grad;
+    p->masters = bytes.master;
+    p->gradients = bytes.gradients;
+    p->optimizer = bytes.optimizer;
+    p->dtype = dps_dtype_name (t->session.compute);
+    p->device = t->session.ex.devices[0].info.name;
+    p->accumulation = t->recipe->gradient_accumulation_steps;
+    DPS_TRY (budget ? fit (t, budget, err)
+                    : plan_arena (t, t->recipe->per_device_train_batch_size, t->recipe->gradient_checkpointing > 0, err));
+    double scored = p->tokens ? (double) p->scored / (double) p->tokens : 0;
+    p->flops_per_step = p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double) d->vocab * (double) d->hidden);
+    t->checkpointing = p->checkpointing;
+    return DPS_OK;
+}
+
+DpsStatus dps_train_plan (const DpsRegistry *reg, const DpsRecipe *recipe, uint64_t budget, DpsTrainPlan *out, DpsError *err)
+{
+    static const DpsTrainOptions quiet = {0};
+    DpsTrainer t;
+    DPS_TRY (dps__trainer_open (&t, reg, recipe, &quiet, 1, err));
+    DpsStatus st = dps__trainer_plan (&t, budget, err);
+    *out = t.plan;
+    dps__trainer_close (&t);
+    return st;
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save.c: what a checkpoint holds and how a run comes back from it: trained values (adapter or model), optimizer moments, f32 masters where the
+ * saved model is bf16, counters and guard. Rows and random numbers need nothing: they are functions of step and seed.
+ */
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "train/trainer.h"
+
+typedef struct List {
+    DpsTensorOut *items;
+    size_t n, capacity;
+} List;
+
+static void free_list (List *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        dps_free ((char *) l->items[i].name);
+    dps_free (l->items);
+    *l = (List){0};
+}
+
+static DpsStatus add (List *l, char *name, const DpsWeight *w, uint32_t dtype, const void *data, DpsError *err)
+{
+    if (!name || DPS_GROW (l->items, l->n, l->capacity)) {
+        dps_free (name);
+        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    }
+    l->items[l->n++] = (DpsTensorOut){.name = name, .dtype = dtype, .rank = w->rank, .shape = {w->shape[0], w->shape[1]}, .data = data};
+    return DPS_OK;
+}
+
+static int trains (const DpsTrainer *t, size_t i) { return t->session.weights.stores[i].grad.host != NULL; }
+
+/* Adapter tensors and modules trained whole, under PEFT's names. */
+static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
+{
+    const DpsModel *m = &t->session.model;
+    for (size_t i = 0; i < m->n_weights; i++)
+        if (i >= m->n_base || trains (t, i))
+            DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
+                          dps_weights_master (&t->session.weights, (int32_t) i), err));
+    return DPS_OK;
+}
+
+/* Every weight of the model, in its compute type. */
+static DpsStatus list_model (const DpsTrainer *t, List *l, DpsError *err)
+{
+    const DpsModel *m = &t->session.model;
+    for (size_t i = 0; i < m->n_base; i++) {
+        const DpsStore *s = &t->session.weights.stores[i];
+        DPS_TRY (add (l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, s->rows.host, err));
+    }
+    return DPS_OK;
+}
+
+static DpsStatus list_optimizer (const DpsTrainer *t, List *l, DpsError *err)
+{
+    const DpsModel *m = &t->session.model;
+    for (size_t i = 0; i < m->n_weights; i++) {
+        const DpsStore *s = &t->session.weights.stores[i];
+        const DpsWeight *w = &m->weights[i];
+        if (s->m.host)
+            DPS_TRY (add (l, dps_strf ("exp_avg.%s", w->name), w, DPS_DTYPE_F32, s->m.host, err));
+        if (s->v.host)
+            DPS_TRY (add (l, dps_strf ("exp_avg_sq.%s", w->name), w, DPS_DTYPE_F32, s->v.host, err));
+        if (s->master.host && !t->is_adapter)
+            DPS_TRY (add (l, dps_strf ("master.%s", w->name), w, DPS_DTYPE_F32, s->master.host, err));
+    }
+    return DPS_OK;
+}
+
+/* Which linear maps carry the adapter, as PEFT's target_modules. */
+static DpsStatus adapter_names (const DpsTrainer *t, const char ***out, size_t *n, char ***out_paths, size_t *n_paths, DpsError *err)
+{
+    const DpsModel *m = &t->session.model;
+    char **paths = dps_calloc (m->n_base, sizeof *paths);
+    size_t adapted = 0, others = 0;
+    DpsStatus st = paths ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    for (int pass = 0; pass < 2 && st == DPS_OK; pass++) /* adapted ones first, then the rest */
+        for (size_t i = 0; i < m->n_base && st == DPS_OK; i++) {
+            if (m->weights[i].role != DPS_WEIGHT_LINEAR || (m->sites[i].n > 0) == pass)
+                continue;
+            paths[adapted + others] = dps_strndup (m->weights[i].name, strlen (m->weights[i].name) - strlen (".weight"));
+            if (!paths[adapted + others])
+                st = dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+            else if (pass)
+                others++;
+            else
+                adapted++;
+        }
+    *out_paths = paths;
+    *n_paths = adapted + others;
+    if (st != DPS_OK)
+        return st;
+    DpsNames yes = {(const char *const *) paths, adapted}, no = {(const char *const *) paths + adapted, others};
+    return dps_peft_target_names (&yes, &no, out, n, err);
+}
+
+static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpointWriter *into, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors");
+    const char **names = NULL;
+    char **paths = NULL;
+    size_t n = 0, n_paths = 0;
+    List l = {0};
+    DpsPeftConfig from = {0}, config = {.r = r->lora_r, .lora_alpha = r->lora_alpha, .lora_dropout = r->lora_dropout, .use_rslora = r->use_rslora > 0,
+                                        .use_dora = r->use_dora > 0 || !strcmp (r->adapter, "dora"), .rank_pattern = r->rank_pattern,
+                                        .alpha_pattern = r->alpha_pattern};
+    DpsStatus st = DPS_OK;
+    if (r->adapter_init) { /* what was trained on keeps its configuration */
+        char *path = dps_path_join (r->adapter_init, "adapter_config.json");
+        st = path ? dps_peft_config_read (path, &from, err) : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+        dps_free (path);
+        if (st == DPS_OK)
+            config = from;
+    }
+    config.base_model = r->model_name_or_path;
+    if (st == DPS_OK)
+        st = adapter_names (t, &names, &n, &paths, &n_paths, err);
+    config.targets = (DpsTargetSpec){.modules = {names, n}, .modules_to_save = {(const char *const *) r->lora_modules_to_save.items, r->lora_modules_to_save.n}};
+    if (st == DPS_OK)
+        st = list_adapter (t, &l, err);
+    if (st == DPS_OK)
+        st = dps_peft_write (dir, into, format, &config, l.items, l.n, t->base.hex, err);
+    free_list (&l);
+    for (size_t i = 0; i < n_paths; i++)
+        dps_free (paths[i]);
+    dps_free (paths);
+    dps_free (names);
+    dps_peft_config_free (&from);
+    return st;
+}
+
+/* config.json and the tokenizer's files of a folder; of a GGUF the configuration, and where its tokenizer is. */
+static DpsStatus add_model_files (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
+{
+    const DpsSource *s = t->session.source;
+    if (!dps_source_is_gguf (s))
+        return dps_ckpt_add_model_files (w, dps_source_path (s), err);
+    json_t *config = json_copy (dps_source_config (s));
+    if (!config || json_object_set_new (config, "diapason_tokenizer", json_string (dps_source_path (s)))) {
+        json_decref (config);
+        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    }
+    DpsStatus st = dps_ckpt_add_json (w, "config.json", config, err);
+    json_decref (config);
+    return st;
+}
+
+static DpsStatus add_values (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
+{
+    static const DpsTensorMeta pt = {"format", "pt"};
+    List l = {0};
+    if (t->is_adapter)
+        return write_adapter (t, NULL, w, err);
+    DpsStatus st = list_model (t, &l, err);
+    if (st == DPS_OK)
+        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_MODEL, l.items, l.n, &pt, 1, err);
+    free_list (&l);
+    return st == DPS_OK ? add_model_files (t, w, err) : st;
+}
+
+static DpsStatus add_state (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
+{
+    DpsTrainerState *state = dps_observer_state (t->observer);
+    state->global_step = t->step;
+    state->epoch = t->epoch;
+    state->num_input_tokens_seen = t->seen_tokens;
+    json_t *json = dps_trainer_state_json (state);
+    DpsStatus st = dps_ckpt_add_json (w, DPS_CKPT_STATE, json, err);
+    json_decref (json);
+    DPS_TRY (st);
+    const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
+    json = json_pack ("{s:I, s:I, s:f, s:I, s:o, s:s, s:s}", "step", (json_int_t) t->step, "updates", (json_int_t) t->optim.t, "loss_total", t->loss_total,
+                      "seen_tokens", (json_int_t) t->seen_tokens, "guard", dps_guard_json (&t->guard), "device", device->name, "detail",
+                      device->detail ? device->detail : "");
+    st = dps_ckpt_add_json (w, DPS_CKPT_RUN, json, err);
+    json_decref (json);
+    return st;
+}
+
+static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
+{
+    List l = {0};
+    DpsStatus st = list_optimizer (t, &l, err);
+    if (st == DPS_OK && l.n)
+        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, l.items, l.n, NULL, 0, err);
+    free_list (&l);
+    return st;
+}
+
+DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
+{
+    DpsCheckpointWriter *w;
+    DPS_TRY (dps_observer_sync (t->observer, err));
+    DPS_TRY (dps_ckpt_begin (t->recipe->output_dir, t->step, &w, err));
+    DpsStatus st = add_values (t, w, err);
+    if (st == DPS_OK)
+        st = add_optimizer (t, w, err);
+    if (st == DPS_OK)
+        st = add_state (t, w, err);
+    if (st == DPS_OK)
+        st = dps_ckpt_add_bytes (w, DPS_CKPT_LOCK, t->lock.data, t->lock.len, err);
+    if (st != DPS_OK) {
+        dps_ckpt_discard (w);
+        return st;
+    }
+    DPS_TRY (dps_ckpt_commit (w, err));
+    dps_guard_progress (&t->guard);
+    const DpsTrainerState *state = dps_observer_state (t->observer);
+    return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t) t->recipe->save_total_limit, state->has_best ? state->best_model_checkpoint : NULL, err);
+}
+
+DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
+{
+    static const DpsTensorMeta pt = {"format", "pt"};
+    const char *dir = t->recipe->output_dir;
+    if (t->is_adapter)
+        return write_adapter (t, dir, NULL, err);
+    List l = {0};
+    char *path = dps_path_join (dir, DPS_CKPT_MODEL);
+    DpsStatus st = path ? list_model (t, &l, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    if (st == DPS_OK)
+        st = dps_tensors_write (dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), path, l.items, l.n, &pt, 1, NULL, err);
+    free_list (&l);
+    dps_free (path);
+    return st == DPS_OK ? dps__trainer_export_files (t, err) : st;
+}
+
+/* Back. */
+
+/* A tensor of `file` into a weight's master, found by `name`. */
+static DpsStatus restore_weight (DpsTrainer *t, DpsTensorFile *file, const char *name, int32_t i, DpsError *err)
+{
+    int64_t at = dps_tensors_find (file, name), n = dps_weight_elements (&t->session.model.weights[i]);
+    if (at < 0)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "checkpoint: no tensor '%s'", name);
+    float *values = dps_malloc ((size_t) n, sizeof *values);
+    if (!values)
+        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    DpsStatus st = dps_tensors_read_f32 (file, (size_t) at, values, (uint64_t) n, err);
+    if (st == DPS_OK)
+        st = dps_weights_set (&t->session.weights, i, values, err);
+    dps_free (values);
+    return st;
+}
+
+DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err)
+{
+    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors");
+    const DpsModel *m = &t->session.model;
+    DpsTensorFile *file, *optimizer = NULL;
+    DPS_TRY (dps_ckpt_tensors (c, format, t->is_adapter ? DPS_CKPT_ADAPTER : DPS_CKPT_MODEL, &file, err));
+    DpsStatus st = DPS_OK;
+    if (!t->is_adapter && dps_ckpt_has (c, DPS_CKPT_OPTIMIZER))
+        st = dps_ckpt_tensors (c, format, DPS_CKPT_OPTIMIZER, &optimizer, err);
+    for (size_t i = 0; st == DPS_OK && i < m->n_weights; i++) {
+        if (!trains (t, i))
+            continue;
+        int master = !t->is_adapter && t->session.weights.stores[i].master.host;
+        char *name = dps_strf ("%s%s", master ? "master." : t->is_adapter ? DPS_PEFT_PREFIX : "", m->weights[i].name);
+        st = name ? restore_weight (t, master ? optimizer : file, name, (int32_t) i, err) : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+        dps_free (name);
+    }
+    dps_tensors_close (file);
+    if (optimizer)
+        dps_tensors_close (optimizer);
+    return st;
+}
+
+static DpsStatus restore_moment (DpsTensorFile *file, const char *prefix, const char *weight, const DpsBlock *to, DpsError *err)
+{
+    if (!to->host)
+        return DPS_OK;
+    char *name = dps_strf ("%s.%s", prefix, weight);
+    int64_t at = name ? dps_tensors_find (file, name) : -1;
+    DpsStatus st = !name  ? dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory")
+                   : at < 0 ? dps_fail (err, DPS_ERR_NOT_FOUND, "checkpoint: no tensor '%s' in %s", name, DPS_CKPT_OPTIMIZER)
+                            : dps_tensors_read (file, (size_t) at, to->host, to->bytes, err);
+    dps_free (name);
+    return st;
+}
+
+static DpsStatus restore_optimizer (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err)
+{
+    DpsTensorFile *file;
+    if (dps_optim_moments (&t->optim) == 0)
+        return DPS_OK;
+    DPS_TRY (dps_ckpt_tensors (c, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, &file, err));
+    DpsStatus st = DPS_OK;
+    for (size_t i = 0; st == DPS_OK && i < t->session.model.n_weights; i++) {
+        const DpsStore *s = &t->session.weights.stores[i];
+        st = restore_moment (file, "exp_avg", t->session.model.weights[i].name, &s->m, err);
+        if (st == DPS_OK)
+            st = restore_moment (file, "exp_avg_sq", t->session.model.weights[i].name, &s->v, err);
+    }
+    dps_tensors_close (file);
+    return st;
+}
+
+DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err)
+{
+    json_t *run = NULL;
+    json_int_t step = 0, updates = 0, tokens = 0;
+    double loss_total = 0;
+    json_t *guard = NULL;
+    DPS_TRY (dps__trainer_restore_weights (t, c, err));
+    DPS_TRY (restore_optimizer (t, c, err));
+    DPS_TRY (dps_ckpt_read_json (c, DPS_CKPT_RUN, &run, err));
+    int bad = json_unpack (run, "{s:I, s:I, s:F, s:I, s:o}", "step", &step, "updates", &updates, "loss_total", &loss_total, "seen_tokens", &tokens,
+                           "guard", &guard);
+    DpsStatus st = bad ? dps_fail (err, DPS_ERR_FORMAT, "%s/%s: a counter is missing", dps_ckpt_path (c), DPS_CKPT_RUN)
+                       : dps_guard_from_json (guard, &t->guard, err);
+    json_decref (run);
+    DPS_TRY (st);
+    t->step = (uint64_t) step;
+    t->optim.t = (uint64_t) updates;
+    t->loss_total = loss_total;
+    t->seen_tokens = (uint64_t) tokens;
+    return dps__trainer_epochs (t, t->step, &t->epoch, err);
+}

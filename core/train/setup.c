@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup.c: everything a run opens before its first step, in the order that finds mistakes cheaply: recipe, rows, model, memory. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "train/trainer.h"
+
+enum { MAX_PARAMS = DPS_PARAMS_MAX };
+
+static DpsStatus target_modules (const DpsRecipe *r, DpsTargets **out, DpsError *err)
+{
+    DpsTargetSpec spec = {.modules = {(const char *const *) r->lora_target_modules.items, r->lora_target_modules.n},
+                          .exclude = {(const char *const *) r->lora_exclude_modules.items, r->lora_exclude_modules.n},
+                          .modules_to_save = {(const char *const *) r->lora_modules_to_save.items, r->lora_modules_to_save.n},
+                          .where = dps_recipe_where (r, DPS_KEY_lora_target_modules)};
+    if (r->lora_target_modules.one || r->lora_target_modules.n == 1) {
+        const char *text = r->lora_target_modules.items[0];
+        spec.modules = (DpsNames){0};
+        return dps_targets_from_text (text, &spec, out, err);
+    }
+    return dps_targets_new (&spec, out, err);
+}
+
+/* rank_pattern and alpha_pattern: numbers 0 and 1 of lora and dora are r and alpha. */
+typedef struct Patterns {
+    DpsPatternMap *ranks, *alphas;
+} Patterns;
+
+static void apply_patterns (void *ctx, const char *module, double *num)
+{
+    const Patterns *p = ctx;
+    num[0] = dps_pattern_map_get (p->ranks, module, num[0]);
+    num[1] = dps_pattern_map_get (p->alphas, module, num[1]);
+}
+
+static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
+    if (!adapter)
+        return dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
+    const DpsAdapterInfo *info = adapter->describe ();
+    double num[MAX_PARAMS];
+    DpsStr str[MAX_PARAMS];
+    DpsTargets *targets = NULL;
+    Patterns patterns = {0};
+    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *) r, num, str, err));
+    DpsStatus st = target_modules (r, &targets, err);
+    if (st == DPS_OK)
+        st = dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &patterns.ranks, err);
+    if (st == DPS_OK)
+        st = dps_pattern_map_new (r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), 1e-9, 1e9, &patterns.alphas, err);
+    if (st == DPS_OK)
+        st = dps_model_attach (&t->session.model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
+    if (st == DPS_OK)
+        st = dps_targets_check (targets, err);
+    dps_pattern_map_free (patterns.ranks);
+    dps_pattern_map_free (patterns.alphas);
+    dps_targets_free (targets);
+    return st == DPS_ERR_NOT_FOUND ? DPS_ERR_USAGE : st;
+}
+
+static DpsStatus choose_trained (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    t->is_adapter = r->adapter != NULL;
+    if (!t->is_adapter) {
+        dps_model_train_all (&t->session.model);
+        return DPS_OK;
+    }
+    if (!r->adapter_init) /* else the session attached it with its own configuration */
+        DPS_TRY (attach_fresh (t, err));
+    for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
+        DPS_TRY (dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err));
+    return DPS_OK;
+}
+
+static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    *o = (DpsSessionOptions){.model = r->model_name_or_path,
+                             .adapter = r->adapter_init,
+                             .dtype = r->dtype,
+                             .devices = (const char *const *) r->device.items,
+                             .n_devices = r->device.n,
+                             .strict_device = r->strict_device > 0,
+                             .training = 1};
+    if (!r->model_name_or_path)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
+    DPS_TRY (dps_session_begin (&t->session, t->reg, o, err));
+    return choose_trained (t, err);
+}
+
+static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
+{
+    const DpsObjective *table = dps_registry_get (t->reg, DPS_OBJECTIVE_ID, t->recipe->stage);
+    if (!table) {
+        dps_registry_missing (t->reg, DPS_OBJECTIVE_ID, t->recipe->stage, err);
+        dps_error_prefix (err, "%s: stage", dps_recipe_where (t->recipe, DPS_KEY_stage));
+        return DPS_ERR_USAGE;
+    }
+    DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *) t->recipe, &t->objective, err));
+    if (t->objective->info.unit != DPS_UNIT_SINGLE)
+        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on pairs or groups of rows, which this version does not train", t->recipe->stage);
+    return DPS_OK;
+}
+
+static void set_optimizer (DpsTrainer *t)
+{
+    const DpsRecipe *r = t->recipe;
+    t->optim = (DpsOptim){.kind = strcmp (r->optim, "sgd") ? DPS_OPTIM_ADAMW : DPS_OPTIM_SGD,
+                          .beta1 = r->adam_beta1,
+                          .beta2 = r->adam_beta2,
+                          .epsilon = r->adam_epsilon,
+                          .momentum = r->sgd_momentum,
+                          .weight_decay = r->weight_decay,
+                          .max_grad_norm = r->max_grad_norm};
+    t->guard = (DpsGuard) DPS_GUARD_INIT;
+}
+
+static void scan_progress (void *ctx, double share)
+{
+    const DpsTrainer *t = ctx;
+    if (t->options->progress) {
+        DpsTrainProgress p = {.phase = "reading rows", .step = (uint64_t) (1000 * share), .max_steps = 1000, .loss = NAN, .learning_rate = NAN, .pace = ""};
+        t->options->progress (t->options->ctx, &p);
+    }
+}
+
+static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    DpsStepPlace first;
+    DPS_TRY (dps_feed_places (t->feed, 0, &t->plan.rows_per_epoch, err));
+    DPS_TRY (dps__trainer_place (t, 0, &first, err));
+    t->plan.steps_per_epoch = first.steps;
+    t->plan.steps = (uint64_t) r->max_steps;
+    if (r->max_steps <= 0)
+        DPS_TRY (dps__trainer_steps (t, r->num_train_epochs, &t->plan.steps, err));
+    DpsScheduleOptions o = {.type = r->lr_scheduler_type,
+                            .base_lr = r->learning_rate,
+                            .warmup = r->warmup_steps > 0 ? r->warmup_steps : r->warmup_ratio,
+                            .total_steps = t->plan.steps,
+                            .kwargs = r->lr_scheduler_kwargs};
+    return dps_schedule_init (&o, &t->schedule, err);
+}
+
+static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    DPS_TRY (dps_feed_open (r, t->session.tok, t->session.model.dec.vocab, 0, &t->feed, err));
+    if (r->eval_datasets.n)
+        DPS_TRY (dps_feed_open (r, t->session.tok, t->session.model.dec.vocab, 1, &t->eval_feed, err));
+    else if (strcmp (r->eval_strategy, "no"))
+        return dps_fail (err, DPS_ERR_USAGE, "%s: eval_strategy needs eval_datasets", dps_recipe_where (r, DPS_KEY_eval_strategy));
+    if (t->eval_feed)
+        DPS_TRY (dps_feed_scan (t->eval_feed, &t->eval_exact, NULL, NULL, err));
+    DPS_TRY (dps_feed_scan (t->feed, &t->plan.exact, scan_progress, t, err));
+    return count_steps (t, err);
+}
+
+static double resident_bytes (void)
+{
+    char text[128];
+    unsigned long pages = 0;
+    FILE *f = fopen ("/proc/self/statm", "r");
+    if (f && fgets (text, sizeof text, f)) {
+        char *second = strchr (text, ' ');
+        pages = second ? strtoul (second, NULL, 10) : 0;
+    }
+    if (f)
+        fclose (f);
+    return (double) pages * (double) sysconf (_SC_PAGESIZE);
+}
+
+static DpsStatus open_observer (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    DpsTrainerState state = {0};
+    json_t *saved = NULL;
+    if (resumed) {
+        DPS_TRY (dps_ckpt_read_json (resumed, DPS_CKPT_STATE, &saved, err));
+        DpsStatus st = dps_trainer_state_from_json (saved, &state, err);
+        json_decref (saved);
+        DPS_TRY (st);
+    } else {
+        state.max_steps = t->plan.steps;
+        state.num_train_epochs = r->num_train_epochs;
+        state.logging_steps = (uint64_t) r->logging_steps;
+        state.eval_steps = (uint64_t) (r->eval_steps ? r->eval_steps : r->logging_steps);
+        state.save_steps = (uint64_t) r->save_steps;
+        state.train_batch_size = (uint64_t) r->per_device_train_batch_size;
+    }
+    int tensorboard = r->report_to.n == 0;
+    for (size_t i = 0; i < r->report_to.n; i++)
+        tensorboard |= !strcmp (r->report_to.items[i], "tensorboard") || !strcmp (r->report_to.items[i], "all");
+    DpsObserveOptions o = {.output_dir = r->output_dir,
+                           .logging_dir = r->logging_dir,
+                           .run_name = r->run_name,
+                           .tensorboard = tensorboard,
+                           .resumed = resumed != NULL,
+                           .console = t->options->console ? stderr : NULL};
+    t->seen_tokens = state.num_input_tokens_seen;
+    DpsStatus st = dps_observer_open (&o, &state, &t->observer, err);
+    if (st != DPS_OK)
+        dps_trainer_state_free (&state);
+    return st;
+}
+
+/* A run that is to go on, and has not got to its first checkpoint, starts. */
+static DpsStatus find_checkpoint (const DpsTrainer *t, const char *where, DpsCheckpoint **out, DpsError *err)
+{
+    uint64_t *steps;
+    size_t n;
+    *out = NULL;
+    DPS_TRY (dps_ckpt_list (t->recipe->output_dir, &steps, &n, err));
+    dps_free (steps);
+    if (n == 0 && (!strcmp (where, "auto") || !strcmp (where, "true"))) {
+        dps_log (DPS_LOG_INFO, "%s holds no checkpoint yet: the run starts", t->recipe->output_dir);
+        return DPS_OK;
+    }
+    return dps_ckpt_resume (t->recipe->output_dir, where, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), out, err);
+}
+
+/* A new run does not mix with the checkpoints of another, and does not delete them unasked. */
+static DpsStatus clear_output (const DpsTrainer *t, DpsError *err)
+{
+    const char *dir = t->recipe->output_dir;
+    uint64_t *steps;
+    size_t n;
+    DPS_TRY (dps_ckpt_list (dir, &steps, &n, err));
+    uint64_t newest = n ? steps[n - 1] : 0;
+    dps_free (steps);
+    if (n == 0)
+        return DPS_OK;
+    if (t->recipe->overwrite_output_dir <= 0)
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s holds a run (checkpoint-%llu). Hint: --resume goes on with it; --set output_dir=… starts another; "
+                         "--set overwrite_output_dir=true deletes its checkpoints and starts anew",
+                         dir, (unsigned long long) newest);
+    return dps_ckpt_clear (dir, err);
+}
+
+static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, DpsError *err)
+{
+    const char *resume = t->options->resume ? t->options->resume : t->recipe->resume_from_checkpoint;
+    DpsCheckpoint *c = NULL;
+    dps__trainer_progress (t, "loading weights", NAN, NAN);
+    DPS_TRY (dps_mkdirs (t->recipe->output_dir, err));
+    DPS_TRY (dps_ckpt_sweep (t->recipe->output_dir, err));
+    DpsStatus st = resume ? find_checkpoint (t, resume, &c, err) : clear_output (t, err);
+    if (st == DPS_OK)
+        st = dps__trainer_lock (t, c, err);
+    if (st == DPS_OK)
+        st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
+    if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
+        st = dps_weights_init (&t->session.weights, (uint64_t) t->recipe->seed, err);
+    if (st == DPS_OK && c)
+        st = dps__trainer_restore (t, c, err);
+    if (st == DPS_OK)
+        st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
+    if (st == DPS_OK)
+        st = open_observer (t, c, err);
+    dps_ckpt_close (c);
+    return st;
+}
+
+static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
+{
+    DpsSessionOptions o;
+    set_optimizer (t);
+    DPS_TRY (open_objective (t, err));
+    DPS_TRY (open_model (t, &o, err));
+    DPS_TRY (open_rows (t, err));
+    t->plan.fixed = (uint64_t) resident_bytes ();
+    if (plan_only)
+        return DPS_OK;
+    DPS_TRY (dps__trainer_plan (t, 0, err));
+    DPS_TRY (dps_source_digest (t->session.source, &t->base, err));
+    return load_and_resume (t, &o, err);
+}
+
+DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only, DpsError *err)
+{
+    *t = (DpsTrainer){.reg = reg, .recipe = recipe, .options = o, .started = dps__trainer_now ()};
+    DpsStatus st = open_all (t, plan_only, err);
+    if (st != DPS_OK)
+        dps__trainer_close (t);
+    return st;
+}
+
+void dps__trainer_close (DpsTrainer *t)
+{
+    if (t->observer)
+        dps_observer_close (t->observer);
+    if (t->objective)
+        dps_objective_close (t->objective);
+    dps_feed_close (t->feed);
+    dps_feed_close (t->eval_feed);
+    dps_session_close (&t->session);
+    dps_step_free (&t->sums);
+    dps_step_free (&t->window);
+    dps_buf_free (&t->lock);
+    t->observer = NULL;
+    t->objective = NULL;
+    t->feed = t->eval_feed = NULL;
+}

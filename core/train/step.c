@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * step.c: one optimizer step. All rows of the step are fetched first, because the loss is divided by the step's own total; then micro-batches in
+ * data order: forward → objective on the tape → d loss / d log-prob → backward, which adds to the gradients root by root. How the rows are
+ * cut into micro-batches changes no bit.
+ */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "train/trainer.h"
+
+/* The places of a step, flattened into sequences. */
+typedef struct StepRows {
+    DpsPlace *places;
+    size_t n_places;
+    uint64_t tokens, scored, sequences;
+} StepRows;
+
+static void free_rows (StepRows *r)
+{
+    for (size_t i = 0; i < r->n_places; i++)
+        dps_place_free (&r->places[i]);
+    dps_free (r->places);
+    *r = (StepRows){0};
+}
+
+static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, StepRows *out, DpsError *err)
+{
+    *out = (StepRows){.places = dps_calloc (n, sizeof *out->places)};
+    if (!out->places)
+        return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    for (uint64_t i = 0; i < n; i++) {
+        DpsStatus st = dps_feed_get (feed, epoch, first + i, &out->places[i], err);
+        if (st != DPS_OK) {
+            free_rows (out);
+            return st;
+        }
+        out->n_places++;
+        out->tokens += out->places[i].tokens;
+        out->scored += out->places[i].scored;
+        out->sequences += out->places[i].n;
+    }
+    return DPS_OK;
+}
+
+/* Arrays of one micro-batch on the objective's side. */
+typedef struct Signals {
+    double *values[8], *grads[8];
+    int64_t *row_offsets, *unit_offsets;
+    float *dlogp;
+} Signals;
+
+static void free_signals (Signals *s)
+{
+    for (int i = 0; i < 8; i++) {
+        dps_free (s->values[i]);
+        dps_free (s->grads[i]);
+    }
+    dps_free (s->row_offsets);
+    dps_free (s->unit_offsets);
+    dps_free (s->dlogp);
+}
+
+static const float *pass_signal (const DpsPass *p, const char *name)
+{
+    if (!strcmp (name, "logp"))
+        return dps_pass_logp (p);
+    if (!strcmp (name, "entropy"))
+        return dps_pass_entropy (p);
+    return strcmp (name, "hit") ? NULL : dps_pass_hit (p);
+}
+
+static DpsStatus gather_signals (const DpsObjectiveInstance *o, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
+{
+    size_t n = (size_t) b->n_scored, rows = (size_t) b->n_roots;
+    memset (s, 0, sizeof *s);
+    s->row_offsets = dps_malloc (rows + 1, sizeof *s->row_offsets);
+    s->unit_offsets = dps_malloc (rows + 1, sizeof *s->unit_offsets);
+    s->dlogp = dps_calloc (n, sizeof *s->dlogp);
+    int ok = s->row_offsets && s->unit_offsets && s->dlogp;
+    for (size_t r = 0; ok && r <= rows; r++) {
+        s->row_offsets[r] = b->scored_roots[r];
+        s->unit_offsets[r] = (int64_t) r;
+    }
+    for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
+        const float *from = i < 8 && !strcmp (o->signals[i].role, "policy") ? pass_signal (p, o->signals[i].name) : NULL;
+        if (!from)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute", o->info.name,
+                             o->signals[i].name, o->signals[i].role);
+        s->values[i] = dps_malloc (n, sizeof **s->values);
+        s->grads[i] = o->signals[i].differentiable ? dps_calloc (n, sizeof **s->grads) : NULL;
+        ok = s->values[i] && (s->grads[i] || !o->signals[i].differentiable);
+        for (size_t k = 0; ok && k < n; k++)
+            s->values[i][k] = (double) from[k];
+    }
+    return ok ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+}
+
+/* Signals of a pass through the objective; with training, back to the weights. */
+static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double total, int training, DpsStepSums *sums, DpsError *err)
+{
+    const DpsObjectiveInstance *o = t->objective;
+    Signals s;
+    DpsStatus st = gather_signals (o, p, b, &s, err);
+    DpsObjectiveBatch ob = {.size = sizeof ob, .n_tokens = (uint64_t) b->n_scored, .n_rows = (uint64_t) b->n_roots, .n_units = (uint64_t) b->n_roots,
+                            .row_offsets = s.row_offsets, .unit_offsets = s.unit_offsets, .signals = (const double *const *) s.values,
+                            .weights = b->weights, .total = total};
+    if (st == DPS_OK)
+        st = dps_objective_micro_batch (o, &ob, sums, training ? s.grads : NULL, NULL, err);
+    int logp = dps_objective_signal (o, "logp", "policy");
+    if (st == DPS_OK && training && logp >= 0) {
+        for (int64_t i = 0; i < b->n_scored; i++)
+            s.dlogp[i] = (float) s.grads[logp][i];
+        st = dps_pass_backward (p, s.dlogp, err);
+    }
+    free_signals (&s);
+    return st;
+}
+
+static DpsStatus micro_batch (DpsTrainer *t, const DpsPlace *places, size_t n, double total, int training, uint64_t seed, DpsStepSums *sums,
+                              DpsError *err)
+{
+    size_t count = 0, at = 0;
+    for (size_t i = 0; i < n; i++)
+        count += places[i].n;
+    DpsSequence *rows = dps_malloc (count, sizeof *rows);
+    if (!rows)
+        return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < places[i].n; k++)
+            rows[at++] = places[i].sequences[k];
+    DpsBatch b;
+    DpsStatus st = dps_batch_build (rows, count, t->session.model.dec.vocab, &b, err);
+    dps_free (rows);
+    DPS_TRY (st);
+    if (b.n_scored > 0) {
+        DpsPass p;
+        DpsPassOptions o = {.training = training, .checkpoint = training && t->checkpointing, .dropout_seed = seed};
+        st = dps_pass_open (&p, &t->session.weights, &b, &o, err);
+        if (st == DPS_OK) {
+            st = dps_pass_forward (&p, err);
+            if (st == DPS_OK)
+                st = judge (t, &p, &b, total, training, sums, err);
+            dps_pass_close (&p);
+        }
+    }
+    dps_batch_free (&b);
+    return st;
+}
+
+/* All micro-batches of places, `size` places each. */
+static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int training, DpsStepSums *sums, DpsError *err)
+{
+    double total = dps_objective_total (t->objective, r->scored, r->sequences, r->sequences);
+    for (size_t i = 0; i < r->n_places; i += size) {
+        size_t n = r->n_places - i < size ? r->n_places - i : size;
+        DPS_TRY (micro_batch (t, r->places + i, n, total, training, (uint64_t) t->recipe->seed, sums, err));
+    }
+    sums->total = total;
+    return DPS_OK;
+}
+
+DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
+{
+    DpsStepPlace at;
+    StepRows rows;
+    DPS_TRY (dps__trainer_place (t, t->step, &at, err));
+    DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
+    dps_weights_zero_grads (&t->session.weights);
+    dps_step_reset (&t->sums);
+    DpsStatus st = rows.scored ? run_places (t, &rows, (size_t) t->plan.micro_batch, 1, &t->sums, err)
+                               : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token", (unsigned long long) t->step + 1,
+                                           (unsigned long long) rows.sequences);
+    *out_tokens = rows.tokens;
+    free_rows (&rows);
+    if (st == DPS_ERR_NONFINITE) {
+        *out_loss = *out_grad_norm = NAN;
+        return DPS_OK;
+    }
+    DPS_TRY (st);
+    *out_loss = dps_step_loss (&t->sums);
+    return dps_optim_grad_norm (&t->session.weights, out_grad_norm, err);
+}
+
+DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
+{
+    DpsStepSums sums = {0};
+    uint64_t places, size = (uint64_t) t->recipe->per_device_eval_batch_size, scored = 0, tokens = 0;
+    DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
+    double start = dps__trainer_now (), loss = 0;
+    DpsStatus st = DPS_OK;
+    for (uint64_t i = 0; st == DPS_OK && i < places; i += size) {
+        StepRows rows;
+        st = fetch (t->eval_feed, 0, i, places - i < size ? places - i : size, &rows, err);
+        if (st != DPS_OK)
+            break;
+        if (rows.scored)
+            st = run_places (t, &rows, (size_t) size, 0, &sums, err);
+        scored += rows.scored;
+        tokens += rows.tokens;
+        free_rows (&rows);
+        if (t->options->should_stop && t->options->should_stop ())
+            st = dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted during an evaluation");
+    }
+    double total = dps_objective_total (t->objective, scored, places, places), took = dps__trainer_now () - start;
+    loss = total > 0 ? sums.loss / total : NAN;
+    int bad = st == DPS_OK && (dps_metrics_set (out, "loss", loss) || dps_metrics_set (out, "runtime", took) ||
+                               dps_metrics_set (out, "samples_per_second", (double) places / took) ||
+                               dps_metrics_set (out, "steps_per_second", ceil ((double) places / (double) size) / took));
+    for (size_t i = 0; st == DPS_OK && !bad && i < sums.n_metrics; i++)
+        bad = dps_metrics_set (out, sums.metrics[i].name, dps_step_metric (&sums, i));
+    bad = bad || (st == DPS_OK && dps_metrics_set (out, "num_tokens", (double) tokens));
+    dps_step_free (&sums);
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : st;
+}

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* train.h: a recipe from beginning to end. */
+#ifndef DPS_TRAIN_TRAIN_H
+#define DPS_TRAIN_TRAIN_H
+
+#include "plugin/registry.h"
+#include "recipe/recipe.h"
+
+/** What a progress bar shows. */
+typedef struct DpsTrainProgress {
+    const char *phase; /* "reading rows", "loading weights", "training", "evaluating", "saving" */
+    uint64_t step, max_steps;
+    double loss, learning_rate;
+    const char *pace; /* "312 tokens/s, 2:10 left" */
+} DpsTrainProgress;
+
+typedef struct DpsTrainOptions {
+    const char *resume;  /* NULL: start anew; "auto": the newest sound checkpoint; or a path */
+    int console;         /* print a line per logging step on stderr */
+    void (*progress) (void *ctx, const DpsTrainProgress *p); /* may be NULL */
+    int (*should_stop) (void); /* polled between micro-batches; may be NULL */
+    void *ctx;
+} DpsTrainOptions;
+
+/** How it went. */
+typedef struct DpsTrainResult {
+    uint64_t step;
+    double train_loss;
+    double runtime_s;
+    char *output_dir; /* free with dps_free */
+} DpsTrainResult;
+
+/**
+ * Train. Everything is written under recipe->output_dir (CONVENTIONS section 1). Errors: USAGE, DATA (a row, by file and line), LOCK (resumed
+ * with another recipe or data), INTERRUPTED (asked to stop: saved, can be resumed), NONFINITE (diverged for good), IO, NOMEM … [init]
+ */
+DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err);
+
+/** Bytes and steps of a run before anything of its size is allocated: what `diapason plan` prints and what the run then uses. */
+typedef struct DpsTrainPlan {
+    uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */
+    uint64_t arena;               /* activations and gradients of the largest micro-batch */
+    uint64_t fixed;               /* program, libraries, tokenizer: measured at start */
+    int64_t tokens, scored, rows; /* of the micro-batch that decides */
+    uint64_t steps, steps_per_epoch, rows_per_epoch;
+    double tokens_per_step, flops_per_step; /* means */
+    int64_t micro_batch, accumulation;
+    int checkpointing;
+    const char *dtype, *device;
+    int exact; /* 1: every row was read; 0: bounded by max_length */
+} DpsTrainPlan;
+
+/**
+ * Plan a recipe. budget > 0: choose micro-batch, accumulation (their product is kept) and checkpointing so that the sum fits; the choice is in
+ * the plan. Errors: those of dps_train's start; LIMIT when nothing fits (says what the least is).
+ */
+DpsStatus dps_train_plan (const DpsRegistry *reg, const DpsRecipe *recipe, uint64_t budget, DpsTrainPlan *out, DpsError *err);
+
+uint64_t dps_train_plan_total (const DpsTrainPlan *p);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verb_train.c: a recipe from beginning to end. The first SIGINT or SIGTERM saves and leaves with 75; a second one ends the process. */
+#include <math.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "diapason/run_recipe.h"
+#include "plugin/host.h"
+#include "train/train.h"
+
+static int run_train (int argc, char **argv);
+
+const DpsVerb dps_verb_train = {
+    .name = "train",
+    .summary = "train an adapter or a model from a recipe",
+    .synopsis = "RECIPE [--set key=value …] [--resume [auto|PATH]]",
+    .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, README.md, runs/ and report.html\n"
+            "into the recipe's output_dir. Interrupted once (Ctrl-C, SIGTERM) it saves a checkpoint and leaves with 75; --resume goes on\n"
+            "from the newest sound checkpoint, or starts when there is none, and ends in the same bytes.\n\n"
+            "Examples:\n"
+            "  diapason train recipe.yaml --set learning_rate=1e-4 --set output_dir=run2\n"
+            "  diapason train recipe.yaml --resume",
+    .run = run_train,
+};
+
+static char *resume;
+
+static gboolean take_resume (const char *option, const char *value, void *data, GError **error)
+{
+    (void) option, (void) data, (void) error;
+    g_free (resume);
+    resume = g_strdup (value ? value : "auto");
+    return TRUE;
+}
+
+static const GOptionEntry entries[] = {
+    CLI_SET_ENTRY,
+    {"resume", 0, G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, (void *) take_resume, "go on from the newest sound checkpoint, or from PATH",
+     "[auto|PATH]"},
+    {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+static void on_signal (int sig)
+{
+    (void) sig;
+    if (dps_host_should_stop ()) {
+        signal (SIGINT, SIG_DFL);
+        raise (SIGINT);
+    }
+    dps_host_request_stop (1);
+}
+
+static void show_progress (void *ctx, const DpsTrainProgress *p)
+{
+    char detail[160] = "";
+    (void) ctx;
+    if (isfinite (p->loss))
+        snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long) p->step, (unsigned long long) p->max_steps, p->loss, p->pace);
+    cli_progress (p->phase, (double) p->step, (double) p->max_steps, detail);
+}
+
+static void print_result (const DpsRecipe *r, const DpsTrainResult *out)
+{
+    if (cli_common.json) {
+        json_t *o = json_pack ("{s:I, s:f, s:f, s:s}", "step", (json_int_t) out->step, "train_loss", isfinite (out->train_loss) ? out->train_loss : 0,
+                               "train_runtime", out->runtime_s, "output_dir", out->output_dir);
+        json_dumpf (o, stdout, JSON_COMPACT);
+        putchar ('\n');
+        json_decref (o);
+    } else if (!cli_common.quiet)
+        fprintf (stderr, "%s written to %s (%llu steps, mean loss %.4f, %.0f s); open %s/report.html\n", r->adapter ? "Adapter" : "Model",
+                 out->output_dir, (unsigned long long) out->step, out->train_loss, out->runtime_s, out->output_dir);
+}
+
+static int run_train (int argc, char **argv)
+{
+    DpsError err = DPS_ERROR_INIT;
+    DpsRecipe *recipe;
+    DpsRegistry *reg;
+    int code = cli_parse (&dps_verb_train, entries, &argc, &argv);
+    if (code >= 0)
+        return code;
+    /* In `--resume recipe.yaml` the recipe is no checkpoint: only folders are. */
+    const char *path = argc > 1 ? argv[1] : NULL;
+    if (!path && resume && dps_is_file (resume)) {
+        path = resume;
+        resume = g_strdup ("auto");
+    }
+    if (!path || argc > 2)
+        return cli_usage (&dps_verb_train, path ? "one RECIPE at a time, found '%s' too" : "RECIPE is missing%s", path ? argv[2] : "");
+    DpsStatus st = cli_open_recipe (path, &recipe, &reg, &err);
+    if (st != DPS_OK)
+        return cli_fail (&dps_verb_train, st, &err);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction (SIGINT, &action, NULL);
+    sigaction (SIGTERM, &action, NULL);
+    DpsTrainOptions options = {.resume = resume,
+                               .console = !isatty (STDERR_FILENO) && !cli_common.quiet,
+                               .progress = show_progress,
+                               .should_stop = dps_host_should_stop};
+    DpsTrainResult result;
+    st = dps_train (reg, recipe, &options, &result, &err);
+    cli_progress_end ();
+    if (st == DPS_OK)
+        print_result (recipe, &result);
+    dps_free (result.output_dir);
+    dps_registry_close (reg);
+    dps_recipe_free (recipe);
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_train, st, &err);
+}
