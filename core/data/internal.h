@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h: the pieces of row recognition. */
+#ifndef DPS_DATA_INTERNAL_H
+#define DPS_DATA_INTERNAL_H
+
+#include "data/row.h"
+
+/** A NOMEM error at the row. */
+DpsStatus dps__row_no_memory (const DpsRow *row, DpsError *err);
+
+/**
+ * Messages as written → messages as templates read them, and which are trained. `what` names the column in errors.
+ * system: text put in front as a system message, or NULL.
+ */
+DpsStatus dps__messages_read (const DpsRow *row, const json_t *list, const DpsRowMap *map, const char *what, const json_t *system,
+                              DpsContent *out, DpsError *err);
+/** Append {role, content}. 0 or -1. */
+int dps__message_add (json_t *list, const char *role, const json_t *content);
+
+/** A column of token ids. labels, mask: NULL, or columns of the same length. */
+DpsStatus dps__ids_read (const DpsRow *row, const char *column, const json_t *list, DpsContent *out, DpsError *err);
+DpsStatus dps__labels_read (const DpsRow *row, const json_t *labels, DpsContent *content, DpsError *err);
+DpsStatus dps__mask_read (const DpsRow *row, const char *column, const json_t *mask, DpsContent *content, DpsError *err);
+
+/** Alpaca's columns → prompt and completion as messages. */
+DpsStatus dps__alpaca_read (DpsRow *row, const DpsRowMap *map, DpsError *err);
+
+/** "an array", "a number": for messages. */
+const char *dps__json_kind (const json_t *v);
+
+#endif
