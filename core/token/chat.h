@@ -6,11 +6,6 @@
 #include "base/json.h"
 #include "token/tokenizer.h"
 
-/** A byte range of the rendered text. */
-typedef struct DpsSpan {
-    size_t start, end;
-} DpsSpan;
-
 typedef struct DpsChatOptions {
     json_t *tools;  /* array, or NULL; borrowed */
     json_t *kwargs; /* chat_template_kwargs object, or NULL; borrowed */
@@ -21,8 +16,10 @@ typedef struct DpsChatOptions {
 typedef struct DpsRendered {
     DpsBuf text;
     DpsSpan *generation; /* what lay inside {% generation %} … {% endgeneration %}; for the Gemma format: each model reply with its
-                            end of turn; n_generation 0 when the template has no such block */
+                            end of turn and line; n_generation 0 when the template has no such block */
     size_t n_generation;
+    DpsSpan *literal; /* control-token look-alikes that came from the messages: text, never control tokens */
+    size_t n_literal;
 } DpsRendered;
 
 /**

@@ -84,6 +84,9 @@ typedef struct Encoder {
     DpsIds *out;
     DpsBpeScratch scratch;
     int first; /* the stretch at hand begins the input */
+    const char *text; /* the whole input; literal ranges count from here */
+    const DpsSpan *literal;
+    size_t n_literal;
 } Encoder;
 
 typedef DpsStatus (*StretchSink) (Encoder *e, const char *s, size_t len, DpsError *err);
@@ -108,14 +111,30 @@ static int inside_word (const char *s, size_t len, size_t start, size_t end)
            (end < len && dps_utf8_is_word (dps_utf8_next (s + end, len - end, &n)));
 }
 
+/* 1 when a literal range meets [start, end). */
+static int is_literal (const Encoder *e, size_t start, size_t end)
+{
+    size_t low = 0, high = e->n_literal;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (e->literal[middle].end <= start)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < e->n_literal && e->literal[low].start < end;
+}
+
 /* Cut the added tokens of one trie out of s: their ids go to the output, the stretches between them to `rest`. */
 static DpsStatus cut_added (Encoder *e, const DpsTrie *trie, const char *s, size_t len, StretchSink rest, DpsError *err)
 {
     size_t done = 0, n, space;
-    int begins = e->first;
+    int begins = e->first, raw = trie == &e->tok->raw;
     for (size_t at = 0; at < len && trie->n;) {
         int32_t index = -1;
         size_t got = trie->root[(unsigned char)s[at]] ? dps_trie_match (trie, s + at, len - at, e->skip, &index) : 0;
+        if (got && raw && is_literal (e, (size_t)(s + at - e->text), (size_t)(s + at - e->text) + 1))
+            got = dps_trie_match (trie, s + at, len - at, e->tok->added_special, &index);
         if (!got) {
             at++;
             continue;
@@ -139,7 +158,7 @@ static DpsStatus cut_added (Encoder *e, const DpsTrie *trie, const char *s, size
     return done < len ? rest (e, s + done, len - done, err) : DPS_OK;
 }
 
-static DpsStatus encode_raw (Encoder *e, const char *s, size_t len, DpsError *err)
+static DpsStatus encode_stretch (Encoder *e, const char *s, size_t len, DpsError *err)
 {
     if (e->tok->normalizer.n == 0)
         return cut_added (e, &e->tok->normalised, s, len, encode_words, err);
@@ -148,6 +167,17 @@ static DpsStatus encode_raw (Encoder *e, const char *s, size_t len, DpsError *er
     if (st == DPS_OK)
         st = cut_added (e, &e->tok->normalised, text.data ? text.data : "", text.len, encode_words, err);
     dps_buf_free (&text);
+    return st;
+}
+
+/* Normalising moves bytes, so a literal range counts for the whole stretch it lies in. */
+static DpsStatus encode_raw (Encoder *e, const char *s, size_t len, DpsError *err)
+{
+    const uint8_t *skip = e->skip;
+    if (is_literal (e, (size_t)(s - e->text), (size_t)(s - e->text) + len))
+        e->skip = e->tok->added_special;
+    DpsStatus st = encode_stretch (e, s, len, err);
+    e->skip = skip;
     return st;
 }
 
@@ -160,9 +190,36 @@ static DpsStatus add_ids (DpsIds *out, const DpsIds *ids, DpsError *err)
 
 DpsStatus dps_tokenizer_encode (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, DpsIds *out, DpsError *err)
 {
+    return dps_tokenizer_encode_literal (tok, text, len, flags, NULL, 0, out, err);
+}
+
+int dps_tokenizer_find_special (const DpsTokenizer *tok, const char *text, size_t len, size_t from, DpsSpan *out)
+{
+    for (size_t at = from; at < len; at++) {
+        int32_t raw = -1, normalised = -1;
+        size_t a = dps_trie_match (&tok->raw, text + at, len - at, NULL, &raw), b = dps_trie_match (&tok->normalised, text + at, len - at, NULL, &normalised);
+        a = a && tok->added_special[raw] ? a : 0;
+        b = b && tok->added_special[normalised] ? b : 0;
+        if (a || b) {
+            *out = (DpsSpan){at, at + (a > b ? a : b)};
+            return 1;
+        }
+    }
+    return 0;
+}
+
+DpsStatus dps_tokenizer_encode_literal (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, const DpsSpan *literal,
+                                        size_t n_literal, DpsIds *out, DpsError *err)
+{
     if (len > INT32_MAX)
         return dps_fail (err, DPS_ERR_LIMIT, "a text of %zu bytes; one call takes at most 2 GiB", len);
-    Encoder e = {.tok = tok, .skip = flags & DPS_TOKENIZE_LITERAL ? tok->added_special : NULL, .out = out, .first = 1};
+    Encoder e = {.tok = tok,
+                 .skip = flags & DPS_TOKENIZE_LITERAL ? tok->added_special : NULL,
+                 .out = out,
+                 .first = 1,
+                 .text = text,
+                 .literal = literal,
+                 .n_literal = n_literal};
     size_t before = out->n;
     DpsStatus st = flags & DPS_TOKENIZE_SPECIAL ? add_ids (out, &tok->prefix, err) : DPS_OK;
     if (st == DPS_OK)

@@ -21,6 +21,11 @@ enum {
 };
 enum { DPS_DETOKENIZE_KEEP_SPECIAL = 1 };
 
+/** A byte range of a text. */
+typedef struct DpsSpan {
+    size_t start, end;
+} DpsSpan;
+
 /** Load tokenizer.json (and tokenizer_config.json, chat_template.jinja, generation_config.json when there) of a Hugging Face folder. [any] */
 DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err);
 /** Load from GGUF metadata (tokenizer.ggml.*), borrowed until return. `where` names the file in errors. [any] */
@@ -29,6 +34,11 @@ void dps_tokenizer_free (DpsTokenizer *tok);
 
 /** Append the ids of text[0..len) (UTF-8; may hold U+0000; invalid bytes are encoded as bytes). [any]: const, several threads at once. */
 DpsStatus dps_tokenizer_encode (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, DpsIds *out, DpsError *err);
+/** The same; control-token look-alikes that begin inside one of the ranges (rising, disjoint) are plain text. [any] */
+DpsStatus dps_tokenizer_encode_literal (const DpsTokenizer *tok, const char *text, size_t len, unsigned flags, const DpsSpan *literal,
+                                        size_t n_literal, DpsIds *out, DpsError *err);
+/** The first control token's text in text[from..len): 1 and its range, or 0. [any] */
+int dps_tokenizer_find_special (const DpsTokenizer *tok, const char *text, size_t len, size_t from, DpsSpan *out);
 /** Append the text of ids. Errors: INVALID for an id outside the vocabulary. [any] */
 DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err);
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * encode.h: a row as token ids, with the weight of predicting each. Which tokens are trained:
+ *
+ *   text                  every token; training puts the end-of-sequence token behind it
+ *   prompt + completion   the completion (completion_only_loss: false trains the prompt too)
+ *   conversation          every token; with assistant_only_loss, or when a message says train, weight or loss_mask: those messages. A
+ *                         message's tokens are what the template adds for it: its {% generation %} block, else the text it adds to the
+ *                         conversation before it
+ *   ids                   what labels or a mask say, else every token
+ *
+ * The first token of a sequence is predicted by nothing and never counts. Control tokens come from templates only: in messages, and with
+ * split_special_tokens in plain text, what looks like one is text.
+ */
+#ifndef DPS_TOKEN_ENCODE_H
+#define DPS_TOKEN_ENCODE_H
+
+#include "data/row.h"
+#include "token/tokenizer.h"
+
+typedef struct DpsEncoder DpsEncoder;
+
+/** All zeros is empty, and what truncation_mode drop leaves of a long row. */
+typedef struct DpsEncoded {
+    int32_t *ids;
+    float *weights; /* [n] 0 or 1: whether predicting token t counts */
+    size_t n;
+    size_t n_prompt; /* leading tokens that are the prompt; 0 where a row has none */
+} DpsEncoded;
+
+/**
+ * recipe NULL: for scoring and generation: nothing is added, cut or refused, control tokens in plain text count as such, and of a conversation
+ * the assistant's turns. tok NULL: only rows of ids. Both borrowed.
+ * Errors: USAGE (eos_token), NOT_FOUND or IO (chat_template_path), NOMEM. [any]
+ */
+DpsStatus dps_encoder_new (const DpsRecipe *recipe, const DpsTokenizer *tok, DpsEncoder **out, DpsError *err);
+void dps_encoder_free (DpsEncoder *e);
+/** bos_token_id and eos_token_id of the model's configuration, for checks on rows of ids where there is no tokenizer. [init] */
+DpsStatus dps_encoder_set_config (DpsEncoder *e, const json_t *config, DpsError *err);
+
+/**
+ * A row to train or score. Training refuses: no trained token, a doubled beginning-of-sequence, a trained turn whose end is not trained, a prompt
+ * whose tokens do not begin those of prompt + completion.
+ * Errors: DATA "file:line: …"; NOMEM. Thread: [any], const. Free with dps_encoded_free.
+ */
+DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+
+/** The prompt of a row, ready to be continued: of a conversation all but a last reply, with the template's generation prompt. Errors as above. */
+DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+void dps_encoded_free (DpsEncoded *x);
+
+#endif

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* encode_internal.h: what encode.c (text, ids, checks) and encode_chat.c (conversations) share. */
+#ifndef DPS_TOKEN_ENCODE_INTERNAL_H
+#define DPS_TOKEN_ENCODE_INTERNAL_H
+
+#include "token/chat.h"
+#include "token/encode.h"
+
+enum { DPS_ENCODER_ENDS = 8 };
+
+struct DpsEncoder {
+    const DpsTokenizer *tok;
+    const DpsRecipe *recipe;
+    char *template_source; /* chat_template_path's text; NULL: the model's own */
+    int32_t bos, eos;      /* -1: none */
+    int32_t ends[DPS_ENCODER_ENDS]; /* further ids that end a turn, from the configuration */
+    size_t n_ends;
+};
+
+/** 1 for an id that ends generation. */
+int dps__encoder_is_end (const DpsEncoder *e, int32_t id);
+
+/** Ids and weights at once; grows out. All appended ids get `weight`. */
+DpsStatus dps__encoded_take (const DpsRow *row, DpsIds *ids, float weight, DpsEncoded *out, DpsError *err);
+
+/** prompt and completion as messages. */
+DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+DpsStatus dps__encode_chat (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_t *messages, DpsEncoded *out, DpsError *err);
+
+/** How many of ids the first `len` bytes of the rendered text are. Errors: DATA when they are not their beginning. */
+DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what, size_t *out_n,
+                              DpsError *err);
+
+#endif
