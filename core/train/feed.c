@@ -37,7 +37,7 @@ struct DpsFeed {
     size_t n_counts, count_capacity;
 };
 
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, int64_t vocab, int eval, DpsFeed **out, DpsError *err)
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out, DpsError *err)
 {
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
@@ -52,6 +52,8 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, int64
         st = dps_dataset_from_recipe (recipe, eval, &f->ds, err);
     if (st == DPS_OK)
         st = dps_encoder_new (recipe, tok, &f->encoder, err);
+    if (st == DPS_OK)
+        st = dps_encoder_set_config (f->encoder, config, err);
     if (st == DPS_OK && !(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
         st = dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
     for (size_t i = 1; st == DPS_OK && i < f->ds->n_files; i++)

@@ -20,10 +20,11 @@ typedef struct DpsPlace {
 } DpsPlace;
 
 /**
- * eval: 1 for eval_datasets in file order. tok may be NULL (pre-tokenized rows). vocab: ids of the model, others are refused.
+ * eval: 1 for eval_datasets in file order. tok may be NULL (pre-tokenized rows). config: the model's, for its special
+ * ids where there is no tokenizer. vocab: ids of the model, others are refused.
  * Errors: USAGE, DATA, NOT_FOUND …
  */
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, int64_t vocab, int eval, DpsFeed **out, DpsError *err);
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out, DpsError *err);
 void dps_feed_close (DpsFeed *f);
 
 /** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */

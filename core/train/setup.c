@@ -153,9 +153,9 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
 static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
-    DPS_TRY (dps_feed_open (r, t->session.tok, t->session.model.dec.vocab, 0, &t->feed, err));
+    DPS_TRY (dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 0, &t->feed, err));
     if (r->eval_datasets.n)
-        DPS_TRY (dps_feed_open (r, t->session.tok, t->session.model.dec.vocab, 1, &t->eval_feed, err));
+        DPS_TRY (dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 1, &t->eval_feed, err));
     else if (strcmp (r->eval_strategy, "no"))
         return dps_fail (err, DPS_ERR_USAGE, "%s: eval_strategy needs eval_datasets", dps_recipe_where (r, DPS_KEY_eval_strategy));
     if (t->eval_feed)

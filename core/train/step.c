@@ -25,6 +25,13 @@ static void free_rows (StepRows *r)
     *r = (StepRows){0};
 }
 
+static void count_row (StepRows *rows, const DpsPlace *p)
+{
+    rows->tokens += p->tokens;
+    rows->scored += p->scored;
+    rows->sequences += p->n;
+}
+
 static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, StepRows *out, DpsError *err)
 {
     *out = (StepRows){.places = dps_calloc (n, sizeof *out->places)};
@@ -36,10 +43,7 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
             free_rows (out);
             return st;
         }
-        out->n_places++;
-        out->tokens += out->places[i].tokens;
-        out->scored += out->places[i].scored;
-        out->sequences += out->places[i].n;
+        count_row (out, &out->places[out->n_places++]);
     }
     return DPS_OK;
 }
@@ -161,19 +165,14 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
     return DPS_OK;
 }
 
-DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
+/* Zero gradients, then those of the rows' mean loss. */
+static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_loss, double *out_grad_norm, DpsError *err)
 {
-    DpsStepPlace at;
-    StepRows rows;
-    DPS_TRY (dps__trainer_place (t, t->step, &at, err));
-    DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
     dps_weights_zero_grads (&t->session.weights);
     dps_step_reset (&t->sums);
-    DpsStatus st = rows.scored ? run_places (t, &rows, (size_t) t->plan.micro_batch, 1, &t->sums, err)
-                               : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token", (unsigned long long) t->step + 1,
-                                           (unsigned long long) rows.sequences);
-    *out_tokens = rows.tokens;
-    free_rows (&rows);
+    DpsStatus st = rows->scored ? run_places (t, rows, (size_t) t->plan.micro_batch, 1, &t->sums, err)
+                                : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token",
+                                            (unsigned long long) t->step + 1, (unsigned long long) rows->sequences);
     if (st == DPS_ERR_NONFINITE) {
         *out_loss = *out_grad_norm = NAN;
         return DPS_OK;
@@ -181,6 +180,26 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
     DPS_TRY (st);
     *out_loss = dps_step_loss (&t->sums);
     return dps_optim_grad_norm (&t->session.weights, out_grad_norm, err);
+}
+
+DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err)
+{
+    StepRows rows = {.places = places, .n_places = n};
+    for (size_t i = 0; i < n; i++)
+        count_row (&rows, &places[i]);
+    return gradients (t, &rows, out_loss, out_grad_norm, err);
+}
+
+DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
+{
+    DpsStepPlace at;
+    StepRows rows;
+    DPS_TRY (dps__trainer_place (t, t->step, &at, err));
+    DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
+    DpsStatus st = gradients (t, &rows, out_loss, out_grad_norm, err);
+    *out_tokens = rows.tokens;
+    free_rows (&rows);
+    return st;
 }
 
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)

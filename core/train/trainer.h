@@ -69,6 +69,8 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err);
 /* step.c */
 /** One optimizer step: *out_loss is NaN when something was not finite (gradients are then not to be used). */
 DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err);
+/** The gradients of places' mean loss, from zero, and their norm. */
+DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err);
 /** The mean loss over eval_datasets, and the objective's other metrics. */
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The AdamW runs of the parity set, step by step: learning rate, loss, gradient norm, and every final weight. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "check.h"
+#include "objective/tape.h"
+#include "safetensors_mini.h"
+#include "train/trainer.h"
+
+static DpsError err = DPS_ERROR_INIT;
+static const char *const devices[] = {"ref", "cpu"};
+static char folder[] = "/tmp/diapason-test-XXXXXX";
+
+static json_t *read_json (const char *rest)
+{
+    json_t *j = NULL;
+    CHECK_OK (dps_json_file (parity_path (rest), 1 << 26, 0, &j, &err));
+    return j;
+}
+
+/* The recipe of a run; its rows only open the trainer, the steps take the sequences the trajectory names. */
+static DpsRecipe *recipe_of (const json_t *run, const char *device, const char *adapter)
+{
+    char text[2048], rows[128];
+    double lr = json_number_value (json_object_get (run, "base_lr")), decay = json_number_value (json_object_get (run, "weight_decay"));
+    snprintf (rows, sizeof rows, "%s/rows.jsonl", folder);
+    FILE *f = fopen (rows, "w");
+    CU_ASSERT_PTR_NOT_NULL_FATAL (f);
+    for (int i = 0; i < 16; i++)
+        fputs ("{\"input_ids\": [2, 5, 6, 7, 8]}\n", f);
+    fclose (f);
+    int n = snprintf (text, sizeof text,
+                      "model_name_or_path: %s\ndevice: %s\ndtype: float32\noutput_dir: %s/run\nlearning_rate: %.17g\nweight_decay: %.17g\n"
+                      "lr_scheduler_type: cosine\nwarmup_steps: 3\nmax_steps: 10\nper_device_train_batch_size: 4\nlora_dropout: 0\n%s%s%s\n"
+                      "gradient_checkpointing: false\noverwrite_output_dir: true\ndatasets: %s\n",
+                      parity_path ("models/gemma3"), device, folder, lr, decay, adapter ? "adapter_init: " : "adapter: none",
+                      adapter ? adapter : "", adapter ? "\nadapter: lora" : "", rows);
+    CU_ASSERT_FATAL (n > 0 && (size_t) n < sizeof text);
+    DpsRecipe *r;
+    CHECK_OK (dps_recipe_parse (text, (size_t) n, "run", NULL, NULL, 0, &r, &err));
+    return r;
+}
+
+/* Sequences of batch.json as places, each alone. */
+static DpsPlace place_of (const json_t *batch, size_t index)
+{
+    json_t *s = json_array_get (json_object_get (batch, "sequences"), index), *ids = json_object_get (s, "ids"), *mask = json_object_get (s, "sft_mask");
+    size_t n = json_array_size (ids);
+    DpsPlace p = {.sequences = dps_calloc (1, sizeof *p.sequences), .n = 1, .tokens = n};
+    int32_t *copy = dps_calloc (n, sizeof *copy);
+    float *weights = dps_calloc (n, sizeof *weights);
+    for (size_t k = 0; k < n; k++) {
+        copy[k] = (int32_t) json_integer_value (json_array_get (ids, k));
+        weights[k] = (float) json_integer_value (json_array_get (mask, k));
+        p.scored += weights[k] > 0;
+    }
+    p.sequences[0] = (DpsSequence){.ids = copy, .weights = weights, .n = n, .key = index};
+    return p;
+}
+
+static void check_step (DpsTrainer *t, const json_t *step, const json_t *batch)
+{
+    json_t *indices = json_object_get (step, "indices");
+    size_t n = json_array_size (indices);
+    DpsPlace places[16];
+    double loss, norm, lr = dps_schedule_lr (&t->schedule, t->step);
+    CU_ASSERT_FATAL (n > 0 && n <= 16);
+    for (size_t i = 0; i < n; i++)
+        places[i] = place_of (batch, (size_t) json_integer_value (json_array_get (indices, i)));
+    CHECK_OK (dps__trainer_gradients (t, places, n, &loss, &norm, &err));
+    double want_norm = json_number_value (json_object_get (step, "grad_norm"));
+    CHECK_NEAR (lr, json_number_value (json_object_get (step, "lr")), 1e-12);
+    CHECK_NEAR (loss, json_number_value (json_object_get (step, "loss")), 2e-5);
+    CHECK_NEAR (norm, want_norm, 1e-4 * want_norm);
+    CHECK_OK (dps_optim_step (&t->optim, &t->session.weights, lr, norm, &err));
+    t->step++;
+    for (size_t i = 0; i < n; i++)
+        dps_place_free (&places[i]);
+}
+
+static void check_final (const DpsTrainer *t, const StFile *final)
+{
+    size_t seen = 0;
+    for (size_t i = t->is_adapter ? t->session.model.n_base : 0; i < t->session.model.n_weights; i++, seen++) {
+        char name[256];
+        snprintf (name, sizeof name, "%s%s", t->is_adapter ? "base_model.model." : "", t->session.model.weights[i].name);
+        StTensor want = st_get (final, name);
+        const float *got = dps_weights_master (&t->session.weights, (int32_t) i);
+        CU_ASSERT_EQUAL_FATAL (want.n, dps_weight_elements (&t->session.model.weights[i]));
+        double worst = 0;
+        for (int64_t k = 0; k < want.n; k++) {
+            float x;
+            memcpy (&x, (const char *) want.data + 4 * k, 4);
+            worst = fmax (worst, fabs ((double) x - (double) got[k]));
+        }
+        if (!(worst <= 5e-6))
+            printf ("\n    %s: off by %g\n", name, worst);
+        CU_ASSERT (worst <= 5e-6);
+    }
+    CU_ASSERT_EQUAL (seen, json_object_size (final->header) - (json_object_get (final->header, "__metadata__") != NULL));
+}
+
+static void check_run_of (const char *run, int is_adapter, const char *device)
+{
+    char rest[128], initial[512];
+    static const DpsTrainOptions quiet = {0};
+    DpsRegistry *reg;
+    DpsTrainer t;
+    StFile final;
+    snprintf (rest, sizeof rest, "optim/%s/trajectory.json", run);
+    json_t *trajectory = read_json (rest), *batch = read_json ("models/gemma3/batch.json"), *step;
+    snprintf (rest, sizeof rest, "optim/%s/final.safetensors", run);
+    st_open (&final, parity_path (rest));
+    snprintf (rest, sizeof rest, "optim/%s/initial", run);
+    snprintf (initial, sizeof initial, "%s", parity_path (rest));
+    DpsRecipe *r = recipe_of (trajectory, device, is_adapter ? initial : NULL);
+    CHECK_OK (dps_registry_open (NULL, &reg, &err));
+    CHECK_OK (dps__trainer_open (&t, reg, r, &quiet, 0, &err));
+    size_t i;
+    json_array_foreach (json_object_get (trajectory, "steps"), i, step)
+        check_step (&t, step, batch);
+    CU_ASSERT_EQUAL (t.step, 10);
+    check_final (&t, &final);
+    dps__trainer_close (&t);
+    dps_registry_close (reg);
+    dps_recipe_free (r);
+    st_close (&final);
+    json_decref (trajectory);
+    json_decref (batch);
+}
+
+static void test_full (void)
+{
+    for (size_t d = 0; d < 2; d++)
+        check_run_of ("full-sft", 0, devices[d]);
+}
+
+static void test_lora (void)
+{
+    for (size_t d = 0; d < 2; d++)
+        check_run_of ("lora-sft", 1, devices[d]);
+}
+
+CHECK_SUITE (check_all, "AdamW runs", T (test_full), T (test_lora))
+
+int main (void)
+{
+    DpsError ignored;
+    if (!mkdtemp (folder) || dps_tape_provide (&err) != DPS_OK)
+        return 2;
+    int code = check_all ();
+    return dps_remove_tree (folder, &ignored) == DPS_OK ? code : 2;
+}
