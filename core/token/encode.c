@@ -40,9 +40,10 @@ void dps_encoder_free (DpsEncoder *e)
     dps_free (e);
 }
 
-DpsStatus dps_encoder_set_config (DpsEncoder *e, const json_t *config, DpsError *err)
+DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vocab, DpsError *err)
 {
     const json_t *bos = json_object_get (config, "bos_token_id"), *eos = json_object_get (config, "eos_token_id");
+    e->vocab = vocab;
     if (e->tok)
         return DPS_OK;
     if (json_is_integer (bos))
@@ -234,11 +235,22 @@ static DpsStatus encode_any (const DpsEncoder *e, const DpsRow *row, DpsEncoded 
     }
 }
 
+static DpsStatus check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, DpsError *err)
+{
+    for (size_t i = 0; i < x->n && e->vocab; i++)
+        if (x->ids[i] < 0 || x->ids[i] >= e->vocab)
+            return dps_row_fail (row, err, "token %zu has id %d, but the model has ids 0 … %lld. Hint: is this of another tokenizer?", i, (int) x->ids[i],
+                                 (long long) e->vocab - 1);
+    return DPS_OK;
+}
+
 DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
 {
     size_t cut;
     *out = (DpsEncoded){0};
     DpsStatus st = encode_any (e, row, out, err);
+    if (st == DPS_OK)
+        st = check_ids (e, row, out, err);
     if (st == DPS_OK && !(e->recipe && e->recipe->completion_only_loss == 0))
         for (size_t i = 0; i < out->n_prompt && i < out->n; i++)
             out->weights[i] = 0;
@@ -270,6 +282,9 @@ DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded 
         return dps_row_fail (row, err, "%s: nothing to continue", dps_row_kind_name (row->kind));
     DpsStatus st = prompt_of (e, row, has_prompt ? &row->prompt : row->answers, out, err);
     if (st == DPS_OK)
-        out->n_prompt = out->n;
+        st = check_ids (e, row, out, err);
+    out->n_prompt = out->n;
+    if (st != DPS_OK)
+        dps_encoded_free (out);
     return st;
 }

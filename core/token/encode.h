@@ -35,8 +35,11 @@ typedef struct DpsEncoded {
  */
 DpsStatus dps_encoder_new (const DpsRecipe *recipe, const DpsTokenizer *tok, DpsEncoder **out, DpsError *err);
 void dps_encoder_free (DpsEncoder *e);
-/** bos_token_id and eos_token_id of the model's configuration, for checks on rows of ids where there is no tokenizer. [init] */
-DpsStatus dps_encoder_set_config (DpsEncoder *e, const json_t *config, DpsError *err);
+/**
+ * What is known of the model: ids outside [0, vocab) are refused, and where there is no tokenizer bos_token_id and eos_token_id of its
+ * configuration serve the checks. Errors: LIMIT (many eos). [init]
+ */
+DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vocab, DpsError *err);
 
 /**
  * A row to train or score. Training refuses: no trained token, a doubled beginning-of-sequence, a trained turn whose end is not trained, a prompt

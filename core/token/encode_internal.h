@@ -12,6 +12,7 @@ struct DpsEncoder {
     const DpsTokenizer *tok;
     const DpsRecipe *recipe;
     char *template_source; /* chat_template_path's text; NULL: the model's own */
+    int64_t vocab;         /* of the model; 0: not known */
     int32_t bos, eos;      /* -1: none */
     int32_t ends[DPS_ENCODER_ENDS]; /* further ids that end a turn, from the configuration */
     size_t n_ends;

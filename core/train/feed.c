@@ -26,7 +26,6 @@ typedef struct Packed {
 struct DpsFeed {
     DpsDataset *ds;
     DpsEncoder *encoder;
-    int64_t vocab; /* of the model */
     uint64_t max_length;
     int packing, scanned;
     uint64_t *bases; /* [n_files] index of a file's first row in sizes */
@@ -42,7 +41,6 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
-    f->vocab = vocab;
     f->max_length = (uint64_t) recipe->max_length;
     f->packing = recipe->packing > 0 && !eval;
     DpsStatus st = DPS_OK;
@@ -53,7 +51,7 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     if (st == DPS_OK)
         st = dps_encoder_new (recipe, tok, &f->encoder, err);
     if (st == DPS_OK)
-        st = dps_encoder_set_config (f->encoder, config, err);
+        st = dps_encoder_set_model (f->encoder, config, vocab, err);
     if (st == DPS_OK && !(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
         st = dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
     for (size_t i = 1; st == DPS_OK && i < f->ds->n_files; i++)
@@ -165,27 +163,15 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
     return DPS_OK;
 }
 
-/* A row to tokens, which all must be the model's. */
-static DpsStatus encode (const DpsFeed *f, DpsRow *row, DpsEncoded *out, DpsError *err)
-{
-    DpsStatus st = dps_encode_row (f->encoder, row, out, err);
-    for (size_t i = 0; st == DPS_OK && i < out->n; i++)
-        if (out->ids[i] < 0 || out->ids[i] >= f->vocab) {
-            st = dps_row_fail (row, err, "token %zu has id %d, but the model has ids 0 … %lld. Hint: are these rows of another tokenizer?", i,
-                               (int) out->ids[i], (long long) f->vocab - 1);
-            dps_encoded_free (out);
-        }
-    dps_row_clear (row);
-    return st;
-}
-
 /* Row k of the unpacked epoch, appended to a place. A row that truncation_mode drops adds nothing. */
 static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
 {
     DpsRow row;
     DpsEncoded x;
     DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
-    DPS_TRY (encode (f, &row, &x, err));
+    DpsStatus st = dps_encode_row (f->encoder, &row, &x, err);
+    dps_row_clear (&row);
+    DPS_TRY (st);
     if (x.n == 0) {
         dps_encoded_free (&x);
         return DPS_OK;
@@ -238,7 +224,9 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     DpsRow r;
     DpsEncoded x;
     DPS_TRY (dps_dataset_file_row (file, row, &r, err));
-    DPS_TRY (encode (f, &r, &x, err));
+    DpsStatus st = dps_encode_row (f->encoder, &r, &x, err);
+    dps_row_clear (&r);
+    DPS_TRY (st);
     size->tokens = (uint32_t) x.n;
     for (size_t i = 0; i < x.n; i++)
         size->scored += x.weights[i] > 0;

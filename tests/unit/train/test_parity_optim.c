@@ -33,10 +33,10 @@ static DpsRecipe *recipe_of (const json_t *run, const char *device, const char *
     fclose (f);
     int n = snprintf (text, sizeof text,
                       "model_name_or_path: %s\ndevice: %s\ndtype: float32\noutput_dir: %s/run\nlearning_rate: %.17g\nweight_decay: %.17g\n"
-                      "lr_scheduler_type: cosine\nwarmup_steps: 3\nmax_steps: 10\nper_device_train_batch_size: 4\nlora_dropout: 0\n%s%s%s\n"
+                      "lr_scheduler_type: cosine\nwarmup_steps: 3\nmax_steps: 10\nper_device_train_batch_size: 4\n%s%s%s\n"
                       "gradient_checkpointing: false\noverwrite_output_dir: true\ndatasets: %s\n",
                       parity_path ("models/gemma3"), device, folder, lr, decay, adapter ? "adapter_init: " : "adapter: none",
-                      adapter ? adapter : "", adapter ? "\nadapter: lora" : "", rows);
+                      adapter ? adapter : "", adapter ? "\nadapter: lora\nlora_dropout: 0" : "", rows);
     CU_ASSERT_FATAL (n > 0 && (size_t) n < sizeof text);
     DpsRecipe *r;
     CHECK_OK (dps_recipe_parse (text, (size_t) n, "run", NULL, NULL, 0, &r, &err));
