@@ -136,7 +136,7 @@ static int ends (const Engine *e, int32_t id)
 static DpsStatus take (Engine *e, Slot *s, float *logits, DpsError *err)
 {
     size_t at = s->n_prompt + s->out->n;
-    double draw = dps_rng_uniform (e->o->sampling.seed, dps_rng_stream ("generate") + s->prompt, at);
+    double draw = dps_rng_uniform (e->o->sampling.seed, dps_rng_stream ("generate") + e->o->first + s->prompt, at);
     memcpy (e->seen, s->ids, s->n_prompt * sizeof *e->seen);
     memcpy (e->seen + s->n_prompt, s->out->ids, s->out->n * sizeof *e->seen);
     int32_t id = 0;
