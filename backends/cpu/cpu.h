@@ -13,7 +13,6 @@
 #include "base/status.h"
 #include "diapason/diapason.h"
 
-enum { CPU_ROWS_CHUNK = 8192 }; /* rows of a weight in one packed chunk: a vocabulary is walked chunk by chunk */
 enum { CPU_SERIAL_WORK = 1 << 17 }; /* element operations below which an op stays on one thread (about 0.05 ms) */
 
 /** One call: the op and where its temporary memory comes from. */
@@ -57,17 +56,29 @@ extern const CpuOp cpu_kernels_base[], cpu_kernels_avx2[], cpu_kernels_avx512[];
 
 struct CpuSoftmax;
 
+/** One tile of a matrix product on its way to the output. */
+typedef struct CpuTile {
+    const float *sum; /* (rows, cols), dense */
+    int64_t rows, cols, ld; /* elements from row to row of c and y */
+    const void *bias, *c;   /* [cols]; (rows, ld); NULL: none. c may be y */
+    void *y;
+    int bias_bf16, c_bf16, y_bf16;
+    float alpha;
+} CpuTile;
+
 /** Helpers of one instruction set that the matrix ops use. */
 typedef struct CpuVector {
     /** dst = src as bf16 or f32, n elements; threads inside. */
     void (*convert) (const void *src, uint32_t from, void *dst, uint32_t to, int64_t n);
     /** dst = src · alpha. */
     void (*scale) (const void *src, uint32_t from, void *dst, uint32_t to, double alpha, int64_t n);
-    /** One vocabulary chunk of token_logprobs; see kernels/softmax.c. */
-    void (*softmax_chunk) (const struct CpuSoftmax *s, int64_t first, int64_t n);
+    /** y = alpha·sum + bias + c, on the calling thread. */
+    void (*tile_finish) (const CpuTile *t);
+    /** Rows [row, row + n_rows) of one vocabulary chunk of token_logprobs, on the calling thread; see kernels/softmax.c. */
+    void (*softmax_rows) (const struct CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n);
     void (*softmax_end) (const struct CpuSoftmax *s);
     /** p = (onehot − softmax)·dlogp of one chunk, transposed use: for the gradient of the head. */
-    void (*softmax_grad) (const struct CpuSoftmax *s, int64_t first, int64_t n, const float *dlogp, float *dz);
+    void (*softmax_grad) (const struct CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n, const float *dlogp, float *dz);
 } CpuVector;
 extern const CpuVector cpu_vector_base, cpu_vector_avx2, cpu_vector_avx512;
 
@@ -76,7 +87,7 @@ typedef struct CpuSoftmax {
     int64_t S, D;
     const int32_t *targets;
     double softcap, temperature;
-    const float *z;   /* (S, chunk) raw products of the chunk */
+    const float *z;   /* (S, chunk) raw products of the chunk: what points at row 0 */
     int64_t ld;       /* elements from row to row of z and p */
     void *p;          /* (S, chunk) weights for the second product, in p_dtype; NULL: none */
     uint32_t p_dtype;
@@ -99,7 +110,7 @@ const CpuMachine *cpu_machine (void);
 /** Scratch number `slot` of at least `bytes`, kept and grown between calls: bounded by the largest call. NULL: out of memory. [device-serial] */
 void *cpu_scratch (int slot, uint64_t bytes);
 uint64_t cpu_scratch_bytes (void);
-enum { CPU_SLOT_DNNL, CPU_SLOT_A, CPU_SLOT_B, CPU_SLOT_C, CPU_SLOT_D, CPU_SLOT_E, CPU_SLOT_F, CPU_SLOT_G, CPU_SLOTS };
+enum { CPU_SLOT_TILES, CPU_SLOT_A, CPU_SLOT_B, CPU_SLOT_C, CPU_SLOT_D, CPU_SLOT_E, CPU_SLOT_F, CPU_SLOT_G, CPU_SLOT_TAIL, CPU_SLOT_TAIL_B, CPU_SLOT_FORWARD, CPU_SLOT_GRAD, CPU_SLOTS };
 
 /** Threads a parallel region may use, at most `most`; and the number of the calling one in it. */
 int cpu_threads (int most);

@@ -4,12 +4,13 @@
 
 #include <dnnl.h>
 #include <dnnl_version.h>
+#include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cpu.h"
 
-enum { MAX_PRIMITIVES = 1024, MAX_LAYOUTS = 256, REFERENCE_M = 256 };
+enum { MAX_KERNELS = 2 * DNNL_KEPT, SLOTS = 4 * MAX_KERNELS, MAX_LAYOUTS = 256, REFERENCE_M = 64 };
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t Desc;
@@ -19,13 +20,13 @@ typedef dnnl_memory_desc_t Desc;
 #define DESC(d) (&(d))
 #endif
 
-typedef struct Primitive {
+struct DnnlKernel {
     DnnlProduct key;
     dnnl_primitive_t primitive;
     Desc a, b, c, scratch;
     uint64_t scratch_bytes;
     uint64_t used;
-} Primitive;
+};
 
 typedef struct Layout {
     DnnlLayout shape;
@@ -35,8 +36,9 @@ typedef struct Layout {
 static struct {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    Primitive primitives[MAX_PRIMITIVES];
-    int n_primitives;
+    DnnlKernel kernels[MAX_KERNELS];
+    int n_kernels;
+    int16_t slots[SLOTS]; /* hash of the key → kernel number + 1, linear probing */
     Layout layouts[MAX_LAYOUTS];
     int n_layouts;
     uint64_t clock;
@@ -134,40 +136,13 @@ static dnnl_status_t matmul_desc (dnnl_primitive_desc_t *pd, const Desc *a, cons
 #endif
 }
 
-static dnnl_status_t add_post_ops (dnnl_primitive_attr_t attr, float alpha, int accumulate)
-{
-    dnnl_post_ops_t ops;
-    dnnl_status_t st = dnnl_post_ops_create (&ops);
-    if (st != dnnl_success)
-        return st;
-#if DNNL_VERSION_MAJOR >= 3
-    if (alpha != 1)
-        st = dnnl_post_ops_append_eltwise (ops, dnnl_eltwise_linear, alpha, 0);
-    if (st == dnnl_success && accumulate)
-        st = dnnl_post_ops_append_sum (ops, 1, 0, dnnl_data_type_undef);
-#else
-    if (alpha != 1)
-        st = dnnl_post_ops_append_eltwise (ops, 1, dnnl_eltwise_linear, alpha, 0);
-    if (st == dnnl_success && accumulate)
-        st = dnnl_post_ops_append_sum (ops, 1);
-#endif
-    if (st == dnnl_success)
-        st = dnnl_primitive_attr_set_post_ops (attr, ops);
-    dnnl_post_ops_destroy (ops);
-    return st;
-}
-
-static dnnl_status_t make_attr (dnnl_primitive_attr_t *attr, float alpha, int accumulate)
+static dnnl_status_t make_attr (dnnl_primitive_attr_t *attr)
 {
     dnnl_status_t st = dnnl_primitive_attr_create (attr);
     if (st != dnnl_success)
         return st;
     st = dnnl_primitive_attr_set_scratchpad_mode (*attr, dnnl_scratchpad_mode_user);
-    if (st == dnnl_success)
-        st = dnnl_primitive_attr_set_fpmath_mode (*attr, dnnl_fpmath_mode_strict);
-    if (st == dnnl_success && (alpha != 1 || accumulate))
-        st = add_post_ops (*attr, alpha, accumulate);
-    return st;
+    return st == dnnl_success ? dnnl_primitive_attr_set_fpmath_mode (*attr, dnnl_fpmath_mode_strict) : st;
 }
 
 /* Layouts. */
@@ -258,7 +233,7 @@ static DpsStatus choose_layout (Layout *l, DpsError *err)
     if (st == dnnl_success)
         st = plain_desc (&c, REFERENCE_M, s->N, c_dtype, s->N, 1);
     if (st == dnnl_success)
-        st = make_attr (&attr, 1, 0);
+        st = make_attr (&attr);
     if (st == dnnl_success)
         st = matmul_desc (&pd, &a, &b, &c, attr);
     if (st == dnnl_success)
@@ -302,32 +277,42 @@ DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, const DnnlLayout **
 
 /* Products. */
 
-static DpsStatus make_primitive (Primitive *p, DpsError *err)
+static dnnl_status_t describe (DnnlKernel *p, const Desc *packed)
 {
     const DnnlProduct *k = &p->key;
+    dnnl_status_t st = plain_desc (&p->a, k->M, k->K, k->dtype, k->trans_a ? 1 : k->lda, k->trans_a ? k->lda : 1);
+#if DNNL_VERSION_MAJOR >= 3
+    if (st == dnnl_success && packed)
+        st = dnnl_memory_desc_clone (&p->b, *packed);
+#else
+    if (packed)
+        p->b = *packed;
+#endif
+    if (st == dnnl_success && !packed)
+        st = plain_desc (&p->b, k->K, k->N, k->dtype, k->trans_b ? 1 : k->ldb, k->trans_b ? k->ldb : 1);
+    return st == dnnl_success ? plain_desc (&p->c, k->M, k->N, DPS_DTYPE_F32, k->N, 1) : st;
+}
+
+static DpsStatus make_kernel (DnnlKernel *p, DpsError *err)
+{
+    const DnnlProduct *k = &p->key;
+    const DnnlLayout *layout = NULL;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t st = plain_desc (&p->a, k->M, k->K, k->dtype, k->trans_a ? 1 : k->lda, k->trans_a ? k->lda : 1);
-    if (k->packed_b) {
-        const DnnlLayout *l;
-        DPS_TRY (dnnl_layout (k->K, k->N, k->dtype, &l, err));
-#if DNNL_VERSION_MAJOR >= 3
-        st = dnnl_memory_desc_clone (&p->b, find_layout (k->K, k->N, k->dtype)->desc);
-#else
-        p->b = find_layout (k->K, k->N, k->dtype)->desc;
-#endif
-    } else if (st == dnnl_success)
-        st = plain_desc (&p->b, k->K, k->N, k->dtype, k->trans_b ? 1 : k->ldb, k->trans_b ? k->ldb : 1);
+    if (k->packed_b)
+        DPS_TRY (dnnl_layout (k->K, k->N, k->dtype, &layout, err));
+    dnnl_status_t st = describe (p, layout ? &find_layout (k->K, k->N, k->dtype)->desc : NULL);
     if (st == dnnl_success)
-        st = plain_desc (&p->c, k->M, k->N, k->c_dtype, k->ldc, 1);
-    if (st == dnnl_success)
-        st = make_attr (&attr, k->alpha, k->accumulate);
+        st = make_attr (&attr);
+    int threads = omp_get_max_threads ();
+    omp_set_num_threads (1); /* a product divides its work among the threads there are when it is made */
     if (st == dnnl_success)
         st = matmul_desc (&pd, &p->a, &p->b, &p->c, attr);
     if (st == dnnl_success)
         st = keep_desc (&p->scratch, pd, dnnl_query_scratchpad_md);
     if (st == dnnl_success)
         st = dnnl_primitive_create (&p->primitive, pd);
+    omp_set_num_threads (threads);
     p->scratch_bytes = st == dnnl_success ? desc_bytes (&p->scratch) : 0;
     if (pd)
         dnnl_primitive_desc_destroy (pd);
@@ -336,7 +321,7 @@ static DpsStatus make_primitive (Primitive *p, DpsError *err)
     return check (st, "making a matrix product", err);
 }
 
-static void drop_primitive (Primitive *p)
+static void drop_kernel (DnnlKernel *p)
 {
     if (p->primitive)
         dnnl_primitive_destroy (p->primitive);
@@ -347,31 +332,83 @@ static void drop_primitive (Primitive *p)
     memset (p, 0, sizeof *p);
 }
 
-static DpsStatus find_primitive (const DnnlProduct *key, Primitive **out, DpsError *err)
+static uint32_t hash_of (const DnnlProduct *key)
 {
-    Primitive *oldest = &dnnl.primitives[0];
-    for (int i = 0; i < dnnl.n_primitives; i++) {
-        Primitive *p = &dnnl.primitives[i];
-        if (!memcmp (&p->key, key, sizeof *key)) {
-            p->used = ++dnnl.clock;
-            *out = p;
-            return DPS_OK;
-        }
-        if (p->used < oldest->used)
-            oldest = p;
+    uint64_t h = 0;
+    for (size_t i = 0; i + 8 <= sizeof *key; i += 8) {
+        uint64_t word;
+        memcpy (&word, (const char *) key + i, 8);
+        h = (h ^ word) * 0x9e3779b97f4a7c15u;
+        h ^= h >> 29;
     }
-    Primitive *p = dnnl.n_primitives < MAX_PRIMITIVES ? &dnnl.primitives[dnnl.n_primitives++] : oldest;
-    drop_primitive (p);
-    p->key = *key;
-    DpsStatus st = make_primitive (p, err);
-    if (st != DPS_OK) {
-        drop_primitive (p);
-        return st;
+    return (uint32_t) (h >> 32);
+}
+
+static void insert_slot (int number)
+{
+    uint32_t at = hash_of (&dnnl.kernels[number].key) % SLOTS;
+    while (dnnl.slots[at])
+        at = (at + 1) % SLOTS;
+    dnnl.slots[at] = (int16_t) (number + 1);
+}
+
+/* The half that was used longest ago goes, all at once: so a kernel outlives DNNL_KEPT others. */
+static void make_room (void)
+{
+    uint64_t limit = dnnl.clock > DNNL_KEPT ? dnnl.clock - DNNL_KEPT : 0;
+    int kept = 0;
+    for (int i = 0; i < dnnl.n_kernels; i++) {
+        if (dnnl.kernels[i].used <= limit)
+            drop_kernel (&dnnl.kernels[i]);
+        else if (kept++ != i) {
+            dnnl.kernels[kept - 1] = dnnl.kernels[i];
+            memset (&dnnl.kernels[i], 0, sizeof dnnl.kernels[i]);
+        }
+    }
+    dnnl.n_kernels = kept;
+    memset (dnnl.slots, 0, sizeof dnnl.slots);
+    for (int i = 0; i < kept; i++)
+        insert_slot (i);
+}
+
+static DnnlKernel *find_kernel (const DnnlProduct *key)
+{
+    for (uint32_t at = hash_of (key) % SLOTS; dnnl.slots[at]; at = (at + 1) % SLOTS) {
+        DnnlKernel *p = &dnnl.kernels[dnnl.slots[at] - 1];
+        if (!memcmp (&p->key, key, sizeof *key))
+            return p;
+    }
+    return NULL;
+}
+
+DpsStatus dnnl_kernel (const DnnlProduct *product, const DnnlKernel **out, DpsError *err)
+{
+    DnnlProduct key;
+    memset (&key, 0, sizeof key); /* padding takes part in the comparison */
+    key.M = product->M, key.N = product->N, key.K = product->K;
+    key.lda = product->lda, key.ldb = product->packed_b ? 0 : product->ldb;
+    key.trans_a = product->trans_a, key.trans_b = product->trans_b, key.packed_b = product->packed_b;
+    key.dtype = product->dtype;
+    DPS_TRY (start (err));
+    DnnlKernel *p = find_kernel (&key);
+    if (!p) {
+        if (dnnl.n_kernels == MAX_KERNELS)
+            make_room ();
+        p = &dnnl.kernels[dnnl.n_kernels];
+        p->key = key;
+        DpsStatus st = make_kernel (p, err);
+        if (st != DPS_OK) {
+            drop_kernel (p);
+            return st;
+        }
+        insert_slot (dnnl.n_kernels++);
     }
     p->used = ++dnnl.clock;
     *out = p;
     return DPS_OK;
 }
+
+uint64_t dnnl_kernel_scratch (const DnnlKernel *k) { return (k->scratch_bytes + 63) / 64 * 64; }
 
 static dnnl_status_t wrap (dnnl_memory_t *m, const Desc *d, const void *data)
 {
@@ -382,35 +419,18 @@ static dnnl_status_t wrap (dnnl_memory_t *m, const Desc *d, const void *data)
 #endif
 }
 
-DpsStatus dnnl_product (const DnnlProduct *product, const void *a, const void *b, void *c, DpsError *err)
+DpsStatus dnnl_run (const DnnlKernel *p, const void *a, const void *b, void *c, void *scratch, DpsError *err)
 {
-    DnnlProduct key;
-    memset (&key, 0, sizeof key); /* padding takes part in the comparison */
-    key.M = product->M, key.N = product->N, key.K = product->K;
-    key.lda = product->lda, key.ldc = product->ldc, key.ldb = product->packed_b ? 0 : product->ldb;
-    key.trans_a = product->trans_a, key.trans_b = product->trans_b, key.packed_b = product->packed_b;
-    key.accumulate = product->accumulate, key.serial = product->serial;
-    key.dtype = product->dtype, key.c_dtype = product->c_dtype, key.alpha = product->alpha;
-    if (key.M == 0 || key.N == 0)
-        return DPS_OK;
-    DPS_TRY (start (err));
-    Primitive *p = NULL;
-    DPS_TRY (find_primitive (&key, &p, err));
-    void *scratch = p->scratch_bytes ? cpu_scratch (CPU_SLOT_DNNL, p->scratch_bytes) : NULL;
-    if (p->scratch_bytes && !scratch)
-        return dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for oneDNN's scratch pad");
     dnnl_exec_arg_t args[4] = {{DNNL_ARG_SRC, NULL}, {DNNL_ARG_WEIGHTS, NULL}, {DNNL_ARG_DST, NULL}, {DNNL_ARG_SCRATCHPAD, NULL}};
     dnnl_status_t st = wrap (&args[0].memory, &p->a, a);
     if (st == dnnl_success)
         st = wrap (&args[1].memory, &p->b, b);
     if (st == dnnl_success)
         st = wrap (&args[2].memory, &p->c, c);
-    if (st == dnnl_success && scratch)
+    if (st == dnnl_success && p->scratch_bytes)
         st = wrap (&args[3].memory, &p->scratch, scratch);
     if (st == dnnl_success)
-        st = dnnl_primitive_execute (p->primitive, dnnl.stream, scratch ? 4 : 3, args);
-    if (st == dnnl_success)
-        st = dnnl_stream_wait (dnnl.stream);
+        st = dnnl_primitive_execute (p->primitive, dnnl.stream, p->scratch_bytes ? 4 : 3, args);
     for (int i = 0; i < 4; i++)
         if (args[i].memory)
             dnnl_memory_destroy (args[i].memory);

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * pack.c: weights in oneDNN's own blocked layout, written through tables of offsets. A weight (O,K) is packed in chunks of 8192 of its O rows,
- * each with a layout of its own, so that a vocabulary can be walked chunk by chunk; most weights are one chunk.
- *
- * FORWARD: chunk c is B (K, n) of y = x·Wᵀ. INPUT_GRAD: chunk c is B (n, K) of dx += dy[:, chunk]·W.
- */
+/* pack.c: weights in oneDNN's own blocked layouts, panel by panel, written and read through tables of offsets. */
 #include "pack.h"
 
 #include <string.h>
@@ -13,37 +8,70 @@ enum { LAYOUT_FORWARD = DPS_LAYOUT_PACKED, LAYOUT_INPUT_GRAD = DPS_LAYOUT_PACKED
 
 int cpu_is_packed (const DpsView *w) { return w && w->layout >= DPS_LAYOUT_PACKED; }
 
-DpsStatus cpu_chunk_at (int64_t O, int64_t K, uint32_t dtype, uint32_t orientation, int64_t chunk, CpuChunk *out, DpsError *err)
+int64_t cpu_block_rows (int64_t O) { return O <= CPU_WHOLE_ROWS ? O : CPU_HEAD_ROWS; }
+
+int64_t cpu_forward_panel (int64_t O) { return O <= CPU_WHOLE_ROWS ? CPU_PANEL : CPU_HEAD_ROWS; }
+int64_t cpu_grad_panel (int64_t O, int64_t I) { return O <= CPU_WHOLE_ROWS ? CPU_PANEL : I; }
+
+static uint64_t aligned (uint64_t bytes) { return (bytes + 63) / 64 * 64; }
+static int64_t at_most (int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Bytes of a whole panel of B (K, …) and of all panels of N columns. */
+static DpsStatus panel_bytes (int64_t K, int64_t N, int64_t width, uint32_t dtype, uint64_t *out_panel, uint64_t *out_all, DpsError *err)
 {
-    const DnnlLayout *full = NULL;
-    int64_t first = chunk * CPU_ROWS_CHUNK, n = O - first < CPU_ROWS_CHUNK ? O - first : CPU_ROWS_CHUNK;
-    out->first = first;
-    out->n = n;
-    out->offset = 0;
-    if (chunk > 0) {
-        DPS_TRY (orientation == DPS_PACK_FORWARD ? dnnl_layout (K, CPU_ROWS_CHUNK, dtype, &full, err)
-                                                 : dnnl_layout (CPU_ROWS_CHUNK, K, dtype, &full, err));
-        out->offset = (uint64_t) chunk * ((full->bytes + 63) / 64 * 64);
-    }
-    return orientation == DPS_PACK_FORWARD ? dnnl_layout (K, n, dtype, &out->layout, err) : dnnl_layout (n, K, dtype, &out->layout, err);
+    const DnnlLayout *full = NULL, *last;
+    int64_t panels = (N + width - 1) / width;
+    if (panels > 1)
+        DPS_TRY (dnnl_layout (K, width, dtype, &full, err));
+    DPS_TRY (dnnl_layout (K, N - (panels - 1) * width, dtype, &last, err));
+    *out_panel = full ? aligned (full->bytes) : 0;
+    *out_all = (uint64_t) (panels - 1) * *out_panel + aligned (last->bytes);
+    return DPS_OK;
+}
+
+DpsStatus cpu_forward_panels (int64_t O, int64_t I, uint32_t dtype, int64_t first, CpuPanels *out, DpsError *err)
+{
+    uint64_t all;
+    DPS_TRY (panel_bytes (I, O, cpu_forward_panel (O), dtype, &out->panel_bytes, &all, err));
+    out->base = (uint64_t) (first / cpu_forward_panel (O)) * out->panel_bytes;
+    return DPS_OK;
+}
+
+DpsStatus cpu_grad_panels (int64_t O, int64_t I, uint32_t dtype, int64_t first, CpuPanels *out, DpsError *err)
+{
+    int64_t rows = cpu_block_rows (O);
+    uint64_t block = 0, all;
+    if (first > 0)
+        DPS_TRY (panel_bytes (rows, I, cpu_grad_panel (O, I), dtype, &out->panel_bytes, &block, err));
+    DPS_TRY (panel_bytes (at_most (O - first, rows), I, cpu_grad_panel (O, I), dtype, &out->panel_bytes, &all, err));
+    out->base = (uint64_t) (first / rows) * block;
+    return DPS_OK;
+}
+
+static DpsStatus packed_bytes (int64_t O, int64_t I, uint32_t dtype, uint32_t orientation, uint64_t *out, DpsError *err)
+{
+    uint64_t panel, block, last;
+    if (orientation == DPS_PACK_FORWARD)
+        return panel_bytes (I, O, cpu_forward_panel (O), dtype, &panel, out, err);
+    int64_t rows = cpu_block_rows (O), blocks = (O + rows - 1) / rows;
+    DPS_TRY (panel_bytes (rows, I, cpu_grad_panel (O, I), dtype, &panel, &block, err));
+    DPS_TRY (panel_bytes (O - (blocks - 1) * rows, I, cpu_grad_panel (O, I), dtype, &panel, &last, err));
+    *out = (uint64_t) (blocks - 1) * block + last;
+    return DPS_OK;
 }
 
 static DpsStatus query (struct DpsDevice *dev, int64_t out_features, int64_t in_features, uint32_t compute_dtype, uint32_t orientation,
                         uint64_t *out_bytes, uint32_t *out_layout, DpsError *err)
 {
     (void) dev;
-    CpuChunk last;
     if (out_features <= 0 || in_features <= 0)
         return dps_fail (err, DPS_ERR_SHAPE, "cpu: an empty weight is not packed");
     if (compute_dtype == DPS_DTYPE_BF16 ? !cpu_machine ()->has_bf16 : compute_dtype != DPS_DTYPE_F32)
         return dps_fail (err, DPS_ERR_DTYPE, "cpu: no matrix products in this dtype on this CPU");
     if (orientation > DPS_PACK_INPUT_GRAD)
         return dps_fail (err, DPS_ERR_INVALID, "cpu: orientation %u is unknown", orientation);
-    int64_t n_chunks = (out_features + CPU_ROWS_CHUNK - 1) / CPU_ROWS_CHUNK;
-    DPS_TRY (cpu_chunk_at (out_features, in_features, compute_dtype, orientation, n_chunks - 1, &last, err));
-    *out_bytes = last.offset + (last.layout->bytes + 63) / 64 * 64;
     *out_layout = orientation == DPS_PACK_FORWARD ? LAYOUT_FORWARD : LAYOUT_INPUT_GRAD;
-    return DPS_OK;
+    return packed_bytes (out_features, in_features, compute_dtype, orientation, out_bytes, err);
 }
 
 static uint16_t to_bf16 (float f)
@@ -65,68 +93,150 @@ static float value_at (const DpsView *v, int64_t i)
     return f;
 }
 
-/* Rows [o, o+n) of one chunk, read from row `from_row` of `from`. by_k: the offset of column k, by_o: of row o within the chunk. */
-static void pack_rows (const DpsView *from, int64_t from_row, int64_t o, int64_t n, int64_t K, const int64_t *by_k, const int64_t *by_o, void *chunk,
-                       uint32_t dtype)
+/* B (k, n) = from (row n, column k), or with by_rows from (row k, column n): a rectangle of `from` into part of a panel. */
+typedef struct Rectangle {
+    const DpsView *from;
+    int64_t row, n_rows, column, n_columns; /* of from */
+    const int64_t *row_offset, *column_offset; /* of the panel, of row 0 and column 0 of the rectangle */
+    char *panel;
+    uint32_t dtype;
+} Rectangle;
+
+static void copy_rectangle (const Rectangle *r)
 {
-    const float *src = from->dtype == DPS_DTYPE_F32 ? (const float *) from->host + from_row * K : NULL;
-    for (int64_t k = 0; k < K; k++)
-        for (int64_t i = 0; i < n; i++) {
-            float v = src ? src[i * K + k] : value_at (from, (from_row + i) * K + k);
-            int64_t at = by_k[k] + by_o[o + i];
-            if (dtype == DPS_DTYPE_BF16)
-                ((uint16_t *) chunk)[at] = to_bf16 (v);
+    int64_t width = r->from->shape[1];
+    for (int64_t i = 0; i < r->n_rows; i++) {
+        const float *src = r->from->dtype == DPS_DTYPE_F32 ? (const float *) r->from->host + (r->row + i) * width + r->column : NULL;
+        for (int64_t k = 0; k < r->n_columns; k++) {
+            float v = src ? src[k] : value_at (r->from, (r->row + i) * width + r->column + k);
+            int64_t at = r->row_offset[i] + r->column_offset[k];
+            if (r->dtype == DPS_DTYPE_BF16)
+                ((uint16_t *) r->panel)[at] = to_bf16 (v);
             else
-                ((float *) chunk)[at] = v;
+                ((float *) r->panel)[at] = v;
         }
+    }
+}
+
+/* Rows [row, row + n) of a weight, which from's rows `skip` … are, into one FORWARD panel that begins at row `first`. */
+static DpsStatus pack_forward (const DpsView *from, int64_t skip, int64_t row, int64_t n, const DpsView *to, DpsError *err)
+{
+    int64_t O = to->shape[0], I = to->shape[1], panel = cpu_forward_panel (O), first = row / panel * panel, width = at_most (O - first, panel);
+    const DnnlLayout *l;
+    CpuPanels p;
+    DPS_TRY (cpu_forward_panels (O, I, to->dtype, first, &p, err));
+    DPS_TRY (dnnl_layout (I, width, to->dtype, &l, err));
+    Rectangle r = {.from = from, .row = skip, .n_rows = n, .n_columns = I, .row_offset = l->n_offset + (row - first), .column_offset = l->k_offset,
+                   .panel = (char *) to->host + p.base, .dtype = to->dtype};
+    if (row == first && l->padded)
+        memset (r.panel, 0, l->bytes);
+    copy_rectangle (&r);
+    return DPS_OK;
+}
+
+/* The same into all INPUT_GRAD panels of the block of rows; n does not leave the block. */
+static DpsStatus pack_grad (const DpsView *from, int64_t skip, int64_t row, int64_t n, const DpsView *to, DpsError *err)
+{
+    int64_t O = to->shape[0], I = to->shape[1], rows = cpu_block_rows (O), panel = cpu_grad_panel (O, I), first = row / rows * rows;
+    CpuPanels p;
+    DPS_TRY (cpu_grad_panels (O, I, to->dtype, first, &p, err));
+    for (int64_t column = 0; column < I; column += panel) {
+        const DnnlLayout *l;
+        DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
+        Rectangle r = {.from = from, .row = skip, .n_rows = n, .column = column, .n_columns = at_most (I - column, panel),
+                       .row_offset = l->k_offset + (row - first), .column_offset = l->n_offset,
+                       .panel = (char *) to->host + p.base + (uint64_t) (column / panel) * p.panel_bytes, .dtype = to->dtype};
+        copy_rectangle (&r);
+    }
+    return DPS_OK;
+}
+
+/* Padding of the INPUT_GRAD blocks that begin within the rows: cleared before several threads fill them. */
+static DpsStatus clear_padding (int64_t row, int64_t n, const DpsView *to, DpsError *err)
+{
+    int64_t O = to->shape[0], I = to->shape[1], rows = cpu_block_rows (O), panel = cpu_grad_panel (O, I);
+    for (int64_t first = (row + rows - 1) / rows * rows; first < row + n; first += rows)
+        for (int64_t column = 0; column < I; column += panel) {
+            const DnnlLayout *l;
+            CpuPanels p;
+            DPS_TRY (cpu_grad_panels (O, I, to->dtype, first, &p, err));
+            DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
+            if (l->padded)
+                memset ((char *) to->host + p.base + (uint64_t) (column / panel) * p.panel_bytes, 0, l->bytes);
+        }
+    return DPS_OK;
+}
+
+/* Layouts are looked up before threads ask for them. */
+static DpsStatus warm_layouts (const DpsView *to, uint32_t orientation, DpsError *err)
+{
+    uint64_t bytes;
+    return packed_bytes (to->shape[0], to->shape[1], to->dtype, orientation, &bytes, err);
 }
 
 static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err)
 {
     (void) dev;
-    int64_t O = to->shape[0], K = to->shape[1], rows = from->shape[0];
-    if (from->rank != 2 || from->shape[1] != K || row < 0 || row + rows > O)
-        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows", (long long) row, (long long) (row + rows),
-                         (long long) O);
+    int64_t O = to->shape[0], I = to->shape[1], rows = from->shape[0], step = orientation == DPS_PACK_FORWARD ? cpu_forward_panel (O) : (int64_t) BLOCK;
+    if (from->rank != 2 || from->shape[1] != I || row < 0 || row + rows > O || row % BLOCK)
+        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows, in blocks of %d", (long long) row,
+                         (long long) (row + rows), (long long) O, BLOCK);
     if (from->dtype != DPS_DTYPE_F32 && from->dtype != DPS_DTYPE_BF16)
         return dps_fail (err, DPS_ERR_DTYPE, "cpu: a weight to pack must be f32 or bf16");
-    for (int64_t done = 0; done < rows;) {
-        CpuChunk c;
-        DPS_TRY (cpu_chunk_at (O, K, to->dtype, orientation, (row + done) / CPU_ROWS_CHUNK, &c, err));
-        char *base = (char *) to->host + c.offset;
-        const int64_t *by_o = orientation == DPS_PACK_FORWARD ? c.layout->n_offset : c.layout->k_offset;
-        const int64_t *by_k = orientation == DPS_PACK_FORWARD ? c.layout->k_offset : c.layout->n_offset;
-        int64_t o = row + done - c.first, n = c.n - o < rows - done ? c.n - o : rows - done, blocks = (n + BLOCK - 1) / BLOCK;
-        if (o == 0 && c.layout->padded)
-            memset (base, 0, c.layout->bytes);
-#pragma omp parallel for schedule(static) if (n * K > CPU_SERIAL_WORK)
-        for (int64_t b = 0; b < blocks; b++)
-            pack_rows (from, done + b * BLOCK, o + b * BLOCK, n - b * BLOCK < BLOCK ? n - b * BLOCK : BLOCK, K, by_k, by_o, base, to->dtype);
-        done += n;
+    DPS_TRY (warm_layouts (to, orientation, err));
+    if (orientation == DPS_PACK_INPUT_GRAD)
+        DPS_TRY (clear_padding (row, rows, to, err));
+    int64_t begin = row / step, end = (row + rows + step - 1) / step;
+    DpsStatus st = DPS_OK;
+#pragma omp parallel for schedule(static) if (rows * I > CPU_SERIAL_WORK && end - begin > 1)
+    for (int64_t s = begin; s < end; s++) {
+        int64_t first = s * step > row ? s * step : row, last = at_most ((s + 1) * step, row + rows);
+        DpsStatus one = orientation == DPS_PACK_FORWARD ? pack_forward (from, first - row, first, last - first, to, NULL)
+                                                        : pack_grad (from, first - row, first, last - first, to, NULL);
+        if (one != DPS_OK)
+#pragma omp critical
+            st = one;
     }
-    return DPS_OK;
+    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "cpu: packing a weight of %lld x %lld failed", (long long) O, (long long) I);
 }
 
 DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)
 {
-    int64_t O = packed->shape[0], K = packed->shape[1];
+    int64_t O = packed->shape[0], I = packed->shape[1];
     for (int64_t i = 0; i < n; i++) {
-        CpuChunk c;
+        const DnnlLayout *l;
+        CpuPanels p;
         if (ids[i] < 0 || ids[i] >= O)
             return dps_fail (err, DPS_ERR_INVALID, "cpu: row %d of a table of %lld", ids[i], (long long) O);
-        DPS_TRY (cpu_chunk_at (O, K, packed->dtype, DPS_PACK_FORWARD, ids[i] / CPU_ROWS_CHUNK, &c, err));
+        int64_t panel = cpu_forward_panel (O), first = ids[i] / panel * panel;
+        DPS_TRY (cpu_forward_panels (O, I, packed->dtype, first, &p, err));
+        DPS_TRY (dnnl_layout (I, at_most (O - first, panel), packed->dtype, &l, err));
         DpsView at = *packed;
-        at.host = (char *) packed->host + c.offset;
-        int64_t base = c.layout->n_offset[ids[i] - c.first];
-        for (int64_t k = 0; k < K; k++) {
-            float v = value_at (&at, base + c.layout->k_offset[k]);
+        at.host = (char *) packed->host + p.base;
+        int64_t base = l->n_offset[ids[i] - first];
+        for (int64_t k = 0; k < I; k++) {
+            float v = value_at (&at, base + l->k_offset[k]);
             if (y->dtype == DPS_DTYPE_F32)
-                ((float *) y->host)[i * K + k] = v;
+                ((float *) y->host)[i * I + k] = v;
             else
-                ((uint16_t *) y->host)[i * K + k] = to_bf16 (v);
+                ((uint16_t *) y->host)[i * I + k] = to_bf16 (v);
         }
     }
     return DPS_OK;
+}
+
+DpsStatus cpu_packed (const DpsView *w, uint32_t orientation, uint32_t dtype, const void **out, DpsError *err)
+{
+    DpsView to = *w;
+    uint64_t bytes;
+    *out = w->host;
+    if (cpu_is_packed (w))
+        return DPS_OK;
+    DPS_TRY (packed_bytes (w->shape[0], w->shape[1], dtype, orientation, &bytes, err));
+    to.dtype = dtype;
+    to.host = cpu_scratch (orientation == DPS_PACK_FORWARD ? CPU_SLOT_FORWARD : CPU_SLOT_GRAD, bytes);
+    *out = to.host;
+    return to.host ? pack (NULL, w, 0, orientation, &to, err) : dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for a packed weight");
 }
 
 static DpsStatus unpack_rows (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)

@@ -78,9 +78,10 @@ static void row_chunk (const CpuSoftmax *s, int64_t row, int64_t first, int64_t 
         }
 }
 
-void ISA_NAME (cpu_softmax_chunk) (const CpuSoftmax *s, int64_t first, int64_t n)
+void ISA_NAME (cpu_softmax_rows) (const CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n)
 {
-    PARALLEL_FOR (row, s->S, 16 * s->S * n) row_chunk (s, row, first, n);
+    for (int64_t i = row; i < row + n_rows; i++)
+        row_chunk (s, i, first, n);
 }
 
 void ISA_NAME (cpu_softmax_end) (const CpuSoftmax *s)
@@ -93,10 +94,9 @@ void ISA_NAME (cpu_softmax_end) (const CpuSoftmax *s)
     }
 }
 
-void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t first, int64_t n, const float *dlogp, float *dz)
+void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t from, int64_t n_rows, int64_t first, int64_t n, const float *dlogp, float *dz)
 {
-    PARALLEL_FOR (row, s->S, 16 * s->S * n)
-    {
+    for (int64_t row = from; row < from + n_rows; row++) {
         const float *z = s->z + row * s->ld;
         float *out = dz + row * s->ld;
         vf m = splat (s->max[row]), inverse = splat (1 / s->sum[row]), g = splat (dlogp[row]), slope;

@@ -10,7 +10,8 @@ const CpuOp ISA_NAME (cpu_kernels)[] = {
 const CpuVector ISA_NAME (cpu_vector) = {
     .convert = ISA_NAME (cpu_convert),
     .scale = ISA_NAME (cpu_scale),
-    .softmax_chunk = ISA_NAME (cpu_softmax_chunk),
+    .tile_finish = ISA_NAME (cpu_tile_finish),
+    .softmax_rows = ISA_NAME (cpu_softmax_rows),
     .softmax_end = ISA_NAME (cpu_softmax_end),
     .softmax_grad = ISA_NAME (cpu_softmax_grad),
 };
