@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "observe/card.h"
 #include "observe/report.h"
+#include "infer/tokenizer_source.h"
 #include "train/trainer.h"
 
 static const char *const model_files[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -33,7 +34,7 @@ static DpsStatus write_config (DpsTrainer *t, DpsError *err)
 {
     json_t *config = json_copy (dps_source_config (t->session.source));
     char *path = dps_path_join (t->recipe->output_dir, "config.json"), *text = NULL;
-    if (config && !json_object_set_new (config, "diapason_tokenizer", json_string (dps_source_path (t->session.source))))
+    if (config && !json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (t->session.source))))
         text = json_dumps (config, JSON_INDENT (2));
     DpsStatus st = text && path ? dps_file_write (path, text, strlen (text), err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     dps_free (text);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "infer/tokenizer_source.h"
 #include "train/trainer.h"
 
 typedef struct List {
@@ -142,7 +143,7 @@ static DpsStatus add_model_files (const DpsTrainer *t, DpsCheckpointWriter *w, D
     if (!dps_source_is_gguf (s))
         return dps_ckpt_add_model_files (w, dps_source_path (s), err);
     json_t *config = json_copy (dps_source_config (s));
-    if (!config || json_object_set_new (config, "diapason_tokenizer", json_string (dps_source_path (s)))) {
+    if (!config || json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (s)))) {
         json_decref (config);
         return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
     }

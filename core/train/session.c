@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-#include "base/file.h"
-#include "base/log.h"
+#include "infer/tokenizer_source.h"
 
 static int is_f32 (const DpsSource *source)
 {
@@ -40,31 +39,6 @@ DpsStatus dps_session_dtype (const DpsExec *ex, const DpsSource *source, const c
     return dps_fail (err, DPS_ERR_USAGE, "dtype is '%.40s', expected auto, float32 or bfloat16", name);
 }
 
-/* A model without a tokenizer, or with one of a kind that is not read, still works on ids. */
-static DpsStatus open_tokenizer (DpsSession *s, DpsError *err)
-{
-    DpsStatus st;
-    const char *path = dps_source_path (s->source);
-    if (dps_source_is_gguf (s->source)) {
-        size_t n;
-        const DpsMeta *const *meta = dps_source_meta (s->source, &n);
-        st = dps_tokenizer_from_meta (meta, n, path, &s->tok, err);
-    } else {
-        char *file = dps_path_join (path, "tokenizer.json");
-        if (!file)
-            return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
-        int there = dps_is_file (file);
-        dps_free (file);
-        if (!there)
-            return DPS_OK;
-        st = dps_tokenizer_from_folder (path, &s->tok, err);
-    }
-    if (st != DPS_ERR_UNSUPPORTED && st != DPS_ERR_NOT_FOUND)
-        return st;
-    dps_log (DPS_LOG_WARNING, "%s; only rows of ids can be used", err ? err->msg : "the tokenizer cannot be read");
-    return DPS_OK;
-}
-
 DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
 {
     *s = (DpsSession){.reg = reg};
@@ -77,7 +51,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
         dps_error_prefix (err, "%s", o->model);
         return st;
     }
-    DPS_TRY (open_tokenizer (s, err));
+    DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
     return o->adapter ? dps__session_attach (s, o, err) : DPS_OK;
 }
 

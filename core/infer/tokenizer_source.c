@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "infer/tokenizer_source.h"
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+
+static DpsStatus from_gguf (const DpsSource *source, DpsTokenizer **out, DpsError *err)
+{
+    size_t n;
+    const DpsMeta *const *meta = dps_source_meta (source, &n);
+    return dps_tokenizer_from_meta (meta, n, dps_source_path (source), out, err);
+}
+
+static DpsStatus from_folder (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+{
+    const char *folder = dps_source_path (source), *named = json_string_value (json_object_get (dps_source_config (source), DPS_CONFIG_TOKENIZER));
+    char *file = dps_path_join (folder, "tokenizer.json");
+    if (!file)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    int there = dps_is_file (file);
+    dps_free (file);
+    if (there)
+        return dps_tokenizer_from_folder (folder, out, err);
+    if (!named)
+        return DPS_OK;
+    DpsSource *other;
+    DpsStatus st = dps_source_open (reg, named, &other, err);
+    if (st == DPS_OK) {
+        st = dps_source_is_gguf (other) ? from_gguf (other, out, err)
+                                        : dps_fail (err, DPS_ERR_FORMAT, "%s: %s names %s, which is no GGUF file", folder, DPS_CONFIG_TOKENIZER, named);
+        dps_source_close (other);
+    }
+    return st;
+}
+
+DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+{
+    *out = NULL;
+    DpsStatus st = dps_source_is_gguf (source) ? from_gguf (source, out, err) : from_folder (reg, source, out, err);
+    if (st != DPS_ERR_UNSUPPORTED && st != DPS_ERR_NOT_FOUND)
+        return st;
+    dps_log (DPS_LOG_WARNING, "%s; only rows of ids can be used", err ? err->msg : "the tokenizer cannot be read");
+    return DPS_OK;
+}
