@@ -66,6 +66,15 @@ typedef struct CpuTile {
     float alpha;
 } CpuTile;
 
+/** C (M,N) += alpha·A (K,M)ᵀ·B (K,N) for each of n_roots runs of rows roots[i] … roots[i+1], all f32. */
+typedef struct CpuOuter {
+    int64_t M, N, lda, ldb, ldc;
+    const int32_t *roots; /* [n_roots + 1] */
+    int64_t n_roots;
+    const float *a, *b;
+    float *c, alpha;
+} CpuOuter;
+
 /** Helpers of one instruction set that the matrix ops use. */
 typedef struct CpuVector {
     /** dst = src as bf16 or f32, n elements; threads inside. */
@@ -74,6 +83,7 @@ typedef struct CpuVector {
     void (*scale) (const void *src, uint32_t from, void *dst, uint32_t to, double alpha, int64_t n);
     /** y = alpha·sum + bias + c, on the calling thread. */
     void (*tile_finish) (const CpuTile *t);
+    void (*outer) (const CpuOuter *p);
     /** Rows [row, row + n_rows) of one vocabulary chunk of token_logprobs, on the calling thread; see kernels/softmax.c. */
     void (*softmax_rows) (const struct CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n);
     void (*softmax_end) (const struct CpuSoftmax *s);
@@ -110,7 +120,7 @@ const CpuMachine *cpu_machine (void);
 /** Scratch number `slot` of at least `bytes`, kept and grown between calls: bounded by the largest call. NULL: out of memory. [device-serial] */
 void *cpu_scratch (int slot, uint64_t bytes);
 uint64_t cpu_scratch_bytes (void);
-enum { CPU_SLOT_TILES, CPU_SLOT_A, CPU_SLOT_B, CPU_SLOT_C, CPU_SLOT_D, CPU_SLOT_E, CPU_SLOT_F, CPU_SLOT_G, CPU_SLOT_TAIL, CPU_SLOT_TAIL_B, CPU_SLOT_FORWARD, CPU_SLOT_GRAD, CPU_SLOTS };
+enum { CPU_SLOT_TILES, CPU_SLOT_A, CPU_SLOT_B, CPU_SLOT_C, CPU_SLOT_D, CPU_SLOT_E, CPU_SLOT_F, CPU_SLOT_G, CPU_SLOT_TAIL, CPU_SLOT_FORWARD, CPU_SLOT_GRAD, CPU_SLOTS };
 
 /** Threads a parallel region may use, at most `most`; and the number of the calling one in it. */
 int cpu_threads (int most);

@@ -317,12 +317,10 @@ DpsStatus cpu_token_logprobs_dw (CpuCall *c)
         Chunk k;
         DPS_TRY (open_chunk (c, &t, first, &k));
         DPS_TRY (chunk_dz (c, &t, &s, &k, dlogp->host, dz));
-        const int32_t *at = roots->host;
-        for (int64_t r = 0; r + 1 < roots->shape[0]; r++) {
-            const CpuOuter p = {.M = k.n, .N = t.D, .K = at[r + 1] - at[r], .lda = k.n, .ldb = t.D, .ldc = t.D, .dtype = DPS_DTYPE_F32, .alpha = 1,
-                                .a = dz + at[r] * k.n, .b = h + at[r] * t.D, .c = (float *) dw->host + first * t.D};
-            DPS_TRY (cpu_outer (&p, c->err));
-        }
+        const CpuOuter p = {.M = k.n, .N = t.D, .lda = k.n, .ldb = t.D, .ldc = t.D, .roots = roots->host, .n_roots = roots->shape[0] - 1, .alpha = 1,
+                            .a = dz, .b = h, .c = (float *) dw->host + first * t.D};
+        if (p.n_roots > 0)
+            cpu_machine ()->vector->outer (&p);
     }
     return DPS_OK;
 }

@@ -67,16 +67,11 @@ DpsStatus cpu_linear_dw (CpuCall *c)
 {
     const DpsView *dy = cpu_in (c, 0), *x = cpu_in (c, 1), *roots = cpu_in (c, 2), *dw = cpu_out (c, 0);
     int64_t O = dw->shape[0], I = dw->shape[1];
-    uint32_t dtype = dy->dtype == DPS_DTYPE_BF16 && x->dtype == DPS_DTYPE_BF16 && cpu_machine ()->has_bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
-    const void *a = in_dtype (dy, dtype, CPU_SLOT_A), *b = in_dtype (x, dtype, CPU_SLOT_B);
-    if (!a || !b)
+    const CpuOuter p = {.M = O, .N = I, .lda = O, .ldb = I, .ldc = I, .roots = roots->host, .n_roots = roots->shape[0] - 1, .alpha = alpha_of (c),
+                        .a = in_dtype (dy, DPS_DTYPE_F32, CPU_SLOT_A), .b = in_dtype (x, DPS_DTYPE_F32, CPU_SLOT_B), .c = dw->host};
+    if (!p.a || !p.b)
         return no_memory (c);
-    const int32_t *at = roots->host;
-    uint64_t size = dtype == DPS_DTYPE_BF16 ? 2 : 4;
-    for (int64_t r = 0; r + 1 < roots->shape[0]; r++) {
-        const CpuOuter p = {.M = O, .N = I, .K = at[r + 1] - at[r], .lda = O, .ldb = I, .ldc = I, .dtype = dtype, .alpha = alpha_of (c),
-                            .a = (const char *) a + (uint64_t) (at[r] * O) * size, .b = (const char *) b + (uint64_t) (at[r] * I) * size, .c = dw->host};
-        DPS_TRY (cpu_outer (&p, c->err));
-    }
+    if (p.n_roots > 0)
+        cpu_machine ()->vector->outer (&p);
     return DPS_OK;
 }

@@ -5,7 +5,7 @@
 
 /* Products of less than this many multiply-adds run on the calling thread: a parallel region costs more, and with a busy neighbour much more. */
 static const double SERIAL_MADDS = 1e6;
-enum { SIZES = CPU_TILE_ROWS / CPU_ROW_GROUP, PADDED_K = 32, OUTER_BLOCK = 256 };
+enum { SIZES = CPU_TILE_ROWS / CPU_ROW_GROUP };
 
 static uint64_t size_of (uint32_t dtype) { return dtype == DPS_DTYPE_BF16 ? 2 : 4; }
 static int64_t ceil_div (int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -51,8 +51,6 @@ static DpsStatus find_kernel (const DnnlProduct *p, const DnnlKernel **out, Room
     r->scratch = bytes > r->scratch ? bytes : r->scratch;
     return DPS_OK;
 }
-
-/* ---- y = A·B ---- */
 
 typedef struct Grid {
     const CpuProduct *p;
@@ -145,95 +143,6 @@ DpsStatus cpu_product (const CpuProduct *p, DpsError *err)
     for (int64_t i = 0; i < work; i++) {
         DpsError why = DPS_ERROR_INIT;
         DpsStatus one = run_tile (&g, i, &why);
-        if (one != DPS_OK)
-#pragma omp critical
-        {
-            st = one;
-            dps_fail (err, one, "%s", why.msg);
-        }
-    }
-    return st;
-}
-
-/* ---- C += Aᵀ·B ---- */
-
-/* K rows of a matrix, with zero rows behind them. */
-static const void *pad_rows (const void *from, int64_t K, int64_t padded, int64_t ld, int64_t used, uint32_t dtype, int slot)
-{
-    uint64_t row = (uint64_t) used * size_of (dtype), step = (uint64_t) ld * size_of (dtype);
-    char *to = cpu_scratch (slot, (uint64_t) padded * row);
-    for (int64_t k = 0; to && k < padded; k++)
-        if (k < K)
-            memcpy (to + (uint64_t) k * row, (const char *) from + (uint64_t) k * step, row);
-        else
-            memset (to + (uint64_t) k * row, 0, row);
-    return to;
-}
-
-typedef struct OuterGrid {
-    CpuOuter p; /* A and B padded */
-    const DnnlKernel *kernels[2][2]; /* [last rows][last columns] */
-    int64_t rows, columns;
-    Room room;
-} OuterGrid;
-
-static DpsStatus outer_kernels (OuterGrid *g, DpsError *err)
-{
-    const CpuOuter *p = &g->p;
-    for (int i = 0; i < 4; i++) {
-        int last_row = i / 2, last_column = i % 2;
-        DnnlProduct one = {.M = last_row ? p->M - (g->rows - 1) * OUTER_BLOCK : OUTER_BLOCK,
-                           .N = last_column ? p->N - (g->columns - 1) * OUTER_BLOCK : OUTER_BLOCK,
-                           .K = p->K,
-                           .lda = p->lda,
-                           .ldb = p->ldb,
-                           .trans_a = 1,
-                           .dtype = p->dtype};
-        if ((last_row || g->rows > 1) && (last_column || g->columns > 1))
-            DPS_TRY (find_kernel (&one, &g->kernels[last_row][last_column], &g->room, err));
-    }
-    return open_room (&g->room, OUTER_BLOCK * OUTER_BLOCK, err);
-}
-
-static DpsStatus run_outer (const OuterGrid *g, int64_t i, DpsError *err)
-{
-    const CpuOuter *p = &g->p;
-    int64_t row = i / g->columns, column = i % g->columns, m = row * OUTER_BLOCK, n = column * OUTER_BLOCK;
-    int last_row = row == g->rows - 1, last_column = column == g->columns - 1;
-    float *sums = sums_of (&g->room);
-    DPS_TRY (dnnl_run (g->kernels[last_row][last_column], (const char *) p->a + (uint64_t) m * size_of (p->dtype),
-                       (const char *) p->b + (uint64_t) n * size_of (p->dtype), sums, scratch_of (&g->room), err));
-    const CpuTile t = {.sum = sums,
-                       .rows = last_row ? p->M - m : OUTER_BLOCK,
-                       .cols = last_column ? p->N - n : OUTER_BLOCK,
-                       .ld = p->ldc,
-                       .c = p->c + m * p->ldc + n,
-                       .y = p->c + m * p->ldc + n,
-                       .alpha = p->alpha};
-    cpu_machine ()->vector->tile_finish (&t);
-    return DPS_OK;
-}
-
-DpsStatus cpu_outer (const CpuOuter *p, DpsError *err)
-{
-    OuterGrid g = {.p = *p, .rows = ceil_div (p->M, OUTER_BLOCK), .columns = ceil_div (p->N, OUTER_BLOCK)};
-    if (p->K == 0 || p->M == 0 || p->N == 0)
-        return DPS_OK;
-    g.p.K = ceil_div (p->K, PADDED_K) * PADDED_K;
-    if (g.p.K != p->K) {
-        g.p.a = pad_rows (p->a, p->K, g.p.K, p->lda, p->M, p->dtype, CPU_SLOT_TAIL);
-        g.p.b = pad_rows (p->b, p->K, g.p.K, p->ldb, p->N, p->dtype, CPU_SLOT_TAIL_B);
-        g.p.lda = p->M, g.p.ldb = p->N;
-        if (!g.p.a || !g.p.b)
-            return no_memory (err);
-    }
-    DPS_TRY (outer_kernels (&g, err));
-    int64_t work = g.rows * g.columns;
-    DpsStatus st = DPS_OK;
-#pragma omp parallel for schedule(dynamic, 1) if (work > 1 && (double) p->M * (double) p->N * (double) p->K > SERIAL_MADDS)
-    for (int64_t i = 0; i < work; i++) {
-        DpsError why = DPS_ERROR_INIT;
-        DpsStatus one = run_outer (&g, i, &why);
         if (one != DPS_OK)
 #pragma omp critical
         {

@@ -28,16 +28,6 @@ typedef struct CpuProduct {
 /** Errors: NOMEM, oneDNN's. [device-serial] */
 DpsStatus cpu_product (const CpuProduct *p, DpsError *err);
 
-/** C (M,N) f32 += alpha·A (K,M)ᵀ·B (K,N), plain row-major; K is padded with zeros to a multiple of 32. [device-serial] */
-typedef struct CpuOuter {
-    int64_t M, N, K, lda, ldb, ldc;
-    uint32_t dtype; /* of A and B */
-    float alpha;
-    const void *a, *b;
-    float *c;
-} CpuOuter;
-DpsStatus cpu_outer (const CpuOuter *p, DpsError *err);
-
 /** The rows [first, first + n) of tile t of `count`, which together are M rows in groups of CPU_ROW_GROUP, spread evenly. */
 void cpu_tile_rows (int64_t M, int64_t count, int64_t t, int64_t *out_first, int64_t *out_n);
 /** How many tiles of at most CPU_TILE_ROWS rows, a multiple of the threads where there is enough. */

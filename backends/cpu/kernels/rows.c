@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rows.c: rows moved by index: embed, gather, scatter, put; and rope, which knows where rows stand. */
+/* rows.c: rows moved by index: embed, gather, scatter, put. */
 #include "ops.h"
 
 static size_t row_bytes (const DpsView *v) { return (size_t) cpu_cols (v) * (IS_BF (v) ? 2 : 4); }
@@ -93,64 +93,5 @@ DpsStatus ISA_NAME (cpu_put_rows) (CpuCall *c)
     DPS_TRY (check_index (c, at, cpu_count (rows), cpu_rows (y)));
     for (int64_t i = 0; i < cpu_count (rows); i++)
         move_row (x, i, y, at[i], 1);
-    return DPS_OK;
-}
-
-/* The angles of one position: f64 sine and cosine of position × the f32 frequency, rounded to f32. */
-static void angles (const float *inv_freq, int64_t half, int64_t position, float *cosine, float *sine)
-{
-    for (int64_t i = 0; i < half; i++) {
-        double a = (double) position * (double) inv_freq[i];
-        cosine[i] = (float) cos (a);
-        sine[i] = (float) sin (a);
-    }
-}
-
-static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half, const float *cosine, const float *sine, float scale, float sign)
-{
-    for (int64_t i = 0; i < half; i += LANES) {
-        int64_t n = half - i < LANES ? half - i : LANES;
-        vf a = load_tail (x->host, at + i, IS_BF (x), n), b = load_tail (x->host, at + half + i, IS_BF (x), n);
-        vf co = load_tail (cosine, i, 0, n), si = load_tail (sine, i, 0, n) * splat (sign), k = splat (scale);
-        store_tail (y->host, at + i, IS_BF (y), (a * co - b * si) * k, n);
-        store_tail (y->host, at + half + i, IS_BF (y), (b * co + a * si) * k, n);
-    }
-}
-
-DpsStatus ISA_NAME (cpu_rope) (CpuCall *c)
-{
-    const DpsView *x = cpu_in (c, 0), *table = cpu_in (c, 1), *inv_freq = cpu_in (c, 2), *y = cpu_out (c, 0);
-    int64_t h = cpu_i (c, 0), half = h / 2, D = cpu_cols (x), N = cpu_rows (x), stride = table->shape[1];
-    float scale = cpu_f (c, 2) != 0 ? (float) cpu_f (c, 2) : 1, sign = cpu_i (c, 1) ? -1.0f : 1.0f;
-    if (h <= 0 || h % 2 || D % h || stride < (int64_t) sizeof (DpsSegment))
-        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: rope: rows of %lld do not divide into heads of %lld", (long long) D, (long long) h);
-    int32_t *position = cpu_scratch (CPU_SLOT_A, (uint64_t) N * 4);
-    if (!position)
-        return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
-    memset (position, 0, (size_t) N * 4);
-    for (int64_t s = 0; s < table->shape[0]; s++) {
-        DpsSegment g;
-        memcpy (&g, (const char *) table->host + s * stride, sizeof g);
-        if (g.q_len < 0 || g.q_start < 0 || g.q_start + (int64_t) g.q_len > N)
-            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: rope: segment %lld lies outside the rows", (long long) s);
-        for (int32_t i = 0; i < g.q_len; i++)
-            position[g.q_start + i] = g.position + i;
-    }
-    /* sines are dear: positions are shared by all sequences, so they are computed once each, up to the largest */
-    int32_t most = 0;
-    for (int64_t i = 0; i < N; i++)
-        most = position[i] > most ? position[i] : most;
-    int by_table = most < 4 * N + 64;
-    float *sines = cpu_scratch (CPU_SLOT_B, (uint64_t) (by_table ? most + 1 : N) * (uint64_t) h * 4);
-    if (!sines)
-        return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
-    int64_t entries = by_table ? most + 1 : N;
-    PARALLEL_FOR (i, entries, 64 * entries * half) angles (inv_freq->host, half, by_table ? i : position[i], sines + i * h, sines + i * h + half);
-    PARALLEL_FOR (i, N, N * D)
-    {
-        const float *co = sines + (by_table ? position[i] : i) * h;
-        for (int64_t at = 0; at < D; at += h)
-            rotate (x, y, i * D + at, half, co, co + half, scale, sign);
-    }
     return DPS_OK;
 }
