@@ -39,7 +39,9 @@ DpsStatus dps_score (DpsWeights *w, const DpsSequence *sequences, size_t n, floa
     }
     st = dps_pass_open (&p, w, &b, &options, err);
     if (st == DPS_OK) {
-        st = dps_pass_forward (&p, err);
+        st = dps_exec_reserve (w->ex, p.peak, err);
+        if (st == DPS_OK)
+            st = dps_pass_forward (&p, err);
         if (st == DPS_OK)
             spread (sequences, n, dps_pass_logp (&p), out);
         dps_pass_close (&p);

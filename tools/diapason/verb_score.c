@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verb_score.c: log-probabilities of rows. Rows are read as they are scored, a budget of tokens at a time. */
 #include "data/dataset.h"
-#include "diapason/model_options.h"
 #include "diapason/output.h"
-#include "infer/score.h"
+#include "diapason/scorer.h"
 
 static int run_score (int argc, char **argv);
 
@@ -26,14 +25,6 @@ static const GOptionEntry entries[] = {
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
-enum { BATCH_TOKENS = 2048, BATCH_ROWS = 64 };
-
-/* Rows scored together. */
-typedef struct Batch {
-    DpsEncoded rows[BATCH_ROWS];
-    size_t n, tokens;
-} Batch;
-
 static int put_row (DpsBuf *b, const DpsEncoded *x, const float *logp)
 {
     double sum = 0;
@@ -51,29 +42,17 @@ static int put_row (DpsBuf *b, const DpsEncoded *x, const float *logp)
     return bad || (count ? dps_buf_printf (b, "],\"nll\":%.9g}\n", sum / (double) count) : dps_buf_str (b, "],\"nll\":null}\n"));
 }
 
-static DpsStatus score_batch (CliSession *s, Batch *batch, CliOutput *o, DpsError *err)
+static DpsStatus write_row (void *ctx, const DpsEncoded *x, const float *logp, DpsError *err)
 {
-    DpsSequence sequences[BATCH_ROWS];
-    float *logp = dps_malloc (batch->tokens + 1, sizeof *logp), *at = logp;
-    DpsStatus st = logp ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "score: out of memory");
-    for (size_t i = 0; i < batch->n; i++)
-        sequences[i] = (DpsSequence){.ids = batch->rows[i].ids, .n = batch->rows[i].n};
-    if (st == DPS_OK)
-        st = dps_score (&s->session.weights, sequences, batch->n, logp, err);
-    for (size_t i = 0; i < batch->n; i++) {
-        if (st == DPS_OK && put_row (&o->buf, &batch->rows[i], at))
-            st = dps_fail (err, DPS_ERR_NOMEM, "score: out of memory");
-        at += batch->rows[i].n;
-        dps_encoded_free (&batch->rows[i]);
-    }
-    batch->n = batch->tokens = 0;
-    dps_free (logp);
-    return st == DPS_OK ? cli_output_flush (o, err) : st;
+    CliOutput *o = ctx;
+    if (put_row (&o->buf, x, logp))
+        return dps_fail (err, DPS_ERR_NOMEM, "score: out of memory");
+    return o->buf.len > 1 << 16 ? cli_output_flush (o, err) : DPS_OK;
 }
 
 static DpsStatus score_rows (CliSession *s, const DpsDataset *ds, CliOutput *o, DpsError *err)
 {
-    Batch batch = {.n = 0};
+    CliScorer scorer = {.session = s, .scored = write_row, .ctx = o};
     DpsStatus st = DPS_OK;
     for (uint64_t k = 0; k < ds->n_rows && st == DPS_OK; k++) {
         DpsRow row;
@@ -83,20 +62,13 @@ static DpsStatus score_rows (CliSession *s, const DpsDataset *ds, CliOutput *o, 
             break;
         st = dps_encode_row (s->encoder, &row, &x, err);
         dps_row_clear (&row);
-        if (st == DPS_OK && batch.n && (batch.n == BATCH_ROWS || batch.tokens + x.n > BATCH_TOKENS)) {
-            st = score_batch (s, &batch, o, err);
-            cli_progress ("scoring", (double) k, (double) ds->n_rows, "");
-        }
-        if (st == DPS_OK) {
-            batch.tokens += x.n;
-            batch.rows[batch.n++] = x;
-        } else
-            dps_encoded_free (&x);
+        if (st == DPS_OK)
+            st = cli_scorer_add (&scorer, &x, err);
+        cli_progress ("scoring", (double) k, (double) ds->n_rows, "");
     }
-    if (st == DPS_OK && batch.n)
-        st = score_batch (s, &batch, o, err);
-    for (size_t i = 0; i < batch.n; i++)
-        dps_encoded_free (&batch.rows[i]);
+    if (st == DPS_OK)
+        st = cli_scorer_flush (&scorer, err);
+    cli_scorer_free (&scorer);
     cli_progress_end ();
     return st;
 }

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "diapason/scorer.h"
+
+#include "infer/score.h"
+
+void cli_scorer_free (CliScorer *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        dps_encoded_free (&s->rows[i]);
+    s->n = s->tokens = 0;
+}
+
+DpsStatus cli_scorer_flush (CliScorer *s, DpsError *err)
+{
+    DpsSequence sequences[CLI_SCORER_ROWS];
+    if (s->n == 0)
+        return DPS_OK;
+    float *logp = dps_malloc (s->tokens + 1, sizeof *logp), *at = logp;
+    DpsStatus st = logp ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "score: out of memory");
+    for (size_t i = 0; i < s->n; i++)
+        sequences[i] = (DpsSequence){.ids = s->rows[i].ids, .n = s->rows[i].n};
+    if (st == DPS_OK)
+        st = dps_score (&s->session->session.weights, sequences, s->n, logp, err);
+    for (size_t i = 0; st == DPS_OK && i < s->n; i++) {
+        st = s->scored (s->ctx, &s->rows[i], at, err);
+        at += s->rows[i].n;
+    }
+    cli_scorer_free (s);
+    dps_free (logp);
+    return st;
+}
+
+DpsStatus cli_scorer_add (CliScorer *s, DpsEncoded *x, DpsError *err)
+{
+    DpsStatus st = s->n && (s->n == CLI_SCORER_ROWS || s->tokens + x->n > CLI_SCORER_TOKENS) ? cli_scorer_flush (s, err) : DPS_OK;
+    if (st != DPS_OK) {
+        dps_encoded_free (x);
+        return st;
+    }
+    s->tokens += x->n;
+    s->rows[s->n++] = *x;
+    *x = (DpsEncoded){0};
+    return DPS_OK;
+}
