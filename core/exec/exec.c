@@ -190,9 +190,11 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
         DPS_TRY (place_case (ex, op, o, key, &at, err));
     DpsCase *c = &ex->cases[at];
     DpsExecDevice *d = &ex->devices[c->device];
+    c->runs++;
+    if (ex->dry)
+        return DPS_OK;
     double start = ex->profile ? now () : 0;
     DpsStatus st = d->backend->run (d->info.device, o, 0, err);
-    c->runs++;
     if (ex->profile)
         c->seconds += now () - start;
     if (st != DPS_OK)

@@ -40,6 +40,7 @@ typedef struct DpsExec {
     int n_devices;
     int strict;  /* refuse instead of falling back */
     int profile; /* time each case */
+    int dry;     /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
     DpsBlock arena;
     uint64_t arena_peak;      /* highest byte any run has used */

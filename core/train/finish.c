@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* finish.c: the end of a run: *_results.json, the model card README.md, report.html, and a model's own files. */
+/* finish.c: the end of a run: *_results.json, the model card README.md, report.html. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -8,49 +8,7 @@
 #include "base/mem.h"
 #include "observe/card.h"
 #include "observe/report.h"
-#include "infer/tokenizer_source.h"
 #include "train/trainer.h"
-
-static const char *const model_files[] = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                          "chat_template.jinja", NULL};
-
-static DpsStatus copy_file (const char *from_dir, const char *to_dir, const char *name, DpsError *err)
-{
-    char *from = dps_path_join (from_dir, name), *to = dps_path_join (to_dir, name);
-    DpsBuf bytes = {0};
-    DpsStatus st = from && to ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-    if (st == DPS_OK && dps_is_file (from)) {
-        st = dps_file_read (from, (size_t) 1 << 30, &bytes, err);
-        if (st == DPS_OK)
-            st = dps_file_write (to, bytes.data, bytes.len, err);
-    }
-    dps_buf_free (&bytes);
-    dps_free (from);
-    dps_free (to);
-    return st;
-}
-
-static DpsStatus write_config (DpsTrainer *t, DpsError *err)
-{
-    json_t *config = json_copy (dps_source_config (t->session.source));
-    char *path = dps_path_join (t->recipe->output_dir, "config.json"), *text = NULL;
-    if (config && !json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (t->session.source))))
-        text = json_dumps (config, JSON_INDENT (2));
-    DpsStatus st = text && path ? dps_file_write (path, text, strlen (text), err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-    dps_free (text);
-    dps_free (path);
-    json_decref (config);
-    return st;
-}
-
-DpsStatus dps__trainer_export_files (DpsTrainer *t, DpsError *err)
-{
-    if (dps_source_is_gguf (t->session.source))
-        return write_config (t, err);
-    for (int i = 0; model_files[i]; i++)
-        DPS_TRY (copy_file (dps_source_path (t->session.source), t->recipe->output_dir, model_files[i], err));
-    return DPS_OK;
-}
 
 /* The texts a report and a card are made of; cut when they do not fit. */
 typedef struct Texts {

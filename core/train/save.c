@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "infer/tokenizer_source.h"
+#include "train/model_files.h"
 #include "train/trainer.h"
 
 typedef struct List {
@@ -136,22 +136,6 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     return st;
 }
 
-/* config.json and the tokenizer's files of a folder; of a GGUF the configuration, and where its tokenizer is. */
-static DpsStatus add_model_files (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
-{
-    const DpsSource *s = t->session.source;
-    if (!dps_source_is_gguf (s))
-        return dps_ckpt_add_model_files (w, dps_source_path (s), err);
-    json_t *config = json_copy (dps_source_config (s));
-    if (!config || json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (s)))) {
-        json_decref (config);
-        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
-    }
-    DpsStatus st = dps_ckpt_add_json (w, "config.json", config, err);
-    json_decref (config);
-    return st;
-}
-
 static DpsStatus add_values (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
 {
     static const DpsTensorMeta pt = {"format", "pt"};
@@ -162,7 +146,7 @@ static DpsStatus add_values (const DpsTrainer *t, DpsCheckpointWriter *w, DpsErr
     if (st == DPS_OK)
         st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_MODEL, l.items, l.n, &pt, 1, err);
     free_list (&l);
-    return st == DPS_OK ? add_model_files (t, w, err) : st;
+    return st == DPS_OK ? dps_model_files_add (t->session.source, w, err) : st;
 }
 
 static DpsStatus add_state (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
@@ -229,7 +213,7 @@ DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
         st = dps_tensors_write (dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), path, l.items, l.n, &pt, 1, NULL, err);
     free_list (&l);
     dps_free (path);
-    return st == DPS_OK ? dps__trainer_export_files (t, err) : st;
+    return st == DPS_OK ? dps_model_files_write (t->session.source, NULL, dir, err) : st;
 }
 
 /* Back. */

@@ -3,7 +3,7 @@
 #ifndef DPS_TRAIN_TRAIN_H
 #define DPS_TRAIN_TRAIN_H
 
-#include "plugin/registry.h"
+#include "exec/exec.h"
 #include "recipe/recipe.h"
 
 /** What a progress bar shows. */
@@ -57,5 +57,12 @@ typedef struct DpsTrainPlan {
 DpsStatus dps_train_plan (const DpsRegistry *reg, const DpsRecipe *recipe, uint64_t budget, DpsTrainPlan *out, DpsError *err);
 
 uint64_t dps_train_plan_total (const DpsTrainPlan *p);
+
+/**
+ * Where each kind of op of a step runs and why: the first micro-batch, forward, backward and update, is placed and not run. `visit` gets the cases
+ * in the order they come up, valid during the call. Errors: those of dps_train's start; UNSUPPORTED where nothing runs an op. [init]
+ */
+typedef void (*DpsVisitCase) (void *ctx, const DpsExec *ex, const DpsCase *c);
+DpsStatus dps_train_explain (const DpsRegistry *reg, const DpsRecipe *recipe, DpsVisitCase visit, void *ctx, DpsError *err);
 
 #endif

@@ -88,8 +88,6 @@ DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err);
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err);
 
 /* finish.c */
-/** config.json and tokenizer files beside an exported model. */
-DpsStatus dps__trainer_export_files (DpsTrainer *t, DpsError *err);
 /** Results, model card, report.html. */
 DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err);
 

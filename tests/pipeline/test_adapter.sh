@@ -5,7 +5,7 @@
 
 tiny_rows rows.jsonl 32
 tiny_rows held.jsonl 12 5
-tiny_recipe recipe.yaml run max_steps=20 learning_rate=0.01
+tiny_recipe recipe.yaml run max_steps=60 learning_rate=0.01
 run 0 "$dia" train recipe.yaml
 base=$models/gemma3
 

@@ -90,6 +90,7 @@ static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, f
     double norm;
     dps_weights_zero_grads (&b->weights);
     DPS_TRY (dps_pass_open (&p, &b->weights, batch, &po, err));
+    DPS_TRY (dps_exec_reserve (b->ex, p.peak, err));
     DpsStatus st = dps_pass_forward (&p, err);
     for (int64_t i = 0; i < batch->n_scored; i++)
         dlogp[i] = (float) (-1 / batch->total_weight);

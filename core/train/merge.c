@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "train/merge.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "train/model_files.h"
+
+enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8 };
+static const uint64_t SHARD_BYTES = (uint64_t) 5 * 1000 * 1000 * 1000;
+
+typedef struct Merge {
+    DpsSession *s;
+    uint32_t dtype;
+    float *params[MAX_PARAMS]; /* of the weight that is being written */
+    int32_t weight;            /* whose they are; -1: nobody's */
+    char *bytes;               /* rows [first, first + n) of it, in dtype */
+    int64_t first, n;
+    uint64_t done, total;
+    void (*progress) (double share);
+} Merge;
+
+/* What the format plugin reads a tensor through. */
+typedef struct Reader {
+    Merge *m;
+    int32_t weight;
+} Reader;
+
+static uint64_t element_size (const Merge *m) { return m->dtype == DPS_DTYPE_BF16 ? 2 : 4; }
+
+static void free_params (Merge *m)
+{
+    for (int i = 0; i < MAX_PARAMS; i++) {
+        dps_free (m->params[i]);
+        m->params[i] = NULL;
+    }
+    m->weight = -1;
+}
+
+/* The adapter's values for a weight, in the order of its parameters. */
+static DpsStatus read_params (Merge *m, int32_t weight, DpsError *err)
+{
+    const DpsModel *model = &m->s->model;
+    const DpsSite *site = &model->sites[weight];
+    free_params (m);
+    for (uint32_t i = 0; i < site->n; i++) {
+        int64_t n = dps_weight_elements (&model->weights[site->weight[i]]);
+        m->params[i] = dps_malloc ((size_t) n, sizeof **m->params);
+        if (!m->params[i])
+            return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+        DPS_TRY (dps_session_adapter_values (m->s, site->weight[i], m->params[i], err));
+    }
+    m->weight = weight;
+    return DPS_OK;
+}
+
+static uint16_t to_bf16 (float f)
+{
+    uint32_t u;
+    memcpy (&u, &f, 4);
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t) (u >> 16 | 64);
+    return (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+static DpsStatus base_values (Merge *m, int32_t weight, uint64_t first, uint64_t n, float *out, DpsError *err)
+{
+    const char *name = m->s->model.weights[weight].name;
+    int64_t at = dps_source_find (m->s->source, name);
+    return at < 0 ? dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s'", dps_source_path (m->s->source), name)
+                  : dps_source_read (m->s->source, (size_t) at, first, n, out, err);
+}
+
+/* A module that the adapter brings whole. */
+static DpsStatus saved_values (Merge *m, int32_t weight, uint64_t first, uint64_t n, float *out, DpsError *err)
+{
+    int64_t all = dps_weight_elements (&m->s->model.weights[weight]);
+    float *whole = dps_malloc ((size_t) all, sizeof *whole);
+    DpsStatus st = whole ? dps_session_adapter_values (m->s, weight, whole, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    if (st == DPS_OK)
+        memcpy (out, whole + first, n * sizeof *out);
+    dps_free (whole);
+    return st;
+}
+
+/* Rows [first, first + n) of the merged weight, as f32. */
+static DpsStatus merged_rows (Merge *m, int32_t weight, int64_t first, int64_t n, float *out, DpsError *err)
+{
+    const DpsModel *model = &m->s->model;
+    const DpsWeight *w = &model->weights[weight];
+    const DpsSite *site = &model->sites[weight];
+    int64_t width = w->rank == 2 ? w->shape[1] : 1;
+    int saved = m->s->tensors && m->s->tensors[weight] >= 0;
+    DPS_TRY ((saved ? saved_values : base_values) (m, weight, (uint64_t) (first * width), (uint64_t) (n * width), out, err));
+    if (site->n == 0)
+        return DPS_OK;
+    if (m->weight != weight)
+        DPS_TRY (read_params (m, weight, err));
+    return model->adapter->merge (site->self, (const float *const *) m->params, w->shape[0], width, first, n, out, err);
+}
+
+/* Fill m->bytes with the rows from `row` on. */
+static DpsStatus fill_block (Merge *m, int32_t weight, int64_t row, DpsError *err)
+{
+    const DpsWeight *w = &m->s->model.weights[weight];
+    int64_t width = w->rank == 2 ? w->shape[1] : 1, room = BLOCK_ELEMENTS / width > 0 ? BLOCK_ELEMENTS / width : 1;
+    int64_t n = w->shape[0] - row < room ? w->shape[0] - row : room, count = n * width;
+    float *values = dps_malloc ((size_t) count, sizeof *values);
+    dps_free (m->bytes);
+    m->bytes = dps_malloc ((size_t) count, element_size (m));
+    DpsStatus st = values && m->bytes ? merged_rows (m, weight, row, n, values, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    for (int64_t i = 0; st == DPS_OK && i < count; i++)
+        if (m->dtype == DPS_DTYPE_BF16)
+            ((uint16_t *) m->bytes)[i] = to_bf16 (values[i]);
+        else
+            ((float *) m->bytes)[i] = values[i];
+    dps_free (values);
+    m->first = row;
+    m->n = st == DPS_OK ? n : 0;
+    return st;
+}
+
+static DpsStatus read_bytes (void *ctx, uint64_t offset, uint64_t len, void *dst, DpsError *err)
+{
+    Reader *r = ctx;
+    Merge *m = r->m;
+    const DpsWeight *w = &m->s->model.weights[r->weight];
+    uint64_t row_bytes = (uint64_t) (w->rank == 2 ? w->shape[1] : 1) * element_size (m);
+    if (offset == 0)
+        m->n = 0; /* the block at hand is another weight's */
+    while (len) {
+        int64_t row = (int64_t) (offset / row_bytes);
+        if (row < m->first || row >= m->first + m->n)
+            DPS_TRY (fill_block (m, r->weight, row, err));
+        uint64_t from = offset - (uint64_t) m->first * row_bytes, left = (uint64_t) m->n * row_bytes - from, n = len < left ? len : left;
+        memcpy (dst, m->bytes + from, n);
+        dst = (char *) dst + n;
+        offset += n;
+        len -= n;
+        m->done += n;
+    }
+    if (m->progress)
+        m->progress ((double) m->done / (double) m->total);
+    return DPS_OK;
+}
+
+/* ---- files ---- */
+
+typedef struct Files {
+    DpsTensorOut *tensors;
+    Reader *readers;
+    size_t *shard_end; /* [n_shards] number of the first tensor of the next shard */
+    size_t n_shards;
+} Files;
+
+static uint64_t tensor_bytes (const Merge *m, size_t i) { return (uint64_t) dps_weight_elements (&m->s->model.weights[i]) * element_size (m); }
+
+static DpsStatus list_tensors (Merge *m, Files *f, DpsError *err)
+{
+    const DpsModel *model = &m->s->model;
+    uint64_t bytes = 0;
+    f->tensors = dps_calloc (model->n_base, sizeof *f->tensors);
+    f->readers = dps_calloc (model->n_base, sizeof *f->readers);
+    f->shard_end = dps_calloc (model->n_base, sizeof *f->shard_end);
+    if (!f->tensors || !f->readers || !f->shard_end)
+        return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    for (size_t i = 0; i < model->n_base; i++) {
+        const DpsWeight *w = &model->weights[i];
+        f->readers[i] = (Reader){m, (int32_t) i};
+        f->tensors[i] = (DpsTensorOut){.name = w->name, .dtype = m->dtype, .rank = w->rank, .shape = {w->shape[0], w->shape[1]}, .read = read_bytes,
+                                       .ctx = &f->readers[i]};
+        if (bytes && bytes + tensor_bytes (m, i) > SHARD_BYTES) {
+            f->shard_end[f->n_shards++] = i;
+            bytes = 0;
+        }
+        bytes += tensor_bytes (m, i);
+        m->total += tensor_bytes (m, i);
+    }
+    f->shard_end[f->n_shards++] = model->n_base;
+    return DPS_OK;
+}
+
+static char *shard_name (const Files *f, size_t shard)
+{
+    return f->n_shards == 1 ? dps_strdup ("model.safetensors") : dps_strf ("model-%05zu-of-%05zu.safetensors", shard + 1, f->n_shards);
+}
+
+static DpsStatus write_index (const Merge *m, const Files *f, const char *dir, DpsError *err)
+{
+    json_t *map = json_object (), *index = json_pack ("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t) m->total, "weight_map", map);
+    size_t first = 0;
+    int bad = !index;
+    for (size_t k = 0; k < f->n_shards && !bad; k++) {
+        char *name = shard_name (f, k);
+        bad = !name;
+        for (size_t i = first; i < f->shard_end[k] && !bad; i++)
+            bad = json_object_set_new (map, f->tensors[i].name, json_string (name));
+        first = f->shard_end[k];
+        dps_free (name);
+    }
+    char *path = dps_path_join (dir, "model.safetensors.index.json"), *text = bad ? NULL : json_dumps (index, JSON_INDENT (2));
+    DpsStatus st = path && text ? dps_file_write (path, text, strlen (text), err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    dps_free (path);
+    dps_free (text);
+    json_decref (map);
+    json_decref (index);
+    return st;
+}
+
+static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsError *err)
+{
+    static const DpsTensorMeta pt = {"format", "pt"};
+    const DpsFormat *format = dps_registry_get (m->s->reg, DPS_FORMAT_ID, "safetensors");
+    size_t first = 0;
+    if (!format)
+        return dps_registry_missing (m->s->reg, DPS_FORMAT_ID, "safetensors", err);
+    for (size_t k = 0; k < f->n_shards; k++) {
+        char *name = shard_name (f, k), *path = name ? dps_path_join (dir, name) : NULL;
+        DpsStatus st = path ? dps_tensors_write (format, path, f->tensors + first, f->shard_end[k] - first, &pt, 1, NULL, err)
+                            : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+        dps_free (name);
+        dps_free (path);
+        DPS_TRY (st);
+        first = f->shard_end[k];
+    }
+    return f->n_shards > 1 ? write_index (m, f, dir, err) : DPS_OK;
+}
+
+DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, const char *dir, void (*progress) (double share), DpsError *err)
+{
+    DpsSession s;
+    Merge m = {.s = &s, .dtype = dtype, .weight = -1, .progress = progress};
+    Files f = {0};
+    DpsStatus st = dps_session_begin (&s, reg, o, err);
+    if (st == DPS_OK)
+        st = list_tensors (&m, &f, err);
+    if (st == DPS_OK)
+        st = dps_mkdirs (dir, err);
+    if (st == DPS_OK)
+        st = write_shards (&m, &f, dir, err);
+    if (st == DPS_OK)
+        st = dps_model_files_write (s.source, dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err);
+    free_params (&m);
+    dps_free (m.bytes);
+    dps_free (f.tensors);
+    dps_free (f.readers);
+    dps_free (f.shard_end);
+    dps_session_close (&s);
+    return st;
+}

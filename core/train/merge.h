@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* merge.h: a base and its adapter as one model in a Hugging Face folder. */
+#ifndef DPS_TRAIN_MERGE_H
+#define DPS_TRAIN_MERGE_H
+
+#include "train/session.h"
+
+/**
+ * Write the model that `o` names, with the adapter's update added to the weights it is on, into folder `dir` (made when absent): model.safetensors,
+ * or above 5 GB shards and their index; config.json and the tokenizer's files. dtype: DPS_DTYPE_F32 or BF16. Weights pass through memory block by
+ * block. progress may be NULL. Errors: those of dps_session_begin, IO, NOMEM; files appear whole or not at all. [init]
+ */
+DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, const char *dir, void (*progress) (double share), DpsError *err);
+
+#endif

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_files.h: what stands beside the weights of a model folder: configuration and tokenizer. */
+#ifndef DPS_TRAIN_MODEL_FILES_H
+#define DPS_TRAIN_MODEL_FILES_H
+
+#include "ckpt/checkpoint.h"
+#include "graph/source.h"
+
+/**
+ * Of a folder its config.json, generation_config.json, tokenizer files and chat template; of a GGUF a config.json that says where its tokenizer
+ * is. dtype: what config.json says the weights are stored in, or NULL: as it was. Into folder `dir`. Errors: IO, NOMEM. [any]
+ */
+DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err);
+/** The same into a checkpoint. */
+DpsStatus dps_model_files_add (const DpsSource *source, DpsCheckpointWriter *into, DpsError *err);
+
+#endif

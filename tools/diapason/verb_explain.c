@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verb_explain.c: where each op of a training step runs, and why not elsewhere. */
+#include <string.h>
+
+#include "base/json.h"
+#include "diapason/run_recipe.h"
+#include "train/train.h"
+
+static int run_explain (int argc, char **argv);
+
+const DpsVerb dps_verb_explain = {
+    .name = "explain",
+    .summary = "where each op of a recipe's step runs, and why",
+    .synopsis = "RECIPE [--set key=value …]",
+    .help = "Records one step of the recipe (forward, backward, update), places every op on the first device that takes it, and runs none. A line\n"
+            "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused.\n\n"
+            "Example: diapason explain recipe.yaml --set device=cpu",
+    .run = run_explain,
+};
+
+static const GOptionEntry entries[] = {CLI_SET_ENTRY, {NULL, 0, 0, 0, NULL, NULL, NULL}};
+
+static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
+{
+    const char *device = ex->devices[c->device].info.name;
+    if (ctx) {
+        json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t) c->runs, "device", device,
+                               "refused", c->reasons ? json_string (c->reasons) : json_null ());
+        json_array_append_new (ctx, o);
+        return;
+    }
+    int width = (int) g_utf8_strlen (c->operands, -1);
+    printf ("%-18s %5llu  %-10s %s%*s", dps_op_name (c->op), (unsigned long long) c->runs, device, c->operands, c->reasons ? MAX (1, 60 - width) : 0, "");
+    for (const char *s = c->reasons; s && *s; s++)
+        if (*s == '\n')
+            fputs ("; ", stdout);
+        else
+            putchar (*s);
+    putchar ('\n');
+}
+
+static int run_explain (int argc, char **argv)
+{
+    DpsError err = DPS_ERROR_INIT;
+    DpsRecipe *recipe;
+    DpsRegistry *reg;
+    int code = cli_parse (&dps_verb_explain, entries, &argc, &argv);
+    if (code >= 0)
+        return code;
+    if (argc != 2)
+        return cli_usage (&dps_verb_explain, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
+    DpsStatus st = cli_open_recipe (argv[1], &recipe, &reg, &err);
+    if (st != DPS_OK)
+        return cli_fail (&dps_verb_explain, st, &err);
+    json_t *list = cli_common.json ? json_array () : NULL;
+    if (!list)
+        printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
+    st = dps_train_explain (reg, recipe, print_case, list, &err);
+    if (st == DPS_OK && list) {
+        json_dumpf (list, stdout, JSON_INDENT (1));
+        putchar ('\n');
+    }
+    json_decref (list);
+    dps_registry_close (reg);
+    dps_recipe_free (recipe);
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_explain, st, &err);
+}
