@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* verb_data.c: rows looked at before training does: what there is, what would be refused, which tokens are trained. */
+#include <string.h>
+
+#include "base/json.h"
+#include "data/dataset.h"
+#include "diapason/output.h"
+#include "diapason/run_recipe.h"
+#include "infer/tokenizer_source.h"
+#include "token/encode.h"
+
+static int run_data (int argc, char **argv);
+
+const DpsVerb dps_verb_data = {
+    .name = "data",
+    .summary = "look at a recipe's rows: check, mask",
+    .synopsis = "{check|mask} RECIPE [--set key=value …]",
+    .help = "check   reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
+            "mask    prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n\n"
+            "Examples:\n"
+            "  diapason data check recipe.yaml\n"
+            "  diapason data mask recipe.yaml --rows 2 --row 10",
+    .run = run_data,
+};
+
+static int n_rows = 3, first_row;
+static const GOptionEntry entries[] = {
+    {"rows", 0, 0, G_OPTION_ARG_INT, &n_rows, "mask: how many rows (3)", "N"},
+    {"row", 0, 0, G_OPTION_ARG_INT, &first_row, "mask: the first of them, counted from 0 in the files' order", "K"},
+    CLI_SET_ENTRY,
+    {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+typedef struct Rows {
+    DpsRegistry *reg;
+    DpsRecipe *recipe;
+    DpsSource *source;
+    DpsTokenizer *tok;
+    DpsDataset *ds;
+    DpsEncoder *encoder;
+} Rows;
+
+static DpsStatus open_rows (Rows *r, const char *path, DpsError *err)
+{
+    const char *model;
+    *r = (Rows){0};
+    DPS_TRY (cli_open_recipe (path, &r->recipe, &r->reg, err));
+    model = r->recipe->model_name_or_path;
+    if (!model)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: its tokenizer reads the rows", path);
+    r->recipe->shuffle = 0; /* files' order: what a person looks for */
+    DPS_TRY (dps_source_open (r->reg, model, &r->source, err));
+    DPS_TRY (dps_tokenizer_from_source (r->reg, r->source, &r->tok, err));
+    DPS_TRY (dps_dataset_from_recipe (r->recipe, 0, &r->ds, err));
+    DPS_TRY (dps_encoder_new (r->recipe, r->tok, &r->encoder, err));
+    json_t *config = dps_source_config (r->source), *inner = json_object_get (config, "text_config");
+    return dps_encoder_set_model (r->encoder, config, json_integer_value (json_object_get (inner ? inner : config, "vocab_size")), err);
+}
+
+static void close_rows (Rows *r)
+{
+    dps_encoder_free (r->encoder);
+    dps_dataset_close (r->ds);
+    dps_tokenizer_free (r->tok);
+    dps_source_close (r->source);
+    if (r->reg)
+        dps_registry_close (r->reg);
+    dps_recipe_free (r->recipe);
+}
+
+/* ---- check ---- */
+
+typedef struct Count {
+    uint64_t rows, refused, dropped, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
+    json_t *problems;
+} Count;
+
+enum { PROBLEMS_SHOWN = 20 };
+
+static void note_problem (Count *c, const char *message)
+{
+    if (c->refused++ < PROBLEMS_SHOWN && !cli_common.json) {
+        cli_progress_end ();
+        fprintf (stderr, "%s\n", message);
+    }
+    json_array_append_new (c->problems, json_string (message));
+}
+
+/* One row; what is wrong with a row is counted, anything else ends the check. */
+static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t k, Count *c, DpsError *err)
+{
+    DpsRow row;
+    DpsEncoded x = {0};
+    DpsError why = DPS_ERROR_INIT;
+    c->rows++;
+    DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
+    if (st == DPS_OK) {
+        c->kinds[row.kind]++;
+        st = dps_encode_row (r->encoder, &row, &x, &why);
+        dps_row_clear (&row);
+    }
+    if (st == DPS_ERR_DATA)
+        note_problem (c, why.msg);
+    else if (st != DPS_OK)
+        return dps_fail (err, st, "%s", why.msg);
+    c->dropped += st == DPS_OK && x.n == 0;
+    c->tokens += x.n;
+    c->longest = MAX (c->longest, x.n);
+    for (size_t i = 0; i < x.n; i++)
+        c->trained += x.weights[i] > 0;
+    dps_encoded_free (&x);
+    return DPS_OK;
+}
+
+static void print_count (const Rows *r, const Count *c)
+{
+    json_t *kinds = json_object (), *files = json_array ();
+    for (int k = 0; k <= DPS_ROW_STEPS; k++)
+        if (c->kinds[k])
+            json_object_set_new (kinds, dps_row_kind_name ((DpsRowKind) k), json_integer ((json_int_t) c->kinds[k]));
+    for (size_t i = 0; i < r->ds->n_files; i++)
+        json_array_append_new (files, json_pack ("{s:s, s:I, s:s}", "path", r->ds->files[i].name, "rows", (json_int_t) r->ds->files[i].n, "sha256",
+                                                 dps_rows_digest (r->ds->files[i].rows)->hex));
+    if (cli_common.json) {
+        json_t *o = json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t) c->rows, "refused", (json_int_t) c->refused, "dropped",
+                               (json_int_t) c->dropped, "tokens", (json_int_t) c->tokens, "trained_tokens", (json_int_t) c->trained, "longest",
+                               (json_int_t) c->longest, "kinds", kinds, "files", files, "problems", c->problems);
+        json_dumpf (o, stdout, JSON_INDENT (2));
+        putchar ('\n');
+        json_decref (o);
+    } else {
+        const char *kind;
+        json_t *n;
+        printf ("%llu rows in %zu files, %llu refused, %llu dropped by max_length\n", (unsigned long long) c->rows, r->ds->n_files,
+                (unsigned long long) c->refused, (unsigned long long) c->dropped);
+        json_object_foreach (kinds, kind, n) printf ("  %8lld  %s\n", (long long) json_integer_value (n), kind);
+        printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long) c->tokens, (unsigned long long) c->trained,
+                c->tokens ? 100 * (double) c->trained / (double) c->tokens : 0, (unsigned long long) c->longest);
+    }
+    json_decref (kinds);
+    json_decref (files);
+}
+
+static DpsStatus check_rows (const Rows *r, DpsError *err)
+{
+    Count c = {.problems = json_array ()};
+    DpsStatus st = DPS_OK;
+    for (size_t i = 0; i < r->ds->n_files; i++) {
+        const DpsDatasetFile *f = &r->ds->files[i];
+        for (uint64_t k = f->first; k < f->first + f->n && st == DPS_OK; k++) {
+            st = check_row (r, f, k, &c, err);
+            if (k % 256 == 0)
+                cli_progress ("checking", (double) (k - f->first), (double) f->n, f->name);
+        }
+    }
+    cli_progress_end ();
+    if (st == DPS_OK)
+        print_count (r, &c);
+    if (st == DPS_OK && c.refused)
+        st = dps_fail (err, DPS_ERR_DATA, "%llu of %llu rows would be refused%s%s", (unsigned long long) c.refused, (unsigned long long) c.rows,
+                       c.refused ? ", the first: " : "", json_string_value (json_array_get (c.problems, 0)));
+    json_decref (c.problems);
+    return st;
+}
+
+/* ---- mask ---- */
+
+/* A token's text as it can be printed: line ends shown and kept. */
+static void print_token (const Rows *r, int32_t id, int trained, int colour)
+{
+    DpsBuf text = {0};
+    if (!r->tok || dps_tokenizer_decode (r->tok, &id, 1, DPS_DETOKENIZE_KEEP_SPECIAL, &text, NULL) != DPS_OK || text.len == 0) {
+        dps_buf_free (&text);
+        dps_buf_printf (&text, "%s%d ", r->tok ? "#" : "", (int) id);
+    }
+    fputs (colour ? trained ? "\033[32m" : "\033[2m" : trained ? "[" : "", stdout);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\n')
+            fputs (colour ? trained ? "\u21b5\033[0m\n\033[32m" : "\u21b5\033[0m\n\033[2m" : "\u21b5", stdout);
+        else if ((unsigned char) text.data[i] < 0x20 || text.data[i] == 0x7f)
+            putchar ('?');
+        else
+            putchar (text.data[i]);
+    fputs (colour ? "\033[0m" : trained ? "]" : "", stdout);
+    dps_buf_free (&text);
+}
+
+static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x)
+{
+    int colour = cli_colour (stdout);
+    uint64_t trained = 0;
+    json_t *ids = json_array (), *mask = json_array ();
+    for (size_t i = 0; i < x->n; i++) {
+        trained += x->weights[i] > 0;
+        json_array_append_new (ids, json_integer (x->ids[i]));
+        json_array_append_new (mask, json_integer (x->weights[i] > 0));
+    }
+    if (cli_common.json) {
+        json_t *o = json_pack ("{s:s, s:I, s:s, s:O, s:O}", "file", row->file, "line", (json_int_t) row->line, "kind", dps_row_kind_name (row->kind), "ids", ids,
+                               "mask", mask);
+        json_dumpf (o, stdout, JSON_COMPACT);
+        putchar ('\n');
+        json_decref (o);
+    } else {
+        printf ("%s:%llu  %s, %zu tokens, %llu trained\n", row->file, (unsigned long long) row->line, dps_row_kind_name (row->kind), x->n,
+                (unsigned long long) trained);
+        for (size_t i = 0; i < x->n; i++)
+            print_token (r, x->ids[i], x->weights[i] > 0, colour);
+        fputs ("\n\n", stdout);
+    }
+    json_decref (ids);
+    json_decref (mask);
+}
+
+static DpsStatus mask_rows (const Rows *r, DpsError *err)
+{
+    uint64_t first = (uint64_t) first_row, end = first + (uint64_t) n_rows;
+    if (first >= r->ds->n_rows)
+        return dps_fail (err, DPS_ERR_USAGE, "--row is %d, but there are %llu rows, counted from 0", first_row, (unsigned long long) r->ds->n_rows);
+    for (uint64_t k = first; k < end && k < r->ds->n_rows; k++) {
+        DpsRow row;
+        DpsEncoded x;
+        DPS_TRY (dps_dataset_row (r->ds, 0, k, &row, err));
+        DpsStatus st = dps_encode_row (r->encoder, &row, &x, err);
+        if (st == DPS_OK)
+            print_mask (r, &row, &x);
+        dps_encoded_free (&x);
+        dps_row_clear (&row);
+        DPS_TRY (st);
+    }
+    return DPS_OK;
+}
+
+static int run_data (int argc, char **argv)
+{
+    DpsError err = DPS_ERROR_INIT;
+    Rows r;
+    int code = cli_parse (&dps_verb_data, entries, &argc, &argv);
+    if (code >= 0)
+        return code;
+    static const char *const later[] = {"mix", "split", "dedup", "pii", "simulate", NULL};
+    const char *what = argc > 1 ? argv[1] : "";
+    if (g_strv_contains (later, what))
+        return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check and mask are", what);
+    if ((strcmp (what, "check") && strcmp (what, "mask")) || argc != 3)
+        return cli_usage (&dps_verb_data, "%s", argc == 3 ? "expected check or mask" : "expected check RECIPE or mask RECIPE");
+    if (n_rows < 1 || first_row < 0)
+        return cli_usage (&dps_verb_data, "--rows is %d and --row %d: expected at least 1, and at least 0", n_rows, first_row);
+    DpsStatus st = open_rows (&r, argv[2], &err);
+    if (st == DPS_OK)
+        st = *what == 'c' ? check_rows (&r, &err) : mask_rows (&r, &err);
+    close_rows (&r);
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_data, st, &err);
+}
