@@ -86,12 +86,12 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 
 static DpsStatus buffer_alloc (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err)
 {
-    (void) dev;
+    (void)dev;
     struct DpsBuffer *b = dps_calloc (1, sizeof *b);
     void *data = b ? dps_aligned_alloc (64, bytes ? bytes : 1, 1) : NULL;
     if (!data) {
         dps_free (b);
-        return dps_fail (err, DPS_ERR_NOMEM, "cpu: no memory for a buffer of %llu bytes", (unsigned long long) bytes);
+        return dps_fail (err, DPS_ERR_NOMEM, "cpu: no memory for a buffer of %llu bytes", (unsigned long long)bytes);
     }
     *b = (struct DpsBuffer){data, bytes};
     *out = b;
@@ -102,7 +102,7 @@ static DpsStatus buffer_alloc (struct DpsDevice *dev, uint64_t bytes, struct Dps
 
 static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *b)
 {
-    (void) dev;
+    (void)dev;
     if (b)
         dps_free (b->data);
     dps_free (b);
@@ -110,7 +110,7 @@ static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *b)
 
 static DpsStatus copy_views (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err)
 {
-    (void) dev;
+    (void)dev;
     if (!from->host || !to->host)
         return dps_fail (err, DPS_ERR_INVALID, "cpu: copy without host memory");
     machine.vector->convert (from->host, from->dtype, to->host, to->dtype, cpu_count (to));
@@ -142,7 +142,8 @@ static DpsStatus check_operand (const CpuOp *op, char letter, int optional, cons
     return DPS_OK;
 }
 
-static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsView *const *views, uint32_t n, const char *side, DpsError *err)
+static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsView *const *views, uint32_t n, const char *side,
+                                 DpsError *err)
 {
     uint32_t i = 0;
     for (; *spec; spec++, i++) {
@@ -155,7 +156,7 @@ static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsVie
 
 static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
 {
-    (void) dev;
+    (void)dev;
     for (int i = 0; i < n_ops; i++) {
         if (ops[i].id != op->id)
             continue;
@@ -166,12 +167,12 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
         return flags & DPS_RUN_DRY ? DPS_OK : known->run (&call);
     }
     DpsStr name = host.intern_name ? host.intern_name (op->id) : (DpsStr){"?", 1};
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: no kernel for '%.*s'", (int) name.len, name.ptr);
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: no kernel for '%.*s'", (int)name.len, name.ptr);
 }
 
 static uint32_t determinism (struct DpsDevice *dev)
 {
-    (void) dev;
+    (void)dev;
     return DPS_DETERMINISM_BATCH;
 }
 
@@ -211,7 +212,7 @@ static DpsStatus add_ops (const CpuOp *list, DpsError *err)
 
 static DpsStatus init (const DpsHost *from, const char *path, DpsError *err)
 {
-    (void) path;
+    (void)path;
     dps_table_copy (&host, sizeof host, from);
     find_machine ();
     n_ops = 0;

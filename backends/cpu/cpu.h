@@ -47,7 +47,8 @@ typedef DpsStatus (*CpuFunction) (CpuCall *c);
 
 typedef struct CpuOp {
     const char *name;
-    const char *in, *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), g f32 gradient; upper-case ? before: optional */
+    const char *in,
+        *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), g f32 gradient; upper-case ? before: optional */
     CpuFunction run;
 } CpuOp;
 
@@ -58,7 +59,7 @@ struct CpuSoftmax;
 
 /** One tile of a matrix product on its way to the output. */
 typedef struct CpuTile {
-    const float *sum; /* (rows, cols), dense */
+    const float *sum;       /* (rows, cols), dense */
     int64_t rows, cols, ld; /* elements from row to row of c and y */
     const void *bias, *c;   /* [cols]; (rows, ld); NULL: none. c may be y */
     void *y;
@@ -97,9 +98,9 @@ typedef struct CpuSoftmax {
     int64_t S, D;
     const int32_t *targets;
     double softcap, temperature;
-    const float *z;   /* (S, chunk) raw products of the chunk: what points at row 0 */
-    int64_t ld;       /* elements from row to row of z and p */
-    void *p;          /* (S, chunk) weights for the second product, in p_dtype; NULL: none */
+    const float *z; /* (S, chunk) raw products of the chunk: what points at row 0 */
+    int64_t ld;     /* elements from row to row of z and p */
+    void *p;        /* (S, chunk) weights for the second product, in p_dtype; NULL: none */
     uint32_t p_dtype;
     float *max, *sum, *sum_z, *target, *best; /* [S] running values */
     int32_t *best_id;
@@ -110,8 +111,8 @@ typedef struct CpuSoftmax {
 
 /** What this machine has. */
 typedef struct CpuMachine {
-    const char *isa;  /* "avx512", "avx2", "x86-64" */
-    int has_bf16;     /* matrix products in bf16 are native */
+    const char *isa; /* "avx512", "avx2", "x86-64" */
+    int has_bf16;    /* matrix products in bf16 are native */
     const CpuOp *kernels;
     const CpuVector *vector;
 } CpuMachine;
@@ -120,7 +121,20 @@ const CpuMachine *cpu_machine (void);
 /** Scratch number `slot` of at least `bytes`, kept and grown between calls: bounded by the largest call. NULL: out of memory. [device-serial] */
 void *cpu_scratch (int slot, uint64_t bytes);
 uint64_t cpu_scratch_bytes (void);
-enum { CPU_SLOT_TILES, CPU_SLOT_A, CPU_SLOT_B, CPU_SLOT_C, CPU_SLOT_D, CPU_SLOT_E, CPU_SLOT_F, CPU_SLOT_G, CPU_SLOT_TAIL, CPU_SLOT_FORWARD, CPU_SLOT_GRAD, CPU_SLOTS };
+enum {
+    CPU_SLOT_TILES,
+    CPU_SLOT_A,
+    CPU_SLOT_B,
+    CPU_SLOT_C,
+    CPU_SLOT_D,
+    CPU_SLOT_E,
+    CPU_SLOT_F,
+    CPU_SLOT_G,
+    CPU_SLOT_TAIL,
+    CPU_SLOT_FORWARD,
+    CPU_SLOT_GRAD,
+    CPU_SLOTS
+};
 
 /** Threads a parallel region may use, at most `most`; and the number of the calling one in it. */
 int cpu_threads (int most);

@@ -49,9 +49,9 @@ static DpsStatus check (dnnl_status_t st, const char *what, DpsError *err)
     if (st == dnnl_success)
         return DPS_OK;
     DpsStatus code = st == dnnl_out_of_memory ? DPS_ERR_NOMEM : st == dnnl_unimplemented ? DPS_ERR_UNSUPPORTED : DPS_ERR_DEVICE;
-    dps_fail (err, code, "oneDNN: %s failed with status %d", what, (int) st);
+    dps_fail (err, code, "oneDNN: %s failed with status %d", what, (int)st);
     if (err)
-        err->vendor_code = (int32_t) st;
+        err->vendor_code = (int32_t)st;
     return code;
 }
 
@@ -111,7 +111,7 @@ static void free_desc (Desc *d)
     if (*d)
         dnnl_memory_desc_destroy (*d);
 #else
-    (void) d;
+    (void)d;
 #endif
 }
 
@@ -204,8 +204,8 @@ static int64_t contribution (const Desc *d, int dim, int64_t i)
 static DpsStatus fill_offsets (Layout *l, DpsError *err)
 {
     DnnlLayout *s = &l->shape;
-    s->k_offset = dps_malloc ((size_t) s->K, sizeof *s->k_offset);
-    s->n_offset = dps_malloc ((size_t) s->N, sizeof *s->n_offset);
+    s->k_offset = dps_malloc ((size_t)s->K, sizeof *s->k_offset);
+    s->n_offset = dps_malloc ((size_t)s->N, sizeof *s->n_offset);
     if (!s->k_offset || !s->n_offset)
         return dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for a layout");
     for (int64_t k = 0; k < s->K; k++)
@@ -213,7 +213,7 @@ static DpsStatus fill_offsets (Layout *l, DpsError *err)
     for (int64_t n = 0; n < s->N; n++)
         s->n_offset[n] = contribution (&l->desc, 1, n);
     s->bytes = desc_bytes (&l->desc);
-    s->padded = s->bytes != (uint64_t) (s->K * s->N) * (s->dtype == DPS_DTYPE_BF16 ? 2 : 4);
+    s->padded = s->bytes != (uint64_t)(s->K * s->N) * (s->dtype == DPS_DTYPE_BF16 ? 2 : 4);
     return DPS_OK;
 }
 
@@ -337,11 +337,11 @@ static uint32_t hash_of (const DnnlProduct *key)
     uint64_t h = 0;
     for (size_t i = 0; i + 8 <= sizeof *key; i += 8) {
         uint64_t word;
-        memcpy (&word, (const char *) key + i, 8);
+        memcpy (&word, (const char *)key + i, 8);
         h = (h ^ word) * 0x9e3779b97f4a7c15u;
         h ^= h >> 29;
     }
-    return (uint32_t) (h >> 32);
+    return (uint32_t)(h >> 32);
 }
 
 static void insert_slot (int number)
@@ -349,7 +349,7 @@ static void insert_slot (int number)
     uint32_t at = hash_of (&dnnl.kernels[number].key) % SLOTS;
     while (dnnl.slots[at])
         at = (at + 1) % SLOTS;
-    dnnl.slots[at] = (int16_t) (number + 1);
+    dnnl.slots[at] = (int16_t)(number + 1);
 }
 
 /* The half that was used longest ago goes, all at once: so a kernel outlives DNNL_KEPT others. */
@@ -413,9 +413,9 @@ uint64_t dnnl_kernel_scratch (const DnnlKernel *k) { return (k->scratch_bytes + 
 static dnnl_status_t wrap (dnnl_memory_t *m, const Desc *d, const void *data)
 {
 #if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_create (m, *d, dnnl.engine, (void *) data);
+    return dnnl_memory_create (m, *d, dnnl.engine, (void *)data);
 #else
-    return dnnl_memory_create (m, d, dnnl.engine, (void *) data);
+    return dnnl_memory_create (m, d, dnnl.engine, (void *)data);
 #endif
 }
 

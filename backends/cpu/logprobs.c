@@ -25,11 +25,11 @@ static DpsStatus copy_rows (CpuCall *c, Head *t)
 {
     const DpsView *h = cpu_in (c, 0);
     int64_t padded = (t->S + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP * CPU_ROW_GROUP;
-    char *copy = cpu_scratch (CPU_SLOT_A, (uint64_t) (padded * t->D) * size_of (t->dtype));
+    char *copy = cpu_scratch (CPU_SLOT_A, (uint64_t)(padded * t->D) * size_of (t->dtype));
     if (!copy)
         return no_memory (c);
     cpu_machine ()->vector->convert (h->host, h->dtype, copy, t->dtype, t->S * t->D);
-    memset (copy + (uint64_t) (t->S * t->D) * size_of (t->dtype), 0, (uint64_t) ((padded - t->S) * t->D) * size_of (t->dtype));
+    memset (copy + (uint64_t)(t->S * t->D) * size_of (t->dtype), 0, (uint64_t)((padded - t->S) * t->D) * size_of (t->dtype));
     t->h = copy;
     return DPS_OK;
 }
@@ -74,7 +74,8 @@ static Panels panels_of (const char *packed, const CpuPanels *at, int64_t K, int
 
 static DpsStatus find_kernels (const Head *t, Panels *p, int size, uint64_t *scratch, DpsError *err)
 {
-    DnnlProduct one = {.M = (size + 1) * CPU_ROW_GROUP, .N = p->N - (p->n - 1) * p->width, .K = p->K, .lda = p->K, .packed_b = 1, .dtype = t->dtype};
+    DnnlProduct one = {
+        .M = (size + 1) * CPU_ROW_GROUP, .N = p->N - (p->n - 1) * p->width, .K = p->K, .lda = p->K, .packed_b = 1, .dtype = t->dtype};
     DPS_TRY (dnnl_kernel (&one, &p->last[size], err));
     one.N = p->width;
     if (p->n > 1)
@@ -86,13 +87,14 @@ static DpsStatus find_kernels (const Head *t, Panels *p, int size, uint64_t *scr
 }
 
 /* y (rows, N) = (c +) A·B. A single panel without c goes straight to y. */
-static DpsStatus run_panels (const Panels *p, int size, int64_t rows, const void *a, const float *c, float *y, float *sums, void *scratch, DpsError *err)
+static DpsStatus run_panels (const Panels *p, int size, int64_t rows, const void *a, const float *c, float *y, float *sums, void *scratch,
+                             DpsError *err)
 {
     if (p->n == 1 && !c)
         return dnnl_run (p->last[size], a, p->b, y, scratch, err);
     for (int64_t i = 0; i < p->n; i++) {
         int is_last = i == p->n - 1;
-        DPS_TRY (dnnl_run ((is_last ? p->last : p->full)[size], a, p->b + (uint64_t) i * p->bytes, sums, scratch, err));
+        DPS_TRY (dnnl_run ((is_last ? p->last : p->full)[size], a, p->b + (uint64_t)i * p->bytes, sums, scratch, err));
         const CpuTile t = {.sum = sums,
                            .rows = rows,
                            .cols = is_last ? p->N - i * p->width : p->width,
@@ -108,7 +110,7 @@ static DpsStatus run_panels (const Panels *p, int size, int64_t rows, const void
 static int tile_size (const Head *t, int64_t tile, int64_t *out_first, int64_t *out_n)
 {
     cpu_tile_rows (t->S, t->tiles, tile, out_first, out_n);
-    return (int) ((*out_n + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP - 1);
+    return (int)((*out_n + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP - 1);
 }
 
 static DpsStatus open_chunk (CpuCall *c, const Head *t, int64_t first, Chunk *k)
@@ -137,7 +139,7 @@ static DpsStatus open_chunk (CpuCall *c, const Head *t, int64_t first, Chunk *k)
 /* dir = W[target]·factor - acc/sum, in place over acc, then to the output's dtype. */
 static DpsStatus finish_dir (CpuCall *c, const Head *t, const CpuSoftmax *s, const DpsView *dir)
 {
-    float *row = cpu_scratch (CPU_SLOT_E, (uint64_t) t->D * 4);
+    float *row = cpu_scratch (CPU_SLOT_E, (uint64_t)t->D * 4);
     if (!row)
         return no_memory (c);
     int64_t shape[2] = {1, t->D};
@@ -147,8 +149,8 @@ static DpsStatus finish_dir (CpuCall *c, const Head *t, const CpuSoftmax *s, con
         if (cpu_is_packed (t->w))
             DPS_TRY (cpu_unpack_rows (t->w, &s->targets[i], 1, &one, c->err));
         else
-            cpu_machine ()->vector->convert ((const char *) t->w->host + (uint64_t) (s->targets[i] * t->D) * size_of (t->w->dtype), t->w->dtype, row,
-                                             DPS_DTYPE_F32, t->D);
+            cpu_machine ()->vector->convert ((const char *)t->w->host + (uint64_t)(s->targets[i] * t->D) * size_of (t->w->dtype),
+                                             t->w->dtype, row, DPS_DTYPE_F32, t->D);
         float inverse = 1 / s->sum[i];
         for (int64_t d = 0; d < t->D; d++)
             acc[d] = row[d] * s->target_factor[i] - acc[d] * inverse;
@@ -161,25 +163,26 @@ static DpsStatus check_targets (CpuCall *c, const int32_t *targets, int64_t S, i
 {
     for (int64_t i = 0; i < S; i++)
         if (targets[i] < 0 || targets[i] >= V)
-            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: target %d of row %lld is outside the vocabulary of %lld", targets[i], (long long) i, (long long) V);
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: target %d of row %lld is outside the vocabulary of %lld", targets[i],
+                             (long long)i, (long long)V);
     return DPS_OK;
 }
 
 static DpsStatus open_softmax (CpuCall *c, const Head *t, CpuSoftmax *s)
 {
-    uint64_t S = (uint64_t) t->S, padded = (S + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP * CPU_ROW_GROUP;
+    uint64_t S = (uint64_t)t->S, padded = (S + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP * CPU_ROW_GROUP;
     float *rows = cpu_scratch (CPU_SLOT_F, S * 4 * 12 + 64);
     *s = (CpuSoftmax){.S = t->S, .D = t->D, .ld = t->chunk, .softcap = cpu_f (c, 0), .temperature = cpu_f (c, 1), .p_dtype = t->dtype};
     s->targets = cpu_in (c, 2)->host;
     s->temperature = s->temperature > 0 ? s->temperature : 1;
     if (t->grad)
-        s->acc = cpu_scratch (CPU_SLOT_G, padded * (uint64_t) t->D * 4);
+        s->acc = cpu_scratch (CPU_SLOT_G, padded * (uint64_t)t->D * 4);
     if (!rows || (t->grad && !s->acc))
         return no_memory (c);
     if (s->acc)
-        memset (s->acc, 0, (size_t) padded * (size_t) t->D * 4);
+        memset (s->acc, 0, (size_t)padded * (size_t)t->D * 4);
     s->max = rows, s->sum = rows + S, s->sum_z = rows + 2 * S, s->target = rows + 3 * S, s->best = rows + 4 * S;
-    s->target_factor = rows + 5 * S, s->best_id = (int32_t *) (rows + 6 * S);
+    s->target_factor = rows + 5 * S, s->best_id = (int32_t *)(rows + 6 * S);
     s->logp = rows + 7 * S, s->entropy = rows + 8 * S, s->hit = rows + 9 * S;
     return check_targets (c, s->targets, t->S, t->V);
 }
@@ -193,23 +196,23 @@ typedef struct Room {
 static DpsStatus open_room (CpuCall *c, const Head *t, const Chunk *k, Room *r)
 {
     int64_t widest = k->z.width > k->acc.width ? k->z.width : k->acc.width;
-    r->z = (uint64_t) (CPU_TILE_ROWS * t->chunk) * 4;
-    r->p = (uint64_t) (CPU_TILE_ROWS * t->chunk) * size_of (t->dtype);
-    r->sums = (uint64_t) (CPU_TILE_ROWS * widest) * 4;
+    r->z = (uint64_t)(CPU_TILE_ROWS * t->chunk) * 4;
+    r->p = (uint64_t)(CPU_TILE_ROWS * t->chunk) * size_of (t->dtype);
+    r->sums = (uint64_t)(CPU_TILE_ROWS * widest) * 4;
     r->bytes = (r->z + r->p + r->sums + k->scratch + 63) / 64 * 64;
-    r->base = cpu_scratch (CPU_SLOT_C, r->bytes * (uint64_t) cpu_threads (1 << 20));
+    r->base = cpu_scratch (CPU_SLOT_C, r->bytes * (uint64_t)cpu_threads (1 << 20));
     return r->base ? DPS_OK : no_memory (c);
 }
 
 /* z of a tile in the calling thread's room, which `s` then sees as the tile's rows. */
 static DpsStatus tile_z (const Head *t, const Chunk *k, const Room *r, int size, int64_t row, int64_t n, CpuSoftmax *s, DpsError *err)
 {
-    char *room = r->base + (uint64_t) cpu_thread () * r->bytes, *p = room + r->z;
-    const char *a = (const char *) t->h + (uint64_t) (row * t->D) * size_of (t->dtype);
-    DPS_TRY (run_panels (&k->z, size, n, a, NULL, (float *) room, (float *) (p + r->p), p + r->p + r->sums, err));
+    char *room = r->base + (uint64_t)cpu_thread () * r->bytes, *p = room + r->z;
+    const char *a = (const char *)t->h + (uint64_t)(row * t->D) * size_of (t->dtype);
+    DPS_TRY (run_panels (&k->z, size, n, a, NULL, (float *)room, (float *)(p + r->p), p + r->p + r->sums, err));
     s->ld = k->n;
-    s->z = (float *) room - row * s->ld; /* rows are counted from the call's first */
-    s->p = t->grad ? p - (uint64_t) (row * s->ld) * size_of (t->dtype) : NULL;
+    s->z = (float *)room - row * s->ld; /* rows are counted from the call's first */
+    s->p = t->grad ? p - (uint64_t)(row * s->ld) * size_of (t->dtype) : NULL;
     return DPS_OK;
 }
 
@@ -218,16 +221,17 @@ static DpsStatus run_tile (const Head *t, const Chunk *k, const CpuSoftmax *all,
 {
     int64_t row, n;
     int size = tile_size (t, tile, &row, &n);
-    char *p = r->base + (uint64_t) cpu_thread () * r->bytes + r->z;
+    char *p = r->base + (uint64_t)cpu_thread () * r->bytes + r->z;
     CpuSoftmax s = *all;
     DPS_TRY (tile_z (t, k, r, size, row, n, &s, err));
     cpu_machine ()->vector->softmax_rows (&s, row, n, k->first, k->n);
     if (!t->grad)
         return DPS_OK;
     if (n % CPU_ROW_GROUP) /* rows beyond the last: whatever was there would be multiplied too */
-        memset (p + (uint64_t) (n * s.ld) * size_of (t->dtype), 0, (uint64_t) ((CPU_ROW_GROUP - n % CPU_ROW_GROUP) * s.ld) * size_of (t->dtype));
+        memset (p + (uint64_t)(n * s.ld) * size_of (t->dtype), 0,
+                (uint64_t)((CPU_ROW_GROUP - n % CPU_ROW_GROUP) * s.ld) * size_of (t->dtype));
     float *acc = s.acc + row * t->D;
-    return run_panels (&k->acc, size, n, p, acc, acc, (float *) (p + r->p), p + r->p + r->sums, err);
+    return run_panels (&k->acc, size, n, p, acc, acc, (float *)(p + r->p), p + r->p + r->sums, err);
 }
 
 static DpsStatus run_chunk (CpuCall *c, const Head *t, const Chunk *k, const CpuSoftmax *s, const Room *r)
@@ -309,7 +313,7 @@ DpsStatus cpu_token_logprobs_dw (CpuCall *c)
     DPS_TRY (open_head (c, &t, 0));
     DPS_TRY (open_softmax (c, &t, &s));
     DPS_TRY (all_chunks (c, &t, &s));
-    float *h = cpu_scratch (CPU_SLOT_B, (uint64_t) (t.S * t.D) * 4), *dz = cpu_scratch (CPU_SLOT_D, (uint64_t) (t.S * t.chunk) * 4);
+    float *h = cpu_scratch (CPU_SLOT_B, (uint64_t)(t.S * t.D) * 4), *dz = cpu_scratch (CPU_SLOT_D, (uint64_t)(t.S * t.chunk) * 4);
     if (!h || !dz)
         return no_memory (c);
     cpu_machine ()->vector->convert (cpu_in (c, 0)->host, cpu_in (c, 0)->dtype, h, DPS_DTYPE_F32, t.S * t.D);
@@ -317,8 +321,17 @@ DpsStatus cpu_token_logprobs_dw (CpuCall *c)
         Chunk k;
         DPS_TRY (open_chunk (c, &t, first, &k));
         DPS_TRY (chunk_dz (c, &t, &s, &k, dlogp->host, dz));
-        const CpuOuter p = {.M = k.n, .N = t.D, .lda = k.n, .ldb = t.D, .ldc = t.D, .roots = roots->host, .n_roots = roots->shape[0] - 1, .alpha = 1,
-                            .a = dz, .b = h, .c = (float *) dw->host + first * t.D};
+        const CpuOuter p = {.M = k.n,
+                            .N = t.D,
+                            .lda = k.n,
+                            .ldb = t.D,
+                            .ldc = t.D,
+                            .roots = roots->host,
+                            .n_roots = roots->shape[0] - 1,
+                            .alpha = 1,
+                            .a = dz,
+                            .b = h,
+                            .c = (float *)dw->host + first * t.D};
         if (p.n_roots > 0)
             cpu_machine ()->vector->outer (&p);
     }

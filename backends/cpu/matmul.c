@@ -14,7 +14,7 @@ static const void *in_dtype (const DpsView *x, uint32_t dtype, int slot)
 {
     if (x->dtype == dtype)
         return x->host;
-    void *copy = cpu_scratch (slot, (uint64_t) cpu_count (x) * (dtype == DPS_DTYPE_BF16 ? 2 : 4));
+    void *copy = cpu_scratch (slot, (uint64_t)cpu_count (x) * (dtype == DPS_DTYPE_BF16 ? 2 : 4));
     if (copy)
         cpu_machine ()->vector->convert (x->host, x->dtype, copy, dtype, cpu_count (x));
     return copy;
@@ -23,9 +23,12 @@ static const void *in_dtype (const DpsView *x, uint32_t dtype, int slot)
 static DpsStatus no_memory (CpuCall *c) { return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for %s", c->name); }
 
 /* The dtype a product with this weight computes in. */
-static uint32_t product_dtype (const DpsView *w) { return w->dtype == DPS_DTYPE_BF16 && cpu_machine ()->has_bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32; }
+static uint32_t product_dtype (const DpsView *w)
+{
+    return w->dtype == DPS_DTYPE_BF16 && cpu_machine ()->has_bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+}
 
-static float alpha_of (const CpuCall *c) { return cpu_f (c, 0) != 0 ? (float) cpu_f (c, 0) : 1; }
+static float alpha_of (const CpuCall *c) { return cpu_f (c, 0) != 0 ? (float)cpu_f (c, 0) : 1; }
 
 DpsStatus cpu_linear (CpuCall *c)
 {
@@ -38,8 +41,20 @@ DpsStatus cpu_linear (CpuCall *c)
         return no_memory (c);
     DPS_TRY (cpu_packed (w, DPS_PACK_FORWARD, dtype, &b, c->err));
     DPS_TRY (cpu_forward_panels (O, I, dtype, 0, &panels, c->err));
-    const CpuProduct p = {.M = cpu_rows (x), .N = O, .K = I, .lda = I, .ld = O, .panel = cpu_forward_panel (O), .dtype = dtype, .alpha = alpha_of (c),
-                          .a = a, .b = b, .panel_bytes = panels.panel_bytes, .bias = cpu_in (c, 2), .c = cpu_in (c, 3), .y = y};
+    const CpuProduct p = {.M = cpu_rows (x),
+                          .N = O,
+                          .K = I,
+                          .lda = I,
+                          .ld = O,
+                          .panel = cpu_forward_panel (O),
+                          .dtype = dtype,
+                          .alpha = alpha_of (c),
+                          .a = a,
+                          .b = b,
+                          .panel_bytes = panels.panel_bytes,
+                          .bias = cpu_in (c, 2),
+                          .c = cpu_in (c, 3),
+                          .y = y};
     return cpu_product (&p, c->err);
 }
 
@@ -55,9 +70,19 @@ DpsStatus cpu_linear_dx (CpuCall *c)
     for (int64_t first = 0; first < O; first += rows) {
         CpuPanels panels;
         DPS_TRY (cpu_grad_panels (O, I, dtype, first, &panels, c->err));
-        const CpuProduct p = {.M = cpu_rows (dy), .N = I, .K = O - first < rows ? O - first : rows, .lda = O, .ld = I, .panel = cpu_grad_panel (O, I),
-                              .dtype = dtype, .alpha = alpha_of (c), .a = (const char *) a + (uint64_t) first * (dtype == DPS_DTYPE_BF16 ? 2 : 4),
-                              .b = (const char *) b + panels.base, .panel_bytes = panels.panel_bytes, .c = first ? dx : cpu_in (c, 2), .y = dx};
+        const CpuProduct p = {.M = cpu_rows (dy),
+                              .N = I,
+                              .K = O - first < rows ? O - first : rows,
+                              .lda = O,
+                              .ld = I,
+                              .panel = cpu_grad_panel (O, I),
+                              .dtype = dtype,
+                              .alpha = alpha_of (c),
+                              .a = (const char *)a + (uint64_t)first * (dtype == DPS_DTYPE_BF16 ? 2 : 4),
+                              .b = (const char *)b + panels.base,
+                              .panel_bytes = panels.panel_bytes,
+                              .c = first ? dx : cpu_in (c, 2),
+                              .y = dx};
         DPS_TRY (cpu_product (&p, c->err));
     }
     return DPS_OK;
@@ -67,8 +92,17 @@ DpsStatus cpu_linear_dw (CpuCall *c)
 {
     const DpsView *dy = cpu_in (c, 0), *x = cpu_in (c, 1), *roots = cpu_in (c, 2), *dw = cpu_out (c, 0);
     int64_t O = dw->shape[0], I = dw->shape[1];
-    const CpuOuter p = {.M = O, .N = I, .lda = O, .ldb = I, .ldc = I, .roots = roots->host, .n_roots = roots->shape[0] - 1, .alpha = alpha_of (c),
-                        .a = in_dtype (dy, DPS_DTYPE_F32, CPU_SLOT_A), .b = in_dtype (x, DPS_DTYPE_F32, CPU_SLOT_B), .c = dw->host};
+    const CpuOuter p = {.M = O,
+                        .N = I,
+                        .lda = O,
+                        .ldb = I,
+                        .ldc = I,
+                        .roots = roots->host,
+                        .n_roots = roots->shape[0] - 1,
+                        .alpha = alpha_of (c),
+                        .a = in_dtype (dy, DPS_DTYPE_F32, CPU_SLOT_A),
+                        .b = in_dtype (x, DPS_DTYPE_F32, CPU_SLOT_B),
+                        .c = dw->host};
     if (!p.a || !p.b)
         return no_memory (c);
     if (p.n_roots > 0)

@@ -25,7 +25,7 @@ static DpsStatus panel_bytes (int64_t K, int64_t N, int64_t width, uint32_t dtyp
         DPS_TRY (dnnl_layout (K, width, dtype, &full, err));
     DPS_TRY (dnnl_layout (K, N - (panels - 1) * width, dtype, &last, err));
     *out_panel = full ? aligned (full->bytes) : 0;
-    *out_all = (uint64_t) (panels - 1) * *out_panel + aligned (last->bytes);
+    *out_all = (uint64_t)(panels - 1) * *out_panel + aligned (last->bytes);
     return DPS_OK;
 }
 
@@ -33,7 +33,7 @@ DpsStatus cpu_forward_panels (int64_t O, int64_t I, uint32_t dtype, int64_t firs
 {
     uint64_t all;
     DPS_TRY (panel_bytes (I, O, cpu_forward_panel (O), dtype, &out->panel_bytes, &all, err));
-    out->base = (uint64_t) (first / cpu_forward_panel (O)) * out->panel_bytes;
+    out->base = (uint64_t)(first / cpu_forward_panel (O)) * out->panel_bytes;
     return DPS_OK;
 }
 
@@ -44,7 +44,7 @@ DpsStatus cpu_grad_panels (int64_t O, int64_t I, uint32_t dtype, int64_t first, 
     if (first > 0)
         DPS_TRY (panel_bytes (rows, I, cpu_grad_panel (O, I), dtype, &out->panel_bytes, &block, err));
     DPS_TRY (panel_bytes (at_most (O - first, rows), I, cpu_grad_panel (O, I), dtype, &out->panel_bytes, &all, err));
-    out->base = (uint64_t) (first / rows) * block;
+    out->base = (uint64_t)(first / rows) * block;
     return DPS_OK;
 }
 
@@ -56,14 +56,14 @@ static DpsStatus packed_bytes (int64_t O, int64_t I, uint32_t dtype, uint32_t or
     int64_t rows = cpu_block_rows (O), blocks = (O + rows - 1) / rows;
     DPS_TRY (panel_bytes (rows, I, cpu_grad_panel (O, I), dtype, &panel, &block, err));
     DPS_TRY (panel_bytes (O - (blocks - 1) * rows, I, cpu_grad_panel (O, I), dtype, &panel, &last, err));
-    *out = (uint64_t) (blocks - 1) * block + last;
+    *out = (uint64_t)(blocks - 1) * block + last;
     return DPS_OK;
 }
 
 static DpsStatus query (struct DpsDevice *dev, int64_t out_features, int64_t in_features, uint32_t compute_dtype, uint32_t orientation,
                         uint64_t *out_bytes, uint32_t *out_layout, DpsError *err)
 {
-    (void) dev;
+    (void)dev;
     if (out_features <= 0 || in_features <= 0)
         return dps_fail (err, DPS_ERR_SHAPE, "cpu: an empty weight is not packed");
     if (compute_dtype == DPS_DTYPE_BF16 ? !cpu_machine ()->has_bf16 : compute_dtype != DPS_DTYPE_F32)
@@ -79,15 +79,15 @@ static uint16_t to_bf16 (float f)
     uint32_t u;
     memcpy (&u, &f, 4);
     if ((u & 0x7fffffff) > 0x7f800000)
-        return (uint16_t) (u >> 16 | 64);
-    return (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
+        return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 static float value_at (const DpsView *v, int64_t i)
 {
     if (v->dtype == DPS_DTYPE_F32)
-        return ((const float *) v->host)[i];
-    uint32_t u = (uint32_t) ((const uint16_t *) v->host)[i] << 16;
+        return ((const float *)v->host)[i];
+    uint32_t u = (uint32_t)((const uint16_t *)v->host)[i] << 16;
     float f;
     memcpy (&f, &u, 4);
     return f;
@@ -96,7 +96,7 @@ static float value_at (const DpsView *v, int64_t i)
 /* B (k, n) = from (row n, column k), or with by_rows from (row k, column n): a rectangle of `from` into part of a panel. */
 typedef struct Rectangle {
     const DpsView *from;
-    int64_t row, n_rows, column, n_columns; /* of from */
+    int64_t row, n_rows, column, n_columns;    /* of from */
     const int64_t *row_offset, *column_offset; /* of the panel, of row 0 and column 0 of the rectangle */
     char *panel;
     uint32_t dtype;
@@ -106,14 +106,14 @@ static void copy_rectangle (const Rectangle *r)
 {
     int64_t width = r->from->shape[1];
     for (int64_t i = 0; i < r->n_rows; i++) {
-        const float *src = r->from->dtype == DPS_DTYPE_F32 ? (const float *) r->from->host + (r->row + i) * width + r->column : NULL;
+        const float *src = r->from->dtype == DPS_DTYPE_F32 ? (const float *)r->from->host + (r->row + i) * width + r->column : NULL;
         for (int64_t k = 0; k < r->n_columns; k++) {
             float v = src ? src[k] : value_at (r->from, (r->row + i) * width + r->column + k);
             int64_t at = r->row_offset[i] + r->column_offset[k];
             if (r->dtype == DPS_DTYPE_BF16)
-                ((uint16_t *) r->panel)[at] = to_bf16 (v);
+                ((uint16_t *)r->panel)[at] = to_bf16 (v);
             else
-                ((float *) r->panel)[at] = v;
+                ((float *)r->panel)[at] = v;
         }
     }
 }
@@ -121,13 +121,20 @@ static void copy_rectangle (const Rectangle *r)
 /* Rows [row, row + n) of a weight, which from's rows `skip` … are, into one FORWARD panel that begins at row `first`. */
 static DpsStatus pack_forward (const DpsView *from, int64_t skip, int64_t row, int64_t n, const DpsView *to, DpsError *err)
 {
-    int64_t O = to->shape[0], I = to->shape[1], panel = cpu_forward_panel (O), first = row / panel * panel, width = at_most (O - first, panel);
+    int64_t O = to->shape[0], I = to->shape[1], panel = cpu_forward_panel (O), first = row / panel * panel,
+            width = at_most (O - first, panel);
     const DnnlLayout *l;
     CpuPanels p;
     DPS_TRY (cpu_forward_panels (O, I, to->dtype, first, &p, err));
     DPS_TRY (dnnl_layout (I, width, to->dtype, &l, err));
-    Rectangle r = {.from = from, .row = skip, .n_rows = n, .n_columns = I, .row_offset = l->n_offset + (row - first), .column_offset = l->k_offset,
-                   .panel = (char *) to->host + p.base, .dtype = to->dtype};
+    Rectangle r = {.from = from,
+                   .row = skip,
+                   .n_rows = n,
+                   .n_columns = I,
+                   .row_offset = l->n_offset + (row - first),
+                   .column_offset = l->k_offset,
+                   .panel = (char *)to->host + p.base,
+                   .dtype = to->dtype};
     if (row == first && l->padded)
         memset (r.panel, 0, l->bytes);
     copy_rectangle (&r);
@@ -143,9 +150,15 @@ static DpsStatus pack_grad (const DpsView *from, int64_t skip, int64_t row, int6
     for (int64_t column = 0; column < I; column += panel) {
         const DnnlLayout *l;
         DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
-        Rectangle r = {.from = from, .row = skip, .n_rows = n, .column = column, .n_columns = at_most (I - column, panel),
-                       .row_offset = l->k_offset + (row - first), .column_offset = l->n_offset,
-                       .panel = (char *) to->host + p.base + (uint64_t) (column / panel) * p.panel_bytes, .dtype = to->dtype};
+        Rectangle r = {.from = from,
+                       .row = skip,
+                       .n_rows = n,
+                       .column = column,
+                       .n_columns = at_most (I - column, panel),
+                       .row_offset = l->k_offset + (row - first),
+                       .column_offset = l->n_offset,
+                       .panel = (char *)to->host + p.base + (uint64_t)(column / panel) * p.panel_bytes,
+                       .dtype = to->dtype};
         copy_rectangle (&r);
     }
     return DPS_OK;
@@ -162,7 +175,7 @@ static DpsStatus clear_padding (int64_t row, int64_t n, const DpsView *to, DpsEr
             DPS_TRY (cpu_grad_panels (O, I, to->dtype, first, &p, err));
             DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
             if (l->padded)
-                memset ((char *) to->host + p.base + (uint64_t) (column / panel) * p.panel_bytes, 0, l->bytes);
+                memset ((char *)to->host + p.base + (uint64_t)(column / panel) * p.panel_bytes, 0, l->bytes);
         }
     return DPS_OK;
 }
@@ -176,11 +189,12 @@ static DpsStatus warm_layouts (const DpsView *to, uint32_t orientation, DpsError
 
 static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err)
 {
-    (void) dev;
-    int64_t O = to->shape[0], I = to->shape[1], rows = from->shape[0], step = orientation == DPS_PACK_FORWARD ? cpu_forward_panel (O) : (int64_t) BLOCK;
+    (void)dev;
+    int64_t O = to->shape[0], I = to->shape[1], rows = from->shape[0],
+            step = orientation == DPS_PACK_FORWARD ? cpu_forward_panel (O) : (int64_t)BLOCK;
     if (from->rank != 2 || from->shape[1] != I || row < 0 || row + rows > O || row % BLOCK)
-        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows, in blocks of %d", (long long) row,
-                         (long long) (row + rows), (long long) O, BLOCK);
+        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows, in blocks of %d", (long long)row,
+                         (long long)(row + rows), (long long)O, BLOCK);
     if (from->dtype != DPS_DTYPE_F32 && from->dtype != DPS_DTYPE_BF16)
         return dps_fail (err, DPS_ERR_DTYPE, "cpu: a weight to pack must be f32 or bf16");
     DPS_TRY (warm_layouts (to, orientation, err));
@@ -197,7 +211,7 @@ static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, 
 #pragma omp critical
             st = one;
     }
-    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "cpu: packing a weight of %lld x %lld failed", (long long) O, (long long) I);
+    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "cpu: packing a weight of %lld x %lld failed", (long long)O, (long long)I);
 }
 
 DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)
@@ -207,19 +221,19 @@ DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n,
         const DnnlLayout *l;
         CpuPanels p;
         if (ids[i] < 0 || ids[i] >= O)
-            return dps_fail (err, DPS_ERR_INVALID, "cpu: row %d of a table of %lld", ids[i], (long long) O);
+            return dps_fail (err, DPS_ERR_INVALID, "cpu: row %d of a table of %lld", ids[i], (long long)O);
         int64_t panel = cpu_forward_panel (O), first = ids[i] / panel * panel;
         DPS_TRY (cpu_forward_panels (O, I, packed->dtype, first, &p, err));
         DPS_TRY (dnnl_layout (I, at_most (O - first, panel), packed->dtype, &l, err));
         DpsView at = *packed;
-        at.host = (char *) packed->host + p.base;
+        at.host = (char *)packed->host + p.base;
         int64_t base = l->n_offset[ids[i] - first];
         for (int64_t k = 0; k < I; k++) {
             float v = value_at (&at, base + l->k_offset[k]);
             if (y->dtype == DPS_DTYPE_F32)
-                ((float *) y->host)[i * I + k] = v;
+                ((float *)y->host)[i * I + k] = v;
             else
-                ((uint16_t *) y->host)[i * I + k] = to_bf16 (v);
+                ((uint16_t *)y->host)[i * I + k] = to_bf16 (v);
         }
     }
     return DPS_OK;
@@ -241,7 +255,7 @@ DpsStatus cpu_packed (const DpsView *w, uint32_t orientation, uint32_t dtype, co
 
 static DpsStatus unpack_rows (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)
 {
-    (void) dev;
+    (void)dev;
     return cpu_unpack_rows (packed, ids, n, y, err);
 }
 

@@ -19,7 +19,8 @@ int64_t cpu_tile_count (int64_t M)
 
 void cpu_tile_rows (int64_t M, int64_t count, int64_t t, int64_t *out_first, int64_t *out_n)
 {
-    int64_t groups = ceil_div (M, CPU_ROW_GROUP), first = groups * t / count * CPU_ROW_GROUP, last = groups * (t + 1) / count * CPU_ROW_GROUP;
+    int64_t groups = ceil_div (M, CPU_ROW_GROUP), first = groups * t / count * CPU_ROW_GROUP,
+            last = groups * (t + 1) / count * CPU_ROW_GROUP;
     *out_first = first;
     *out_n = (last < M ? last : M) - first;
 }
@@ -34,13 +35,13 @@ typedef struct Room {
 
 static DpsStatus open_room (Room *r, int64_t elements, DpsError *err)
 {
-    r->sums = ((uint64_t) elements * 4 + 63) / 64 * 64;
-    r->base = cpu_scratch (CPU_SLOT_TILES, (r->sums + r->scratch) * (uint64_t) cpu_threads (1 << 20));
+    r->sums = ((uint64_t)elements * 4 + 63) / 64 * 64;
+    r->base = cpu_scratch (CPU_SLOT_TILES, (r->sums + r->scratch) * (uint64_t)cpu_threads (1 << 20));
     return r->base ? DPS_OK : no_memory (err);
 }
 
-static float *sums_of (const Room *r) { return (float *) (r->base + (uint64_t) cpu_thread () * (r->sums + r->scratch)); }
-static void *scratch_of (const Room *r) { return (char *) sums_of (r) + r->sums; }
+static float *sums_of (const Room *r) { return (float *)(r->base + (uint64_t)cpu_thread () * (r->sums + r->scratch)); }
+static void *scratch_of (const Room *r) { return (char *)sums_of (r) + r->sums; }
 
 static DpsStatus find_kernel (const DnnlProduct *p, const DnnlKernel **out, Room *r, DpsError *err)
 {
@@ -60,7 +61,7 @@ typedef struct Grid {
     Room room;
 } Grid;
 
-static int size_index (int64_t rows) { return (int) (ceil_div (rows, CPU_ROW_GROUP) - 1); }
+static int size_index (int64_t rows) { return (int)(ceil_div (rows, CPU_ROW_GROUP) - 1); }
 
 /* Every kernel the tiles will want, before threads start. */
 static DpsStatus find_kernels (Grid *g, DpsError *err)
@@ -70,7 +71,12 @@ static DpsStatus find_kernels (Grid *g, DpsError *err)
         int64_t first, n;
         cpu_tile_rows (p->M, g->tiles, t, &first, &n);
         int size = size_index (n);
-        DnnlProduct one = {.M = (size + 1) * CPU_ROW_GROUP, .N = p->N - (g->panels - 1) * p->panel, .K = p->K, .lda = p->lda, .packed_b = 1, .dtype = p->dtype};
+        DnnlProduct one = {.M = (size + 1) * CPU_ROW_GROUP,
+                           .N = p->N - (g->panels - 1) * p->panel,
+                           .K = p->K,
+                           .lda = p->lda,
+                           .packed_b = 1,
+                           .dtype = p->dtype};
         DPS_TRY (find_kernel (&one, &g->last[size], &g->room, err));
         one.N = p->panel;
         if (g->panels > 1)
@@ -88,13 +94,14 @@ static DpsStatus pad_tail (Grid *g, DpsError *err)
     if (p->M % CPU_ROW_GROUP == 0)
         return DPS_OK;
     cpu_tile_rows (p->M, g->tiles, g->tiles - 1, &first, &n);
-    uint64_t rows = (uint64_t) (size_index (n) + 1) * CPU_ROW_GROUP, row = (uint64_t) p->lda * size_of (p->dtype), used = (uint64_t) p->K * size_of (p->dtype);
+    uint64_t rows = (uint64_t)(size_index (n) + 1) * CPU_ROW_GROUP, row = (uint64_t)p->lda * size_of (p->dtype),
+             used = (uint64_t)p->K * size_of (p->dtype);
     char *tail = cpu_scratch (CPU_SLOT_TAIL, rows * row);
     if (!tail)
         return no_memory (err);
     for (uint64_t i = 0; i < rows; i++)
-        if (i < (uint64_t) n)
-            memcpy (tail + i * row, (const char *) p->a + ((uint64_t) first + i) * row, used);
+        if (i < (uint64_t)n)
+            memcpy (tail + i * row, (const char *)p->a + ((uint64_t)first + i) * row, used);
         else
             memset (tail + i * row, 0, used);
     g->tail = tail;
@@ -102,7 +109,7 @@ static DpsStatus pad_tail (Grid *g, DpsError *err)
     return DPS_OK;
 }
 
-static void *at (const DpsView *v, int64_t i) { return (char *) v->host + (uint64_t) i * size_of (v->dtype); }
+static void *at (const DpsView *v, int64_t i) { return (char *)v->host + (uint64_t)i * size_of (v->dtype); }
 
 static DpsStatus run_tile (const Grid *g, int64_t i, DpsError *err)
 {
@@ -110,9 +117,9 @@ static DpsStatus run_tile (const Grid *g, int64_t i, DpsError *err)
     int64_t panel = i / g->tiles, column = panel * p->panel, first, n;
     int is_last = panel == g->panels - 1;
     cpu_tile_rows (p->M, g->tiles, i % g->tiles, &first, &n);
-    const char *a = first == g->padded_first ? g->tail : (const char *) p->a + (uint64_t) (first * p->lda) * size_of (p->dtype);
+    const char *a = first == g->padded_first ? g->tail : (const char *)p->a + (uint64_t)(first * p->lda) * size_of (p->dtype);
     float *sums = sums_of (&g->room);
-    DPS_TRY (dnnl_run ((is_last ? g->last : g->full)[size_index (n)], a, (const char *) p->b + (uint64_t) panel * p->panel_bytes, sums,
+    DPS_TRY (dnnl_run ((is_last ? g->last : g->full)[size_index (n)], a, (const char *)p->b + (uint64_t)panel * p->panel_bytes, sums,
                        scratch_of (&g->room), err));
     const CpuTile t = {.sum = sums,
                        .rows = n,
@@ -139,7 +146,7 @@ DpsStatus cpu_product (const CpuProduct *p, DpsError *err)
     DPS_TRY (pad_tail (&g, err));
     int64_t work = g.tiles * g.panels;
     DpsStatus st = DPS_OK;
-#pragma omp parallel for schedule(dynamic, 1) if (work > 1 && (double) p->M * (double) p->N * (double) p->K > SERIAL_MADDS)
+#pragma omp parallel for schedule(dynamic, 1) if (work > 1 && (double)p->M * (double)p->N * (double)p->K > SERIAL_MADDS)
     for (int64_t i = 0; i < work; i++) {
         DpsError why = DPS_ERROR_INIT;
         DpsStatus one = run_tile (&g, i, &why);

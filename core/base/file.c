@@ -38,7 +38,7 @@ DpsStatus dps_file_read (const char *path, size_t limit, DpsBuf *out, DpsError *
             st = io_fail (err, "read", path);
         if (n <= 0)
             break;
-        out->len += (size_t) n;
+        out->len += (size_t)n;
         if (out->len - start > limit)
             st = dps_fail (err, DPS_ERR_LIMIT, "%s: longer than the %zu bytes allowed here", path, limit);
     }
@@ -59,7 +59,7 @@ DpsStatus dps_map_open (const char *path, DpsMap *out, DpsError *err)
         close (fd);
         return dps_fail (err, DPS_ERR_IO, "%s: not a regular file", path);
     }
-    out->len = (size_t) sb.st_size;
+    out->len = (size_t)sb.st_size;
     out->fd = fd;
     if (out->len == 0)
         return DPS_OK;
@@ -76,16 +76,16 @@ DpsStatus dps_map_open (const char *path, DpsMap *out, DpsError *err)
 
 void dps_map_release (const DpsMap *map, size_t offset, size_t len)
 {
-    size_t page = (size_t) sysconf (_SC_PAGESIZE), first = (offset + page - 1) / page * page;
+    size_t page = (size_t)sysconf (_SC_PAGESIZE), first = (offset + page - 1) / page * page;
     size_t last = (offset + len) / page * page;
     if (map->data && last > first && last <= map->len + page)
-        madvise ((void *) (map->data + first), last - first, MADV_DONTNEED);
+        madvise ((void *)(map->data + first), last - first, MADV_DONTNEED);
 }
 
 void dps_map_close (DpsMap *map)
 {
     if (map->data)
-        munmap ((void *) map->data, map->len);
+        munmap ((void *)map->data, map->len);
     if (map->fd >= 0)
         close (map->fd);
     *map = (DpsMap){.fd = -1};
@@ -94,7 +94,7 @@ void dps_map_close (DpsMap *map)
 static DpsStatus sync_parent (const char *path, DpsError *err)
 {
     const char *slash = strrchr (path, '/');
-    char *dir = slash == path ? dps_strdup ("/") : slash ? dps_strndup (path, (size_t) (slash - path)) : dps_strdup (".");
+    char *dir = slash == path ? dps_strdup ("/") : slash ? dps_strndup (path, (size_t)(slash - path)) : dps_strdup (".");
     if (!dir)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
     DpsStatus st = dps_dir_sync (dir, err);
@@ -118,7 +118,7 @@ DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err)
 {
     *w = (DpsFileWriter){.fd = -1};
     w->path = dps_strdup (path);
-    w->tmp = dps_strf ("%s.tmp-%ld", path, (long) getpid ());
+    w->tmp = dps_strf ("%s.tmp-%ld", path, (long)getpid ());
     if (!w->path || !w->tmp) {
         dps_writer_discard (w);
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
@@ -147,7 +147,7 @@ DpsStatus dps_writer_add (DpsFileWriter *w, const void *data, size_t len, DpsErr
             return io_fail (err, "write", w->path);
         }
         p += n;
-        len -= (size_t) n;
+        len -= (size_t)n;
     }
     return DPS_OK;
 }

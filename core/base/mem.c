@@ -87,9 +87,9 @@ char *dps_strf (const char *fmt, ...)
     va_start (ap, fmt);
     va_copy (again, ap);
     int n = vsnprintf (NULL, 0, fmt, ap);
-    char *s = n < 0 ? NULL : dps_malloc ((size_t) n + 1, 1);
+    char *s = n < 0 ? NULL : dps_malloc ((size_t)n + 1, 1);
     if (s)
-        vsnprintf (s, (size_t) n + 1, fmt, again);
+        vsnprintf (s, (size_t)n + 1, fmt, again);
     va_end (again);
     va_end (ap);
     return s;
@@ -153,10 +153,10 @@ int dps_buf_printf (DpsBuf *b, const char *fmt, ...)
     va_list ap, again;
     va_start (ap, fmt);
     va_copy (again, ap);
-    int n = vsnprintf (NULL, 0, fmt, ap), bad = n < 0 || dps_buf_reserve (b, (size_t) n);
+    int n = vsnprintf (NULL, 0, fmt, ap), bad = n < 0 || dps_buf_reserve (b, (size_t)n);
     if (!bad) {
-        vsnprintf (b->data + b->len, (size_t) n + 1, fmt, again);
-        b->len += (size_t) n;
+        vsnprintf (b->data + b->len, (size_t)n + 1, fmt, again);
+        b->len += (size_t)n;
     }
     va_end (again);
     va_end (ap);

@@ -58,7 +58,7 @@ void dps_buf_free (DpsBuf *b);
  * Grow a typed array so that index `used` is writable, doubling. Evaluates to 0, or -1 when out of memory.
  * `ptr` and `cap` are lvalues; cap is size_t.
  */
-#define DPS_GROW(ptr, used, cap) dps__grow ((void **) &(ptr), sizeof *(ptr), (used), &(cap))
+#define DPS_GROW(ptr, used, cap) dps__grow ((void **)&(ptr), sizeof *(ptr), (used), &(cap))
 int dps__grow (void **ptr, size_t item, size_t used, size_t *cap);
 
 #endif

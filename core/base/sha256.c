@@ -77,7 +77,7 @@ DpsStatus dps_sha256_file (const char *path, DpsDigest *out, DpsError *err)
             st = dps_fail (err, DPS_ERR_IO, "%s: cannot read: %s", path, strerror (errno));
         if (n <= 0)
             break;
-        dps_hasher_add (h, buffer, (size_t) n);
+        dps_hasher_add (h, buffer, (size_t)n);
     }
     close (fd);
     dps_free (buffer);

@@ -5,21 +5,24 @@
 
 #include "diapason/draft/types.h"
 
-#define DPS_ERROR_INIT {.size = sizeof (DpsError)}
+#define DPS_ERROR_INIT                                                                                                                     \
+    {                                                                                                                                      \
+        .size = sizeof (DpsError)                                                                                                          \
+    }
 
 /** Return from the enclosing function when `call` did not return DPS_OK. */
-#define DPS_TRY(call)                                                                              \
-    do {                                                                                           \
-        DpsStatus dps_try_status_ = (call);                                                        \
-        if (dps_try_status_ != DPS_OK)                                                             \
-            return dps_try_status_;                                                                \
+#define DPS_TRY(call)                                                                                                                      \
+    do {                                                                                                                                   \
+        DpsStatus dps_try_status_ = (call);                                                                                                \
+        if (dps_try_status_ != DPS_OK)                                                                                                     \
+            return dps_try_status_;                                                                                                        \
     } while (0)
 
 /** Jump to `label` with `st` set when `call` did not return DPS_OK. */
-#define DPS_TRY_GOTO(st, label, call)                                                              \
-    do {                                                                                           \
-        if (((st) = (call)) != DPS_OK)                                                             \
-            goto label;                                                                            \
+#define DPS_TRY_GOTO(st, label, call)                                                                                                      \
+    do {                                                                                                                                   \
+        if (((st) = (call)) != DPS_OK)                                                                                                     \
+            goto label;                                                                                                                    \
     } while (0)
 
 /** Fill `err` (may be NULL) with a code and a printf-style UTF-8 message (cut to fit); returns the code. [any] */

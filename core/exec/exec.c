@@ -29,7 +29,8 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
         if (!shared && n == 0)
             continue;
         if (!shared)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "device '%s' does not share the host's memory, which this version needs", d.info.name);
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "device '%s' does not share the host's memory, which this version needs",
+                             d.info.name);
         for (int k = 0; k < ex->n_devices; k++)
             if (ex->devices[k].info.device == d.info.device && ex->devices[k].backend == be)
                 return DPS_OK;
@@ -57,7 +58,7 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
     static const char *const ref_name = "ref";
     *ex = (DpsExec){0};
     for (int i = 0; i < DPS_OP_COUNT; i++)
-        ex->op_ids[i] = dps_intern (dps_op_name ((DpsOpCode) i));
+        ex->op_ids[i] = dps_intern (dps_op_name ((DpsOpCode)i));
     if (n_names == 0)
         DPS_TRY (add_named (ex, reg, NULL, 0, 0, 0, err));
     for (size_t i = 0; i < n_names; i++)
@@ -111,17 +112,17 @@ DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err)
 
 DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const void *host)
 {
-    return (DpsView){.size = sizeof (DpsView), .dtype = dtype, .rank = rank, .shape = shape, .host = (void *) host};
+    return (DpsView){.size = sizeof (DpsView), .dtype = dtype, .rank = rank, .shape = shape, .host = (void *)host};
 }
 
 /* Placement. */
 
 static uint64_t case_key (DpsOpCode op, const DpsOp *o)
 {
-    uint64_t key = 0xcbf29ce484222325u ^ (uint64_t) op;
+    uint64_t key = 0xcbf29ce484222325u ^ (uint64_t)op;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
         const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
-        uint64_t word = v ? (uint64_t) v->dtype << 32 | v->layout << 4 | v->rank : 0;
+        uint64_t word = v ? (uint64_t)v->dtype << 32 | v->layout << 4 | v->rank : 0;
         key = (key ^ word) * 0x100000001b3u;
         key ^= key >> 29;
     }
@@ -134,8 +135,8 @@ static void describe_operands (DpsCase *c, const DpsOp *o)
     for (uint32_t i = 0; i < o->n_in + o->n_out && n < sizeof c->operands - 24; i++) {
         const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
         const char *gap = i == o->n_in ? " → " : i ? ", " : "";
-        n += (size_t) snprintf (c->operands + n, sizeof c->operands - n, "%s%s%s", gap, v ? dps_dtype_name (v->dtype) : "-",
-                                v && v->layout >= DPS_LAYOUT_PACKED ? " packed" : "");
+        n += (size_t)snprintf (c->operands + n, sizeof c->operands - n, "%s%s%s", gap, v ? dps_dtype_name (v->dtype) : "-",
+                               v && v->layout >= DPS_LAYOUT_PACKED ? " packed" : "");
     }
 }
 
@@ -168,7 +169,8 @@ static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (op), c->operands,
                          c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
     if (c->device > 0)
-        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), c->operands, ex->devices[c->device].info.name, c->reasons);
+        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), c->operands, ex->devices[c->device].info.name,
+                 c->reasons);
     *out = ex->n_cases - 1;
     return DPS_OK;
 }
@@ -177,7 +179,7 @@ static double now (void)
 {
     struct timespec t;
     clock_gettime (CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
@@ -205,15 +207,17 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
 DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
                        const DpsScalar *attrs, uint32_t n_attrs, DpsError *err)
 {
-    DpsOp o = {.size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
+    DpsOp o = {
+        .size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
     return run_op (ex, op, &o, err);
 }
 
 /* Running a graph. */
 
-void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node) { return (char *) ex->arena.host + g->tensors[node].offset; }
+void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node) { return (char *)ex->arena.host + g->tensors[node].offset; }
 
-static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, DpsOpCode op, int slot, DpsNode node, DpsView *v, DpsError *err)
+static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, DpsOpCode op, int slot, DpsNode node, DpsView *v,
+                          DpsError *err)
 {
     const DpsTensor *t = &g->tensors[node];
     *v = dps_view (t->dtype, t->rank, t->shape, NULL);
@@ -221,10 +225,10 @@ static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, 
     case DPS_TENSOR_TEMP:
         v->buffer = ex->arena.buffer;
         v->offset = t->offset;
-        v->host = (char *) ex->arena.host + t->offset;
+        v->host = (char *)ex->arena.host + t->offset;
         return DPS_OK;
     case DPS_TENSOR_INPUT:
-        v->host = (void *) b->inputs[t->index];
+        v->host = (void *)b->inputs[t->index];
         if (!v->host && dps_tensor_elements (t))
             return dps_fail (err, DPS_ERR_INTERNAL, "%s: input %d is not bound", dps_op_name (op), t->index);
         return DPS_OK;
@@ -241,7 +245,7 @@ static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r,
         in[i] = NULL;
         if (r->in[i] < 0)
             continue;
-        DPS_TRY (operand (ex, g, b, (DpsOpCode) r->op, i, r->in[i], &views[n], err));
+        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, i, r->in[i], &views[n], err));
         in[i] = views[n].host || views[n].buffer ? &views[n] : NULL;
         n++;
     }
@@ -249,18 +253,18 @@ static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r,
         out[i] = NULL;
         if (r->out[i] < 0)
             continue;
-        DPS_TRY (operand (ex, g, b, (DpsOpCode) r->op, -1 - i, r->out[i], &views[n], err));
+        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, -1 - i, r->out[i], &views[n], err));
         out[i] = &views[n++];
     }
-    return dps_exec_op (ex, (DpsOpCode) r->op, in, r->n_in, out, r->n_out, r->attrs, r->n_attrs, err);
+    return dps_exec_op (ex, (DpsOpCode)r->op, in, r->n_in, out, r->n_out, r->attrs, r->n_attrs, err);
 }
 
 DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err)
 {
     if (peak > ex->arena.bytes) {
         if (ex->arena.bytes)
-            dps_log (DPS_LOG_WARNING, "the arena grows from %llu to %llu bytes: the plan was too small", (unsigned long long) ex->arena.bytes,
-                     (unsigned long long) peak);
+            dps_log (DPS_LOG_WARNING, "the arena grows from %llu to %llu bytes: the plan was too small",
+                     (unsigned long long)ex->arena.bytes, (unsigned long long)peak);
         if (first > 0)
             return dps_fail (err, DPS_ERR_INTERNAL, "exec: the arena is too small in the middle of a step");
         DPS_TRY (dps_exec_reserve (ex, peak, err));

@@ -43,7 +43,7 @@ typedef struct DpsExec {
     int dry;     /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
     DpsBlock arena;
-    uint64_t arena_peak;      /* highest byte any run has used */
+    uint64_t arena_peak;       /* highest byte any run has used */
     uint64_t persistent_bytes; /* live blocks */
     DpsCase *cases;
     size_t n_cases, case_capacity;

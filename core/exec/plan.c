@@ -89,7 +89,7 @@ static int end_of_life (DpsGraph *g, Space *s, size_t i)
         if (seen)
             continue;
         DpsTensor *t = &g->tensors[nodes[k]];
-            if (is_laid (t) && !t->keep && t->last == (int32_t) i && dps_tensor_bytes (t) &&
+        if (is_laid (t) && !t->keep && t->last == (int32_t)i && dps_tensor_bytes (t) &&
             give_back (s, t->offset, aligned (dps_tensor_bytes (t))))
             return -1;
     }
@@ -103,7 +103,7 @@ DpsStatus dps_plan_layout (DpsGraph *g, uint64_t *out_peak, DpsError *err)
     for (size_t i = 0; i < g->n_ops && !bad; i++) {
         for (int k = 0; k < g->ops[i].n_out; k++) {
             DpsNode node = g->ops[i].out[k];
-            if (node >= 0 && is_laid (&g->tensors[node]) && g->tensors[node].def == (int32_t) i) {
+            if (node >= 0 && is_laid (&g->tensors[node]) && g->tensors[node].def == (int32_t)i) {
                 uint64_t bytes = aligned (dps_tensor_bytes (&g->tensors[node]));
                 g->tensors[node].offset = bytes ? place (&s, bytes) : 0;
             }

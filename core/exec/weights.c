@@ -11,7 +11,10 @@ enum { LOAD_ROWS = 1024 }; /* rows read and packed at a time: a multiple of 64 (
 
 int64_t dps_weight_elements (const DpsWeight *w) { return w->shape[0] * (w->rank > 1 ? w->shape[1] : 1); }
 
-static int is_matrix (const DpsWeight *w) { return w->role == DPS_WEIGHT_EMBED || w->role == DPS_WEIGHT_HEAD || w->role == DPS_WEIGHT_LINEAR; }
+static int is_matrix (const DpsWeight *w)
+{
+    return w->role == DPS_WEIGHT_EMBED || w->role == DPS_WEIGHT_HEAD || w->role == DPS_WEIGHT_LINEAR;
+}
 
 /* The forms one weight is kept in. */
 typedef struct Forms {
@@ -24,10 +27,11 @@ static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int tr
 {
     Forms f = {0};
     const DpsExecDevice *d = &ex->devices[0];
-    uint64_t n = (uint64_t) dps_weight_elements (w);
+    uint64_t n = (uint64_t)dps_weight_elements (w);
     int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
     DpsError why = DPS_ERROR_INIT;
-    if (packs && d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK) {
+    if (packs &&
+        d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK) {
         packs = 0;
         f.packed[0] = f.layout[0] = 0;
     }
@@ -47,9 +51,10 @@ static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int tr
     return f;
 }
 
-DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out, DpsError *err)
+DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out,
+                               DpsError *err)
 {
-    (void) err;
+    (void)err;
     *out = (DpsWeightBytes){0};
     for (size_t i = 0; i < model->n_weights; i++) {
         Forms f = forms_of (ex, &model->weights[i], compute, training);
@@ -58,7 +63,7 @@ DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t comp
         out->packed_grad += f.packed[1];
         out->master += f.master;
         out->gradients += f.grad;
-        out->optimizer += (uint64_t) n_moments * f.moment;
+        out->optimizer += (uint64_t)n_moments * f.moment;
     }
     return DPS_OK;
 }
@@ -99,12 +104,12 @@ static DpsStatus put_rows (DpsWeights *w, int32_t i, int64_t row, int64_t n, con
     const DpsExecDevice *d = &w->ex->devices[0];
     int64_t cols = spec->rank > 1 ? spec->shape[1] : 1, piece[2] = {n, cols};
     DpsView from = dps_view (DPS_DTYPE_F32, 2, piece, values);
-    if (s->master.host && (float *) s->master.host + row * cols != values)
-        memcpy ((float *) s->master.host + row * cols, values, (size_t) (n * cols) * sizeof *values);
+    if (s->master.host && (float *)s->master.host + row * cols != values)
+        memcpy ((float *)s->master.host + row * cols, values, (size_t)(n * cols) * sizeof *values);
     if (s->rows.host) {
-        char *at = (char *) s->rows.host + (uint64_t) (row * cols) * dps_dtype_bytes (s->rows_dtype);
+        char *at = (char *)s->rows.host + (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype);
         DpsView to = dps_view (s->rows_dtype, 2, piece, at);
-        if ((const void *) at != values)
+        if ((const void *)at != values)
             DPS_TRY (dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err));
     }
     for (uint32_t k = 0; k < 2; k++)
@@ -122,25 +127,26 @@ static DpsStatus load_weight (DpsWeights *w, int32_t i, DpsSource *src, float *b
     const DpsWeight *spec = &w->model->weights[i];
     int64_t at = dps_source_find (src, spec->name), cols = spec->rank > 1 ? spec->shape[1] : 1;
     if (at < 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), spec->name, w->model->dec.arch);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), spec->name,
+                         w->model->dec.arch);
     DpsTensorInfo info = {.size = sizeof info};
-    DPS_TRY (dps_source_info (src, (size_t) at, &info, err));
+    DPS_TRY (dps_source_info (src, (size_t)at, &info, err));
     int same = info.rank == spec->rank && info.shape[0] == spec->shape[0] && (spec->rank < 2 || info.shape[1] == spec->shape[1]);
     if (!same)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%s' is (%lld, %lld), expected (%lld, %lld) from the configuration", dps_source_path (src),
-                         spec->name, (long long) (info.rank ? info.shape[0] : 0), (long long) (info.rank > 1 ? info.shape[1] : 1),
-                         (long long) spec->shape[0], (long long) cols);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%s' is (%lld, %lld), expected (%lld, %lld) from the configuration",
+                         dps_source_path (src), spec->name, (long long)(info.rank ? info.shape[0] : 0),
+                         (long long)(info.rank > 1 ? info.shape[1] : 1), (long long)spec->shape[0], (long long)cols);
     for (int64_t row = 0; row < spec->shape[0]; row += LOAD_ROWS) {
         int64_t n = spec->shape[0] - row < LOAD_ROWS ? spec->shape[0] - row : LOAD_ROWS;
-        DPS_TRY (dps_source_read (src, (size_t) at, (uint64_t) (row * cols), (uint64_t) (n * cols), buffer, err));
+        DPS_TRY (dps_source_read (src, (size_t)at, (uint64_t)(row * cols), (uint64_t)(n * cols), buffer, err));
         DPS_TRY (put_rows (w, i, row, n, buffer, err));
     }
-    dps_source_release (src, (size_t) at);
+    dps_source_release (src, (size_t)at);
     return DPS_OK;
 }
 
-DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training, int n_moments,
-                            DpsError *err)
+DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training,
+                            int n_moments, DpsError *err)
 {
     *w = (DpsWeights){.ex = ex, .model = model, .compute = compute, .training = training};
     int64_t widest = 1;
@@ -148,13 +154,13 @@ DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, D
         if (model->weights[i].rank > 1 && model->weights[i].shape[1] > widest)
             widest = model->weights[i].shape[1];
     w->stores = dps_calloc (model->n_weights, sizeof *w->stores);
-    float *buffer = dps_malloc ((size_t) LOAD_ROWS * (size_t) widest, sizeof *buffer);
+    float *buffer = dps_malloc ((size_t)LOAD_ROWS * (size_t)widest, sizeof *buffer);
     DpsStatus st = w->stores && buffer ? dps_weights_measure (ex, model, compute, training, n_moments, &w->bytes, err)
                                        : dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
     for (size_t i = 0; st == DPS_OK && i < model->n_weights; i++)
         st = allocate (w, i, n_moments, err);
     for (size_t i = 0; st == DPS_OK && src && i < model->n_base; i++)
-        st = load_weight (w, (int32_t) i, src, buffer, err);
+        st = load_weight (w, (int32_t)i, src, buffer, err);
     dps_free (buffer);
     if (st != DPS_OK)
         dps_weights_free (w);
@@ -188,7 +194,7 @@ DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsE
     const float *master = dps_weights_master (w, weight);
     int64_t n = dps_weight_elements (spec);
     if (master) {
-        memcpy (out, master, (size_t) n * sizeof *out);
+        memcpy (out, master, (size_t)n * sizeof *out);
         return DPS_OK;
     }
     if (!s->rows.host)
@@ -221,7 +227,7 @@ DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err)
         const DpsStore *s = &w->stores[i];
         int derived = s->master.host || s->packed[0].buffer;
         if (s->grad.host && derived)
-            DPS_TRY (dps_weights_set (w, (int32_t) i, dps_weights_master (w, (int32_t) i), err));
+            DPS_TRY (dps_weights_set (w, (int32_t)i, dps_weights_master (w, (int32_t)i), err));
     }
     return DPS_OK;
 }
@@ -242,19 +248,21 @@ static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t see
 {
     int64_t n = dps_weight_elements (spec);
     uint64_t stream = dps_rng_stream (spec->name);
-    double bound = spec->rank > 1 && spec->shape[1] > 0 ? 1 / sqrt ((double) spec->shape[1]) : 0;
+    double bound = spec->rank > 1 && spec->shape[1] > 0 ? 1 / sqrt ((double)spec->shape[1]) : 0;
     switch (spec->init) {
-    case DPS_INIT_ZERO: memset (out, 0, (size_t) n * sizeof *out); return DPS_OK;
+    case DPS_INIT_ZERO: memset (out, 0, (size_t)n * sizeof *out); return DPS_OK;
     case DPS_INIT_KAIMING_UNIFORM:
         for (int64_t k = 0; k < n; k++)
-            out[k] = (float) ((2 * dps_rng_uniform (seed, stream, (uint64_t) k) - 1) * bound);
+            out[k] = (float)((2 * dps_rng_uniform (seed, stream, (uint64_t)k) - 1) * bound);
         return DPS_OK;
     case DPS_INIT_NORMAL:
         for (int64_t k = 0; k < n; k++)
-            out[k] = (float) (dps_rng_normal (seed, stream, (uint64_t) k) * spec->init_scale);
+            out[k] = (float)(dps_rng_normal (seed, stream, (uint64_t)k) * spec->init_scale);
         return DPS_OK;
     case DPS_INIT_WEIGHT_NORM: return init_weight_norm (w, spec, out, err);
-    default: return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' asks for initialisation %u, which this host does not know", spec->name, spec->init);
+    default:
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' asks for initialisation %u, which this host does not know", spec->name,
+                         spec->init);
     }
 }
 
@@ -262,12 +270,12 @@ DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err)
 {
     for (size_t i = w->model->n_base; i < w->model->n_weights; i++) {
         const DpsWeight *spec = &w->model->weights[i];
-        float *values = dps_malloc ((size_t) dps_weight_elements (spec), sizeof *values);
+        float *values = dps_malloc ((size_t)dps_weight_elements (spec), sizeof *values);
         if (!values)
             return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
         DpsStatus st = init_values (w, spec, seed, values, err);
         if (st == DPS_OK)
-            st = dps_weights_set (w, (int32_t) i, values, err);
+            st = dps_weights_set (w, (int32_t)i, values, err);
         dps_free (values);
         DPS_TRY (st);
     }
@@ -286,7 +294,7 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
 {
     DpsWeights *w = ctx;
     if (kind == DPS_TENSOR_STATE) {
-        if ((size_t) index >= w->n_states)
+        if ((size_t)index >= w->n_states)
             return dps_fail (err, DPS_ERR_INTERNAL, "%s: no cache %d", dps_op_name (op), index);
         out->buffer = w->states[index].buffer;
         out->host = w->states[index].host;
@@ -296,7 +304,8 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
     if (kind == DPS_TENSOR_GRAD) {
         out->buffer = s->grad.buffer;
         out->host = s->grad.host;
-        return s->grad.host ? DPS_OK : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
+        return s->grad.host ? DPS_OK
+                            : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
     }
     int form = form_for (op, slot);
     if (form >= 0 && s->packed[form].buffer) {

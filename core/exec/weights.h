@@ -11,12 +11,12 @@
 #include "graph/source.h"
 
 typedef struct DpsStore {
-    DpsBlock rows;        /* row-major, rows_dtype; empty when only packed forms are kept */
+    DpsBlock rows; /* row-major, rows_dtype; empty when only packed forms are kept */
     uint32_t rows_dtype;
     uint32_t layout[2];
-    DpsBlock packed[2];   /* DPS_PACK_FORWARD, DPS_PACK_INPUT_GRAD */
-    DpsBlock master;      /* f32, when it trains and rows is bf16; else rows is the master */
-    DpsBlock grad, m, v;  /* f32, when it trains */
+    DpsBlock packed[2];  /* DPS_PACK_FORWARD, DPS_PACK_INPUT_GRAD */
+    DpsBlock master;     /* f32, when it trains and rows is bf16; else rows is the master */
+    DpsBlock grad, m, v; /* f32, when it trains */
 } DpsStore;
 
 /** Bytes by category, as `diapason plan` prints them. */
@@ -38,15 +38,16 @@ typedef struct DpsWeights {
 enum { DPS_WEIGHTS_INFERENCE = 0, DPS_WEIGHTS_TRAINING = 1 };
 
 /** What load would allocate. n_moments: 2 for AdamW, 1 for SGD with momentum, 0. Pure. [any] */
-DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out, DpsError *err);
+DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out,
+                               DpsError *err);
 
 /**
  * Allocate everything and read the pretrained weights from `src` (NULL: they are left for dps_weights_set). Adapters are left for
  * dps_weights_init or _set.
  * progress may be NULL. Errors: NOT_FOUND (a tensor the model needs), SHAPE (names both shapes), the source's. [init]
  */
-DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training, int n_moments,
-                            DpsError *err);
+DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, DpsSource *src, uint32_t compute, int training,
+                            int n_moments, DpsError *err);
 void dps_weights_free (DpsWeights *w);
 
 /** Fresh adapters: as each DpsAdapterParam says, from `seed`; a draw depends on the weight's name and position only. [init] */

@@ -52,7 +52,7 @@ static DpsNode build_dropout (struct DpsBuilder *b, DpsNode x, double p)
 {
     if (!b->g->training || p <= 0)
         return x;
-    DpsScalar attrs[] = {{.f = p}, {.i = (int64_t) b->f->dropout_seed}, {.i = b->weight}};
+    DpsScalar attrs[] = {{.f = p}, {.i = (int64_t)b->f->dropout_seed}, {.i = b->weight}};
     return dps_graph_op (b->g, DPS_OP_dropout, (DpsNode[]){x, b->g->inputs[DPS_INPUT_KEYS]}, 2, attrs, 3, b->g->compute, NULL, 1);
 }
 

@@ -10,7 +10,8 @@ static DpsGraph *graph (DpsAdjoint *a) { return a->g; }
 
 static int wants (DpsAdjoint *a, DpsNode node) { return node >= 0 && a->g->tensors[node].requires_grad; }
 
-static DpsNode emit (DpsAdjoint *a, DpsOpCode op, const DpsNode *in, uint32_t n_in, const DpsScalar *attrs, uint32_t n_attrs, uint32_t dtype)
+static DpsNode emit (DpsAdjoint *a, DpsOpCode op, const DpsNode *in, uint32_t n_in, const DpsScalar *attrs, uint32_t n_attrs,
+                     uint32_t dtype)
 {
     return dps_graph_op (graph (a), op, in, n_in, attrs, n_attrs, dtype, NULL, 1);
 }
@@ -40,7 +41,7 @@ void dps__adjoint_add (DpsAdjoint *a, DpsNode node, DpsNode gradient)
 
 static void adjoint_none (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
-    (void) dy;
+    (void)dy;
     dps_graph_fail (graph (a), DPS_ERR_UNSUPPORTED, "graph: %s has no adjoint, and a parameter that is trained depends on it",
                     dps_op_name (r->op));
 }
@@ -61,8 +62,8 @@ static void adjoint_add (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
         if (factor == 1 || (r->attrs[0].f == 0 && r->attrs[1].f == 0))
             dps__adjoint_add (a, x, dy);
         else
-            dps__adjoint_add (a, x, emit (a, DPS_OP_add, (DpsNode[]){dy, dy}, 2, (DpsScalar[]){{.f = factor}, {.f = 0}}, 2,
-                                          a->g->tensors[x].dtype));
+            dps__adjoint_add (
+                a, x, emit (a, DPS_OP_add, (DpsNode[]){dy, dy}, 2, (DpsScalar[]){{.f = factor}, {.f = 0}}, 2, a->g->tensors[x].dtype));
     }
 }
 
@@ -81,8 +82,9 @@ static void adjoint_mul_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
     if (!wants (a, v))
         return;
     if (a->g->tensors[v].kind != DPS_TENSOR_PARAM) {
-        dps_graph_fail (graph (a), DPS_ERR_UNSUPPORTED, "graph: the vector of mul_cols must be a parameter to be trained: scale the rows by "
-                                                        "the detached factor first, then by the parameter");
+        dps_graph_fail (graph (a), DPS_ERR_UNSUPPORTED,
+                        "graph: the vector of mul_cols must be a parameter to be trained: scale the rows by "
+                        "the detached factor first, then by the parameter");
         return;
     }
     emit_into (a, DPS_OP_mul_cols_dv, (DpsNode[]){x, dy, roots_of (a, x)}, 3, NULL, 0, dps_graph_grad_of (graph (a), v));
@@ -114,7 +116,8 @@ static void adjoint_rms_norm (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     DpsNode x = r->in[0], w = r->in[1], rstd = r->out[1];
     if (wants (a, w))
-        emit_into (a, DPS_OP_rms_norm_dw, (DpsNode[]){x, rstd, dy, roots_of (a, x)}, 4, r->attrs, r->n_attrs, dps_graph_grad_of (graph (a), w));
+        emit_into (a, DPS_OP_rms_norm_dw, (DpsNode[]){x, rstd, dy, roots_of (a, x)}, 4, r->attrs, r->n_attrs,
+                   dps_graph_grad_of (graph (a), w));
     if (wants (a, x))
         a->grad[x] = emit (a, DPS_OP_rms_norm_dx, (DpsNode[]){x, w, rstd, dy, a->grad[x]}, 5, r->attrs, r->n_attrs, a->g->tensors[x].dtype);
 }
@@ -135,7 +138,8 @@ static void adjoint_rope (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     DpsScalar attrs[3] = {r->attrs[0], {.i = !r->attrs[1].i}, r->attrs[2]};
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0], emit (a, DPS_OP_rope, (DpsNode[]){dy, r->in[1], r->in[2]}, 3, attrs, 3, a->g->tensors[r->in[0]].dtype));
+        dps__adjoint_add (a, r->in[0],
+                          emit (a, DPS_OP_rope, (DpsNode[]){dy, r->in[1], r->in[2]}, 3, attrs, 3, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_attention (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
@@ -171,8 +175,8 @@ static void adjoint_gather_rows (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 static void adjoint_dropout (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0], emit (a, DPS_OP_dropout, (DpsNode[]){dy, r->in[1]}, 2, r->attrs, r->n_attrs,
-                                             a->g->tensors[r->in[0]].dtype));
+        dps__adjoint_add (a, r->in[0],
+                          emit (a, DPS_OP_dropout, (DpsNode[]){dy, r->in[1]}, 2, r->attrs, r->n_attrs, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_token_logprobs (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
@@ -181,8 +185,8 @@ static void adjoint_token_logprobs (DpsAdjoint *a, const DpsRecord *r, DpsNode d
     if (wants (a, h))
         dps__adjoint_add (a, h, emit (a, DPS_OP_scale_rows, (DpsNode[]){r->out[3], dy}, 2, NULL, 0, a->g->tensors[h].dtype));
     if (wants (a, w))
-        emit_into (a, DPS_OP_token_logprobs_dw, (DpsNode[]){h, w, r->in[2], dy, a->g->inputs[DPS_INPUT_SCORED_ROOTS]}, 5, r->attrs, r->n_attrs,
-                   dps_graph_grad_of (graph (a), w));
+        emit_into (a, DPS_OP_token_logprobs_dw, (DpsNode[]){h, w, r->in[2], dy, a->g->inputs[DPS_INPUT_SCORED_ROOTS]}, 5, r->attrs,
+                   r->n_attrs, dps_graph_grad_of (graph (a), w));
 }
 
 static void (*const adjoints[]) (DpsAdjoint *, const DpsRecord *, DpsNode) = {

@@ -64,7 +64,7 @@ static int recompute (DpsAdjoint *a, size_t first, size_t end, DpsNode *map, Dps
             DpsTensor like = g->tensors[r.out[made]];
             if (r.op == DPS_OP_fill) /* no shape rule gives it an output */
                 out[0] = dps_graph_temp (g, like.dtype, like.rank, like.shape);
-            dps_graph_op (g, (DpsOpCode) r.op, r.in, r.n_in, r.attrs, r.n_attrs, like.dtype, out, r.n_out);
+            dps_graph_op (g, (DpsOpCode)r.op, r.in, r.n_in, r.attrs, r.n_attrs, like.dtype, out, r.n_out);
             if (g->status != DPS_OK || cover (a))
                 return -1;
             for (int o = 0; o < r.n_out; o++)
@@ -118,7 +118,7 @@ DpsStatus dps_graph_backward (DpsGraph *g, int checkpoint, DpsError *err)
     g->n_forward = g->n_ops;
     DpsNode *map = dps_malloc (g->n_tensors, sizeof *map);
     for (size_t i = 0; map && i < g->n_tensors; i++)
-        map[i] = (DpsNode) i;
+        map[i] = (DpsNode)i;
     int bad = !map;
     for (size_t i = 0; !bad && i < g->n_forward; i++)
         if (g->ops[i].op == DPS_OP_token_logprobs) {

@@ -13,7 +13,8 @@ static inline DpsNode dps_build_embed (DpsGraph *g, DpsNode table, DpsNode ids, 
 /** width: the group that is normalised; 0 the whole row. */
 static inline DpsNode dps_build_rms_norm (DpsGraph *g, DpsNode x, DpsNode w, double eps, double offset, int64_t width, uint32_t dtype)
 {
-    return dps_graph_op (g, DPS_OP_rms_norm, (DpsNode[]){x, w}, 2, (DpsScalar[]){{.f = eps}, {.f = offset}, {.i = width}}, 3, dtype, NULL, 2);
+    return dps_graph_op (g, DPS_OP_rms_norm, (DpsNode[]){x, w}, 2, (DpsScalar[]){{.f = eps}, {.f = offset}, {.i = width}}, 3, dtype, NULL,
+                         2);
 }
 
 static inline DpsNode dps_build_linear (DpsGraph *g, DpsNode x, DpsNode w, DpsNode bias, DpsNode c, double alpha, uint32_t dtype)

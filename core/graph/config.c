@@ -41,9 +41,9 @@ DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int
         *out = fallback;
         return fallback >= lo && fallback <= hi ? DPS_OK : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" is missing", key);
     }
-    *out = (int64_t) json_integer_value (v);
+    *out = (int64_t)json_integer_value (v);
     if (!json_is_integer (v) || *out < lo || *out > hi)
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be an integer in [%lld, %lld]", key, (long long) lo, (long long) hi);
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be an integer in [%lld, %lld]", key, (long long)lo, (long long)hi);
     return DPS_OK;
 }
 
@@ -72,7 +72,7 @@ static int32_t token_id (const json_t *config, const char *key)
     if (json_is_array (v))
         v = json_array_get (v, 0);
     json_int_t id = json_is_integer (v) ? json_integer_value (v) : -1;
-    return id >= 0 && id < INT32_MAX ? (int32_t) id : -1;
+    return id >= 0 && id < INT32_MAX ? (int32_t)id : -1;
 }
 
 DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *err)
@@ -89,13 +89,13 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     DPS_TRY (dps_config_number (config, "rms_norm_eps", 1e-6, &out->eps, err));
     if (out->n_heads % out->n_kv_heads)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"num_attention_heads\" %lld is not a multiple of \"num_key_value_heads\" %lld",
-                         (long long) out->n_heads, (long long) out->n_kv_heads);
+                         (long long)out->n_heads, (long long)out->n_kv_heads);
     if (out->head_dim % 2)
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"head_dim\" %lld is odd: rope rotates pairs", (long long) out->head_dim);
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"head_dim\" %lld is odd: rope rotates pairs", (long long)out->head_dim);
     out->embed_scale = 1;
-    out->attn_scale = 1 / sqrt ((double) out->head_dim);
+    out->attn_scale = 1 / sqrt ((double)out->head_dim);
     out->gate = DPS_OP_swiglu;
-    out->tied = (uint8_t) dps_config_bool (config, "tie_word_embeddings", 0);
+    out->tied = (uint8_t)dps_config_bool (config, "tie_word_embeddings", 0);
     out->bos = token_id (config, "bos_token_id");
     out->eos = token_id (config, "eos_token_id");
     return DPS_OK;
@@ -110,8 +110,9 @@ static DpsStatus llama3_rope (const json_t *scaling, const json_t *config, DpsRo
     DPS_TRY (dps_config_number (scaling, "high_freq_factor", 4, &out->high_freq_factor, err));
     DPS_TRY (dps_config_number (scaling, "original_max_position_embeddings", max_position, &out->original_max_position, err));
     if (!(out->high_freq_factor > out->low_freq_factor && out->low_freq_factor > 0 && out->original_max_position > 0))
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: llama3 rope scaling needs 0 < low_freq_factor < high_freq_factor and "
-                                              "original_max_position_embeddings > 0");
+        return dps_fail (err, DPS_ERR_FORMAT,
+                         "config.json: llama3 rope scaling needs 0 < low_freq_factor < high_freq_factor and "
+                         "original_max_position_embeddings > 0");
     return DPS_OK;
 }
 
@@ -136,7 +137,8 @@ DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, doubl
     else if (!strcmp (name, "llama3"))
         return llama3_rope (scaling, config, out, err);
     else
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported; there are: default, linear, llama3", name);
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported; there are: default, linear, llama3",
+                         name);
     return DPS_OK;
 }
 
@@ -144,19 +146,20 @@ DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_slid
                              DpsError *err)
 {
     const json_t *types = json_object_get (config, "layer_types");
-    if (json_is_array (types) && (int64_t) json_array_size (types) != out->n_layers)
+    if (json_is_array (types) && (int64_t)json_array_size (types) != out->n_layers)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"layer_types\" has %zu entries, expected num_hidden_layers %lld",
-                         json_array_size (types), (long long) out->n_layers);
+                         json_array_size (types), (long long)out->n_layers);
     for (int64_t i = 0; i < out->n_layers; i++) {
         int sliding = is_sliding ? is_sliding (config, i) : 0;
         if (json_is_array (types)) {
-            const char *type = json_string_value (json_array_get (types, (size_t) i));
+            const char *type = json_string_value (json_array_get (types, (size_t)i));
             if (!type || (strcmp (type, "sliding_attention") && strcmp (type, "full_attention")))
-                return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: layer_types[%lld] is \"%s\", expected full_attention or sliding_attention",
-                                 (long long) i, type ? type : "?");
+                return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                                 "config.json: layer_types[%lld] is \"%s\", expected full_attention or sliding_attention", (long long)i,
+                                 type ? type : "?");
             sliding = type[0] == 's';
         }
-        out->layers[i].window = sliding ? (int32_t) window : 0;
+        out->layers[i].window = sliding ? (int32_t)window : 0;
     }
     return DPS_OK;
 }
@@ -164,18 +167,18 @@ DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_slid
 void dps_rope_table (const DpsRope *r, int64_t head_dim, float *out)
 {
     for (int64_t i = 0; i < head_dim / 2; i++) {
-        float exponent = (float) (2 * i) / (float) head_dim;
-        float f = 1.0f / powf ((float) r->theta, exponent);
+        float exponent = (float)(2 * i) / (float)head_dim;
+        float f = 1.0f / powf ((float)r->theta, exponent);
         if (r->type == DPS_ROPE_LINEAR)
-            f = f / (float) r->factor;
+            f = f / (float)r->factor;
         if (r->type == DPS_ROPE_LLAMA3) {
-            double wavelength = 2 * 3.14159265358979323846 / (double) f;
+            double wavelength = 2 * 3.14159265358979323846 / (double)f;
             double low = r->original_max_position / r->low_freq_factor, high = r->original_max_position / r->high_freq_factor;
             double smooth = (r->original_max_position / wavelength - r->low_freq_factor) / (r->high_freq_factor - r->low_freq_factor);
             if (wavelength > low)
-                f = (float) ((double) f / r->factor);
+                f = (float)((double)f / r->factor);
             else if (wavelength >= high)
-                f = (float) ((1 - smooth) * (double) f / r->factor + smooth * (double) f);
+                f = (float)((1 - smooth) * (double)f / r->factor + smooth * (double)f);
         }
         out[i] = f;
     }

@@ -15,9 +15,9 @@ enum { DPS_MAX_LAYERS = 512, DPS_MAX_ROPES = 2 };
 typedef struct DpsRope {
     double theta;
     enum { DPS_ROPE_DEFAULT, DPS_ROPE_LINEAR, DPS_ROPE_LLAMA3 } type;
-    double factor;                              /* linear: positions ÷ factor; llama3: of the long wavelengths */
-    double low_freq_factor, high_freq_factor;   /* llama3 */
-    double original_max_position;               /* llama3 */
+    double factor;                            /* linear: positions ÷ factor; llama3: of the long wavelengths */
+    double low_freq_factor, high_freq_factor; /* llama3 */
+    double original_max_position;             /* llama3 */
 } DpsRope;
 
 typedef struct DpsLayer {
@@ -29,16 +29,16 @@ typedef struct DpsDecoder {
     const char *arch; /* "gemma3" */
     int64_t vocab, hidden, ffn, n_layers, n_heads, n_kv_heads, head_dim, max_position;
     double eps;
-    double norm_offset;   /* weights of norms are stored minus this: 1 for Gemma */
-    double embed_scale;   /* what embeddings are multiplied by */
-    double attn_scale;    /* of q·k */
+    double norm_offset;                 /* weights of norms are stored minus this: 1 for Gemma */
+    double embed_scale;                 /* what embeddings are multiplied by */
+    double attn_scale;                  /* of q·k */
     double attn_softcap, final_softcap; /* 0: none */
-    DpsOpCode gate;       /* DPS_OP_geglu or DPS_OP_swiglu */
-    uint8_t post_norms;   /* Gemma: a norm after attention and after the feed-forward, before they are added */
-    uint8_t qk_norm;      /* per head, before rope */
+    DpsOpCode gate;                     /* DPS_OP_geglu or DPS_OP_swiglu */
+    uint8_t post_norms;                 /* Gemma: a norm after attention and after the feed-forward, before they are added */
+    uint8_t qk_norm;                    /* per head, before rope */
     uint8_t qkv_bias, o_bias, mlp_bias;
-    uint8_t tied;         /* the output head is the embedding */
-    int32_t bos, eos;     /* -1: not said */
+    uint8_t tied;     /* the output head is the embedding */
+    int32_t bos, eos; /* -1: not said */
     uint32_t n_ropes;
     DpsRope ropes[DPS_MAX_ROPES];
     DpsLayer layers[DPS_MAX_LAYERS];

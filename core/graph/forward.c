@@ -21,7 +21,10 @@ DpsNode dps__model_weight (const DpsModel *m, DpsGraph *g, int32_t weight)
     return dps_graph_param (g, weight, dtype, w->rank, w->shape, w->trainable);
 }
 
-static DpsNode linear (const Pass *p, int32_t weight, int32_t bias, DpsNode x) { return dps__model_linear (p->m, p->g, p->f, weight, bias, x); }
+static DpsNode linear (const Pass *p, int32_t weight, int32_t bias, DpsNode x)
+{
+    return dps__model_linear (p->m, p->g, p->f, weight, bias, x);
+}
 
 static DpsNode norm (const Pass *p, int32_t weight, DpsNode x, int64_t width, uint32_t dtype)
 {
@@ -68,7 +71,7 @@ static DpsNode record_layer (const Pass *p, int32_t layer, DpsNode x)
 {
     const DpsDecoder *d = &p->m->dec;
     const DpsLayerWeights *w = &p->m->layers[layer];
-    p->g->layer = (int16_t) layer;
+    p->g->layer = (int16_t)layer;
     DpsNode y = attention_block (p, layer, norm (p, w->input_norm, x, 0, p->g->compute));
     if (d->post_norms)
         y = norm (p, w->post_attention_norm, y, 0, p->g->residual);
@@ -107,7 +110,8 @@ static void record_head (const Pass *p, DpsNode x, DpsForwardOut *out)
     } else if (f->logits) {
         out->logits = dps_build_linear (p->g, h, head, -1, -1, 1, DPS_DTYPE_F32);
         if (d->final_softcap > 0)
-            out->logits = dps_graph_op (p->g, DPS_OP_softcap, &out->logits, 1, (DpsScalar[]){{.f = d->final_softcap}}, 1, DPS_DTYPE_F32, NULL, 1);
+            out->logits =
+                dps_graph_op (p->g, DPS_OP_softcap, &out->logits, 1, (DpsScalar[]){{.f = d->final_softcap}}, 1, DPS_DTYPE_F32, NULL, 1);
         keep (p, out->logits);
     } else
         keep (p, h);
@@ -122,7 +126,7 @@ DpsStatus dps_model_forward (const DpsModel *m, DpsGraph *g, const DpsForward *f
     p.ids = dps_graph_input (g, DPS_INPUT_IDS, DPS_DTYPE_I32, 1, &f->n_tokens);
     p.segments = dps_graph_input (g, DPS_INPUT_SEGMENTS, DPS_DTYPE_U8, 2, (int64_t[]){f->n_segments, sizeof (DpsSegment)});
     for (uint32_t i = 0; i < d->n_ropes; i++)
-        p.ropes[i] = dps_graph_input (g, (DpsInput) (DPS_INPUT_ROPE0 + i), DPS_DTYPE_F32, 1, &half);
+        p.ropes[i] = dps_graph_input (g, (DpsInput)(DPS_INPUT_ROPE0 + i), DPS_DTYPE_F32, 1, &half);
     if (f->cache_rows)
         p.cache_rows = dps_graph_input (g, DPS_INPUT_CACHE_ROWS, DPS_DTYPE_I32, 1, &f->n_tokens);
     if (g->training) {
@@ -131,7 +135,7 @@ DpsStatus dps_model_forward (const DpsModel *m, DpsGraph *g, const DpsForward *f
         dps_graph_input (g, DPS_INPUT_KEYS, DPS_DTYPE_I64, 1, &f->n_tokens);
     }
     DpsNode x = dps_build_embed (g, dps__model_weight (m, g, m->embed), p.ids, d->embed_scale);
-    for (int32_t i = 0; i < (int32_t) d->n_layers; i++) {
+    for (int32_t i = 0; i < (int32_t)d->n_layers; i++) {
         out->layer_out[i] = x;
         if (f->keep_layers)
             keep (&p, x);

@@ -18,7 +18,7 @@ const char *dps_op_name (DpsOpCode op) { return op < DPS_OP_COUNT ? op_names[op]
 
 DpsStatus dps_graph_init (DpsGraph *g, size_t n_params, uint32_t compute, int training, DpsError *err)
 {
-    *g = (DpsGraph){.layer = -1, .compute = compute, .training = (uint8_t) training, .n_params = n_params, .err = DPS_ERROR_INIT};
+    *g = (DpsGraph){.layer = -1, .compute = compute, .training = (uint8_t)training, .n_params = n_params, .err = DPS_ERROR_INIT};
     g->residual = compute == DPS_DTYPE_BF16 ? DPS_DTYPE_F32 : compute;
     g->params = dps_malloc (n_params, sizeof *g->params);
     g->grads = dps_malloc (n_params, sizeof *g->grads);
@@ -71,10 +71,10 @@ static DpsNode add_tensor (DpsGraph *g, DpsTensorKind kind, int32_t index, uint3
     *t = (DpsTensor){.kind = kind, .dtype = dtype, .rank = rank, .index = index, .def = -1, .last = -1};
     for (uint32_t i = 0; i < rank; i++) {
         if (shape[i] < 0)
-            return dps_graph_fail (g, DPS_ERR_SHAPE, "graph: dimension %u is %lld, expected ≥ 0", i, (long long) shape[i]);
+            return dps_graph_fail (g, DPS_ERR_SHAPE, "graph: dimension %u is %lld, expected ≥ 0", i, (long long)shape[i]);
         t->shape[i] = shape[i];
     }
-    return (DpsNode) g->n_tensors++;
+    return (DpsNode)g->n_tensors++;
 }
 
 DpsNode dps_graph_temp (DpsGraph *g, uint32_t dtype, uint32_t rank, const int64_t *shape)
@@ -90,18 +90,18 @@ DpsNode dps_graph_state (DpsGraph *g, int32_t index, uint32_t dtype, uint32_t ra
 DpsNode dps_graph_input (DpsGraph *g, DpsInput input, uint32_t dtype, uint32_t rank, const int64_t *shape)
 {
     if (g->inputs[input] < 0)
-        g->inputs[input] = add_tensor (g, DPS_TENSOR_INPUT, (int32_t) input, dtype, rank, shape);
+        g->inputs[input] = add_tensor (g, DPS_TENSOR_INPUT, (int32_t)input, dtype, rank, shape);
     return g->inputs[input];
 }
 
 DpsNode dps_graph_param (DpsGraph *g, int32_t index, uint32_t dtype, uint32_t rank, const int64_t *shape, int requires_grad)
 {
-    if (index < 0 || (size_t) index >= g->n_params)
+    if (index < 0 || (size_t)index >= g->n_params)
         return dps_graph_fail (g, DPS_ERR_INVALID, "graph: parameter %d of %zu", index, g->n_params);
     if (g->params[index] < 0) {
         DpsNode n = add_tensor (g, DPS_TENSOR_PARAM, index, dtype, rank, shape);
         if (n >= 0)
-            g->tensors[n].requires_grad = (uint8_t) (requires_grad && g->training);
+            g->tensors[n].requires_grad = (uint8_t)(requires_grad && g->training);
         g->params[index] = n;
     }
     return g->params[index];
@@ -137,13 +137,13 @@ DpsNode dps_graph_op (DpsGraph *g, DpsOpCode op, const DpsNode *in, uint32_t n_i
         return dps_graph_fail (g, DPS_ERR_INTERNAL, "graph: %s has too many operands", dps_op_name (op));
     if (DPS_GROW (g->ops, g->n_ops, g->op_capacity))
         return dps_graph_fail (g, DPS_ERR_NOMEM, "graph: out of memory for op %zu", g->n_ops);
-    DpsRecord r = {.op = (uint16_t) op, .n_in = (uint8_t) n_in, .n_out = (uint8_t) n_out, .n_attrs = (uint8_t) n_attrs, .layer = g->layer};
+    DpsRecord r = {.op = (uint16_t)op, .n_in = (uint8_t)n_in, .n_out = (uint8_t)n_out, .n_attrs = (uint8_t)n_attrs, .layer = g->layer};
     r.backward = g->n_forward > 0;
     memset (r.in, 0xff, sizeof r.in);
     memset (r.out, 0xff, sizeof r.out);
     int needs_grad = 0;
     for (uint32_t i = 0; i < n_in; i++) {
-        if (in[i] >= (DpsNode) g->n_tensors)
+        if (in[i] >= (DpsNode)g->n_tensors)
             return dps_graph_fail (g, DPS_ERR_INTERNAL, "graph: %s reads tensor %d, which does not exist", dps_op_name (op), in[i]);
         r.in[i] = in[i];
         needs_grad |= in[i] >= 0 && g->tensors[in[i]].requires_grad;
@@ -155,7 +155,7 @@ DpsNode dps_graph_op (DpsGraph *g, DpsOpCode op, const DpsNode *in, uint32_t n_i
     dps__op_shape (g, &r, dtype, needs_grad);
     if (g->status != DPS_OK)
         return -1;
-    int32_t at = (int32_t) g->n_ops;
+    int32_t at = (int32_t)g->n_ops;
     for (uint32_t i = 0; i < n_in; i++)
         touch (g, r.in[i], at, 0);
     for (uint32_t i = 0; i < n_out; i++)
@@ -168,7 +168,10 @@ DpsNode dps_graph_op (DpsGraph *g, DpsOpCode op, const DpsNode *in, uint32_t n_i
     return r.out[0];
 }
 
-const DpsTensor *dps_graph_tensor (const DpsGraph *g, DpsNode node) { return node < 0 || (size_t) node >= g->n_tensors ? NULL : &g->tensors[node]; }
+const DpsTensor *dps_graph_tensor (const DpsGraph *g, DpsNode node)
+{
+    return node < 0 || (size_t)node >= g->n_tensors ? NULL : &g->tensors[node];
+}
 
 int64_t dps_tensor_elements (const DpsTensor *t)
 {
@@ -198,4 +201,4 @@ const char *dps_dtype_name (uint32_t dtype)
     return dtype < sizeof names / sizeof *names && names[dtype] ? names[dtype] : "?";
 }
 
-uint64_t dps_tensor_bytes (const DpsTensor *t) { return (uint64_t) dps_tensor_elements (t) * dps_dtype_bytes (t->dtype); }
+uint64_t dps_tensor_bytes (const DpsTensor *t) { return (uint64_t)dps_tensor_elements (t) * dps_dtype_bytes (t->dtype); }

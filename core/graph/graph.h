@@ -75,11 +75,11 @@ typedef struct DpsGraph {
     size_t n_tensors, tensor_capacity;
     DpsRecord *ops;
     size_t n_ops, op_capacity;
-    size_t n_forward;      /* ops before the first backward one; n_ops before dps_graph_backward */
-    int16_t layer;         /* given to the next records */
-    uint8_t training;      /* save what adjoints need; dropout is active */
-    uint32_t compute;      /* dtype of activations: f32, bf16 or f64 */
-    uint32_t residual;     /* dtype of the residual stream and of what is added to it */
+    size_t n_forward;  /* ops before the first backward one; n_ops before dps_graph_backward */
+    int16_t layer;     /* given to the next records */
+    uint8_t training;  /* save what adjoints need; dropout is active */
+    uint32_t compute;  /* dtype of activations: f32, bf16 or f64 */
+    uint32_t residual; /* dtype of the residual stream and of what is added to it */
     DpsNode inputs[DPS_INPUT_COUNT];
     DpsNode *params, *grads; /* node of parameter i, or -1; both [n_params] */
     size_t n_params;

@@ -6,7 +6,8 @@
 
 #include "base/mem.h"
 
-static int32_t add_weight (DpsModel *m, DpsWeightRole role, int32_t layer, uint32_t rank, int64_t rows, int64_t cols, char *name, DpsError *err)
+static int32_t add_weight (DpsModel *m, DpsWeightRole role, int32_t layer, uint32_t rank, int64_t rows, int64_t cols, char *name,
+                           DpsError *err)
 {
     if (!name || DPS_GROW (m->weights, m->n_weights, m->weight_capacity)) {
         dps_free (name);
@@ -14,7 +15,7 @@ static int32_t add_weight (DpsModel *m, DpsWeightRole role, int32_t layer, uint3
         return -1;
     }
     m->weights[m->n_weights] = (DpsWeight){.name = name, .role = role, .rank = rank, .shape = {rows, cols}, .layer = layer, .base = -1};
-    return (int32_t) m->n_weights++;
+    return (int32_t)m->n_weights++;
 }
 
 typedef struct LayerField {
@@ -43,7 +44,8 @@ static DpsStatus add_layer (DpsModel *m, int32_t i, DpsError *err)
         {FIELD (q_norm), DPS_WEIGHT_NORM, "self_attn.q_norm.weight", h, 0, d->qk_norm},
         {FIELD (k_norm), DPS_WEIGHT_NORM, "self_attn.k_norm.weight", h, 0, d->qk_norm},
         {FIELD (post_attention_norm), DPS_WEIGHT_NORM, "post_attention_layernorm.weight", D, 0, d->post_norms},
-        {FIELD (pre_ffn_norm), DPS_WEIGHT_NORM, d->post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight", D, 0, 1},
+        {FIELD (pre_ffn_norm), DPS_WEIGHT_NORM, d->post_norms ? "pre_feedforward_layernorm.weight" : "post_attention_layernorm.weight", D,
+         0, 1},
         {FIELD (post_ffn_norm), DPS_WEIGHT_NORM, "post_feedforward_layernorm.weight", D, 0, d->post_norms},
         {FIELD (gate), DPS_WEIGHT_LINEAR, "mlp.gate_proj.weight", F, D, 1},
         {FIELD (up), DPS_WEIGHT_LINEAR, "mlp.up_proj.weight", F, D, 1},
@@ -61,7 +63,7 @@ static DpsStatus add_layer (DpsModel *m, int32_t i, DpsError *err)
             if (at < 0)
                 return DPS_ERR_NOMEM;
         }
-        memcpy ((char *) &m->layers[i] + f->offset, &at, sizeof at);
+        memcpy ((char *)&m->layers[i] + f->offset, &at, sizeof at);
     }
     return DPS_OK;
 }
@@ -69,13 +71,13 @@ static DpsStatus add_layer (DpsModel *m, int32_t i, DpsError *err)
 static DpsStatus add_all (DpsModel *m, DpsError *err)
 {
     const DpsDecoder *d = &m->dec;
-    m->layers = dps_calloc ((size_t) d->n_layers, sizeof *m->layers);
+    m->layers = dps_calloc ((size_t)d->n_layers, sizeof *m->layers);
     if (!m->layers)
         return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
     m->embed = add_weight (m, DPS_WEIGHT_EMBED, -1, 2, d->vocab, d->hidden, dps_strdup ("model.embed_tokens.weight"), err);
     if (m->embed < 0)
         return DPS_ERR_NOMEM;
-    for (int32_t i = 0; i < (int32_t) d->n_layers; i++)
+    for (int32_t i = 0; i < (int32_t)d->n_layers; i++)
         DPS_TRY (add_layer (m, i, err));
     m->final_norm = add_weight (m, DPS_WEIGHT_NORM, -1, 1, d->hidden, 0, dps_strdup ("model.norm.weight"), err);
     m->head = d->tied ? m->embed : add_weight (m, DPS_WEIGHT_HEAD, -1, 2, d->vocab, d->hidden, dps_strdup ("lm_head.weight"), err);
@@ -113,7 +115,7 @@ int32_t dps_model_find (const DpsModel *m, const char *name)
 {
     for (size_t i = 0; i < m->n_weights; i++)
         if (!strcmp (m->weights[i].name, name))
-            return (int32_t) i;
+            return (int32_t)i;
     return -1;
 }
 
@@ -127,7 +129,7 @@ void dps_model_train_all (DpsModel *m)
 static int module_is (const char *name, const char *module)
 {
     const char *dot = strrchr (name, '.');
-    size_t n = dot ? (size_t) (dot - name) : strlen (name), k = strlen (module);
+    size_t n = dot ? (size_t)(dot - name) : strlen (name), k = strlen (module);
     return k > 0 && k <= n && !strncmp (name + n - k, module, k) && (k == n || name[n - k - 1] == '.');
 }
 
@@ -136,7 +138,7 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
     int found = 0;
     for (size_t i = 0; i < m->n_base; i++)
         if (module_is (m->weights[i].name, module))
-            m->weights[i].trainable = (uint8_t) (found = 1);
+            m->weights[i].trainable = (uint8_t)(found = 1);
     if (found)
         return DPS_OK;
     return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model%s", module, m->dec.arch,
@@ -159,7 +161,7 @@ static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, vo
             return DPS_ERR_NOMEM;
         DpsWeight *a = &m->weights[at];
         a->base = weight;
-        a->trainable = (uint8_t) trainable;
+        a->trainable = (uint8_t)trainable;
         a->init = params[i].init;
         a->init_scale = params[i].init_scale;
         if (a->init == DPS_INIT_WEIGHT_NORM)
@@ -208,13 +210,15 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
         if (memcmp (numbers, num, n_params * sizeof *num))
             st = new_instance (m, numbers, str, &self, err);
         if (st == DPS_OK)
-            st = attach_one (m, (int32_t) i, module, self, trainable, err);
+            st = attach_one (m, (int32_t)i, module, self, trainable, err);
         matched++;
     }
     dps_free (numbers);
     if (st == DPS_OK && matched == 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names "
-                                                 "among q_proj k_proj v_proj o_proj gate_proj up_proj down_proj", m->dec.arch);
+        return dps_fail (err, DPS_ERR_NOT_FOUND,
+                         "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names "
+                         "among q_proj k_proj v_proj o_proj gate_proj up_proj down_proj",
+                         m->dec.arch);
     return st;
 }
 
@@ -223,6 +227,6 @@ double dps_model_linear_params (const DpsModel *m)
     double n = 0;
     for (size_t i = 0; i < m->n_base; i++)
         if (m->weights[i].role == DPS_WEIGHT_LINEAR)
-            n += (double) m->weights[i].shape[0] * (double) m->weights[i].shape[1];
+            n += (double)m->weights[i].shape[0] * (double)m->weights[i].shape[1];
     return n;
 }

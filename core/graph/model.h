@@ -28,7 +28,7 @@ typedef struct DpsWeight {
     uint8_t needs_rows; /* an op reads it as a row-major matrix (DoRA's norm) */
     uint32_t init;      /* adapters: DPS_INIT_* */
     double init_scale;
-    int32_t base;       /* adapters: the linear weight they belong to */
+    int32_t base; /* adapters: the linear weight they belong to */
 } DpsWeight;
 
 /** What an adapter put on one linear weight: the numbers of its parameters. */
@@ -50,9 +50,9 @@ typedef struct DpsModel {
     size_t n_base; /* weights of the pretrained model: the first n_base */
     DpsLayerWeights *layers;
     int32_t embed, head, final_norm; /* head == embed when tied */
-    const DpsAdapter *adapter; /* NULL: none. Borrowed from the registry */
-    DpsSite *sites;            /* [n_base], n 0 where nothing is attached */
-    void **instances;          /* adapter instances, destroyed with the model */
+    const DpsAdapter *adapter;       /* NULL: none. Borrowed from the registry */
+    DpsSite *sites;                  /* [n_base], n 0 where nothing is attached */
+    void **instances;                /* adapter instances, destroyed with the model */
     size_t n_instances;
 } DpsModel;
 
@@ -79,18 +79,18 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
 /** What to record. Counts fix the shapes of the inputs (graph.h DpsInput). */
 typedef struct DpsForward {
     int64_t n_tokens, n_segments, n_roots;
-    int64_t n_scored;       /* rows of `scored` */
-    int logprobs;           /* record token_logprobs on the scored rows */
-    int logits;             /* record logits of the scored rows instead */
-    double temperature;     /* of token_logprobs; 0: 1 */
-    int64_t cache_rows;     /* > 0: keys and values go to and are read from state tensors 2·layer, 2·layer+1 of that many rows */
+    int64_t n_scored;   /* rows of `scored` */
+    int logprobs;       /* record token_logprobs on the scored rows */
+    int logits;         /* record logits of the scored rows instead */
+    double temperature; /* of token_logprobs; 0: 1 */
+    int64_t cache_rows; /* > 0: keys and values go to and are read from state tensors 2·layer, 2·layer+1 of that many rows */
     uint64_t dropout_seed;
-    int keep_layers;        /* keep every layer's output for the host */
+    int keep_layers; /* keep every layer's output for the host */
 } DpsForward;
 
 typedef struct DpsForwardOut {
     DpsNode logp, entropy, hit, logits;
-    DpsNode hidden;                    /* scored rows after the final norm */
+    DpsNode hidden;                        /* scored rows after the final norm */
     DpsNode layer_out[DPS_MAX_LAYERS + 1]; /* with keep_layers: [0] the scaled embeddings, then the layers */
 } DpsForwardOut;
 

@@ -13,7 +13,7 @@ int dps__op_differentiable (DpsOpCode op);
 /** The driver's side of an adjoint: the gradient node of each forward tensor so far. */
 typedef struct DpsAdjoint {
     DpsGraph *g;
-    DpsNode *grad;    /* [n] gradient of forward tensor i, -1: none yet */
+    DpsNode *grad; /* [n] gradient of forward tensor i, -1: none yet */
     size_t n;
 } DpsAdjoint;
 

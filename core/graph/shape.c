@@ -9,10 +9,7 @@ typedef struct Rule {
     int needs_grad;
 } Rule;
 
-static DpsTensor in (const Rule *s, int i)
-{
-    return s->r->in[i] >= 0 ? s->g->tensors[s->r->in[i]] : (DpsTensor){0};
-}
+static DpsTensor in (const Rule *s, int i) { return s->r->in[i] >= 0 ? s->g->tensors[s->r->in[i]] : (DpsTensor){0}; }
 
 static int64_t rows (const DpsTensor *t) { return t->rank ? t->shape[0] : 1; }
 static int64_t width (const DpsTensor *t) { return t->rank ? dps_tensor_elements (t) / (t->shape[0] ? t->shape[0] : 1) : 1; }
@@ -26,7 +23,8 @@ static void make (Rule *s, int i, uint32_t dtype, uint32_t rank, const int64_t *
 static void expect (Rule *s, int ok, const char *what, int64_t got, int64_t want)
 {
     if (!ok)
-        dps_graph_fail (s->g, DPS_ERR_SHAPE, "%s: %s is %lld, expected %lld", dps_op_name (s->r->op), what, (long long) got, (long long) want);
+        dps_graph_fail (s->g, DPS_ERR_SHAPE, "%s: %s is %lld, expected %lld", dps_op_name (s->r->op), what, (long long)got,
+                        (long long)want);
 }
 
 static void shape_given (Rule *s)

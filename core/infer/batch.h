@@ -20,14 +20,14 @@ typedef struct DpsSequence {
 
 typedef struct DpsBatch {
     int64_t n_tokens, n_segments, n_scored, n_roots;
-    int32_t *ids;         /* (N) */
-    DpsSegment *segments; /* (n_segments) */
-    int32_t *roots;       /* (R+1) */
-    int32_t *scored;      /* (S) rows */
-    int32_t *targets;     /* (S) */
+    int32_t *ids;          /* (N) */
+    DpsSegment *segments;  /* (n_segments) */
+    int32_t *roots;        /* (R+1) */
+    int32_t *scored;       /* (S) rows */
+    int32_t *targets;      /* (S) */
     int32_t *scored_roots; /* (R+1) */
-    int64_t *keys;        /* (N) */
-    double *weights;      /* (S) */
+    int64_t *keys;         /* (N) */
+    double *weights;       /* (S) */
     double total_weight;
 } DpsBatch;
 

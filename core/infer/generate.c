@@ -53,7 +53,8 @@ static DpsStatus record (Engine *e, DpsError *err)
         return DPS_OK;
     dps_graph_free (&e->graph);
     e->graph_tokens = -1;
-    DpsForward f = {.n_tokens = e->n_tokens, .n_segments = e->n_segments, .n_scored = e->n_segments, .logits = 1, .cache_rows = e->cache_rows};
+    DpsForward f = {
+        .n_tokens = e->n_tokens, .n_segments = e->n_segments, .n_scored = e->n_segments, .logits = 1, .cache_rows = e->cache_rows};
     DPS_TRY (dps_graph_init (&e->graph, e->w->model->n_weights, e->w->compute, 0, err));
     DPS_TRY (dps_model_forward (e->w->model, &e->graph, &f, e->nodes, err));
     DPS_TRY (dps_plan_layout (&e->graph, &e->peak, err));
@@ -67,19 +68,15 @@ static DpsStatus record (Engine *e, DpsError *err)
 /* Add the next `n` tokens of a slot to the call. */
 static void add_tokens (Engine *e, Slot *s, const int32_t *ids, size_t n)
 {
-    int32_t at = (int32_t) e->n_tokens, past = (int32_t) s->n_cached;
-    e->segments[e->n_segments] = (DpsSegment){.q_start = at,
-                                              .q_len = (int32_t) n,
-                                              .kv_start = (int32_t) s->row,
-                                              .kv_len = past + (int32_t) n,
-                                              .parent = -1,
-                                              .position = past};
+    int32_t at = (int32_t)e->n_tokens, past = (int32_t)s->n_cached;
+    e->segments[e->n_segments] = (DpsSegment){
+        .q_start = at, .q_len = (int32_t)n, .kv_start = (int32_t)s->row, .kv_len = past + (int32_t)n, .parent = -1, .position = past};
     for (size_t i = 0; i < n; i++) {
-        e->ids[at + (int32_t) i] = ids[i];
-        e->rows[at + (int32_t) i] = (int32_t) s->row + past + (int32_t) i;
+        e->ids[at + (int32_t)i] = ids[i];
+        e->rows[at + (int32_t)i] = (int32_t)s->row + past + (int32_t)i;
     }
-    e->last[e->n_segments++] = at + (int32_t) n - 1;
-    e->n_tokens += (int64_t) n;
+    e->last[e->n_segments++] = at + (int32_t)n - 1;
+    e->n_tokens += (int64_t)n;
     s->n_cached += n;
 }
 
@@ -111,7 +108,7 @@ static DpsStatus decode (Engine *e, Slot *s, DpsError *err)
         size_t n = strlen (e->o->stop[i]);
         char *at = n ? memmem (text.data, text.len, e->o->stop[i], n) : NULL;
         if (at) {
-            text.len = (size_t) (at - text.data);
+            text.len = (size_t)(at - text.data);
             *at = '\0';
             s->done = s->out->stopped = 1;
         }
@@ -148,7 +145,7 @@ static DpsStatus take (Engine *e, Slot *s, float *logits, DpsError *err)
         e->o->on_token (e->o->ctx, s->prompt, id);
     if (ends (e, id))
         s->done = s->out->stopped = 1;
-    if (s->out->n >= (size_t) e->o->max_tokens)
+    if (s->out->n >= (size_t)e->o->max_tokens)
         s->done = 1;
     return e->tok && e->o->n_stop ? decode (e, s, err) : DPS_OK;
 }
@@ -178,7 +175,7 @@ static DpsStatus decode_step (Engine *e, Slot *slots, size_t n, size_t *out_left
     for (size_t i = 0; i < n; i++) {
         if (slots[i].done)
             continue;
-        DPS_TRY (take (e, &slots[i], logits + (int64_t) active++ * e->w->model->dec.vocab, err));
+        DPS_TRY (take (e, &slots[i], logits + (int64_t)active++ * e->w->model->dec.vocab, err));
         *out_left += !slots[i].done;
     }
     return DPS_OK;
@@ -189,11 +186,11 @@ static DpsStatus open_engine (Engine *e, size_t batch, size_t longest, DpsError 
     const DpsDecoder *d = &e->w->model->dec;
     size_t call = longest > PREFILL_TOKENS ? PREFILL_TOKENS : longest;
     call = call > batch ? call : batch;
-    uint64_t row_bytes = (uint64_t) (d->n_kv_heads * d->head_dim) * dps_dtype_bytes (e->w->compute);
-    e->states = dps_calloc (2 * (size_t) d->n_layers, sizeof *e->states);
+    uint64_t row_bytes = (uint64_t)(d->n_kv_heads * d->head_dim) * dps_dtype_bytes (e->w->compute);
+    e->states = dps_calloc (2 * (size_t)d->n_layers, sizeof *e->states);
     e->nodes = dps_calloc (1, sizeof *e->nodes);
-    e->room = dps_calloc ((size_t) d->vocab, sizeof *e->room);
-    e->seen = dps_calloc (longest + (size_t) e->o->max_tokens, sizeof *e->seen);
+    e->room = dps_calloc ((size_t)d->vocab, sizeof *e->room);
+    e->seen = dps_calloc (longest + (size_t)e->o->max_tokens, sizeof *e->seen);
     e->ids = dps_calloc (call, sizeof *e->ids);
     e->rows = dps_calloc (call, sizeof *e->rows);
     e->last = dps_calloc (batch, sizeof *e->last);
@@ -201,7 +198,7 @@ static DpsStatus open_engine (Engine *e, size_t batch, size_t longest, DpsError 
     e->graph_tokens = -1;
     int ok = e->states && e->nodes && e->room && e->seen && e->ids && e->rows && e->last && e->segments;
     for (uint32_t i = 0; ok && i < d->n_ropes; i++) {
-        e->ropes[i] = dps_malloc ((size_t) d->head_dim / 2, sizeof **e->ropes);
+        e->ropes[i] = dps_malloc ((size_t)d->head_dim / 2, sizeof **e->ropes);
         ok = e->ropes[i] != NULL;
         if (ok)
             dps_rope_table (&d->ropes[i], d->head_dim, e->ropes[i]);
@@ -209,9 +206,9 @@ static DpsStatus open_engine (Engine *e, size_t batch, size_t longest, DpsError 
     if (!ok)
         return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for %zu prompts of up to %zu tokens", batch, longest);
     for (int64_t i = 0; i < 2 * d->n_layers; i++)
-        DPS_TRY (dps_exec_alloc (e->w->ex, (uint64_t) e->cache_rows * row_bytes, &e->states[i], err));
+        DPS_TRY (dps_exec_alloc (e->w->ex, (uint64_t)e->cache_rows * row_bytes, &e->states[i], err));
     e->w->states = e->states;
-    e->w->n_states = 2 * (size_t) d->n_layers;
+    e->w->n_states = 2 * (size_t)d->n_layers;
     return DPS_OK;
 }
 
@@ -245,18 +242,19 @@ static DpsStatus run_group (Engine *e, Slot *slots, size_t n, size_t longest, Dp
 static DpsStatus check_prompt (const DpsWeights *w, const int32_t *ids, size_t n, size_t number, DpsError *err)
 {
     if (n == 0)
-        return dps_fail (err, DPS_ERR_INVALID, "prompt %zu is empty. Hint: a model with a beginning-of-sequence token can start from that", number + 1);
+        return dps_fail (err, DPS_ERR_INVALID, "prompt %zu is empty. Hint: a model with a beginning-of-sequence token can start from that",
+                         number + 1);
     for (size_t i = 0; i < n; i++)
         if (ids[i] < 0 || ids[i] >= w->model->dec.vocab)
             return dps_fail (err, DPS_ERR_INVALID, "prompt %zu, token %zu: id %d is outside the vocabulary of %lld", number + 1, i, ids[i],
-                             (long long) w->model->dec.vocab);
+                             (long long)w->model->dec.vocab);
     return DPS_OK;
 }
 
 DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, const size_t *lengths, size_t n,
                         const DpsGenerateOptions *options, DpsCompletion *out, DpsError *err)
 {
-    size_t batch = options->batch > 0 ? (size_t) options->batch : DEFAULT_BATCH;
+    size_t batch = options->batch > 0 ? (size_t)options->batch : DEFAULT_BATCH;
     memset (out, 0, n * sizeof *out);
     for (size_t i = 0; i < n; i++)
         DPS_TRY (check_prompt (w, prompts[i], lengths[i], i, err));
@@ -268,9 +266,10 @@ DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *c
         size_t count = n - first < batch ? n - first : batch, longest = 0;
         Engine e = {.w = w, .tok = tok, .o = options};
         for (size_t i = 0; i < count; i++) {
-            size_t k = first + i, need = lengths[k] + (size_t) options->max_tokens;
-            int64_t capacity = (int64_t) ((need + CACHE_STEP - 1) / CACHE_STEP * CACHE_STEP);
-            slots[i] = (Slot){.prompt = k, .ids = prompts[k], .n_prompt = lengths[k], .row = e.cache_rows, .capacity = capacity, .out = &out[k]};
+            size_t k = first + i, need = lengths[k] + (size_t)options->max_tokens;
+            int64_t capacity = (int64_t)((need + CACHE_STEP - 1) / CACHE_STEP * CACHE_STEP);
+            slots[i] =
+                (Slot){.prompt = k, .ids = prompts[k], .n_prompt = lengths[k], .row = e.cache_rows, .capacity = capacity, .out = &out[k]};
             e.cache_rows += capacity;
             longest = lengths[k] > longest ? lengths[k] : longest;
         }

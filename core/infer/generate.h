@@ -13,12 +13,12 @@
 typedef struct DpsGenerateOptions {
     DpsSampling sampling;
     int64_t max_tokens;
-    uint64_t first;           /* number of the first prompt: draws are keyed by (seed, number, position) */
-    int64_t batch;            /* prompts decoded together; 0: 16 */
-    int ignore_end;           /* go on past end tokens */
-    const char *const *stop;  /* strings that end a completion; not part of its text */
+    uint64_t first;          /* number of the first prompt: draws are keyed by (seed, number, position) */
+    int64_t batch;           /* prompts decoded together; 0: 16 */
+    int ignore_end;          /* go on past end tokens */
+    const char *const *stop; /* strings that end a completion; not part of its text */
     size_t n_stop;
-    int (*should_stop) (void); /* polled between steps; may be NULL */
+    int (*should_stop) (void);                               /* polled between steps; may be NULL */
     void (*on_token) (void *ctx, size_t prompt, int32_t id); /* may be NULL */
     void *ctx;
 } DpsGenerateOptions;

@@ -4,8 +4,8 @@
 #include "base/mem.h"
 #include "exec/plan.h"
 
-static DpsStatus record (DpsGraph *g, const DpsModel *model, uint32_t compute, const DpsForward *f, const DpsPassOptions *o, DpsForwardOut *out,
-                         uint64_t *out_peak, DpsError *err)
+static DpsStatus record (DpsGraph *g, const DpsModel *model, uint32_t compute, const DpsForward *f, const DpsPassOptions *o,
+                         DpsForwardOut *out, uint64_t *out_peak, DpsError *err)
 {
     DPS_TRY (dps_graph_init (g, model->n_weights, compute, o->training, err));
     DPS_TRY (dps_model_forward (model, g, f, out, err));
@@ -29,8 +29,8 @@ static DpsForward counts_of (const DpsBatch *b, const DpsPassOptions *o)
                         .keep_layers = o->keep_layers};
 }
 
-DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options, uint64_t *out_peak,
-                            DpsError *err)
+DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options,
+                            uint64_t *out_peak, DpsError *err)
 {
     DpsGraph g;
     DpsForwardOut *out = dps_malloc (1, sizeof *out);
@@ -49,7 +49,7 @@ DpsStatus dps_pass_open (DpsPass *p, DpsWeights *weights, const DpsBatch *batch,
     DpsForward f = counts_of (batch, options);
     DpsStatus st = record (&p->graph, weights->model, weights->compute, &f, options, &p->out, &p->peak, err);
     for (uint32_t i = 0; st == DPS_OK && i < d->n_ropes; i++) {
-        p->ropes[i] = dps_malloc ((size_t) d->head_dim / 2, sizeof **p->ropes);
+        p->ropes[i] = dps_malloc ((size_t)d->head_dim / 2, sizeof **p->ropes);
         if (!p->ropes[i])
             st = dps_fail (err, DPS_ERR_NOMEM, "pass: out of memory");
         else

@@ -10,11 +10,11 @@
 #include "infer/batch.h"
 
 typedef struct DpsPassOptions {
-    int training;      /* record adjoints; dropout is active */
-    int checkpoint;    /* recompute layers in the backward pass */
-    int keep_layers;   /* keep every layer's output (parity tests) */
-    int hidden_only;   /* stop at the hidden states of the scored rows */
-    int logits;        /* logits of the scored rows instead of log-probs */
+    int training;       /* record adjoints; dropout is active */
+    int checkpoint;     /* recompute layers in the backward pass */
+    int keep_layers;    /* keep every layer's output (parity tests) */
+    int hidden_only;    /* stop at the hidden states of the scored rows */
+    int logits;         /* logits of the scored rows instead of log-probs */
     double temperature; /* 0: 1 */
     uint64_t dropout_seed;
 } DpsPassOptions;
@@ -44,7 +44,7 @@ const float *dps_pass_hit (const DpsPass *p);
 /**
  * Only the arena's size for a batch of these counts: what `plan` and the start of a run ask. The arena depends on the counts alone.
  */
-DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options, uint64_t *out_peak,
-                            DpsError *err);
+DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options,
+                            uint64_t *out_peak, DpsError *err);
 
 #endif

@@ -17,11 +17,11 @@ static void penalise (float *logits, int64_t vocab, const int32_t *seen, size_t 
 {
     for (size_t i = 0; i < n; i++)
         if (seen[i] >= 0 && seen[i] < vocab)
-            room[seen[i]].logit = (double) logits[seen[i]];
+            room[seen[i]].logit = (double)logits[seen[i]];
     for (size_t i = 0; i < n; i++)
         if (seen[i] >= 0 && seen[i] < vocab) {
             double l = room[seen[i]].logit;
-            logits[seen[i]] = (float) (l > 0 ? l / penalty : l * penalty);
+            logits[seen[i]] = (float)(l > 0 ? l / penalty : l * penalty);
         }
 }
 
@@ -31,14 +31,14 @@ static int32_t greedy (const float *logits, int64_t vocab)
     for (int64_t i = 0; i < vocab; i++)
         if (!isnan (logits[i]) && (best < 0 || logits[i] > logits[best]))
             best = i;
-    return (int32_t) best;
+    return (int32_t)best;
 }
 
 /* How many of the sorted candidates the filters leave. */
 static size_t keep (const DpsSampling *s, const DpsCandidate *c, size_t n)
 {
-    if (s->top_k > 0 && (size_t) s->top_k < n)
-        n = (size_t) s->top_k;
+    if (s->top_k > 0 && (size_t)s->top_k < n)
+        n = (size_t)s->top_k;
     double total = 0;
     for (size_t i = 0; i < n; i++)
         total += exp (c[i].logit - c[0].logit);
@@ -54,23 +54,23 @@ static size_t keep (const DpsSampling *s, const DpsCandidate *c, size_t n)
     return n;
 }
 
-DpsStatus dps_sample (const DpsSampling *s, float *logits, int64_t vocab, const int32_t *seen, size_t n_seen, DpsCandidate *room, double draw,
-                      int32_t *out, DpsError *err)
+DpsStatus dps_sample (const DpsSampling *s, float *logits, int64_t vocab, const int32_t *seen, size_t n_seen, DpsCandidate *room,
+                      double draw, int32_t *out, DpsError *err)
 {
     if (s->repetition_penalty > 0 && s->repetition_penalty != 1)
         penalise (logits, vocab, seen, n_seen, s->repetition_penalty, room);
     int32_t best = greedy (logits, vocab);
     if (best < 0 || !isfinite (logits[best]))
-        return dps_fail (err, DPS_ERR_NONFINITE, "sampling: no finite logit among %lld", (long long) vocab);
+        return dps_fail (err, DPS_ERR_NONFINITE, "sampling: no finite logit among %lld", (long long)vocab);
     *out = best;
     if (s->temperature <= 0)
         return DPS_OK;
     /* A token 45 nats below the best has less than 2^-64 of its probability: no draw reaches it. */
     size_t n = 0;
     for (int64_t i = 0; i < vocab; i++) {
-        double l = ((double) logits[i] - (double) logits[best]) / s->temperature;
+        double l = ((double)logits[i] - (double)logits[best]) / s->temperature;
         if (l > -45)
-            room[n++] = (DpsCandidate){l, (int32_t) i};
+            room[n++] = (DpsCandidate){l, (int32_t)i};
     }
     if (s->top_k > 0 || s->top_p < 1 || s->min_p > 0) {
         qsort (room, n, sizeof *room, more_likely);

@@ -24,7 +24,7 @@ typedef struct DpsCandidate {
  * Choose a token. logits f32 (V), modified by the penalty; seen: the sequence so far; room: [V]; draw uniform in [0, 1).
  * Order of the filters: penalty, temperature, top_k, top_p, min_p (transformers'). Errors: NONFINITE when no logit is finite. [any]
  */
-DpsStatus dps_sample (const DpsSampling *s, float *logits, int64_t vocab, const int32_t *seen, size_t n_seen, DpsCandidate *room, double draw,
-                      int32_t *out, DpsError *err);
+DpsStatus dps_sample (const DpsSampling *s, float *logits, int64_t vocab, const int32_t *seen, size_t n_seen, DpsCandidate *room,
+                      double draw, int32_t *out, DpsError *err);
 
 #endif

@@ -14,7 +14,8 @@ static DpsStatus from_gguf (const DpsSource *source, DpsTokenizer **out, DpsErro
 
 static DpsStatus from_folder (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
 {
-    const char *folder = dps_source_path (source), *named = json_string_value (json_object_get (dps_source_config (source), DPS_CONFIG_TOKENIZER));
+    const char *folder = dps_source_path (source),
+               *named = json_string_value (json_object_get (dps_source_config (source), DPS_CONFIG_TOKENIZER));
     char *file = dps_path_join (folder, "tokenizer.json");
     if (!file)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
@@ -27,8 +28,9 @@ static DpsStatus from_folder (const DpsRegistry *reg, const DpsSource *source, D
     DpsSource *other;
     DpsStatus st = dps_source_open (reg, named, &other, err);
     if (st == DPS_OK) {
-        st = dps_source_is_gguf (other) ? from_gguf (other, out, err)
-                                        : dps_fail (err, DPS_ERR_FORMAT, "%s: %s names %s, which is no GGUF file", folder, DPS_CONFIG_TOKENIZER, named);
+        st = dps_source_is_gguf (other)
+                 ? from_gguf (other, out, err)
+                 : dps_fail (err, DPS_ERR_FORMAT, "%s: %s names %s, which is no GGUF file", folder, DPS_CONFIG_TOKENIZER, named);
         dps_source_close (other);
     }
     return st;

@@ -19,8 +19,9 @@ static void survey_text (Survey *s, const char *text, size_t len)
 {
     DpsSpan span;
     for (size_t i = 0; i + MARK <= len; i++)
-        if (!memcmp (text + i, "\xef\xb7", 2) && (unsigned char) text[i + 2] >= FIRST_NONCHARACTER && (unsigned char) text[i + 2] <= LAST_NONCHARACTER)
-            s->taken |= (uint64_t) 1 << ((unsigned char) text[i + 2] - FIRST_NONCHARACTER);
+        if (!memcmp (text + i, "\xef\xb7", 2) && (unsigned char)text[i + 2] >= FIRST_NONCHARACTER &&
+            (unsigned char)text[i + 2] <= LAST_NONCHARACTER)
+            s->taken |= (uint64_t)1 << ((unsigned char)text[i + 2] - FIRST_NONCHARACTER);
     s->found |= dps_tokenizer_find_special (s->tok, text, len, 0, &span);
 }
 
@@ -31,7 +32,7 @@ static void survey (Survey *s, const json_t *value)
     size_t i;
     if (json_is_string (value))
         survey_text (s, json_string_value (value), json_string_length (value));
-    json_object_foreach ((json_t *) value, key, item) {
+    json_object_foreach ((json_t *)value, key, item) {
         survey_text (s, key, strlen (key));
         survey (s, item);
     }
@@ -58,8 +59,8 @@ DpsStatus dps__guard_init (DpsChatGuard *g, const DpsTokenizer *tok, const json_
     if (n < 2)
         return dps_fail (err, DPS_ERR_FORMAT, "the messages hold all of U+FDD0 … U+FDEF, which are no characters");
     g->tok = tok;
-    memcpy (g->open, (char[]){(char) 0xef, (char) 0xb7, (char) (FIRST_NONCHARACTER + marks[0]), 0}, 4);
-    memcpy (g->close, (char[]){(char) 0xef, (char) 0xb7, (char) (FIRST_NONCHARACTER + marks[1]), 0}, 4);
+    memcpy (g->open, (char[]){(char)0xef, (char)0xb7, (char)(FIRST_NONCHARACTER + marks[0]), 0}, 4);
+    memcpy (g->close, (char[]){(char)0xef, (char)0xb7, (char)(FIRST_NONCHARACTER + marks[1]), 0}, 4);
     return DPS_OK;
 }
 
@@ -85,7 +86,8 @@ static DpsStatus find_marks (const DpsChatGuard *g, const Texts *t, Marks *out, 
     for (size_t i = 0; i < t->n && st == DPS_OK; i++)
         if (dps_buf_add (&joined, json_string_value (t->items[i]), json_string_length (t->items[i])))
             st = no_memory (err);
-    for (size_t at = 0; st == DPS_OK && joined.len && dps_tokenizer_find_special (g->tok, joined.data, joined.len, at, &span); at = span.end) {
+    for (size_t at = 0; st == DPS_OK && joined.len && dps_tokenizer_find_special (g->tok, joined.data, joined.len, at, &span);
+         at = span.end) {
         if (DPS_GROW (out->spans, out->n, out->capacity))
             st = no_memory (err);
         else
@@ -199,7 +201,10 @@ typedef struct Removal {
     size_t n_cuts, cut_capacity, literal_capacity;
 } Removal;
 
-static int is_mark (const char *mark, const DpsBuf *text, size_t at) { return at + MARK <= text->len && !memcmp (text->data + at, mark, MARK); }
+static int is_mark (const char *mark, const DpsBuf *text, size_t at)
+{
+    return at + MARK <= text->len && !memcmp (text->data + at, mark, MARK);
+}
 
 static int cut (Removal *x, size_t at)
 {
@@ -230,8 +235,8 @@ static int remove_marks (Removal *x)
         if (!before && !after)
             continue;
         size_t until = span.start - (before ? MARK : 0);
-        if (until < done || dps_buf_add (&x->text, text->data + done, until - done) || (before && cut (x, until)) || add_literal (x, span.start, span.end) ||
-            (after && cut (x, span.end)))
+        if (until < done || dps_buf_add (&x->text, text->data + done, until - done) || (before && cut (x, until)) ||
+            add_literal (x, span.start, span.end) || (after && cut (x, span.end)))
             return -1;
         done = span.end + (after ? MARK : 0);
     }

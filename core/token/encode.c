@@ -24,7 +24,8 @@ DpsStatus dps_encoder_new (const DpsRecipe *recipe, const DpsTokenizer *tok, Dps
     if (st == DPS_OK && tok && recipe && recipe->eos_token) {
         e->eos = dps_tokenizer_id (tok, recipe->eos_token, strlen (recipe->eos_token));
         if (e->eos < 0)
-            st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.60s' is no token of this tokenizer", dps_recipe_where (recipe, DPS_KEY_eos_token), recipe->eos_token);
+            st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.60s' is no token of this tokenizer", dps_recipe_where (recipe, DPS_KEY_eos_token),
+                           recipe->eos_token);
     }
     if (st == DPS_OK)
         return DPS_OK;
@@ -47,7 +48,7 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
     if (e->tok)
         return DPS_OK;
     if (json_is_integer (bos))
-        e->bos = (int32_t) json_integer_value (bos);
+        e->bos = (int32_t)json_integer_value (bos);
     size_t n = json_is_array (eos) ? json_array_size (eos) : 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *id = json_is_array (eos) ? json_array_get (eos, i) : eos;
@@ -55,7 +56,7 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
             continue;
         if (e->n_ends == DPS_ENCODER_ENDS)
             return dps_fail (err, DPS_ERR_LIMIT, "eos_token_id: %zu ids, at most %d are used", n, DPS_ENCODER_ENDS);
-        e->ends[e->n_ends++] = (int32_t) json_integer_value (id);
+        e->ends[e->n_ends++] = (int32_t)json_integer_value (id);
     }
     return DPS_OK;
 }
@@ -81,7 +82,7 @@ DpsStatus dps__encoded_take (const DpsRow *row, DpsIds *ids, float weight, DpsEn
     *ids = (DpsIds){0};
     if (!out->weights) {
         dps_encoded_free (out);
-        return dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long) row->line);
+        return dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);
     }
     for (size_t i = 1; i < out->n; i++)
         out->weights[i] = weight;
@@ -92,7 +93,7 @@ DpsStatus dps__encoded_take (const DpsRow *row, DpsIds *ids, float weight, DpsEn
 
 static unsigned text_flags (const DpsEncoder *e)
 {
-    return DPS_TOKENIZE_SPECIAL | (e->recipe && e->recipe->split_special_tokens > 0 ? (unsigned) DPS_TOKENIZE_LITERAL : 0u);
+    return DPS_TOKENIZE_SPECIAL | (e->recipe && e->recipe->split_special_tokens > 0 ? (unsigned)DPS_TOKENIZE_LITERAL : 0u);
 }
 
 /* Training ends a text with eos, once; scoring takes it as it is. The tokenizer's own suffix may have put it there already. */
@@ -124,7 +125,7 @@ static DpsStatus encode_text_pair (const DpsEncoder *e, const DpsRow *row, DpsEn
     const DpsContent *p = &row->prompt, *c = row->answers;
     DpsStatus st = DPS_OK;
     if (dps_buf_add (&joined, p->text, p->text_len) || dps_buf_add (&joined, c->text, c->text_len))
-        st = dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long) row->line);
+        st = dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);
     if (st == DPS_OK)
         st = dps_tokenizer_encode (e->tok, joined.data ? joined.data : "", joined.len, text_flags (e), &ids, err);
     if (st == DPS_OK)
@@ -171,22 +172,26 @@ static size_t count_trained (const DpsEncoded *x)
 static DpsStatus check_trained (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, size_t cut, DpsError *err)
 {
     if (x->n > 1 && e->bos >= 0 && x->ids[0] == e->bos && x->ids[1] == e->bos)
-        return dps_row_fail (row, err, "two beginning-of-sequence tokens (id %d): the tokenizer or template adds the first, so the row must not", (int) e->bos);
+        return dps_row_fail (row, err,
+                             "two beginning-of-sequence tokens (id %d): the tokenizer or template adds the first, so the row must not",
+                             (int)e->bos);
     if (count_trained (x) == 0)
-        return cut ? dps_row_fail (row, err, "none of its tokens is trained: max_length %lld cuts %zu of them off", (long long) e->recipe->max_length, cut)
+        return cut ? dps_row_fail (row, err, "none of its tokens is trained: max_length %lld cuts %zu of them off",
+                                   (long long)e->recipe->max_length, cut)
                    : dps_row_fail (row, err, "none of its %zu tokens is trained", x->n);
     for (size_t i = 1; i + 1 < x->n; i++)
         if (x->weights[i] > 0 && !(x->weights[i + 1] > 0) && dps__encoder_is_end (e, x->ids[i + 1]))
-            return dps_row_fail (row, err,
-                                 "token %zu ends a trained turn (id %d) and is not trained itself: the model would not learn to stop. Hint: train it too", i + 1,
-                                 (int) x->ids[i + 1]);
+            return dps_row_fail (
+                row, err,
+                "token %zu ends a trained turn (id %d) and is not trained itself: the model would not learn to stop. Hint: train it too",
+                i + 1, (int)x->ids[i + 1]);
     return DPS_OK;
 }
 
 /* max_length. *out_cut: tokens cut off. */
 static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *x, size_t *out_cut, DpsError *err)
 {
-    size_t limit = (size_t) e->recipe->max_length;
+    size_t limit = (size_t)e->recipe->max_length;
     const char *mode = e->recipe->truncation_mode;
     *out_cut = 0;
     if (limit == 0 || x->n <= limit)
@@ -213,7 +218,9 @@ static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncode
 
 static DpsStatus need_tokenizer (const DpsEncoder *e, const DpsRow *row, DpsError *err)
 {
-    return e->tok ? DPS_OK : dps_row_fail (row, err, "%s, but the model has no tokenizer. Hint: rows of input_ids need none", dps_row_kind_name (row->kind));
+    return e->tok ? DPS_OK
+                  : dps_row_fail (row, err, "%s, but the model has no tokenizer. Hint: rows of input_ids need none",
+                                  dps_row_kind_name (row->kind));
 }
 
 static DpsStatus encode_any (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
@@ -231,7 +238,8 @@ static DpsStatus encode_any (const DpsEncoder *e, const DpsRow *row, DpsEncoded 
         DPS_TRY (need_tokenizer (e, row, err));
         return row->prompt.messages ? dps__encode_chat_pair (e, row, out, err) : encode_text_pair (e, row, out, err);
     default:
-        return dps_row_fail (row, err, "%s: this stage takes text, conversations, prompt with completion, or ids", dps_row_kind_name (row->kind));
+        return dps_row_fail (row, err, "%s: this stage takes text, conversations, prompt with completion, or ids",
+                             dps_row_kind_name (row->kind));
     }
 }
 
@@ -239,8 +247,8 @@ static DpsStatus check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEnc
 {
     for (size_t i = 0; i < x->n && e->vocab; i++)
         if (x->ids[i] < 0 || x->ids[i] >= e->vocab)
-            return dps_row_fail (row, err, "token %zu has id %d, but the model has ids 0 … %lld. Hint: is this of another tokenizer?", i, (int) x->ids[i],
-                                 (long long) e->vocab - 1);
+            return dps_row_fail (row, err, "token %zu has id %d, but the model has ids 0 … %lld. Hint: is this of another tokenizer?", i,
+                                 (int)x->ids[i], (long long)e->vocab - 1);
     return DPS_OK;
 }
 

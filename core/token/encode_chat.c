@@ -6,7 +6,7 @@
 
 static DpsStatus no_memory (const DpsRow *row, DpsError *err)
 {
-    return dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long) row->line);
+    return dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);
 }
 
 /* The recipe's chat_template_kwargs under the row's. NULL with nothing. */
@@ -16,7 +16,7 @@ static DpsStatus merge_kwargs (const DpsEncoder *e, const DpsRow *row, json_t **
     *out = NULL;
     if (!ours && !row->kwargs)
         return DPS_OK;
-    *out = ours ? json_copy ((json_t *) ours) : json_object ();
+    *out = ours ? json_copy ((json_t *)ours) : json_object ();
     if (*out && (!row->kwargs || !json_object_update (*out, row->kwargs)))
         return DPS_OK;
     json_decref (*out);
@@ -45,12 +45,12 @@ static DpsStatus encode_rendered (const DpsEncoder *e, const DpsRendered *r, siz
     return dps_tokenizer_encode_literal (e->tok, r->text.data ? r->text.data : "", len, flags, r->literal, n, out, err);
 }
 
-DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what, size_t *out_n,
-                              DpsError *err)
+DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what,
+                              size_t *out_n, DpsError *err)
 {
     DpsIds part = {0};
     int is_chat = row->kind == DPS_ROW_MESSAGES || row->prompt.messages;
-    unsigned literal = !is_chat && e->recipe && e->recipe->split_special_tokens > 0 ? (unsigned) DPS_TOKENIZE_LITERAL : 0u;
+    unsigned literal = !is_chat && e->recipe && e->recipe->split_special_tokens > 0 ? (unsigned)DPS_TOKENIZE_LITERAL : 0u;
     DpsStatus st = encode_rendered (e, r, len, is_chat ? 0u : DPS_TOKENIZE_SPECIAL | literal, &part, err);
     /* A tokenizer that ends every text with a token of its own does so here too. */
     if (st == DPS_OK && !is_chat && part.n && part.n <= ids->n && part.ids[part.n - 1] == e->eos && ids->ids[part.n - 1] != e->eos)
@@ -59,17 +59,18 @@ DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsR
     while (st == DPS_OK && i < part.n && i < ids->n && part.ids[i] == ids->ids[i])
         i++;
     if (st == DPS_OK && i < part.n)
-        st = dps_row_fail (row, err,
-                           "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: end the %s with "
-                           "white space or a line, or use messages",
-                           what, i, (int) part.ids[i], i < ids->n ? (int) ids->ids[i] : -1, what);
+        st = dps_row_fail (
+            row, err,
+            "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: end the %s with "
+            "white space or a line, or use messages",
+            what, i, (int)part.ids[i], i < ids->n ? (int)ids->ids[i] : -1, what);
     *out_n = part.n;
     dps_free (part.ids);
     return st;
 }
 
-static DpsStatus encode_all (const DpsEncoder *e, const DpsRow *row, json_t *messages, int generation_prompt, float weight, DpsRendered *r, DpsEncoded *out,
-                             DpsError *err)
+static DpsStatus encode_all (const DpsEncoder *e, const DpsRow *row, json_t *messages, int generation_prompt, float weight, DpsRendered *r,
+                             DpsEncoded *out, DpsError *err)
 {
     DpsIds ids = {0};
     DPS_TRY (render (e, row, messages, generation_prompt, r, err));
@@ -107,7 +108,8 @@ DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, DpsEnco
         st = encode_all (e, row, messages, 0, 1, &whole, out, err);
     size_t n = prompt.text.len;
     if (st == DPS_OK && (n > whole.text.len || memcmp (prompt.text.data, whole.text.data, n)))
-        st = dps_row_fail (row, err, "the template renders the prompt otherwise when the completion follows, so its tokens are not a prefix");
+        st = dps_row_fail (row, err,
+                           "the template renders the prompt otherwise when the completion follows, so its tokens are not a prefix");
     DpsIds ids = {.ids = out->ids, .n = out->n};
     if (st == DPS_OK)
         st = dps__encode_prefix (e, row, &whole, n, &ids, "prompt", &out->n_prompt, err);
@@ -119,7 +121,10 @@ DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, DpsEnco
 
 /* ---- conversations of which some messages are trained ---- */
 
-static const char *role_of (json_t *messages, size_t i) { return json_string_value (json_object_get (json_array_get (messages, i), "role")); }
+static const char *role_of (json_t *messages, size_t i)
+{
+    return json_string_value (json_object_get (json_array_get (messages, i), "role"));
+}
 
 static int is_assistant (json_t *messages, size_t i)
 {
@@ -129,12 +134,13 @@ static int is_assistant (json_t *messages, size_t i)
 
 static int is_trained (const DpsContent *c, size_t i)
 {
-    uint8_t said = c->train ? c->train[i] : (uint8_t) DPS_TRAIN_UNSAID;
+    uint8_t said = c->train ? c->train[i] : (uint8_t)DPS_TRAIN_UNSAID;
     return said == DPS_TRAIN_UNSAID ? is_assistant (c->messages, i) : said == DPS_TRAIN_YES;
 }
 
 /* The first n messages, rendered. */
-static DpsStatus render_first (const DpsEncoder *e, const DpsRow *row, json_t *messages, size_t n, int generation_prompt, DpsRendered *out, DpsError *err)
+static DpsStatus render_first (const DpsEncoder *e, const DpsRow *row, json_t *messages, size_t n, int generation_prompt, DpsRendered *out,
+                               DpsError *err)
 {
     json_t *first = json_array ();
     DpsStatus st = first ? DPS_OK : no_memory (row, err);
@@ -159,10 +165,11 @@ static DpsStatus span_of (const DpsEncoder *e, const DpsRow *row, const DpsRende
     *out = (DpsSpan){before.text.len, after.text.len};
     if (st == DPS_OK && (out->start > out->end || out->end > whole->text.len || memcmp (after.text.data, whole->text.data, out->end) ||
                          (out->start && memcmp (before.text.data, whole->text.data, out->start))))
-        st = dps_row_fail (row, err,
-                           "the template renders message %zu otherwise when more messages follow, so its tokens cannot be told. Hint: a template with "
-                           "{%% generation %%} blocks, or prompt and completion",
-                           i + 1);
+        st = dps_row_fail (
+            row, err,
+            "the template renders message %zu otherwise when more messages follow, so its tokens cannot be told. Hint: a template with "
+            "{%% generation %%} blocks, or prompt and completion",
+            i + 1);
     dps_rendered_free (&before);
     dps_rendered_free (&after);
     return st;
@@ -192,7 +199,8 @@ static DpsStatus trained_spans (const DpsEncoder *e, const DpsRow *row, const Dp
 }
 
 /* Weights 1 for the tokens of the ranges. Boundaries are checked: the text before each must be whole tokens of the whole. */
-static DpsStatus weigh_spans (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, const DpsSpan *spans, size_t n, DpsEncoded *out, DpsError *err)
+static DpsStatus weigh_spans (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, const DpsSpan *spans, size_t n, DpsEncoded *out,
+                              DpsError *err)
 {
     const DpsIds ids = {.ids = out->ids, .n = out->n};
     for (size_t i = 0; i < n; i++) {
@@ -205,7 +213,8 @@ static DpsStatus weigh_spans (const DpsEncoder *e, const DpsRow *row, const DpsR
             ends |= dps__encoder_is_end (e, out->ids[k]);
         }
         if (e->recipe && !ends && last > first)
-            return dps_row_fail (row, err, "a trained turn ends without an end-of-turn token: the model would not learn to stop. Hint: put %s",
+            return dps_row_fail (row, err,
+                                 "a trained turn ends without an end-of-turn token: the model would not learn to stop. Hint: put %s",
                                  "<end of turn> inside the template's {% generation %} block");
     }
     return DPS_OK;

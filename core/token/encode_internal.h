@@ -11,9 +11,9 @@ enum { DPS_ENCODER_ENDS = 8 };
 struct DpsEncoder {
     const DpsTokenizer *tok;
     const DpsRecipe *recipe;
-    char *template_source; /* chat_template_path's text; NULL: the model's own */
-    int64_t vocab;         /* of the model; 0: not known */
-    int32_t bos, eos;      /* -1: none */
+    char *template_source;          /* chat_template_path's text; NULL: the model's own */
+    int64_t vocab;                  /* of the model; 0: not known */
+    int32_t bos, eos;               /* -1: none */
     int32_t ends[DPS_ENCODER_ENDS]; /* further ids that end a turn, from the configuration */
     size_t n_ends;
 };
@@ -30,7 +30,7 @@ DpsStatus dps__encode_chat (const DpsEncoder *e, const DpsRow *row, DpsEncoded *
 DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_t *messages, DpsEncoded *out, DpsError *err);
 
 /** How many of ids the first `len` bytes of the rendered text are. Errors: DATA when they are not their beginning. */
-DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what, size_t *out_n,
-                              DpsError *err);
+DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what,
+                              size_t *out_n, DpsError *err);
 
 #endif

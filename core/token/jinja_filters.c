@@ -313,7 +313,7 @@ static int filter_round (DpsJinja *in, const DpsJval *v, const DpsJargs *args, D
     } else {
         out->f = rint (f * scale) / scale;
         if (v->kind != DPS_J_FLOAT)
-            *out = dps__jinja_int ((int64_t) out->f);
+            *out = dps__jinja_int ((int64_t)out->f);
     }
     return 0;
 }

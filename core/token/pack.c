@@ -6,8 +6,8 @@
 /* Places with r free tokens form a list; a bitmap tree over r finds the smallest r ≥ wanted. */
 typedef struct Free {
     uint32_t capacity;
-    uint32_t *heads; /* [capacity + 1] place, or NONE */
-    uint32_t *next;  /* [places] */
+    uint32_t *heads;   /* [capacity + 1] place, or NONE */
+    uint32_t *next;    /* [places] */
     uint64_t *bits[6]; /* level 0: one bit per r; each level above: one bit per word below */
     int levels;
 } Free;
@@ -17,13 +17,13 @@ static const uint32_t NONE = UINT32_MAX;
 static void set_bit (Free *f, uint32_t r)
 {
     for (int k = 0; k < f->levels; k++, r >>= 6)
-        f->bits[k][r >> 6] |= (uint64_t) 1 << (r & 63);
+        f->bits[k][r >> 6] |= (uint64_t)1 << (r & 63);
 }
 
 static void clear_bit (Free *f, uint32_t r)
 {
     for (int k = 0; k < f->levels; k++, r >>= 6) {
-        f->bits[k][r >> 6] &= ~((uint64_t) 1 << (r & 63));
+        f->bits[k][r >> 6] &= ~((uint64_t)1 << (r & 63));
         if (f->bits[k][r >> 6])
             return;
     }
@@ -36,9 +36,9 @@ static uint32_t find (const Free *f, uint32_t wanted)
     for (int k = 0; k < f->levels; k++) {
         uint64_t word = (r >> 6) < ((f->capacity >> (6 * k)) >> 6) + 1 ? f->bits[k][r >> 6] >> (r & 63) << (r & 63) : 0;
         if (word) {
-            r = (r & ~(uint32_t) 63) | (uint32_t) __builtin_ctzll (word);
+            r = (r & ~(uint32_t)63) | (uint32_t)__builtin_ctzll (word);
             while (k-- > 0)
-                r = r << 6 | (uint32_t) __builtin_ctzll (f->bits[k][r]);
+                r = r << 6 | (uint32_t)__builtin_ctzll (f->bits[k][r]);
             return r;
         }
         r = (r >> 6) + 1;
@@ -64,7 +64,8 @@ static uint32_t pop (Free *f, uint32_t r)
 
 static int make (Free *f, uint32_t capacity, size_t n)
 {
-    *f = (Free){.capacity = capacity, .heads = dps_malloc ((size_t) capacity + 1, sizeof *f->heads), .next = dps_malloc (n + 1, sizeof *f->next)};
+    *f = (Free){
+        .capacity = capacity, .heads = dps_malloc ((size_t)capacity + 1, sizeof *f->heads), .next = dps_malloc (n + 1, sizeof *f->next)};
     for (uint64_t words = capacity; f->levels < 6; words = (words >> 6)) {
         f->bits[f->levels] = dps_calloc ((words >> 6) + 1, sizeof *f->bits[0]);
         if (!f->bits[f->levels++])
@@ -88,7 +89,7 @@ static void release (Free *f)
 /* Indices by falling length, stable: counted, not compared. Longer ones count as the capacity. */
 static int order_by_length (const uint32_t *lengths, size_t n, uint32_t capacity, size_t *out)
 {
-    size_t *counts = dps_calloc ((size_t) capacity + 2, sizeof *counts);
+    size_t *counts = dps_calloc ((size_t)capacity + 2, sizeof *counts);
     if (!counts)
         return -1;
     for (size_t i = 0; i < n; i++)
@@ -109,7 +110,7 @@ DpsStatus dps_pack_bfd (const uint32_t *lengths, size_t n, uint32_t capacity, ui
     *out_n_bins = 0;
     for (size_t i = 0; i < n && !bad; i++) {
         uint32_t len = lengths[order[i]], fits = len < capacity ? len : capacity, room = find (&f, fits);
-        uint32_t place = room == NONE ? (uint32_t) (*out_n_bins)++ : pop (&f, room);
+        uint32_t place = room == NONE ? (uint32_t)(*out_n_bins)++ : pop (&f, room);
         out_bin[order[i]] = place;
         push (&f, place, (room == NONE ? capacity : room) - fits);
     }

@@ -83,7 +83,7 @@ typedef struct Encoder {
     const uint8_t *skip; /* added tokens to leave as text; NULL: none */
     DpsIds *out;
     DpsBpeScratch scratch;
-    int first; /* the stretch at hand begins the input */
+    int first;        /* the stretch at hand begins the input */
     const char *text; /* the whole input; literal ranges count from here */
     const DpsSpan *literal;
     size_t n_literal;
@@ -197,7 +197,8 @@ int dps_tokenizer_find_special (const DpsTokenizer *tok, const char *text, size_
 {
     for (size_t at = from; at < len; at++) {
         int32_t raw = -1, normalised = -1;
-        size_t a = dps_trie_match (&tok->raw, text + at, len - at, NULL, &raw), b = dps_trie_match (&tok->normalised, text + at, len - at, NULL, &normalised);
+        size_t a = dps_trie_match (&tok->raw, text + at, len - at, NULL, &raw),
+               b = dps_trie_match (&tok->normalised, text + at, len - at, NULL, &normalised);
         a = a && tok->added_special[raw] ? a : 0;
         b = b && tok->added_special[normalised] ? b : 0;
         if (a || b) {

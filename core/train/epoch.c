@@ -6,7 +6,7 @@
 
 static uint64_t places_per_step (const DpsTrainer *t)
 {
-    return (uint64_t) (t->recipe->per_device_train_batch_size * t->recipe->gradient_accumulation_steps);
+    return (uint64_t)(t->recipe->per_device_train_batch_size * t->recipe->gradient_accumulation_steps);
 }
 
 static DpsStatus steps_of (DpsTrainer *t, uint64_t epoch, uint64_t *out_steps, uint64_t *out_places, DpsError *err)
@@ -42,19 +42,19 @@ DpsStatus dps__trainer_epochs (DpsTrainer *t, uint64_t step, double *out, DpsErr
     if (step == 0)
         return DPS_OK;
     DPS_TRY (dps__trainer_place (t, step - 1, &at, err));
-    *out = (double) at.epoch + (double) (at.index + 1) / (double) at.steps;
+    *out = (double)at.epoch + (double)(at.index + 1) / (double)at.steps;
     return DPS_OK;
 }
 
 DpsStatus dps__trainer_steps (DpsTrainer *t, double epochs, uint64_t *out, DpsError *err)
 {
-    uint64_t steps = 0, places, total = 0, whole = (uint64_t) epochs;
+    uint64_t steps = 0, places, total = 0, whole = (uint64_t)epochs;
     for (uint64_t e = 0; e < whole; e++) {
         DPS_TRY (steps_of (t, e, &steps, &places, err));
         total += steps;
     }
     DPS_TRY (steps_of (t, whole, &steps, &places, err));
-    *out = total + (uint64_t) ceil ((epochs - (double) whole) * (double) steps - 1e-9);
+    *out = total + (uint64_t)ceil ((epochs - (double)whole) * (double)steps - 1e-9);
     if (*out == 0)
         *out = 1;
     return DPS_OK;

@@ -9,7 +9,7 @@ static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
 {
     const DpsPassOptions o = {.training = 1, .checkpoint = t->recipe->gradient_checkpointing > 0};
     DpsPass p;
-    float *dlogp = dps_calloc ((size_t) b->n_scored + 1, sizeof *dlogp);
+    float *dlogp = dps_calloc ((size_t)b->n_scored + 1, sizeof *dlogp);
     DpsStatus st = dlogp ? dps_pass_open (&p, &t->session.weights, b, &o, err) : dps_fail (err, DPS_ERR_NOMEM, "explain: out of memory");
     if (st == DPS_OK) {
         st = dps_exec_reserve (&t->session.ex, p.peak, err);

@@ -9,7 +9,7 @@
 #include "token/pack.h"
 
 /* Larger files are not read ahead: their rows are checked when they are reached. */
-static const uint64_t SCAN_MAX_BYTES = (uint64_t) 64 << 20;
+static const uint64_t SCAN_MAX_BYTES = (uint64_t)64 << 20;
 
 /* Tokens of one row of a file; all zeros before the scan. */
 typedef struct RowSize {
@@ -36,12 +36,13 @@ struct DpsFeed {
     size_t n_counts, count_capacity;
 };
 
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out, DpsError *err)
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out,
+                         DpsError *err)
 {
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
-    f->max_length = (uint64_t) recipe->max_length;
+    f->max_length = (uint64_t)recipe->max_length;
     f->packing = recipe->packing > 0 && !eval;
     DpsStatus st = DPS_OK;
     if (f->packing && !f->max_length)
@@ -104,7 +105,7 @@ static DpsStatus pack_window (const DpsFeed *f, uint64_t first, size_t n, PackWi
     size_t bins;
     for (size_t i = 0; i < n; i++)
         w->lengths[i] = size_of (f, p->epoch, first + i)->tokens;
-    DPS_TRY (dps_pack_bfd (w->lengths, n, (uint32_t) f->max_length, w->bins, &bins, err));
+    DPS_TRY (dps_pack_bfd (w->lengths, n, (uint32_t)f->max_length, w->bins, &bins, err));
     memset (w->fill, 0, (bins + 1) * sizeof *w->fill);
     for (size_t i = 0; i < n; i++)
         w->fill[w->bins[i] + 1]++;
@@ -128,7 +129,7 @@ static DpsStatus pack_epoch (const DpsFeed *f, uint64_t epoch, Packed *p, DpsErr
     *p = (Packed){.epoch = epoch, .starts = dps_malloc (rows + 1, sizeof *p->starts), .rows = dps_malloc (rows, sizeof *p->rows)};
     DpsStatus st = w.lengths && w.bins && w.fill && p->starts && p->rows ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
     for (uint64_t i = 0; st == DPS_OK && i < rows; i += PACK_WINDOW)
-        st = pack_window (f, i, rows - i < PACK_WINDOW ? (size_t) (rows - i) : PACK_WINDOW, &w, p, err);
+        st = pack_window (f, i, rows - i < PACK_WINDOW ? (size_t)(rows - i) : PACK_WINDOW, &w, p, err);
     dps_free (w.lengths);
     dps_free (w.bins);
     dps_free (w.fill);
@@ -204,8 +205,8 @@ DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, D
 void dps_place_free (DpsPlace *p)
 {
     for (size_t i = 0; i < p->n; i++) {
-        dps_free ((int32_t *) p->sequences[i].ids);
-        dps_free ((float *) p->sequences[i].weights);
+        dps_free ((int32_t *)p->sequences[i].ids);
+        dps_free ((float *)p->sequences[i].weights);
     }
     dps_free (p->sequences);
     *p = (DpsPlace){0};
@@ -227,7 +228,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     DpsStatus st = dps_encode_row (f->encoder, &r, &x, err);
     dps_row_clear (&r);
     DPS_TRY (st);
-    size->tokens = (uint32_t) x.n;
+    size->tokens = (uint32_t)x.n;
     for (size_t i = 0; i < x.n; i++)
         size->scored += x.weights[i] > 0;
     if (x.n > f->longest)
@@ -248,13 +249,13 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
     }
     f->sizes = dps_calloc (total, sizeof *f->sizes);
     if (!f->sizes)
-        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory for the lengths of %llu rows", (unsigned long long) total);
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory for the lengths of %llu rows", (unsigned long long)total);
     for (size_t i = 0; i < f->ds->n_files; i++) {
         const DpsDatasetFile *file = &f->ds->files[i];
         for (uint64_t k = file->first; k < file->first + file->n; k++) {
             DPS_TRY (scan_row (f, file, k, &f->sizes[f->bases[i] + k], err));
             if (progress && ++done % 256 == 0)
-                progress (ctx, (double) done / (double) wanted);
+                progress (ctx, (double)done / (double)wanted);
         }
     }
     f->scanned = *out_exact = 1;

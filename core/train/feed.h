@@ -24,7 +24,8 @@ typedef struct DpsPlace {
  * ids where there is no tokenizer. vocab: ids of the model, others are refused.
  * Errors: USAGE, DATA, NOT_FOUND …
  */
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out, DpsError *err);
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out,
+                         DpsError *err);
 void dps_feed_close (DpsFeed *f);
 
 /** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */

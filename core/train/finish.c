@@ -12,7 +12,8 @@
 
 /* The texts a report and a card are made of; cut when they do not fit. */
 typedef struct Texts {
-    char subtitle[256], duration[32], steps[32], tokens[48], rate[48], loss[48], lr[48], batch[64], memory[64], adapter[128], schedule[64], seed[32];
+    char subtitle[256], duration[32], steps[32], tokens[48], rate[48], loss[48], lr[48], batch[64], memory[64], adapter[128], schedule[64],
+        seed[32];
     char name[128];
 } Texts;
 
@@ -25,22 +26,24 @@ static void fill_texts (const DpsTrainer *t, Texts *x)
     strftime (day, sizeof day, "%Y-%m-%d", gmtime_r (&now, &tm));
     double took = dps__trainer_now () - t->started;
     if (t->is_adapter)
-        snprintf (x->adapter, sizeof x->adapter, "%s, r %lld, alpha %g, dropout %g", r->adapter, (long long) r->lora_r, r->lora_alpha, r->lora_dropout);
+        snprintf (x->adapter, sizeof x->adapter, "%s, r %lld, alpha %g, dropout %g", r->adapter, (long long)r->lora_r, r->lora_alpha,
+                  r->lora_dropout);
     else
         snprintf (x->adapter, sizeof x->adapter, "none: every weight");
     const char *slash = strrchr (r->model_name_or_path, '/');
     snprintf (x->subtitle, sizeof x->subtitle, "%s of %s · %llu steps · %s", r->stage, slash ? slash + 1 : r->model_name_or_path,
-              (unsigned long long) t->step, day);
+              (unsigned long long)t->step, day);
     dps_duration_text (took, x->duration, sizeof x->duration);
-    snprintf (x->steps, sizeof x->steps, "%llu", (unsigned long long) t->step);
-    snprintf (x->tokens, sizeof x->tokens, "%llu", (unsigned long long) t->seen_tokens);
+    snprintf (x->steps, sizeof x->steps, "%llu", (unsigned long long)t->step);
+    snprintf (x->tokens, sizeof x->tokens, "%llu", (unsigned long long)t->seen_tokens);
     snprintf (x->rate, sizeof x->rate, "%.0f", t->pace.total_s > 0 ? t->pace.total_tokens / t->pace.total_s : 0);
-    snprintf (x->loss, sizeof x->loss, "%.4f", t->step ? t->loss_total / (double) t->step : 0);
+    snprintf (x->loss, sizeof x->loss, "%.4f", t->step ? t->loss_total / (double)t->step : 0);
     snprintf (x->lr, sizeof x->lr, "%g", r->learning_rate);
-    snprintf (x->batch, sizeof x->batch, "%lld × %lld", (long long) r->per_device_train_batch_size, (long long) r->gradient_accumulation_steps);
-    snprintf (x->memory, sizeof x->memory, "%.2f GiB", (double) dps_train_plan_total (&t->plan) / 0x1p30);
+    snprintf (x->batch, sizeof x->batch, "%lld × %lld", (long long)r->per_device_train_batch_size,
+              (long long)r->gradient_accumulation_steps);
+    snprintf (x->memory, sizeof x->memory, "%.2f GiB", (double)dps_train_plan_total (&t->plan) / 0x1p30);
     snprintf (x->schedule, sizeof x->schedule, "%s", dps_schedule_name (t->schedule.type));
-    snprintf (x->seed, sizeof x->seed, "%lld", (long long) r->seed);
+    snprintf (x->seed, sizeof x->seed, "%lld", (long long)r->seed);
     const char *dir = strrchr (r->output_dir, '/');
     snprintf (x->name, sizeof x->name, "%s", r->run_name ? r->run_name : dir && dir[1] ? dir + 1 : r->output_dir);
 }
@@ -50,10 +53,16 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
     const DpsRecipe *r = t->recipe;
     Texts x;
     fill_texts (t, &x);
-    const DpsReportPair facts[] = {{"Duration", x.duration}, {"Steps", x.steps}, {"Tokens", x.tokens}, {"Tokens/s", x.rate}, {"Training loss", x.loss}};
-    const DpsReportPair settings[] = {{"stage", r->stage},          {"adapter", x.adapter},       {"dtype", t->plan.dtype},
-                                      {"learning_rate", x.lr},      {"lr_scheduler_type", x.schedule}, {"batch (rows × accumulation)", x.batch},
-                                      {"seed", x.seed},             {"planned memory", x.memory}};
+    const DpsReportPair facts[] = {
+        {"Duration", x.duration}, {"Steps", x.steps}, {"Tokens", x.tokens}, {"Tokens/s", x.rate}, {"Training loss", x.loss}};
+    const DpsReportPair settings[] = {{"stage", r->stage},
+                                      {"adapter", x.adapter},
+                                      {"dtype", t->plan.dtype},
+                                      {"learning_rate", x.lr},
+                                      {"lr_scheduler_type", x.schedule},
+                                      {"batch (rows × accumulation)", x.batch},
+                                      {"seed", x.seed},
+                                      {"planned memory", x.memory}};
     const DpsReportPair base[] = {{"model", r->model_name_or_path}, {"sha256", t->base.hex}, {"device", t->plan.device}};
     DpsReportPair data[32];
     const char *names[32], *path, *sha256;
@@ -62,13 +71,28 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
         names[n_data] = path;
         data[n_data++] = (DpsReportPair){path, sha256};
     }
-    const DpsReportGroup groups[] = {{"Recipe", settings, sizeof settings / sizeof *settings}, {"Base model", base, 3}, {"Data", data, n_data}};
-    DpsReport report = {.title = x.name, .subtitle = x.subtitle, .version = DIAPASON_VERSION, .facts = facts, .n_facts = sizeof facts / sizeof *facts,
-                        .groups = groups, .n_groups = 3, .log_history = dps_observer_state (t->observer)->log_history};
+    const DpsReportGroup groups[] = {
+        {"Recipe", settings, sizeof settings / sizeof *settings}, {"Base model", base, 3}, {"Data", data, n_data}};
+    DpsReport report = {.title = x.name,
+                        .subtitle = x.subtitle,
+                        .version = DIAPASON_VERSION,
+                        .facts = facts,
+                        .n_facts = sizeof facts / sizeof *facts,
+                        .groups = groups,
+                        .n_groups = 3,
+                        .log_history = dps_observer_state (t->observer)->log_history};
     const char *tags[] = {r->stage, r->adapter};
-    DpsCard card = {.name = x.name, .base_model = r->model_name_or_path, .base_sha256 = t->base.hex, .is_adapter = t->is_adapter, .tags = tags,
-                    .n_tags = r->adapter ? 2 : 1, .datasets = names, .n_datasets = n_data, .settings = settings,
-                    .n_settings = sizeof settings / sizeof *settings, .version = DIAPASON_VERSION};
+    DpsCard card = {.name = x.name,
+                    .base_model = r->model_name_or_path,
+                    .base_sha256 = t->base.hex,
+                    .is_adapter = t->is_adapter,
+                    .tags = tags,
+                    .n_tags = r->adapter ? 2 : 1,
+                    .datasets = names,
+                    .n_datasets = n_data,
+                    .settings = settings,
+                    .n_settings = sizeof settings / sizeof *settings,
+                    .version = DIAPASON_VERSION};
     char *html = dps_path_join (r->output_dir, "report.html"), *readme = dps_path_join (r->output_dir, "README.md");
     DpsStatus st = html && readme ? dps_report_write (html, &report, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st == DPS_OK)
@@ -81,15 +105,16 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
 DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err)
 {
     DpsMetrics m = {0};
-    double took = dps__trainer_now () - t->started, rows = (double) t->step * (double) t->plan.micro_batch * (double) t->plan.accumulation;
+    double took = dps__trainer_now () - t->started, rows = (double)t->step * (double)t->plan.micro_batch * (double)t->plan.accumulation;
     DpsTrainerState *state = dps_observer_state (t->observer);
     state->num_input_tokens_seen = t->seen_tokens;
     state->global_step = t->step;
     state->epoch = t->epoch;
-    state->total_flos = t->plan.flops_per_step * (double) t->step;
+    state->total_flos = t->plan.flops_per_step * (double)t->step;
     int bad = dps_metrics_set (&m, "train_runtime", took) || dps_metrics_set (&m, "train_samples_per_second", rows / took) ||
-              dps_metrics_set (&m, "train_steps_per_second", (double) t->step / took) || dps_metrics_set (&m, "total_flos", state->total_flos) ||
-              dps_metrics_set (&m, "train_loss", t->step ? t->loss_total / (double) t->step : 0);
+              dps_metrics_set (&m, "train_steps_per_second", (double)t->step / took) ||
+              dps_metrics_set (&m, "total_flos", state->total_flos) ||
+              dps_metrics_set (&m, "train_loss", t->step ? t->loss_total / (double)t->step : 0);
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_finish (t->observer, &m, err);
     dps_metrics_free (&m);
     return st == DPS_OK ? write_pages (t, err) : st;

@@ -64,7 +64,8 @@ static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
         return DPS_OK;
     DPS_TRY (dps_sha256_file (t->recipe->chat_template_path, &digest, err));
     return add (e, "chat_template.sha256", keep (e, dps_strdup (digest.hex)), t->recipe->chat_template_path)
-               ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : DPS_OK;
+               ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory")
+               : DPS_OK;
 }
 
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)

@@ -17,7 +17,7 @@ double dps__trainer_now (void)
 {
     struct timespec now;
     clock_gettime (CLOCK_MONOTONIC, &now);
-    return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 void dps__trainer_progress (const DpsTrainer *t, const char *phase, double loss, double lr)
@@ -36,7 +36,7 @@ static DpsStatus add_to_window (DpsTrainer *t, double loss, double seconds, uint
     t->window_loss += loss;
     t->window_steps++;
     t->window_s += seconds;
-    t->window_tokens += (double) tokens;
+    t->window_tokens += (double)tokens;
     t->loss_total += loss;
     for (size_t i = 0; i < t->sums.n_metrics; i++) {
         const DpsStepMetric *m = &t->sums.metrics[i];
@@ -48,11 +48,11 @@ static DpsStatus add_to_window (DpsTrainer *t, double loss, double seconds, uint
 static DpsStatus log_window (DpsTrainer *t, double grad_norm, double lr, DpsError *err)
 {
     DpsMetrics m = {0};
-    int bad = dps_metrics_set (&m, "loss", t->window_loss / (double) t->window_steps) || dps_metrics_set (&m, "grad_norm", grad_norm) ||
+    int bad = dps_metrics_set (&m, "loss", t->window_loss / (double)t->window_steps) || dps_metrics_set (&m, "grad_norm", grad_norm) ||
               dps_metrics_set (&m, "learning_rate", lr);
     for (size_t i = 0; !bad && i < t->window.n_metrics; i++)
         bad = dps_metrics_set (&m, t->window.metrics[i].name, dps_step_metric (&t->window, i));
-    bad = bad || dps_metrics_set (&m, "num_tokens", (double) t->seen_tokens) ||
+    bad = bad || dps_metrics_set (&m, "num_tokens", (double)t->seen_tokens) ||
           dps_metrics_set (&m, "tokens_per_second", t->window_s > 0 ? t->window_tokens / t->window_s : 0);
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_log (t->observer, t->step, t->epoch, &m, err);
     dps_metrics_free (&m);
@@ -84,8 +84,9 @@ static DpsStatus evaluate_now (DpsTrainer *t, DpsError *err)
         st = dps_observer_eval (t->observer, t->step, t->epoch, &m, err);
     if (st == DPS_OK && t->recipe->load_best_model_at_end) {
         double metric = dps_metrics_get (&m, best_metric_name (t->recipe), NAN);
-        char *folder = dps_strf ("checkpoint-%llu", (unsigned long long) t->step);
-        if (!folder || dps_trainer_state_best (dps_observer_state (t->observer), metric, greater_is_better (t->recipe), t->step, folder) < 0)
+        char *folder = dps_strf ("checkpoint-%llu", (unsigned long long)t->step);
+        if (!folder ||
+            dps_trainer_state_best (dps_observer_state (t->observer), metric, greater_is_better (t->recipe), t->step, folder) < 0)
             st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
         dps_free (folder);
     }
@@ -107,10 +108,11 @@ static DpsStatus roll_back (DpsTrainer *t, DpsError *err)
     DpsGuard now = t->guard;
     DpsStatus st = dps_ckpt_resume (t->recipe->output_dir, "auto", format, &c, err);
     if (st != DPS_OK) {
-        dps_error_prefix (err, "step %llu: three steps in a row were not finite, and there is no checkpoint to go back to", (unsigned long long) t->step + 1);
+        dps_error_prefix (err, "step %llu: three steps in a row were not finite, and there is no checkpoint to go back to",
+                          (unsigned long long)t->step + 1);
         return DPS_ERR_NONFINITE;
     }
-    dps_log (DPS_LOG_WARNING, "three steps in a row were not finite: back to step %llu", (unsigned long long) dps_ckpt_step (c));
+    dps_log (DPS_LOG_WARNING, "three steps in a row were not finite: back to step %llu", (unsigned long long)dps_ckpt_step (c));
     uint64_t at = t->step;
     st = dps__trainer_restore (t, c, err);
     t->guard = dps_guard_after_rollback (&now, &t->guard);
@@ -130,17 +132,20 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
     if (verdict == DPS_GUARD_APPLY)
         DPS_TRY (dps_optim_step (&t->optim, &t->session.weights, *out_lr, *out_norm, err));
     else if (verdict == DPS_GUARD_GIVE_UP)
-        return dps_fail (err, DPS_ERR_NONFINITE, "step %llu: the loss is not finite again after going back %llu times. Hint: a lower learning_rate, or "
-                                                 "look at the rows", (unsigned long long) t->step + 1, (unsigned long long) t->guard.total_rollbacks);
+        return dps_fail (err, DPS_ERR_NONFINITE,
+                         "step %llu: the loss is not finite again after going back %llu times. Hint: a lower learning_rate, or "
+                         "look at the rows",
+                         (unsigned long long)t->step + 1, (unsigned long long)t->guard.total_rollbacks);
     else
-        dps_log (DPS_LOG_WARNING, "step %llu: loss %g, gradient norm %g: the step is skipped", (unsigned long long) t->step + 1, *out_loss, *out_norm);
+        dps_log (DPS_LOG_WARNING, "step %llu: loss %g, gradient norm %g: the step is skipped", (unsigned long long)t->step + 1, *out_loss,
+                 *out_norm);
     t->step++;
     t->seen_tokens += tokens;
     DPS_TRY (dps__trainer_epochs (t, t->step, &t->epoch, err));
     if (verdict == DPS_GUARD_ROLLBACK)
         DPS_TRY (roll_back (t, err));
     double took = dps__trainer_now () - start;
-    dps_pace_add (&t->pace, took, (double) tokens);
+    dps_pace_add (&t->pace, took, (double)tokens);
     return add_to_window (t, isfinite (*out_loss) ? *out_loss : 0, took, tokens, err);
 }
 
@@ -149,7 +154,7 @@ static int asked_to_stop (const DpsTrainer *t) { return t->options->should_stop 
 static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
-    uint64_t logging = (uint64_t) r->logging_steps, eval_every = (uint64_t) (r->eval_steps ? r->eval_steps : r->logging_steps);
+    uint64_t logging = (uint64_t)r->logging_steps, eval_every = (uint64_t)(r->eval_steps ? r->eval_steps : r->logging_steps);
     while (t->step < t->plan.steps) {
         double loss = 0, norm = 0, lr = 0;
         DPS_TRY (take_step (t, &loss, &norm, &lr, err));
@@ -159,14 +164,14 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
             DPS_TRY (log_window (t, norm, lr, err));
         if (t->eval_feed && !stop && is_due (t, r->eval_strategy, eval_every))
             DPS_TRY (evaluate_now (t, err));
-        int wants_save = r->save_strategy[0] != 'n' && (last || is_due (t, r->save_strategy, (uint64_t) r->save_steps));
+        int wants_save = r->save_strategy[0] != 'n' && (last || is_due (t, r->save_strategy, (uint64_t)r->save_steps));
         if (wants_save || stop) {
             dps__trainer_progress (t, "saving", loss, lr);
             DPS_TRY (dps__trainer_save (t, err));
         }
         if (stop)
-            return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted at step %llu of %llu and saved: go on with --resume", (unsigned long long) t->step,
-                             (unsigned long long) t->plan.steps);
+            return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted at step %llu of %llu and saved: go on with --resume",
+                             (unsigned long long)t->step, (unsigned long long)t->plan.steps);
     }
     return DPS_OK;
 }
@@ -201,7 +206,7 @@ DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsT
         st = dps__trainer_finish (&t, err);
     out->step = t.step;
     out->runtime_s = dps__trainer_now () - t.started;
-    out->train_loss = t.step ? t.loss_total / (double) t.step : NAN;
+    out->train_loss = t.step ? t.loss_total / (double)t.step : NAN;
     out->output_dir = dps_strdup (recipe->output_dir);
     dps__trainer_close (&t);
     return st;

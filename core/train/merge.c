@@ -7,7 +7,7 @@
 #include "train/model_files.h"
 
 enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8 };
-static const uint64_t SHARD_BYTES = (uint64_t) 5 * 1000 * 1000 * 1000;
+static const uint64_t SHARD_BYTES = (uint64_t)5 * 1000 * 1000 * 1000;
 
 typedef struct Merge {
     DpsSession *s;
@@ -45,7 +45,7 @@ static DpsStatus read_params (Merge *m, int32_t weight, DpsError *err)
     free_params (m);
     for (uint32_t i = 0; i < site->n; i++) {
         int64_t n = dps_weight_elements (&model->weights[site->weight[i]]);
-        m->params[i] = dps_malloc ((size_t) n, sizeof **m->params);
+        m->params[i] = dps_malloc ((size_t)n, sizeof **m->params);
         if (!m->params[i])
             return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
         DPS_TRY (dps_session_adapter_values (m->s, site->weight[i], m->params[i], err));
@@ -59,8 +59,8 @@ static uint16_t to_bf16 (float f)
     uint32_t u;
     memcpy (&u, &f, 4);
     if ((u & 0x7fffffff) > 0x7f800000)
-        return (uint16_t) (u >> 16 | 64);
-    return (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
+        return (uint16_t)(u >> 16 | 64);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 static DpsStatus base_values (Merge *m, int32_t weight, uint64_t first, uint64_t n, float *out, DpsError *err)
@@ -68,14 +68,14 @@ static DpsStatus base_values (Merge *m, int32_t weight, uint64_t first, uint64_t
     const char *name = m->s->model.weights[weight].name;
     int64_t at = dps_source_find (m->s->source, name);
     return at < 0 ? dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s'", dps_source_path (m->s->source), name)
-                  : dps_source_read (m->s->source, (size_t) at, first, n, out, err);
+                  : dps_source_read (m->s->source, (size_t)at, first, n, out, err);
 }
 
 /* A module that the adapter brings whole. */
 static DpsStatus saved_values (Merge *m, int32_t weight, uint64_t first, uint64_t n, float *out, DpsError *err)
 {
     int64_t all = dps_weight_elements (&m->s->model.weights[weight]);
-    float *whole = dps_malloc ((size_t) all, sizeof *whole);
+    float *whole = dps_malloc ((size_t)all, sizeof *whole);
     DpsStatus st = whole ? dps_session_adapter_values (m->s, weight, whole, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     if (st == DPS_OK)
         memcpy (out, whole + first, n * sizeof *out);
@@ -91,12 +91,12 @@ static DpsStatus merged_rows (Merge *m, int32_t weight, int64_t first, int64_t n
     const DpsSite *site = &model->sites[weight];
     int64_t width = w->rank == 2 ? w->shape[1] : 1;
     int saved = m->s->tensors && m->s->tensors[weight] >= 0;
-    DPS_TRY ((saved ? saved_values : base_values) (m, weight, (uint64_t) (first * width), (uint64_t) (n * width), out, err));
+    DPS_TRY ((saved ? saved_values : base_values) (m, weight, (uint64_t)(first * width), (uint64_t)(n * width), out, err));
     if (site->n == 0)
         return DPS_OK;
     if (m->weight != weight)
         DPS_TRY (read_params (m, weight, err));
-    return model->adapter->merge (site->self, (const float *const *) m->params, w->shape[0], width, first, n, out, err);
+    return model->adapter->merge (site->self, (const float *const *)m->params, w->shape[0], width, first, n, out, err);
 }
 
 /* Fill m->bytes with the rows from `row` on. */
@@ -105,15 +105,16 @@ static DpsStatus fill_block (Merge *m, int32_t weight, int64_t row, DpsError *er
     const DpsWeight *w = &m->s->model.weights[weight];
     int64_t width = w->rank == 2 ? w->shape[1] : 1, room = BLOCK_ELEMENTS / width > 0 ? BLOCK_ELEMENTS / width : 1;
     int64_t n = w->shape[0] - row < room ? w->shape[0] - row : room, count = n * width;
-    float *values = dps_malloc ((size_t) count, sizeof *values);
+    float *values = dps_malloc ((size_t)count, sizeof *values);
     dps_free (m->bytes);
-    m->bytes = dps_malloc ((size_t) count, element_size (m));
-    DpsStatus st = values && m->bytes ? merged_rows (m, weight, row, n, values, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    m->bytes = dps_malloc ((size_t)count, element_size (m));
+    DpsStatus st =
+        values && m->bytes ? merged_rows (m, weight, row, n, values, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     for (int64_t i = 0; st == DPS_OK && i < count; i++)
         if (m->dtype == DPS_DTYPE_BF16)
-            ((uint16_t *) m->bytes)[i] = to_bf16 (values[i]);
+            ((uint16_t *)m->bytes)[i] = to_bf16 (values[i]);
         else
-            ((float *) m->bytes)[i] = values[i];
+            ((float *)m->bytes)[i] = values[i];
     dps_free (values);
     m->first = row;
     m->n = st == DPS_OK ? n : 0;
@@ -125,22 +126,22 @@ static DpsStatus read_bytes (void *ctx, uint64_t offset, uint64_t len, void *dst
     Reader *r = ctx;
     Merge *m = r->m;
     const DpsWeight *w = &m->s->model.weights[r->weight];
-    uint64_t row_bytes = (uint64_t) (w->rank == 2 ? w->shape[1] : 1) * element_size (m);
+    uint64_t row_bytes = (uint64_t)(w->rank == 2 ? w->shape[1] : 1) * element_size (m);
     if (offset == 0)
         m->n = 0; /* the block at hand is another weight's */
     while (len) {
-        int64_t row = (int64_t) (offset / row_bytes);
+        int64_t row = (int64_t)(offset / row_bytes);
         if (row < m->first || row >= m->first + m->n)
             DPS_TRY (fill_block (m, r->weight, row, err));
-        uint64_t from = offset - (uint64_t) m->first * row_bytes, left = (uint64_t) m->n * row_bytes - from, n = len < left ? len : left;
+        uint64_t from = offset - (uint64_t)m->first * row_bytes, left = (uint64_t)m->n * row_bytes - from, n = len < left ? len : left;
         memcpy (dst, m->bytes + from, n);
-        dst = (char *) dst + n;
+        dst = (char *)dst + n;
         offset += n;
         len -= n;
         m->done += n;
     }
     if (m->progress)
-        m->progress ((double) m->done / (double) m->total);
+        m->progress ((double)m->done / (double)m->total);
     return DPS_OK;
 }
 
@@ -153,7 +154,10 @@ typedef struct Files {
     size_t n_shards;
 } Files;
 
-static uint64_t tensor_bytes (const Merge *m, size_t i) { return (uint64_t) dps_weight_elements (&m->s->model.weights[i]) * element_size (m); }
+static uint64_t tensor_bytes (const Merge *m, size_t i)
+{
+    return (uint64_t)dps_weight_elements (&m->s->model.weights[i]) * element_size (m);
+}
 
 static DpsStatus list_tensors (Merge *m, Files *f, DpsError *err)
 {
@@ -166,8 +170,12 @@ static DpsStatus list_tensors (Merge *m, Files *f, DpsError *err)
         return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     for (size_t i = 0; i < model->n_base; i++) {
         const DpsWeight *w = &model->weights[i];
-        f->readers[i] = (Reader){m, (int32_t) i};
-        f->tensors[i] = (DpsTensorOut){.name = w->name, .dtype = m->dtype, .rank = w->rank, .shape = {w->shape[0], w->shape[1]}, .read = read_bytes,
+        f->readers[i] = (Reader){m, (int32_t)i};
+        f->tensors[i] = (DpsTensorOut){.name = w->name,
+                                       .dtype = m->dtype,
+                                       .rank = w->rank,
+                                       .shape = {w->shape[0], w->shape[1]},
+                                       .read = read_bytes,
                                        .ctx = &f->readers[i]};
         if (bytes && bytes + tensor_bytes (m, i) > SHARD_BYTES) {
             f->shard_end[f->n_shards++] = i;
@@ -187,7 +195,7 @@ static char *shard_name (const Files *f, size_t shard)
 
 static DpsStatus write_index (const Merge *m, const Files *f, const char *dir, DpsError *err)
 {
-    json_t *map = json_object (), *index = json_pack ("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t) m->total, "weight_map", map);
+    json_t *map = json_object (), *index = json_pack ("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)m->total, "weight_map", map);
     size_t first = 0;
     int bad = !index;
     for (size_t k = 0; k < f->n_shards && !bad; k++) {
@@ -226,7 +234,8 @@ static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsErr
     return f->n_shards > 1 ? write_index (m, f, dir, err) : DPS_OK;
 }
 
-DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, const char *dir, void (*progress) (double share), DpsError *err)
+DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, const char *dir, void (*progress) (double share),
+                     DpsError *err)
 {
     DpsSession s;
     Merge m = {.s = &s, .dtype = dtype, .weight = -1, .progress = progress};

@@ -6,7 +6,8 @@
 #include "base/file.h"
 #include "infer/tokenizer_source.h"
 
-static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"};
+static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+                                    "chat_template.jinja"};
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory"); }
 
@@ -31,7 +32,7 @@ static DpsStatus copy_file (const char *from_dir, const char *to_dir, const char
     DpsBuf bytes = {0};
     DpsStatus st = from && to ? DPS_OK : no_memory (err);
     if (st == DPS_OK && dps_is_file (from)) {
-        st = dps_file_read (from, (size_t) 1 << 30, &bytes, err);
+        st = dps_file_read (from, (size_t)1 << 30, &bytes, err);
         if (st == DPS_OK)
             st = dps_file_write (to, bytes.data, bytes.len, err);
     }

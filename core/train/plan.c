@@ -17,7 +17,10 @@ typedef struct Front {
     size_t n, capacity;
 } Front;
 
-static int covers (const Counts *a, const Counts *b) { return a->tokens >= b->tokens && a->scored >= b->scored && a->sequences >= b->sequences; }
+static int covers (const Counts *a, const Counts *b)
+{
+    return a->tokens >= b->tokens && a->scored >= b->scored && a->sequences >= b->sequences;
+}
 
 /* Keep only what nothing else covers. */
 static int add (Front *f, Counts c)
@@ -37,18 +40,19 @@ static int add (Front *f, Counts c)
 }
 
 /* Micro-batches of `size` places among n places of an epoch from `first`. */
-static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, uint64_t size, Front *f, double *tokens, DpsError *err)
+static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, uint64_t size, Front *f, double *tokens,
+                             DpsError *err)
 {
     for (uint64_t i = 0; i < n; i += size) {
         Counts c = {0};
         for (uint64_t k = i; k < n && k < i + size; k++) {
             DpsPlaceSize place;
             DPS_TRY (dps_feed_size (feed, epoch, first + k, &place, err));
-            c.tokens += (int64_t) place.tokens;
-            c.scored += (int64_t) place.scored;
-            c.sequences += (int64_t) place.sequences;
+            c.tokens += (int64_t)place.tokens;
+            c.scored += (int64_t)place.scored;
+            c.sequences += (int64_t)place.sequences;
         }
-        *tokens += (double) c.tokens;
+        *tokens += (double)c.tokens;
         if (c.scored && add (f, c))
             return dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
     }
@@ -58,7 +62,7 @@ static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint
 /* The most a micro-batch can be, when not each of them is looked at. */
 static DpsStatus add_bound (DpsTrainer *t, DpsFeed *feed, int64_t size, Front *f, DpsError *err)
 {
-    int64_t longest = (int64_t) dps_feed_longest (feed);
+    int64_t longest = (int64_t)dps_feed_longest (feed);
     if (longest == 0)
         return dps_fail (err, DPS_ERR_USAGE, "%s: rows of files this large are not read ahead, so the plan needs a max_length",
                          dps_recipe_where (t->recipe, DPS_KEY_max_length));
@@ -77,9 +81,9 @@ static DpsStatus list_micro_batches (DpsTrainer *t, int64_t micro_batch, Front *
     for (uint64_t step = 0; step < steps; step++) {
         DpsStepPlace at;
         DPS_TRY (dps__trainer_place (t, step, &at, err));
-        DPS_TRY (add_places (t->feed, at.epoch, at.first, at.n, (uint64_t) micro_batch, f, &tokens, err));
+        DPS_TRY (add_places (t->feed, at.epoch, at.first, at.n, (uint64_t)micro_batch, f, &tokens, err));
     }
-    t->plan.tokens_per_step = tokens / (double) steps;
+    t->plan.tokens_per_step = tokens / (double)steps;
     return steps < t->plan.steps ? add_bound (t, t->feed, micro_batch, f, err) : DPS_OK;
 }
 
@@ -92,14 +96,15 @@ static DpsStatus list_evaluation (DpsTrainer *t, Front *f, DpsError *err)
     if (!t->eval_exact)
         return add_bound (t, t->eval_feed, t->recipe->per_device_eval_batch_size, f, err);
     DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
-    return add_places (t->eval_feed, 0, 0, places, (uint64_t) t->recipe->per_device_eval_batch_size, f, &tokens, err);
+    return add_places (t->eval_feed, 0, 0, places, (uint64_t)t->recipe->per_device_eval_batch_size, f, &tokens, err);
 }
 
 static DpsStatus measure (DpsTrainer *t, const Front *f, int training, int checkpointing, DpsError *err)
 {
     for (size_t i = 0; i < f->n; i++) {
         const Counts *c = &f->items[i];
-        DpsForward counts = {.n_tokens = c->tokens, .n_segments = c->sequences, .n_roots = c->sequences, .n_scored = c->scored, .logprobs = 1};
+        DpsForward counts = {
+            .n_tokens = c->tokens, .n_segments = c->sequences, .n_roots = c->sequences, .n_scored = c->scored, .logprobs = 1};
         DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
         uint64_t peak;
         DPS_TRY (dps_pass_measure (&t->session.model, t->session.compute, &counts, &o, &peak, err));
@@ -151,9 +156,10 @@ static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
             }
         }
     }
-    return dps_fail (err, DPS_ERR_LIMIT, "plan: the least this run needs is %.2f GiB, with one row at a time and checkpointing; the budget is %.2f GiB. "
-                                         "Hint: a shorter max_length, fewer lora_target_modules or a smaller model",
-                     (double) dps_train_plan_total (&t->plan) / 0x1p30, (double) budget / 0x1p30);
+    return dps_fail (err, DPS_ERR_LIMIT,
+                     "plan: the least this run needs is %.2f GiB, with one row at a time and checkpointing; the budget is %.2f GiB. "
+                     "Hint: a shorter max_length, fewer lora_target_modules or a smaller model",
+                     (double)dps_train_plan_total (&t->plan) / 0x1p30, (double)budget / 0x1p30);
 }
 
 DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
@@ -161,7 +167,8 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     DpsTrainPlan *p = &t->plan;
     DpsWeightBytes bytes;
     const DpsDecoder *d = &t->session.model.dec;
-    DPS_TRY (dps_weights_measure (&t->session.ex, &t->session.model, t->session.compute, DPS_WEIGHTS_TRAINING, dps_optim_moments (&t->optim), &bytes, err));
+    DPS_TRY (dps_weights_measure (&t->session.ex, &t->session.model, t->session.compute, DPS_WEIGHTS_TRAINING,
+                                  dps_optim_moments (&t->optim), &bytes, err));
     p->weights_rows = bytes.rows;
     p->weights_packed = bytes.packed_forward;
     p->weights_packed_grad = bytes.packed_grad;
@@ -173,8 +180,9 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     p->accumulation = t->recipe->gradient_accumulation_steps;
     DPS_TRY (budget ? fit (t, budget, err)
                     : plan_arena (t, t->recipe->per_device_train_batch_size, t->recipe->gradient_checkpointing > 0, err));
-    double scored = p->tokens ? (double) p->scored / (double) p->tokens : 0;
-    p->flops_per_step = p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double) d->vocab * (double) d->hidden);
+    double scored = p->tokens ? (double)p->scored / (double)p->tokens : 0;
+    p->flops_per_step =
+        p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double)d->vocab * (double)d->hidden);
     t->checkpointing = p->checkpointing;
     return DPS_OK;
 }

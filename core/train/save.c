@@ -18,7 +18,7 @@ typedef struct List {
 static void free_list (List *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        dps_free ((char *) l->items[i].name);
+        dps_free ((char *)l->items[i].name);
     dps_free (l->items);
     *l = (List){0};
 }
@@ -42,7 +42,7 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
     for (size_t i = 0; i < m->n_weights; i++)
         if (i >= m->n_base || trains (t, i))
             DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
-                          dps_weights_master (&t->session.weights, (int32_t) i), err));
+                          dps_weights_master (&t->session.weights, (int32_t)i), err));
     return DPS_OK;
 }
 
@@ -96,7 +96,7 @@ static DpsStatus adapter_names (const DpsTrainer *t, const char ***out, size_t *
     *n_paths = adapted + others;
     if (st != DPS_OK)
         return st;
-    DpsNames yes = {(const char *const *) paths, adapted}, no = {(const char *const *) paths + adapted, others};
+    DpsNames yes = {(const char *const *)paths, adapted}, no = {(const char *const *)paths + adapted, others};
     return dps_peft_target_names (&yes, &no, out, n, err);
 }
 
@@ -108,8 +108,12 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     char **paths = NULL;
     size_t n = 0, n_paths = 0;
     List l = {0};
-    DpsPeftConfig from = {0}, config = {.r = r->lora_r, .lora_alpha = r->lora_alpha, .lora_dropout = r->lora_dropout, .use_rslora = r->use_rslora > 0,
-                                        .use_dora = r->use_dora > 0 || !strcmp (r->adapter, "dora"), .rank_pattern = r->rank_pattern,
+    DpsPeftConfig from = {0}, config = {.r = r->lora_r,
+                                        .lora_alpha = r->lora_alpha,
+                                        .lora_dropout = r->lora_dropout,
+                                        .use_rslora = r->use_rslora > 0,
+                                        .use_dora = r->use_dora > 0 || !strcmp (r->adapter, "dora"),
+                                        .rank_pattern = r->rank_pattern,
                                         .alpha_pattern = r->alpha_pattern};
     DpsStatus st = DPS_OK;
     if (r->adapter_init) { /* what was trained on keeps its configuration */
@@ -122,7 +126,8 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     config.base_model = r->model_name_or_path;
     if (st == DPS_OK)
         st = adapter_names (t, &names, &n, &paths, &n_paths, err);
-    config.targets = (DpsTargetSpec){.modules = {names, n}, .modules_to_save = {(const char *const *) r->lora_modules_to_save.items, r->lora_modules_to_save.n}};
+    config.targets = (DpsTargetSpec){.modules = {names, n},
+                                     .modules_to_save = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n}};
     if (st == DPS_OK)
         st = list_adapter (t, &l, err);
     if (st == DPS_OK)
@@ -160,9 +165,9 @@ static DpsStatus add_state (const DpsTrainer *t, DpsCheckpointWriter *w, DpsErro
     json_decref (json);
     DPS_TRY (st);
     const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
-    json = json_pack ("{s:I, s:I, s:f, s:I, s:o, s:s, s:s}", "step", (json_int_t) t->step, "updates", (json_int_t) t->optim.t, "loss_total", t->loss_total,
-                      "seen_tokens", (json_int_t) t->seen_tokens, "guard", dps_guard_json (&t->guard), "device", device->name, "detail",
-                      device->detail ? device->detail : "");
+    json = json_pack ("{s:I, s:I, s:f, s:I, s:o, s:s, s:s}", "step", (json_int_t)t->step, "updates", (json_int_t)t->optim.t, "loss_total",
+                      t->loss_total, "seen_tokens", (json_int_t)t->seen_tokens, "guard", dps_guard_json (&t->guard), "device", device->name,
+                      "detail", device->detail ? device->detail : "");
     st = dps_ckpt_add_json (w, DPS_CKPT_RUN, json, err);
     json_decref (json);
     return st;
@@ -173,7 +178,8 @@ static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, Dps
     List l = {0};
     DpsStatus st = list_optimizer (t, &l, err);
     if (st == DPS_OK && l.n)
-        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, l.items, l.n, NULL, 0, err);
+        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, l.items, l.n, NULL, 0,
+                                   err);
     free_list (&l);
     return st;
 }
@@ -197,7 +203,8 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_ckpt_commit (w, err));
     dps_guard_progress (&t->guard);
     const DpsTrainerState *state = dps_observer_state (t->observer);
-    return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t) t->recipe->save_total_limit, state->has_best ? state->best_model_checkpoint : NULL, err);
+    return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t)t->recipe->save_total_limit,
+                            state->has_best ? state->best_model_checkpoint : NULL, err);
 }
 
 DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
@@ -224,10 +231,10 @@ static DpsStatus restore_weight (DpsTrainer *t, DpsTensorFile *file, const char 
     int64_t at = dps_tensors_find (file, name), n = dps_weight_elements (&t->session.model.weights[i]);
     if (at < 0)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "checkpoint: no tensor '%s'", name);
-    float *values = dps_malloc ((size_t) n, sizeof *values);
+    float *values = dps_malloc ((size_t)n, sizeof *values);
     if (!values)
         return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
-    DpsStatus st = dps_tensors_read_f32 (file, (size_t) at, values, (uint64_t) n, err);
+    DpsStatus st = dps_tensors_read_f32 (file, (size_t)at, values, (uint64_t)n, err);
     if (st == DPS_OK)
         st = dps_weights_set (&t->session.weights, i, values, err);
     dps_free (values);
@@ -248,7 +255,8 @@ DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, D
             continue;
         int master = !t->is_adapter && t->session.weights.stores[i].master.host;
         char *name = dps_strf ("%s%s", master ? "master." : t->is_adapter ? DPS_PEFT_PREFIX : "", m->weights[i].name);
-        st = name ? restore_weight (t, master ? optimizer : file, name, (int32_t) i, err) : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+        st = name ? restore_weight (t, master ? optimizer : file, name, (int32_t)i, err)
+                  : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
         dps_free (name);
     }
     dps_tensors_close (file);
@@ -263,9 +271,9 @@ static DpsStatus restore_moment (DpsTensorFile *file, const char *prefix, const 
         return DPS_OK;
     char *name = dps_strf ("%s.%s", prefix, weight);
     int64_t at = name ? dps_tensors_find (file, name) : -1;
-    DpsStatus st = !name  ? dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory")
+    DpsStatus st = !name    ? dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory")
                    : at < 0 ? dps_fail (err, DPS_ERR_NOT_FOUND, "checkpoint: no tensor '%s' in %s", name, DPS_CKPT_OPTIMIZER)
-                            : dps_tensors_read (file, (size_t) at, to->host, to->bytes, err);
+                            : dps_tensors_read (file, (size_t)at, to->host, to->bytes, err);
     dps_free (name);
     return st;
 }
@@ -296,15 +304,15 @@ DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError 
     DPS_TRY (dps__trainer_restore_weights (t, c, err));
     DPS_TRY (restore_optimizer (t, c, err));
     DPS_TRY (dps_ckpt_read_json (c, DPS_CKPT_RUN, &run, err));
-    int bad = json_unpack (run, "{s:I, s:I, s:F, s:I, s:o}", "step", &step, "updates", &updates, "loss_total", &loss_total, "seen_tokens", &tokens,
-                           "guard", &guard);
+    int bad = json_unpack (run, "{s:I, s:I, s:F, s:I, s:o}", "step", &step, "updates", &updates, "loss_total", &loss_total, "seen_tokens",
+                           &tokens, "guard", &guard);
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_FORMAT, "%s/%s: a counter is missing", dps_ckpt_path (c), DPS_CKPT_RUN)
                        : dps_guard_from_json (guard, &t->guard, err);
     json_decref (run);
     DPS_TRY (st);
-    t->step = (uint64_t) step;
-    t->optim.t = (uint64_t) updates;
+    t->step = (uint64_t)step;
+    t->optim.t = (uint64_t)updates;
     t->loss_total = loss_total;
-    t->seen_tokens = (uint64_t) tokens;
+    t->seen_tokens = (uint64_t)tokens;
     return dps__trainer_epochs (t, t->step, &t->epoch, err);
 }

@@ -14,9 +14,9 @@ enum { MAX_PARAMS = DPS_PARAMS_MAX };
 
 static DpsStatus target_modules (const DpsRecipe *r, DpsTargets **out, DpsError *err)
 {
-    DpsTargetSpec spec = {.modules = {(const char *const *) r->lora_target_modules.items, r->lora_target_modules.n},
-                          .exclude = {(const char *const *) r->lora_exclude_modules.items, r->lora_exclude_modules.n},
-                          .modules_to_save = {(const char *const *) r->lora_modules_to_save.items, r->lora_modules_to_save.n},
+    DpsTargetSpec spec = {.modules = {(const char *const *)r->lora_target_modules.items, r->lora_target_modules.n},
+                          .exclude = {(const char *const *)r->lora_exclude_modules.items, r->lora_exclude_modules.n},
+                          .modules_to_save = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n},
                           .where = dps_recipe_where (r, DPS_KEY_lora_target_modules)};
     if (r->lora_target_modules.one || r->lora_target_modules.n == 1) {
         const char *text = r->lora_target_modules.items[0];
@@ -49,7 +49,7 @@ static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
     DpsStr str[MAX_PARAMS];
     DpsTargets *targets = NULL;
     Patterns patterns = {0};
-    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *) r, num, str, err));
+    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err));
     DpsStatus st = target_modules (r, &targets, err);
     if (st == DPS_OK)
         st = dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &patterns.ranks, err);
@@ -86,7 +86,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
     *o = (DpsSessionOptions){.model = r->model_name_or_path,
                              .adapter = r->adapter_init,
                              .dtype = r->dtype,
-                             .devices = (const char *const *) r->device.items,
+                             .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,
                              .strict_device = r->strict_device > 0,
                              .training = 1};
@@ -104,9 +104,10 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
         dps_error_prefix (err, "%s: stage", dps_recipe_where (t->recipe, DPS_KEY_stage));
         return DPS_ERR_USAGE;
     }
-    DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *) t->recipe, &t->objective, err));
+    DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
     if (t->objective->info.unit != DPS_UNIT_SINGLE)
-        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on pairs or groups of rows, which this version does not train", t->recipe->stage);
+        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on pairs or groups of rows, which this version does not train",
+                         t->recipe->stage);
     return DPS_OK;
 }
 
@@ -120,14 +121,15 @@ static void set_optimizer (DpsTrainer *t)
                           .momentum = r->sgd_momentum,
                           .weight_decay = r->weight_decay,
                           .max_grad_norm = r->max_grad_norm};
-    t->guard = (DpsGuard) DPS_GUARD_INIT;
+    t->guard = (DpsGuard)DPS_GUARD_INIT;
 }
 
 static void scan_progress (void *ctx, double share)
 {
     const DpsTrainer *t = ctx;
     if (t->options->progress) {
-        DpsTrainProgress p = {.phase = "reading rows", .step = (uint64_t) (1000 * share), .max_steps = 1000, .loss = NAN, .learning_rate = NAN, .pace = ""};
+        DpsTrainProgress p = {
+            .phase = "reading rows", .step = (uint64_t)(1000 * share), .max_steps = 1000, .loss = NAN, .learning_rate = NAN, .pace = ""};
         t->options->progress (t->options->ctx, &p);
     }
 }
@@ -139,7 +141,7 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_feed_places (t->feed, 0, &t->plan.rows_per_epoch, err));
     DPS_TRY (dps__trainer_place (t, 0, &first, err));
     t->plan.steps_per_epoch = first.steps;
-    t->plan.steps = (uint64_t) r->max_steps;
+    t->plan.steps = (uint64_t)r->max_steps;
     if (r->max_steps <= 0)
         DPS_TRY (dps__trainer_steps (t, r->num_train_epochs, &t->plan.steps, err));
     DpsScheduleOptions o = {.type = r->lr_scheduler_type,
@@ -155,7 +157,8 @@ static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
     const DpsRecipe *r = t->recipe;
     DPS_TRY (dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 0, &t->feed, err));
     if (r->eval_datasets.n)
-        DPS_TRY (dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 1, &t->eval_feed, err));
+        DPS_TRY (
+            dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 1, &t->eval_feed, err));
     else if (strcmp (r->eval_strategy, "no"))
         return dps_fail (err, DPS_ERR_USAGE, "%s: eval_strategy needs eval_datasets", dps_recipe_where (r, DPS_KEY_eval_strategy));
     if (t->eval_feed)
@@ -175,7 +178,7 @@ static double resident_bytes (void)
     }
     if (f)
         fclose (f);
-    return (double) pages * (double) sysconf (_SC_PAGESIZE);
+    return (double)pages * (double)sysconf (_SC_PAGESIZE);
 }
 
 static DpsStatus open_observer (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)
@@ -191,10 +194,10 @@ static DpsStatus open_observer (DpsTrainer *t, const DpsCheckpoint *resumed, Dps
     } else {
         state.max_steps = t->plan.steps;
         state.num_train_epochs = r->num_train_epochs;
-        state.logging_steps = (uint64_t) r->logging_steps;
-        state.eval_steps = (uint64_t) (r->eval_steps ? r->eval_steps : r->logging_steps);
-        state.save_steps = (uint64_t) r->save_steps;
-        state.train_batch_size = (uint64_t) r->per_device_train_batch_size;
+        state.logging_steps = (uint64_t)r->logging_steps;
+        state.eval_steps = (uint64_t)(r->eval_steps ? r->eval_steps : r->logging_steps);
+        state.save_steps = (uint64_t)r->save_steps;
+        state.train_batch_size = (uint64_t)r->per_device_train_batch_size;
     }
     int tensorboard = r->report_to.n == 0;
     for (size_t i = 0; i < r->report_to.n; i++)
@@ -242,7 +245,7 @@ static DpsStatus clear_output (const DpsTrainer *t, DpsError *err)
         return dps_fail (err, DPS_ERR_USAGE,
                          "%s holds a run (checkpoint-%llu). Hint: --resume goes on with it; --set output_dir=… starts another; "
                          "--set overwrite_output_dir=true deletes its checkpoints and starts anew",
-                         dir, (unsigned long long) newest);
+                         dir, (unsigned long long)newest);
     return dps_ckpt_clear (dir, err);
 }
 
@@ -259,7 +262,7 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     if (st == DPS_OK)
         st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
     if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
-        st = dps_weights_init (&t->session.weights, (uint64_t) t->recipe->seed, err);
+        st = dps_weights_init (&t->session.weights, (uint64_t)t->recipe->seed, err);
     if (st == DPS_OK && c)
         st = dps__trainer_restore (t, c, err);
     if (st == DPS_OK)
@@ -277,7 +280,7 @@ static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
     DPS_TRY (open_objective (t, err));
     DPS_TRY (open_model (t, &o, err));
     DPS_TRY (open_rows (t, err));
-    t->plan.fixed = (uint64_t) resident_bytes ();
+    t->plan.fixed = (uint64_t)resident_bytes ();
     if (plan_only)
         return DPS_OK;
     DPS_TRY (dps__trainer_plan (t, 0, err));
@@ -285,7 +288,8 @@ static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
     return load_and_resume (t, &o, err);
 }
 
-DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only, DpsError *err)
+DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
+                             DpsError *err)
 {
     *t = (DpsTrainer){.reg = reg, .recipe = recipe, .options = o, .started = dps__trainer_now ()};
     DpsStatus st = open_all (t, plan_only, err);

@@ -77,7 +77,7 @@ static const float *pass_signal (const DpsPass *p, const char *name)
 
 static DpsStatus gather_signals (const DpsObjectiveInstance *o, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
 {
-    size_t n = (size_t) b->n_scored, rows = (size_t) b->n_roots;
+    size_t n = (size_t)b->n_scored, rows = (size_t)b->n_roots;
     memset (s, 0, sizeof *s);
     s->row_offsets = dps_malloc (rows + 1, sizeof *s->row_offsets);
     s->unit_offsets = dps_malloc (rows + 1, sizeof *s->unit_offsets);
@@ -85,18 +85,18 @@ static DpsStatus gather_signals (const DpsObjectiveInstance *o, const DpsPass *p
     int ok = s->row_offsets && s->unit_offsets && s->dlogp;
     for (size_t r = 0; ok && r <= rows; r++) {
         s->row_offsets[r] = b->scored_roots[r];
-        s->unit_offsets[r] = (int64_t) r;
+        s->unit_offsets[r] = (int64_t)r;
     }
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
         const float *from = i < 8 && !strcmp (o->signals[i].role, "policy") ? pass_signal (p, o->signals[i].name) : NULL;
         if (!from)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute", o->info.name,
-                             o->signals[i].name, o->signals[i].role);
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
+                             o->info.name, o->signals[i].name, o->signals[i].role);
         s->values[i] = dps_malloc (n, sizeof **s->values);
         s->grads[i] = o->signals[i].differentiable ? dps_calloc (n, sizeof **s->grads) : NULL;
         ok = s->values[i] && (s->grads[i] || !o->signals[i].differentiable);
         for (size_t k = 0; ok && k < n; k++)
-            s->values[i][k] = (double) from[k];
+            s->values[i][k] = (double)from[k];
     }
     return ok ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
 }
@@ -107,15 +107,21 @@ static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double tot
     const DpsObjectiveInstance *o = t->objective;
     Signals s;
     DpsStatus st = gather_signals (o, p, b, &s, err);
-    DpsObjectiveBatch ob = {.size = sizeof ob, .n_tokens = (uint64_t) b->n_scored, .n_rows = (uint64_t) b->n_roots, .n_units = (uint64_t) b->n_roots,
-                            .row_offsets = s.row_offsets, .unit_offsets = s.unit_offsets, .signals = (const double *const *) s.values,
-                            .weights = b->weights, .total = total};
+    DpsObjectiveBatch ob = {.size = sizeof ob,
+                            .n_tokens = (uint64_t)b->n_scored,
+                            .n_rows = (uint64_t)b->n_roots,
+                            .n_units = (uint64_t)b->n_roots,
+                            .row_offsets = s.row_offsets,
+                            .unit_offsets = s.unit_offsets,
+                            .signals = (const double *const *)s.values,
+                            .weights = b->weights,
+                            .total = total};
     if (st == DPS_OK)
         st = dps_objective_micro_batch (o, &ob, sums, training ? s.grads : NULL, NULL, err);
     int logp = dps_objective_signal (o, "logp", "policy");
     if (st == DPS_OK && training && logp >= 0) {
         for (int64_t i = 0; i < b->n_scored; i++)
-            s.dlogp[i] = (float) s.grads[logp][i];
+            s.dlogp[i] = (float)s.grads[logp][i];
         st = dps_pass_backward (p, s.dlogp, err);
     }
     free_signals (&s);
@@ -159,7 +165,7 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
     double total = dps_objective_total (t->objective, r->scored, r->sequences, r->sequences);
     for (size_t i = 0; i < r->n_places; i += size) {
         size_t n = r->n_places - i < size ? r->n_places - i : size;
-        DPS_TRY (micro_batch (t, r->places + i, n, total, training, (uint64_t) t->recipe->seed, sums, err));
+        DPS_TRY (micro_batch (t, r->places + i, n, total, training, (uint64_t)t->recipe->seed, sums, err));
     }
     sums->total = total;
     return DPS_OK;
@@ -170,9 +176,9 @@ static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_los
 {
     dps_weights_zero_grads (&t->session.weights);
     dps_step_reset (&t->sums);
-    DpsStatus st = rows->scored ? run_places (t, rows, (size_t) t->plan.micro_batch, 1, &t->sums, err)
+    DpsStatus st = rows->scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)
                                 : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token",
-                                            (unsigned long long) t->step + 1, (unsigned long long) rows->sequences);
+                                            (unsigned long long)t->step + 1, (unsigned long long)rows->sequences);
     if (st == DPS_ERR_NONFINITE) {
         *out_loss = *out_grad_norm = NAN;
         return DPS_OK;
@@ -205,7 +211,7 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
 {
     DpsStepSums sums = {0};
-    uint64_t places, size = (uint64_t) t->recipe->per_device_eval_batch_size, scored = 0, tokens = 0;
+    uint64_t places, size = (uint64_t)t->recipe->per_device_eval_batch_size, scored = 0, tokens = 0;
     DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
     double start = dps__trainer_now (), loss = 0;
     DpsStatus st = DPS_OK;
@@ -215,7 +221,7 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
         if (st != DPS_OK)
             break;
         if (rows.scored)
-            st = run_places (t, &rows, (size_t) size, 0, &sums, err);
+            st = run_places (t, &rows, (size_t)size, 0, &sums, err);
         scored += rows.scored;
         tokens += rows.tokens;
         free_rows (&rows);
@@ -225,11 +231,11 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
     double total = dps_objective_total (t->objective, scored, places, places), took = dps__trainer_now () - start;
     loss = total > 0 ? sums.loss / total : NAN;
     int bad = st == DPS_OK && (dps_metrics_set (out, "loss", loss) || dps_metrics_set (out, "runtime", took) ||
-                               dps_metrics_set (out, "samples_per_second", (double) places / took) ||
-                               dps_metrics_set (out, "steps_per_second", ceil ((double) places / (double) size) / took));
+                               dps_metrics_set (out, "samples_per_second", (double)places / took) ||
+                               dps_metrics_set (out, "steps_per_second", ceil ((double)places / (double)size) / took));
     for (size_t i = 0; st == DPS_OK && !bad && i < sums.n_metrics; i++)
         bad = dps_metrics_set (out, sums.metrics[i].name, dps_step_metric (&sums, i));
-    bad = bad || (st == DPS_OK && dps_metrics_set (out, "num_tokens", (double) tokens));
+    bad = bad || (st == DPS_OK && dps_metrics_set (out, "num_tokens", (double)tokens));
     dps_step_free (&sums);
     return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : st;
 }

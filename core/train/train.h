@@ -15,10 +15,10 @@ typedef struct DpsTrainProgress {
 } DpsTrainProgress;
 
 typedef struct DpsTrainOptions {
-    const char *resume;  /* NULL: start anew; "auto": the newest sound checkpoint; or a path */
-    int console;         /* print a line per logging step on stderr */
+    const char *resume;                                      /* NULL: start anew; "auto": the newest sound checkpoint; or a path */
+    int console;                                             /* print a line per logging step on stderr */
     void (*progress) (void *ctx, const DpsTrainProgress *p); /* may be NULL */
-    int (*should_stop) (void); /* polled between micro-batches; may be NULL */
+    int (*should_stop) (void);                               /* polled between micro-batches; may be NULL */
     void *ctx;
 } DpsTrainOptions;
 

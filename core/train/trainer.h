@@ -29,25 +29,26 @@ typedef struct DpsTrainer {
     DpsObserver *observer;
     DpsPace pace;
     DpsTrainPlan plan;
-    DpsStepSums sums;      /* of the step */
-    DpsStepSums window;    /* of the steps since the last line of metrics */
+    DpsStepSums sums;   /* of the step */
+    DpsStepSums window; /* of the steps since the last line of metrics */
     uint64_t window_steps;
     double window_loss, window_s, window_tokens;
-    double loss_total;     /* of all steps, for train_loss */
-    uint64_t step;         /* finished steps */
-    double epoch;          /* the same in passes over the rows */
+    double loss_total;                  /* of all steps, for train_loss */
+    uint64_t step;                      /* finished steps */
+    double epoch;                       /* the same in passes over the rows */
     uint64_t epoch_number, epoch_first; /* the epoch last asked for, and the step it begins at */
     uint64_t seen_tokens;
     int checkpointing;
     int is_adapter;
     int eval_exact; /* every row of eval_feed was read */
-    DpsDigest base;        /* identity of the base's tensors */
-    DpsBuf lock;           /* recipe.lock.yaml */
+    DpsDigest base; /* identity of the base's tensors */
+    DpsBuf lock;    /* recipe.lock.yaml */
     double started;
 } DpsTrainer;
 
 /* setup.c */
-DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only, DpsError *err);
+DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
+                             DpsError *err);
 void dps__trainer_close (DpsTrainer *t);
 
 /* epoch.c */

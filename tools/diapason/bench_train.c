@@ -93,7 +93,7 @@ static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, f
     DPS_TRY (dps_exec_reserve (b->ex, p.peak, err));
     DpsStatus st = dps_pass_forward (&p, err);
     for (int64_t i = 0; i < batch->n_scored; i++)
-        dlogp[i] = (float) (-1 / batch->total_weight);
+        dlogp[i] = (float)(-1 / batch->total_weight);
     if (st == DPS_OK)
         st = dps_pass_backward (&p, dlogp, err);
     dps_pass_close (&p);
@@ -106,8 +106,9 @@ static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, f
 static double useful_flops (const Bench *b, const DpsBatch *batch)
 {
     const DpsDecoder *d = &b->model.dec;
-    double params = dps_model_linear_params (&b->model), first = (double) d->hidden * (double) ((d->n_heads + 2 * d->n_kv_heads) * d->head_dim);
-    return 2.0 * (double) batch->n_tokens * (2 * params - first) + 4.0 * (double) batch->n_scored * (double) d->vocab * (double) d->hidden;
+    double params = dps_model_linear_params (&b->model),
+           first = (double)d->hidden * (double)((d->n_heads + 2 * d->n_kv_heads) * d->head_dim);
+    return 2.0 * (double)batch->n_tokens * (2 * params - first) + 4.0 * (double)batch->n_scored * (double)d->vocab * (double)d->hidden;
 }
 
 static void report_cases (const DpsExec *ex, json_t *result)
@@ -115,7 +116,7 @@ static void report_cases (const DpsExec *ex, json_t *result)
     json_t *cases = json_object ();
     for (size_t i = 0; i < ex->n_cases && ex->profile; i++) {
         g_autofree char *name = g_strdup_printf ("%s (%s) ×%llu on %s", dps_op_name (ex->cases[i].op), ex->cases[i].operands,
-                                                 (unsigned long long) ex->cases[i].runs, ex->devices[ex->cases[i].device].info.name);
+                                                 (unsigned long long)ex->cases[i].runs, ex->devices[ex->cases[i].device].info.name);
         json_object_set_new (cases, name, json_real (ex->cases[i].seconds));
     }
     if (ex->profile)
@@ -124,21 +125,22 @@ static void report_cases (const DpsExec *ex, json_t *result)
 }
 
 /* Steps [0, BENCH_WARM_UP) warm up, the rest are measured. */
-static DpsStatus timed_step (Bench *b, const BenchOptions *o, const BenchRows *rows, int step, DpsOptim *optim, BenchTotals *t, DpsError *err)
+static DpsStatus timed_step (Bench *b, const BenchOptions *o, const BenchRows *rows, int step, DpsOptim *optim, BenchTotals *t,
+                             DpsError *err)
 {
     DpsSequence sequences[MAX_ROWS];
     DpsBatch batch;
     for (int r = 0; r < o->rows; r++)
-        sequences[r] = bench_rows_get (rows, (size_t) (step * o->rows + r));
-    DPS_TRY (dps_batch_build (sequences, (size_t) o->rows, b->model.dec.vocab, &batch, err));
-    float *dlogp = dps_malloc ((size_t) batch.n_scored, sizeof *dlogp);
+        sequences[r] = bench_rows_get (rows, (size_t)(step * o->rows + r));
+    DPS_TRY (dps_batch_build (sequences, (size_t)o->rows, b->model.dec.vocab, &batch, err));
+    float *dlogp = dps_malloc ((size_t)batch.n_scored, sizeof *dlogp);
     double start = bench_now ();
     DpsStatus st = dlogp ? train_step (b, optim, &batch, dlogp, err) : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
     double took = bench_now () - start;
     if (step >= BENCH_WARM_UP) {
         t->seconds += took;
-        t->tokens += (double) batch.n_tokens;
-        t->scored += (double) batch.n_scored;
+        t->tokens += (double)batch.n_tokens;
+        t->scored += (double)batch.n_scored;
         t->flops += useful_flops (b, &batch);
         t->best = fmin (t->best, took);
     } else
@@ -184,7 +186,7 @@ DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, jso
     if (st == DPS_OK)
         st = timed_steps (&b, o, result, err);
     json_object_set_new (result, "peak_rss_bytes", json_real (bench_peak_rss ()));
-    json_object_set_new (result, "arena_bytes", json_real ((double) ex->arena_peak));
+    json_object_set_new (result, "arena_bytes", json_real ((double)ex->arena_peak));
     uint32_t compute = b.compute;
     close_bench (&b);
     double peak = 0;
@@ -192,7 +194,8 @@ DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, jso
         st = bench_matmul_peak (ex, compute, &peak, err);
     json_object_set_new (result, "matmul_peak_gflops", json_real (peak / 1e9));
     if (peak > 0)
-        json_object_set_new (result, "share_of_peak", json_real (json_number_value (json_object_get (result, "useful_gflops")) * 1e9 / peak));
+        json_object_set_new (result, "share_of_peak",
+                             json_real (json_number_value (json_object_get (result, "useful_gflops")) * 1e9 / peak));
     return st;
 }
 
@@ -200,7 +203,7 @@ DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, js
 {
     Bench b;
     DpsStatus st = open_bench (&b, ex, reg, o, 0, err);
-    size_t n = (size_t) o->batch, length = (size_t) o->tokens;
+    size_t n = (size_t)o->batch, length = (size_t)o->tokens;
     int32_t *ids = dps_calloc (n * length, sizeof *ids);
     const int32_t **prompts = dps_calloc (n, sizeof *prompts);
     size_t *lengths = dps_calloc (n, sizeof *lengths);
@@ -212,7 +215,7 @@ DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, js
         prompts[i] = ids + i * length;
         lengths[i] = length;
         for (size_t t = 0; t < length; t++)
-            ids[i * length + t] = (int32_t) dps_rng_below (1, i, t, (uint64_t) b.model.dec.vocab);
+            ids[i * length + t] = (int32_t)dps_rng_below (1, i, t, (uint64_t)b.model.dec.vocab);
     }
     for (int pass = 0; pass < 3 && st == DPS_OK; pass++) { /* warm-up; prompt and one token; all tokens */
         DpsGenerateOptions g = {.max_tokens = pass < 2 ? 1 : o->steps + 1, .batch = o->batch, .ignore_end = 1, .sampling = {.top_p = 1}};
@@ -224,8 +227,8 @@ DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, js
             dps_completion_free (&out[i]);
     }
     if (st == DPS_OK) {
-        json_object_set_new (result, "prefill_tokens_per_second", json_real ((double) (n * length) / seconds[0]));
-        json_object_set_new (result, "decode_tokens_per_second", json_real ((double) n * (double) o->steps / (seconds[1] - seconds[0])));
+        json_object_set_new (result, "prefill_tokens_per_second", json_real ((double)(n * length) / seconds[0]));
+        json_object_set_new (result, "decode_tokens_per_second", json_real ((double)n * (double)o->steps / (seconds[1] - seconds[0])));
         json_object_set_new (result, "dtype", json_string (dps_dtype_name (b.compute)));
         json_object_set_new (result, "peak_rss_bytes", json_real (bench_peak_rss ()));
     }

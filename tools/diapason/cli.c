@@ -13,7 +13,7 @@ CliCommon cli_common;
 static void print_log (void *ctx, int level, const char *line)
 {
     static const char *const names[] = {"error", "warning", "info", "debug"};
-    (void) ctx;
+    (void)ctx;
     cli_progress_end ();
     fprintf (stderr, "diapason: %s: %s\n", names[level], line);
 }
@@ -72,7 +72,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     for (int i = 1; i < *argc; i++)
         g_ptr_array_add (args, keep (g_strdup ((*argv)[i])));
     g_ptr_array_add (args, NULL);
-    *argc = (int) args->len - 1;
+    *argc = (int)args->len - 1;
     *argv = keep (g_ptr_array_free (args, FALSE));
 
     g_autoptr (GOptionContext) context = g_option_context_new (verb->synopsis);
@@ -100,7 +100,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
         return cli_usage (verb, "--log-level is '%s', expected error, warning, info or debug", cli_common.log_level);
     dps_log_install (print_log, NULL, level);
     if (*argc > 1 && !strcmp ((*argv)[1], "--")) {
-        memmove (*argv + 1, *argv + 2, (size_t) (*argc - 1) * sizeof **argv);
+        memmove (*argv + 1, *argv + 2, (size_t)(*argc - 1) * sizeof **argv);
         (*argc)--;
     }
     return -1;
@@ -143,9 +143,9 @@ void cli_progress (const char *label, double done, double total, const char *det
     char head[64], tail[160];
     snprintf (head, sizeof head, "%.20s %3.0f%% ", label, 100 * share);
     snprintf (tail, sizeof tail, " %.150s", detail ? detail : "");
-    int width = (int) ws.ws_col - 1 - (int) strlen (head) - (int) g_utf8_strlen (tail, -1) - 2;
+    int width = (int)ws.ws_col - 1 - (int)strlen (head) - (int)g_utf8_strlen (tail, -1) - 2;
     width = CLAMP (width, 0, 40);
-    int filled = (int) (share * width);
+    int filled = (int)(share * width);
     fprintf (stderr, "\r\033[K%s", head);
     if (width > 4) {
         fputc ('[', stderr);

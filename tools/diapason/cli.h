@@ -12,10 +12,10 @@
 #include "base/status.h"
 
 typedef struct DpsVerb {
-    const char *name;     /* "train" */
-    const char *summary;  /* one line for `diapason --help` */
-    const char *synopsis; /* what follows the verb: "RECIPE [--set key=value …]" */
-    const char *help;     /* a paragraph and at least one example, printed by --help */
+    const char *name;                   /* "train" */
+    const char *summary;                /* one line for `diapason --help` */
+    const char *synopsis;               /* what follows the verb: "RECIPE [--set key=value …]" */
+    const char *help;                   /* a paragraph and at least one example, printed by --help */
     int (*run) (int argc, char **argv); /* argv[0] is the verb; returns the exit code of CONVENTIONS section 1 */
 } DpsVerb;
 

@@ -15,10 +15,10 @@ typedef struct Sums {
 static DpsStatus add_row (void *ctx, const DpsEncoded *x, const float *logp, DpsError *err)
 {
     Sums *s = ctx;
-    (void) err;
+    (void)err;
     for (size_t i = 1; i < x->n; i++)
         if (x->weights[i] > 0) {
-            s->nll -= (double) logp[i];
+            s->nll -= (double)logp[i];
             s->tokens++;
         }
     s->rows++;
@@ -40,7 +40,7 @@ static DpsStatus sum_rows (const EvalOptions *o, const DpsDataset *ds, Sums *sum
         dps_row_clear (&row);
         if (st == DPS_OK)
             st = cli_scorer_add (&scorer, &x, err);
-        cli_progress ("evaluating", (double) k, (double) n, "");
+        cli_progress ("evaluating", (double)k, (double)n, "");
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);
@@ -58,10 +58,10 @@ DpsStatus eval_perplexity (const EvalOptions *o, json_t *out, DpsError *err)
     DPS_TRY (st);
     if (s.tokens == 0)
         return dps_fail (err, DPS_ERR_DATA, "%s: no token of it counts", o->path);
-    json_object_set_new (out, "rows", json_integer ((json_int_t) s.rows));
-    json_object_set_new (out, "tokens", json_integer ((json_int_t) s.tokens));
-    json_object_set_new (out, "nll", json_real (s.nll / (double) s.tokens));
-    json_object_set_new (out, "perplexity", json_real (exp (s.nll / (double) s.tokens)));
+    json_object_set_new (out, "rows", json_integer ((json_int_t)s.rows));
+    json_object_set_new (out, "tokens", json_integer ((json_int_t)s.tokens));
+    json_object_set_new (out, "nll", json_real (s.nll / (double)s.tokens));
+    json_object_set_new (out, "perplexity", json_real (exp (s.nll / (double)s.tokens)));
     return DPS_OK;
 }
 
@@ -81,7 +81,7 @@ static int label_of (Labels *l, const char *name, gboolean add)
         at = GUINT_TO_POINTER (l->names->len);
         g_hash_table_insert (l->number, copy, at);
     }
-    return (int) GPOINTER_TO_UINT (at) - 1;
+    return (int)GPOINTER_TO_UINT (at) - 1;
 }
 
 /* What a row's answer says, as text that begins where the prompt ends. */
@@ -124,9 +124,9 @@ static DpsStatus take_label (void *ctx, const DpsEncoded *x, const float *logp, 
 {
     Guess *g = ctx;
     double sum = 0;
-    (void) err;
+    (void)err;
     for (size_t i = 1; i < x->n; i++)
-        sum += x->weights[i] > 0 ? (double) logp[i] : 0;
+        sum += x->weights[i] > 0 ? (double)logp[i] : 0;
     if (g->at == 0 || sum > g->best) {
         g->best = sum;
         g->number = g->at;
@@ -187,11 +187,11 @@ static DpsStatus guess_rows (const EvalOptions *o, const DpsDataset *ds, Labels 
         dps_row_clear (&row);
         DPS_TRY (st);
         right += guess == want;
-        cli_progress ("evaluating", (double) k, (double) n, "");
+        cli_progress ("evaluating", (double)k, (double)n, "");
     }
-    json_object_set_new (out, "rows", json_integer ((json_int_t) n));
+    json_object_set_new (out, "rows", json_integer ((json_int_t)n));
     json_object_set_new (out, "labels", json_integer (l->names->len));
-    json_object_set_new (out, "label_accuracy", json_real (n ? (double) right / (double) n : 0));
+    json_object_set_new (out, "label_accuracy", json_real (n ? (double)right / (double)n : 0));
     return DPS_OK;
 }
 

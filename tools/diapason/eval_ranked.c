@@ -18,7 +18,8 @@ int eval_is_ranked (const char *path)
     uint64_t line;
     if (dps_rows_open (path, &rows, NULL) != DPS_OK)
         return 0;
-    int ranked = dps_rows_count (rows) && dps_rows_get (rows, 0, &row, &line, NULL) == DPS_OK && json_object_get (json_object_get (row, "request"), "continuation");
+    int ranked = dps_rows_count (rows) && dps_rows_get (rows, 0, &row, &line, NULL) == DPS_OK &&
+                 json_object_get (json_object_get (row, "request"), "continuation");
     json_decref (row);
     dps_rows_close (rows);
     return ranked;
@@ -81,7 +82,7 @@ static Question *question (Ranked *r, json_int_t doc)
     g_array_append_val (all, fresh);
     gint64 *key = g_new (gint64, 1);
     *key = doc;
-    g_hash_table_insert (r->by_doc, key, GSIZE_TO_POINTER ((gsize) all->len));
+    g_hash_table_insert (r->by_doc, key, GSIZE_TO_POINTER ((gsize)all->len));
     return &g_array_index (all, Question, all->len - 1);
 }
 
@@ -90,38 +91,41 @@ static DpsStatus take_row (void *ctx, const DpsEncoded *x, const float *logp, Dp
     Ranked *r = ctx;
     const Pending *p = &g_array_index (r->pending, Pending, r->taken++);
     Question *q = question (r, p->doc);
-    (void) err;
+    (void)err;
     q->gold = p->gold;
     q->sum[p->idx] = q->tokens[p->idx] = 0;
     for (size_t i = 1; i < x->n; i++)
         if (x->weights[i] > 0) {
-            q->sum[p->idx] += (double) logp[i];
+            q->sum[p->idx] += (double)logp[i];
             q->tokens[p->idx]++;
         }
     q->characters[p->idx] = p->characters;
-    q->n = MAX (q->n, (size_t) p->idx + 1);
+    q->n = MAX (q->n, (size_t)p->idx + 1);
     return DPS_OK;
 }
 
-static DpsStatus read_row (const DpsRows *rows, uint64_t k, json_t **out, Pending *p, const char **context, const char **continuation, DpsError *err)
+static DpsStatus read_row (const DpsRows *rows, uint64_t k, json_t **out, Pending *p, const char **context, const char **continuation,
+                           DpsError *err)
 {
     uint64_t line;
     DPS_TRY (dps_rows_get (rows, k, out, &line, err));
-    const json_t *request = json_object_get (*out, "request"), *label = json_object_get (*out, "label"), *doc = json_object_get (*out, "doc_id"),
-                 *idx = json_object_get (*out, "idx");
+    const json_t *request = json_object_get (*out, "request"), *label = json_object_get (*out, "label"),
+                 *doc = json_object_get (*out, "doc_id"), *idx = json_object_get (*out, "idx");
     *context = json_string_value (json_object_get (request, "context"));
     *continuation = json_string_value (json_object_get (request, "continuation"));
-    if (!*context || !*continuation || !json_is_integer (doc) || !json_is_integer (idx) || !json_is_integer (label) || json_integer_value (idx) < 0 ||
-        json_integer_value (idx) >= CHOICES)
+    if (!*context || !*continuation || !json_is_integer (doc) || !json_is_integer (idx) || !json_is_integer (label) ||
+        json_integer_value (idx) < 0 || json_integer_value (idx) >= CHOICES)
         return dps_fail (err, DPS_ERR_DATA, "%s:%llu: expected request {context, continuation}, doc_id, idx (below %d) and a numeric label",
-                         dps_rows_path (rows), (unsigned long long) line, CHOICES);
+                         dps_rows_path (rows), (unsigned long long)line, CHOICES);
     g_autofree char *trimmed = g_strstrip (g_strdup (*continuation));
-    *p = (Pending){.doc = json_integer_value (doc), .idx = (int) json_integer_value (idx), .gold = (int) json_integer_value (label),
-                   .characters = (double) g_utf8_strlen (trimmed, -1)};
+    *p = (Pending){.doc = json_integer_value (doc),
+                   .idx = (int)json_integer_value (idx),
+                   .gold = (int)json_integer_value (label),
+                   .characters = (double)g_utf8_strlen (trimmed, -1)};
     return DPS_OK;
 }
 
-static int beyond (const EvalOptions *o, json_int_t doc) { return o->limit && (uint64_t) (doc % UNCONDITIONAL) >= o->limit; }
+static int beyond (const EvalOptions *o, json_int_t doc) { return o->limit && (uint64_t)(doc % UNCONDITIONAL) >= o->limit; }
 
 static DpsStatus score_rows (Ranked *r, const DpsRows *rows, DpsError *err)
 {
@@ -140,7 +144,7 @@ static DpsStatus score_rows (Ranked *r, const DpsRows *rows, DpsError *err)
                 st = cli_scorer_add (&scorer, &x, err);
         }
         json_decref (row);
-        cli_progress ("evaluating", (double) k, (double) dps_rows_count (rows), "");
+        cli_progress ("evaluating", (double)k, (double)dps_rows_count (rows), "");
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);
@@ -157,7 +161,7 @@ static int is_right (const Question *q, const double *divide, const Question *wi
         double score = (q->sum[i] - (without ? without->sum[i] : 0)) / (divide && divide[i] > 0 ? divide[i] : 1);
         if (score > top) {
             top = score;
-            best = (int) i;
+            best = (int)i;
         }
     }
     return best == q->gold;
@@ -173,22 +177,22 @@ static void count_right (Ranked *r, json_t *out)
         gint64 other = q->doc + UNCONDITIONAL;
         gpointer at = g_hash_table_lookup (r->by_doc, &other);
         n++;
-        acc += (uint64_t) is_right (q, NULL, NULL);
-        norm += (uint64_t) is_right (q, q->characters, NULL);
-        token += (uint64_t) is_right (q, q->tokens, NULL);
+        acc += (uint64_t)is_right (q, NULL, NULL);
+        norm += (uint64_t)is_right (q, q->characters, NULL);
+        token += (uint64_t)is_right (q, q->tokens, NULL);
         if (at) {
             n_uncond++;
-            uncond += (uint64_t) is_right (q, NULL, &g_array_index (r->questions, Question, GPOINTER_TO_SIZE (at) - 1));
+            uncond += (uint64_t)is_right (q, NULL, &g_array_index (r->questions, Question, GPOINTER_TO_SIZE (at) - 1));
         }
     }
-    double total = n ? (double) n : 1;
-    json_object_set_new (out, "questions", json_integer ((json_int_t) n));
-    json_object_set_new (out, "acc", json_real ((double) acc / total));
-    json_object_set_new (out, "acc_norm", json_real ((double) norm / total));
-    json_object_set_new (out, "acc_per_token", json_real ((double) token / total));
+    double total = n ? (double)n : 1;
+    json_object_set_new (out, "questions", json_integer ((json_int_t)n));
+    json_object_set_new (out, "acc", json_real ((double)acc / total));
+    json_object_set_new (out, "acc_norm", json_real ((double)norm / total));
+    json_object_set_new (out, "acc_per_token", json_real ((double)token / total));
     if (n_uncond)
-        json_object_set_new (out, "acc_uncond", json_real ((double) uncond / (double) n_uncond));
-    json_object_set_new (out, "acc_stderr", json_real (n > 1 ? sqrt ((double) acc / total * (1 - (double) acc / total) / (total - 1)) : 0));
+        json_object_set_new (out, "acc_uncond", json_real ((double)uncond / (double)n_uncond));
+    json_object_set_new (out, "acc_stderr", json_real (n > 1 ? sqrt ((double)acc / total * (1 - (double)acc / total) / (total - 1)) : 0));
 }
 
 DpsStatus eval_ranked (const EvalOptions *o, json_t *out, DpsError *err)

@@ -20,7 +20,7 @@ static const DpsVerb *const verbs[] = {
 /* Edit distance of two short words (rows of the Levenshtein table kept one at a time). */
 static unsigned distance (const char *a, const char *b)
 {
-    unsigned row[32], n = (unsigned) strlen (b);
+    unsigned row[32], n = (unsigned)strlen (b);
     if (n > 31)
         return 99;
     for (unsigned j = 0; j <= n; j++)

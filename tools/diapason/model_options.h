@@ -13,13 +13,13 @@ typedef struct CliModel {
 } CliModel;
 extern CliModel cli_model;
 
-#define CLI_MODEL_ENTRIES                                                                                                                   \
-    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &cli_model.model, "Hugging Face folder, .gguf file or checkpoint", "M"},                       \
-        {"adapter", 'a', 0, G_OPTION_ARG_FILENAME, &cli_model.adapter, "PEFT folder", "A"},                                                 \
-        {"dtype", 0, 0, G_OPTION_ARG_STRING, &cli_model.dtype, "float32 (default), bfloat16 or auto", "D"},                                 \
-        {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"},                                              \
-    {                                                                                                                                       \
-        "allow-base-mismatch", 0, 0, G_OPTION_ARG_NONE, &cli_model.allow_base_mismatch, "take an adapter of other base weights", NULL       \
+#define CLI_MODEL_ENTRIES                                                                                                                  \
+    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &cli_model.model, "Hugging Face folder, .gguf file or checkpoint", "M"},                      \
+        {"adapter", 'a', 0, G_OPTION_ARG_FILENAME, &cli_model.adapter, "PEFT folder", "A"},                                                \
+        {"dtype", 0, 0, G_OPTION_ARG_STRING, &cli_model.dtype, "float32 (default), bfloat16 or auto", "D"},                                \
+        {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"},                                             \
+    {                                                                                                                                      \
+        "allow-base-mismatch", 0, 0, G_OPTION_ARG_NONE, &cli_model.allow_base_mismatch, "take an adapter of other base weights", NULL      \
     }
 
 /** A model ready to work, with its plugins. All zeros is closed. */

@@ -40,7 +40,7 @@ int cli_put_ids (DpsBuf *b, const int32_t *ids, size_t n)
 {
     int bad = dps_buf_add (b, "[", 1);
     for (size_t i = 0; i < n && !bad; i++)
-        bad = dps_buf_printf (b, i ? ",%d" : "%d", (int) ids[i]);
+        bad = dps_buf_printf (b, i ? ",%d" : "%d", (int)ids[i]);
     return bad || dps_buf_add (b, "]", 1);
 }
 

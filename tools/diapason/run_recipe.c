@@ -13,14 +13,13 @@ static DpsStatus set_environment (const DpsRecipe *r, DpsError *err)
     const char *name;
     json_t *value;
     char text[64];
-    json_object_foreach (r->env, name, value)
-    {
+    json_object_foreach (r->env, name, value) {
         g_autofree char *number = json_is_string (value) ? NULL : json_dumps (value, JSON_ENCODE_ANY);
         if (setenv (name, json_is_string (value) ? json_string_value (value) : number ? number : "", 1))
             return dps_fail (err, DPS_ERR_USAGE, "%s: '%s' cannot be an environment variable", dps_recipe_where (r, DPS_KEY_env), name);
     }
     if (r->threads > 0) {
-        snprintf (text, sizeof text, "%lld", (long long) r->threads);
+        snprintf (text, sizeof text, "%lld", (long long)r->threads);
         setenv ("OMP_NUM_THREADS", text, 1);
         return dps_host_config_set ("threads", text, err);
     }
@@ -31,7 +30,7 @@ DpsStatus cli_open_recipe (const char *path, DpsRecipe **out, DpsRegistry **reg,
 {
     *out = NULL;
     *reg = NULL;
-    DPS_TRY (dps_recipe_load (path, (const char *const *) cli_overrides, cli_overrides ? g_strv_length (cli_overrides) : 0, out, err));
+    DPS_TRY (dps_recipe_load (path, (const char *const *)cli_overrides, cli_overrides ? g_strv_length (cli_overrides) : 0, out, err));
     DpsStatus st = set_environment (*out, err);
     if (st == DPS_OK)
         st = cli_open_registry (reg, err);

@@ -8,7 +8,10 @@
 #include "recipe/recipe.h"
 
 /** --set key=value, any number of times: an entry for the table of cli_parse. */
-#define CLI_SET_ENTRY {"set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &cli_overrides, "replace a value of the recipe", "KEY=VALUE"}
+#define CLI_SET_ENTRY                                                                                                                      \
+    {                                                                                                                                      \
+        "set", 0, 0, G_OPTION_ARG_STRING_ARRAY, &cli_overrides, "replace a value of the recipe", "KEY=VALUE"                               \
+    }
 extern char **cli_overrides;
 
 /**

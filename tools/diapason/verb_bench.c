@@ -24,7 +24,8 @@ const DpsVerb dps_verb_bench = {
     .summary = "measure matrix products, training and decoding on this machine",
     .synopsis = "{matmul|train|decode} [--model M]",
     .help = "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
-            "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first step\n"
+            "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
+            "step\n"
             "decode   tokens per second with a cache, prompt and batch of your choice\n\n"
             "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
     .run = run_bench,
@@ -53,7 +54,7 @@ double bench_now (void)
 {
     struct timespec t;
     clock_gettime (CLOCK_MONOTONIC, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 double bench_since_launch (void)
@@ -72,14 +73,14 @@ double bench_since_launch (void)
         start = g_ascii_strtoull (p + 1, NULL, 10);
     struct timespec t;
     clock_gettime (CLOCK_BOOTTIME, &t);
-    return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec - (double) start / (double) sysconf (_SC_CLK_TCK);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec - (double)start / (double)sysconf (_SC_CLK_TCK);
 }
 
 double bench_peak_rss (void)
 {
     struct rusage u;
     getrusage (RUSAGE_SELF, &u);
-    return 1024.0 * (double) u.ru_maxrss;
+    return 1024.0 * (double)u.ru_maxrss;
 }
 
 static void print_result (const json_t *result)
@@ -92,8 +93,7 @@ static void print_result (const json_t *result)
     }
     const char *key;
     json_t *value;
-    json_object_foreach ((json_t *) result, key, value)
-    {
+    json_object_foreach ((json_t *)result, key, value) {
         if (json_is_string (value))
             printf ("%-28s %s\n", key, json_string_value (value));
         else if (json_is_number (value))
@@ -101,7 +101,8 @@ static void print_result (const json_t *result)
         else if (json_is_object (value)) {
             const char *name;
             json_t *item;
-            json_object_foreach (value, name, item) printf ("  %-60s %.6g\n", name, json_number_value (item));
+            json_object_foreach (value, name, item)
+                printf ("  %-60s %.6g\n", name, json_number_value (item));
         }
     }
 }
@@ -116,16 +117,17 @@ static DpsStatus time_product (DpsExec *ex, uint32_t dtype, int64_t M, int64_t K
     DpsBlock w = {0}, x = {0}, y = {0}, rows = {0};
     DpsStatus st = d->pack ? d->pack->query (d->info.device, N, K, dtype, DPS_PACK_FORWARD, &bytes, &layout, err)
                            : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s packs no weights", d->info.name);
-    if (st == DPS_OK && ((st = dps_exec_alloc (ex, bytes, &w, err)) || (st = dps_exec_alloc (ex, (uint64_t) (M * K) * size, &x, err)) ||
-                         (st = dps_exec_alloc (ex, (uint64_t) (M * N) * size, &y, err)) || (st = dps_exec_alloc (ex, (uint64_t) (N * K) * 4, &rows, err))))
+    if (st == DPS_OK &&
+        ((st = dps_exec_alloc (ex, bytes, &w, err)) || (st = dps_exec_alloc (ex, (uint64_t)(M * K) * size, &x, err)) ||
+         (st = dps_exec_alloc (ex, (uint64_t)(M * N) * size, &y, err)) || (st = dps_exec_alloc (ex, (uint64_t)(N * K) * 4, &rows, err))))
         goto done;
     if (st != DPS_OK)
         goto done;
     memset (x.host, 0, x.bytes);
     for (int64_t i = 0; i < N * K; i++)
-        ((float *) rows.host)[i] = (float) (i % 13) * 0.01f;
-    DpsView from = dps_view (DPS_DTYPE_F32, 2, w_shape, rows.host), wv = dps_view (dtype, 2, w_shape, w.host), xv = dps_view (dtype, 2, x_shape, x.host),
-            yv = dps_view (dtype, 2, y_shape, y.host);
+        ((float *)rows.host)[i] = (float)(i % 13) * 0.01f;
+    DpsView from = dps_view (DPS_DTYPE_F32, 2, w_shape, rows.host), wv = dps_view (dtype, 2, w_shape, w.host),
+            xv = dps_view (dtype, 2, x_shape, x.host), yv = dps_view (dtype, 2, y_shape, y.host);
     wv.layout = layout;
     wv.buffer = w.buffer;
     st = d->pack->pack (d->info.device, &from, 0, DPS_PACK_FORWARD, &wv, err);
@@ -135,7 +137,7 @@ static DpsStatus time_product (DpsExec *ex, uint32_t dtype, int64_t M, int64_t K
         st = dps_exec_op (ex, DPS_OP_linear, (const DpsView *[]){&xv, &wv, NULL, NULL}, 4, (const DpsView *[]){&yv}, 1, NULL, 0, err);
         best = fmin (best, bench_now () - start);
     }
-    *out_flops = 2.0 * (double) M * (double) K * (double) N / best;
+    *out_flops = 2.0 * (double)M * (double)K * (double)N / best;
 done:
     dps_exec_free (ex, &w);
     dps_exec_free (ex, &x);
@@ -191,7 +193,7 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
                       .scored = positive (options.scored, 90),
                       .steps = positive (options.steps, strcmp (what, "train") ? 64 : 5),
                       .batch = positive (options.batch, 1)};
-    DpsStatus st = !strcmp (what, "matmul") ? bench_matmul (&ex, result, err)
+    DpsStatus st = !strcmp (what, "matmul")  ? bench_matmul (&ex, result, err)
                    : !strcmp (what, "train") ? bench_train (&ex, reg, &o, result, err)
                                              : bench_decode (&ex, reg, &o, result, err);
     dps_exec_close (&ex);

@@ -15,11 +15,12 @@ const DpsVerb dps_verb_data = {
     .name = "data",
     .summary = "look at a recipe's rows: check, mask",
     .synopsis = "{check|mask} RECIPE [--set key=value …]",
-    .help = "check   reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
-            "mask    prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n\n"
-            "Examples:\n"
-            "  diapason data check recipe.yaml\n"
-            "  diapason data mask recipe.yaml --rows 2 --row 10",
+    .help =
+        "check   reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
+        "mask    prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n\n"
+        "Examples:\n"
+        "  diapason data check recipe.yaml\n"
+        "  diapason data mask recipe.yaml --rows 2 --row 10",
     .run = run_data,
 };
 
@@ -117,25 +118,28 @@ static void print_count (const Rows *r, const Count *c)
     json_t *kinds = json_object (), *files = json_array ();
     for (int k = 0; k <= DPS_ROW_STEPS; k++)
         if (c->kinds[k])
-            json_object_set_new (kinds, dps_row_kind_name ((DpsRowKind) k), json_integer ((json_int_t) c->kinds[k]));
+            json_object_set_new (kinds, dps_row_kind_name ((DpsRowKind)k), json_integer ((json_int_t)c->kinds[k]));
     for (size_t i = 0; i < r->ds->n_files; i++)
-        json_array_append_new (files, json_pack ("{s:s, s:I, s:s}", "path", r->ds->files[i].name, "rows", (json_int_t) r->ds->files[i].n, "sha256",
-                                                 dps_rows_digest (r->ds->files[i].rows)->hex));
+        json_array_append_new (files, json_pack ("{s:s, s:I, s:s}", "path", r->ds->files[i].name, "rows", (json_int_t)r->ds->files[i].n,
+                                                 "sha256", dps_rows_digest (r->ds->files[i].rows)->hex));
     if (cli_common.json) {
-        json_t *o = json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t) c->rows, "refused", (json_int_t) c->refused, "dropped",
-                               (json_int_t) c->dropped, "tokens", (json_int_t) c->tokens, "trained_tokens", (json_int_t) c->trained, "longest",
-                               (json_int_t) c->longest, "kinds", kinds, "files", files, "problems", c->problems);
+        json_t *o =
+            json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused", (json_int_t)c->refused,
+                       "dropped", (json_int_t)c->dropped, "tokens", (json_int_t)c->tokens, "trained_tokens", (json_int_t)c->trained,
+                       "longest", (json_int_t)c->longest, "kinds", kinds, "files", files, "problems", c->problems);
         json_dumpf (o, stdout, JSON_INDENT (2));
         putchar ('\n');
         json_decref (o);
     } else {
         const char *kind;
         json_t *n;
-        printf ("%llu rows in %zu files, %llu refused, %llu dropped by max_length\n", (unsigned long long) c->rows, r->ds->n_files,
-                (unsigned long long) c->refused, (unsigned long long) c->dropped);
-        json_object_foreach (kinds, kind, n) printf ("  %8lld  %s\n", (long long) json_integer_value (n), kind);
-        printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long) c->tokens, (unsigned long long) c->trained,
-                c->tokens ? 100 * (double) c->trained / (double) c->tokens : 0, (unsigned long long) c->longest);
+        printf ("%llu rows in %zu files, %llu refused, %llu dropped by max_length\n", (unsigned long long)c->rows, r->ds->n_files,
+                (unsigned long long)c->refused, (unsigned long long)c->dropped);
+        json_object_foreach (kinds, kind, n)
+            printf ("  %8lld  %s\n", (long long)json_integer_value (n), kind);
+        printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long)c->tokens,
+                (unsigned long long)c->trained, c->tokens ? 100 * (double)c->trained / (double)c->tokens : 0,
+                (unsigned long long)c->longest);
     }
     json_decref (kinds);
     json_decref (files);
@@ -150,15 +154,15 @@ static DpsStatus check_rows (const Rows *r, DpsError *err)
         for (uint64_t k = f->first; k < f->first + f->n && st == DPS_OK; k++) {
             st = check_row (r, f, k, &c, err);
             if (k % 256 == 0)
-                cli_progress ("checking", (double) (k - f->first), (double) f->n, f->name);
+                cli_progress ("checking", (double)(k - f->first), (double)f->n, f->name);
         }
     }
     cli_progress_end ();
     if (st == DPS_OK)
         print_count (r, &c);
     if (st == DPS_OK && c.refused)
-        st = dps_fail (err, DPS_ERR_DATA, "%llu of %llu rows would be refused%s%s", (unsigned long long) c.refused, (unsigned long long) c.rows,
-                       c.refused ? ", the first: " : "", json_string_value (json_array_get (c.problems, 0)));
+        st = dps_fail (err, DPS_ERR_DATA, "%llu of %llu rows would be refused%s%s", (unsigned long long)c.refused,
+                       (unsigned long long)c.rows, c.refused ? ", the first: " : "", json_string_value (json_array_get (c.problems, 0)));
     json_decref (c.problems);
     return st;
 }
@@ -171,13 +175,13 @@ static void print_token (const Rows *r, int32_t id, int trained, int colour)
     DpsBuf text = {0};
     if (!r->tok || dps_tokenizer_decode (r->tok, &id, 1, DPS_DETOKENIZE_KEEP_SPECIAL, &text, NULL) != DPS_OK || text.len == 0) {
         dps_buf_free (&text);
-        dps_buf_printf (&text, "%s%d ", r->tok ? "#" : "", (int) id);
+        dps_buf_printf (&text, "%s%d ", r->tok ? "#" : "", (int)id);
     }
     fputs (colour ? trained ? "\033[32m" : "\033[2m" : trained ? "[" : "", stdout);
     for (size_t i = 0; i < text.len; i++)
         if (text.data[i] == '\n')
             fputs (colour ? trained ? "\u21b5\033[0m\n\033[32m" : "\u21b5\033[0m\n\033[2m" : "\u21b5", stdout);
-        else if ((unsigned char) text.data[i] < 0x20 || text.data[i] == 0x7f)
+        else if ((unsigned char)text.data[i] < 0x20 || text.data[i] == 0x7f)
             putchar ('?');
         else
             putchar (text.data[i]);
@@ -196,14 +200,14 @@ static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x)
         json_array_append_new (mask, json_integer (x->weights[i] > 0));
     }
     if (cli_common.json) {
-        json_t *o = json_pack ("{s:s, s:I, s:s, s:O, s:O}", "file", row->file, "line", (json_int_t) row->line, "kind", dps_row_kind_name (row->kind), "ids", ids,
-                               "mask", mask);
+        json_t *o = json_pack ("{s:s, s:I, s:s, s:O, s:O}", "file", row->file, "line", (json_int_t)row->line, "kind",
+                               dps_row_kind_name (row->kind), "ids", ids, "mask", mask);
         json_dumpf (o, stdout, JSON_COMPACT);
         putchar ('\n');
         json_decref (o);
     } else {
-        printf ("%s:%llu  %s, %zu tokens, %llu trained\n", row->file, (unsigned long long) row->line, dps_row_kind_name (row->kind), x->n,
-                (unsigned long long) trained);
+        printf ("%s:%llu  %s, %zu tokens, %llu trained\n", row->file, (unsigned long long)row->line, dps_row_kind_name (row->kind), x->n,
+                (unsigned long long)trained);
         for (size_t i = 0; i < x->n; i++)
             print_token (r, x->ids[i], x->weights[i] > 0, colour);
         fputs ("\n\n", stdout);
@@ -214,9 +218,10 @@ static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x)
 
 static DpsStatus mask_rows (const Rows *r, DpsError *err)
 {
-    uint64_t first = (uint64_t) first_row, end = first + (uint64_t) n_rows;
+    uint64_t first = (uint64_t)first_row, end = first + (uint64_t)n_rows;
     if (first >= r->ds->n_rows)
-        return dps_fail (err, DPS_ERR_USAGE, "--row is %d, but there are %llu rows, counted from 0", first_row, (unsigned long long) r->ds->n_rows);
+        return dps_fail (err, DPS_ERR_USAGE, "--row is %d, but there are %llu rows, counted from 0", first_row,
+                         (unsigned long long)r->ds->n_rows);
     for (uint64_t k = first; k < end && k < r->ds->n_rows; k++) {
         DpsRow row;
         DpsEncoded x;

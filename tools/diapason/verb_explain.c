@@ -12,9 +12,11 @@ const DpsVerb dps_verb_explain = {
     .name = "explain",
     .summary = "where each op of a recipe's step runs, and why",
     .synopsis = "RECIPE [--set key=value …]",
-    .help = "Records one step of the recipe (forward, backward, update), places every op on the first device that takes it, and runs none. A line\n"
-            "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused.\n\n"
-            "Example: diapason explain recipe.yaml --set device=cpu",
+    .help =
+        "Records one step of the recipe (forward, backward, update), places every op on the first device that takes it, and runs none. A "
+        "line\n"
+        "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused.\n\n"
+        "Example: diapason explain recipe.yaml --set device=cpu",
     .run = run_explain,
 };
 
@@ -24,13 +26,14 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
 {
     const char *device = ex->devices[c->device].info.name;
     if (ctx) {
-        json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t) c->runs, "device", device,
-                               "refused", c->reasons ? json_string (c->reasons) : json_null ());
+        json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t)c->runs,
+                               "device", device, "refused", c->reasons ? json_string (c->reasons) : json_null ());
         json_array_append_new (ctx, o);
         return;
     }
-    int width = (int) g_utf8_strlen (c->operands, -1);
-    printf ("%-18s %5llu  %-10s %s%*s", dps_op_name (c->op), (unsigned long long) c->runs, device, c->operands, c->reasons ? MAX (1, 60 - width) : 0, "");
+    int width = (int)g_utf8_strlen (c->operands, -1);
+    printf ("%-18s %5llu  %-10s %s%*s", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands,
+            c->reasons ? MAX (1, 60 - width) : 0, "");
     for (const char *s = c->reasons; s && *s; s++)
         if (*s == '\n')
             fputs ("; ", stdout);

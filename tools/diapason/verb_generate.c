@@ -16,9 +16,11 @@ const DpsVerb dps_verb_generate = {
     .name = "generate",
     .summary = "continue prompts",
     .synopsis = "--model M [--adapter A] (--prompt TEXT | --data F.jsonl) [--max-tokens N] [--temperature 0] [--seed S] [--json]",
-    .help = "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. Messages are\n"
+    .help = "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. "
+            "Messages are\n"
             "rendered by the model's chat template; --prompt and text are continued as they stand, or with --chat are a user's message.\n"
-            "What a prompt gets does not depend on the others. --json writes {\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} a row.\n\n"
+            "What a prompt gets does not depend on the others. --json writes {\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} a "
+            "row.\n\n"
             "Examples:\n"
             "  diapason generate --model model.gguf --adapter run --chat --prompt \"How do I reset my password?\"\n"
             "  diapason generate --model model.gguf --data questions.jsonl --temperature 0.7 --top-p 0.9 --seed 3 --json",
@@ -60,17 +62,23 @@ static int check_options (int argc, char **argv)
     const struct {
         const char *name;
         double value, min, max;
-    } limits[N_LIMITS] = {{"max-tokens", o.max_tokens, 1, 1 << 24}, {"temperature", o.temperature, 0, 1e6}, {"top-k", o.top_k, 0, 1 << 30},
-                          {"top-p", o.top_p, 1e-9, 1},              {"min-p", o.min_p, 0, 1},               {"repetition-penalty", o.penalty, 1e-3, 1e3}};
+    } limits[N_LIMITS] = {{"max-tokens", o.max_tokens, 1, 1 << 24},
+                          {"temperature", o.temperature, 0, 1e6},
+                          {"top-k", o.top_k, 0, 1 << 30},
+                          {"top-p", o.top_p, 1e-9, 1},
+                          {"min-p", o.min_p, 0, 1},
+                          {"repetition-penalty", o.penalty, 1e-3, 1e3}};
     if (argc > 1)
         return cli_usage (&dps_verb_generate, "unexpected '%s'", argv[1]);
     if (!o.prompt == !o.data)
         return cli_usage (&dps_verb_generate, "%s", o.prompt ? "--prompt and --data exclude each other" : "--prompt or --data is missing");
     for (int i = 0; i < N_LIMITS; i++)
         if (!(limits[i].value >= limits[i].min && limits[i].value <= limits[i].max))
-            return cli_usage (&dps_verb_generate, "--%s is %g, expected %g … %g", limits[i].name, limits[i].value, limits[i].min, limits[i].max);
+            return cli_usage (&dps_verb_generate, "--%s is %g, expected %g … %g", limits[i].name, limits[i].value, limits[i].min,
+                              limits[i].max);
     if (o.batch < 1 || o.batch > 4096 || o.seed < 0)
-        return cli_usage (&dps_verb_generate, "--batch is %d and --seed %lld: expected 1 … 4096 and at least 0", o.batch, (long long) o.seed);
+        return cli_usage (&dps_verb_generate, "--batch is %d and --seed %lld: expected 1 … 4096 and at least 0", o.batch,
+                          (long long)o.seed);
     return -1;
 }
 
@@ -86,8 +94,9 @@ static void show_token (void *ctx, size_t prompt, int32_t id)
 {
     Live *live = ctx;
     DpsBuf text = {0};
-    (void) prompt;
-    if (dps_ids_add (&live->ids, id, NULL) == DPS_OK && dps_tokenizer_decode (live->tok, live->ids.ids, live->ids.n, 0, &text, NULL) == DPS_OK) {
+    (void)prompt;
+    if (dps_ids_add (&live->ids, id, NULL) == DPS_OK &&
+        dps_tokenizer_decode (live->tok, live->ids.ids, live->ids.n, 0, &text, NULL) == DPS_OK) {
         size_t end = text.len;
         /* An unfinished character decodes to U+FFFD at the end: wait for the rest of it. */
         while (end >= live->shown + 3 && !memcmp (text.data + end - 3, "\xef\xbf\xbd", 3))
@@ -127,12 +136,12 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                                .top_p = o.top_p,
                                                .min_p = o.min_p,
                                                .repetition_penalty = o.penalty,
-                                               .seed = (uint64_t) o.seed},
+                                               .seed = (uint64_t)o.seed},
                                   .max_tokens = o.max_tokens,
                                   .first = first,
                                   .batch = o.batch,
                                   .ignore_end = o.ignore_eos,
-                                  .stop = (const char *const *) o.stop,
+                                  .stop = (const char *const *)o.stop,
                                   .n_stop = o.stop ? g_strv_length (o.stop) : 0,
                                   .on_token = live ? show_token : NULL,
                                   .ctx = live};
@@ -160,7 +169,7 @@ static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *ou
             dps_row_clear (&row);
         }
         if (st == DPS_OK) {
-            cli_progress ("generating", (double) first, (double) ds->n_rows, "");
+            cli_progress ("generating", (double)first, (double)ds->n_rows, "");
             st = answer (s, prompts, n, first, NULL, out, err);
         }
         for (size_t i = 0; i < n; i++)
@@ -173,7 +182,8 @@ static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *ou
 /* The command line's prompt as a row. */
 static DpsStatus answer_prompt (CliSession *s, CliOutput *out, DpsError *err)
 {
-    json_t *object = o.chat ? json_pack ("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", o.prompt) : json_pack ("{s:s}", "text", o.prompt);
+    json_t *object =
+        o.chat ? json_pack ("{s:[{s:s, s:s}]}", "messages", "role", "user", "content", o.prompt) : json_pack ("{s:s}", "text", o.prompt);
     DpsRow row;
     DpsEncoded prompt;
     Live live = {.tok = s->session.tok};

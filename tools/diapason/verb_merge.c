@@ -12,9 +12,11 @@ const DpsVerb dps_verb_merge = {
     .name = "merge",
     .summary = "a base and its adapter as one model",
     .synopsis = "--model M [--adapter A] --format safetensors --out DIR",
-    .help = "Writes a Hugging Face folder: model.safetensors (shards of 5 GB), config.json, the tokenizer's files. Without an adapter the base\n"
-            "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n\n"
-            "Example: diapason merge --model model.gguf --adapter run --format safetensors --out merged",
+    .help =
+        "Writes a Hugging Face folder: model.safetensors (shards of 5 GB), config.json, the tokenizer's files. Without an adapter the "
+        "base\n"
+        "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n\n"
+        "Example: diapason merge --model model.gguf --adapter run --format safetensors --out merged",
     .run = run_merge,
 };
 
@@ -65,7 +67,10 @@ static int run_merge (int argc, char **argv)
     if (code >= 0)
         return code;
     if (argc > 1 || !cli_model.model || !out)
-        return cli_usage (&dps_verb_merge, argc > 1 ? "unexpected '%s'" : "%s is missing", argc > 1 ? argv[1] : cli_model.model ? "--out" : "--model");
+        return cli_usage (&dps_verb_merge, argc > 1 ? "unexpected '%s'" : "%s is missing",
+                          argc > 1          ? argv[1]
+                          : cli_model.model ? "--out"
+                                            : "--model");
     const char *device = cli_model.device;
     const DpsSessionOptions o = {.model = cli_model.model,
                                  .adapter = cli_model.adapter,

@@ -13,9 +13,10 @@ const DpsVerb dps_verb_plan = {
     .name = "plan",
     .summary = "memory and steps of a recipe, before anything is allocated",
     .synopsis = "RECIPE [--fit 6GiB] [--set key=value …]",
-    .help = "The sum is what the run will use: the arena of activations is laid out exactly, the rest is counted.\n"
-            "--fit chooses micro-batches and activation checkpointing so that the run fits; rows per step and every bit of the result stay.\n\n"
-            "Example: diapason plan recipe.yaml --fit 2GiB",
+    .help =
+        "The sum is what the run will use: the arena of activations is laid out exactly, the rest is counted.\n"
+        "--fit chooses micro-batches and activation checkpointing so that the run fits; rows per step and every bit of the result stay.\n\n"
+        "Example: diapason plan recipe.yaml --fit 2GiB",
     .run = run_plan,
 };
 
@@ -32,15 +33,15 @@ static uint64_t parse_size (const char *text)
     static const struct {
         const char *suffix;
         double bytes;
-    } units[] = {{"", 1},          {"B", 1},         {"KB", 1e3},       {"MB", 1e6},       {"GB", 1e9},       {"TB", 1e12},     {"K", 0x1p10},  {"M", 0x1p20},
-                 {"G", 0x1p30},    {"T", 0x1p40},    {"KiB", 0x1p10},   {"MiB", 0x1p20},   {"GiB", 0x1p30},   {"TiB", 0x1p40}};
+    } units[] = {{"", 1},       {"B", 1},      {"KB", 1e3},   {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"K", 0x1p10},
+                 {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
     char *end;
     double n = g_ascii_strtod (text, &end);
     while (*end == ' ')
         end++;
     for (size_t i = 0; end != text && i < G_N_ELEMENTS (units); i++)
         if (!g_ascii_strcasecmp (end, units[i].suffix))
-            return isfinite (n) && n * units[i].bytes >= 1 && n * units[i].bytes < 0x1p62 ? (uint64_t) (n * units[i].bytes) : 0;
+            return isfinite (n) && n * units[i].bytes >= 1 && n * units[i].bytes < 0x1p62 ? (uint64_t)(n * units[i].bytes) : 0;
     return 0;
 }
 
@@ -58,15 +59,16 @@ static uint64_t parse_size (const char *text)
 static void print_json (const DpsTrainPlan *p)
 {
     json_t *memory = json_object ();
-#define PART(label, key, member) json_object_set_new (memory, key, json_integer ((json_int_t) p->member));
+#define PART(label, key, member) json_object_set_new (memory, key, json_integer ((json_int_t)p->member));
     PARTS (PART)
 #undef PART
-    json_object_set_new (memory, "total", json_integer ((json_int_t) dps_train_plan_total (p)));
-    json_t *o = json_pack ("{s:o, s:s, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "memory_bytes", memory, "device", p->device, "dtype",
-                           p->dtype, "steps", (json_int_t) p->steps, "per_device_train_batch_size", (json_int_t) p->micro_batch,
-                           "gradient_accumulation_steps", (json_int_t) p->accumulation, "gradient_checkpointing", p->checkpointing, "tokens_per_step",
-                           p->tokens_per_step, "flops_per_step", p->flops_per_step, "exact", p->exact, "largest_micro_batch", "rows",
-                           (json_int_t) p->rows, "tokens", (json_int_t) p->tokens, "scored", (json_int_t) p->scored);
+    json_object_set_new (memory, "total", json_integer ((json_int_t)dps_train_plan_total (p)));
+    json_t *o =
+        json_pack ("{s:o, s:s, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "memory_bytes", memory, "device", p->device,
+                   "dtype", p->dtype, "steps", (json_int_t)p->steps, "per_device_train_batch_size", (json_int_t)p->micro_batch,
+                   "gradient_accumulation_steps", (json_int_t)p->accumulation, "gradient_checkpointing", p->checkpointing,
+                   "tokens_per_step", p->tokens_per_step, "flops_per_step", p->flops_per_step, "exact", p->exact, "largest_micro_batch",
+                   "rows", (json_int_t)p->rows, "tokens", (json_int_t)p->tokens, "scored", (json_int_t)p->scored);
     json_dumpf (o, stdout, JSON_INDENT (2));
     putchar ('\n');
     json_decref (o);
@@ -75,7 +77,7 @@ static void print_json (const DpsTrainPlan *p)
 static void print_part (const char *label, uint64_t bytes)
 {
     if (bytes)
-        printf ("  %-40s %10.1f MiB\n", label, (double) bytes / 0x1p20);
+        printf ("  %-40s %10.1f MiB\n", label, (double)bytes / 0x1p20);
 }
 
 static void print_plan (const DpsTrainPlan *p)
@@ -85,15 +87,16 @@ static void print_plan (const DpsTrainPlan *p)
     PARTS (PART)
 #undef PART
     print_part ("total", dps_train_plan_total (p));
-    printf ("\nSteps: %llu of %lld × %lld rows, %llu an epoch; gradient_checkpointing %s\n", (unsigned long long) p->steps, (long long) p->micro_batch,
-            (long long) p->accumulation, (unsigned long long) p->steps_per_epoch, p->checkpointing ? "on" : "off");
-    printf ("Largest micro-batch: %lld rows, %lld tokens, %lld of them scored%s\n", (long long) p->rows, (long long) p->tokens, (long long) p->scored,
-            p->exact ? "" : " (bounded by max_length: the rows were not read)");
+    printf ("\nSteps: %llu of %lld × %lld rows, %llu an epoch; gradient_checkpointing %s\n", (unsigned long long)p->steps,
+            (long long)p->micro_batch, (long long)p->accumulation, (unsigned long long)p->steps_per_epoch, p->checkpointing ? "on" : "off");
+    printf ("Largest micro-batch: %lld rows, %lld tokens, %lld of them scored%s\n", (long long)p->rows, (long long)p->tokens,
+            (long long)p->scored, p->exact ? "" : " (bounded by max_length: the rows were not read)");
     if (p->tokens_per_step > 0)
         printf ("Work: %.0f tokens and %.1f GFLOP a step\n", p->tokens_per_step, p->flops_per_step / 1e9);
     if (fit)
-        printf ("\nTo run it so:\n  --set per_device_train_batch_size=%lld --set gradient_accumulation_steps=%lld --set gradient_checkpointing=%s\n",
-                (long long) p->micro_batch, (long long) p->accumulation, p->checkpointing ? "true" : "false");
+        printf ("\nTo run it so:\n  --set per_device_train_batch_size=%lld --set gradient_accumulation_steps=%lld --set "
+                "gradient_checkpointing=%s\n",
+                (long long)p->micro_batch, (long long)p->accumulation, p->checkpointing ? "true" : "false");
 }
 
 static int run_plan (int argc, char **argv)

@@ -31,15 +31,15 @@ static int put_row (DpsBuf *b, const DpsEncoded *x, const float *logp)
     size_t count = 0;
     int bad = dps_buf_str (b, "{\"ids\":") || cli_put_ids (b, x->ids, x->n) || dps_buf_str (b, ",\"logprobs\":[");
     for (size_t i = 0; i < x->n && !bad; i++)
-        bad = i ? dps_buf_printf (b, ",%.9g", (double) logp[i]) : dps_buf_str (b, "null");
+        bad = i ? dps_buf_printf (b, ",%.9g", (double)logp[i]) : dps_buf_str (b, "null");
     bad = bad || dps_buf_str (b, "],\"mask\":[");
     for (size_t i = 0; i < x->n && !bad; i++) {
         int counts = i && x->weights[i] > 0;
         bad = dps_buf_str (b, i ? counts ? ",1" : ",0" : "0");
-        sum -= counts ? (double) logp[i] : 0;
-        count += (size_t) counts;
+        sum -= counts ? (double)logp[i] : 0;
+        count += (size_t)counts;
     }
-    return bad || (count ? dps_buf_printf (b, "],\"nll\":%.9g}\n", sum / (double) count) : dps_buf_str (b, "],\"nll\":null}\n"));
+    return bad || (count ? dps_buf_printf (b, "],\"nll\":%.9g}\n", sum / (double)count) : dps_buf_str (b, "],\"nll\":null}\n"));
 }
 
 static DpsStatus write_row (void *ctx, const DpsEncoded *x, const float *logp, DpsError *err)
@@ -64,7 +64,7 @@ static DpsStatus score_rows (CliSession *s, const DpsDataset *ds, CliOutput *o, 
         dps_row_clear (&row);
         if (st == DPS_OK)
             st = cli_scorer_add (&scorer, &x, err);
-        cli_progress ("scoring", (double) k, (double) ds->n_rows, "");
+        cli_progress ("scoring", (double)k, (double)ds->n_rows, "");
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);

@@ -13,7 +13,8 @@ const DpsVerb dps_verb_tokenize = {
     .name = "tokenize",
     .summary = "text to token ids, and back",
     .synopsis = "--model M --data F.jsonl [--no-special] [--decode] [--out O.jsonl]",
-    .help = "Rows: {\"text\":…}, {\"messages\":[…]} (rendered by the chat template), {\"prompt\":…,\"completion\":…}, or {\"ids\":[…]} to decode.\n"
+    .help = "Rows: {\"text\":…}, {\"messages\":[…]} (rendered by the chat template), {\"prompt\":…,\"completion\":…}, or {\"ids\":[…]} to "
+            "decode.\n"
             "Writes {\"ids\":[…]} a row, and with --decode \"text\": what the ids stand for, special tokens kept with --no-special.\n\n"
             "Example: diapason tokenize --model \"$(tools/fetch gemma3-270m)\" --data texts.jsonl --decode",
     .run = run_tokenize,
@@ -46,7 +47,8 @@ static DpsStatus put_row (const DpsTokenizer *tok, const DpsEncoder *encoder, co
 {
     if (row->kind == DPS_ROW_TEXT) {
         DpsIds ids = {0};
-        DpsStatus st = dps_tokenizer_encode (tok, row->answers[0].text, row->answers[0].text_len, no_special ? 0 : DPS_TOKENIZE_SPECIAL, &ids, err);
+        DpsStatus st =
+            dps_tokenizer_encode (tok, row->answers[0].text, row->answers[0].text_len, no_special ? 0 : DPS_TOKENIZE_SPECIAL, &ids, err);
         if (st == DPS_OK)
             st = put_ids (tok, ids.ids, ids.n, b, err);
         dps_free (ids.ids);
@@ -69,7 +71,7 @@ static DpsStatus put_rows (const DpsTokenizer *tok, const DpsEncoder *encoder, c
         DPS_TRY (st);
         if (o->buf.len > 1 << 16) {
             DPS_TRY (cli_output_flush (o, err));
-            cli_progress ("tokenizing", (double) k, (double) ds->n_rows, "");
+            cli_progress ("tokenizing", (double)k, (double)ds->n_rows, "");
         }
     }
     return DPS_OK;
@@ -86,7 +88,7 @@ static DpsStatus tokenize_with (const DpsTokenizer *tok, DpsError *err)
     if (st == DPS_OK)
         st = dps_encoder_new (NULL, tok, &encoder, err);
     if (st == DPS_OK)
-        st = dps_encoder_set_model (encoder, NULL, (int64_t) dps_tokenizer_vocab (tok), err);
+        st = dps_encoder_set_model (encoder, NULL, (int64_t)dps_tokenizer_vocab (tok), err);
     if (st == DPS_OK)
         st = cli_output_begin (&o, out, err);
     if (st == DPS_OK)
@@ -107,7 +109,10 @@ static int run_tokenize (int argc, char **argv)
     if (code >= 0)
         return code;
     if (argc > 1 || !model || !data)
-        return cli_usage (&dps_verb_tokenize, argc > 1 ? "unexpected '%s'" : "%s is missing", argc > 1 ? argv[1] : model ? "--data" : "--model");
+        return cli_usage (&dps_verb_tokenize, argc > 1 ? "unexpected '%s'" : "%s is missing",
+                          argc > 1 ? argv[1]
+                          : model  ? "--data"
+                                   : "--model");
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
         st = dps_source_open (reg, model, &source, &err);

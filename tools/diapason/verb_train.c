@@ -17,7 +17,8 @@ const DpsVerb dps_verb_train = {
     .name = "train",
     .summary = "train an adapter or a model from a recipe",
     .synopsis = "RECIPE [--set key=value …] [--resume [auto|PATH]]",
-    .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, README.md, runs/ and report.html\n"
+    .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, README.md, runs/ and "
+            "report.html\n"
             "into the recipe's output_dir. Interrupted once (Ctrl-C, SIGTERM) it saves a checkpoint and leaves with 75; --resume goes on\n"
             "from the newest sound checkpoint, or starts when there is none, and ends in the same bytes.\n\n"
             "Examples:\n"
@@ -30,7 +31,7 @@ static char *resume;
 
 static gboolean take_resume (const char *option, const char *value, void *data, GError **error)
 {
-    (void) option, (void) data, (void) error;
+    (void)option, (void)data, (void)error;
     g_free (resume);
     resume = g_strdup (value ? value : "auto");
     return TRUE;
@@ -38,14 +39,14 @@ static gboolean take_resume (const char *option, const char *value, void *data, 
 
 static const GOptionEntry entries[] = {
     CLI_SET_ENTRY,
-    {"resume", 0, G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, (void *) take_resume, "go on from the newest sound checkpoint, or from PATH",
-     "[auto|PATH]"},
+    {"resume", 0, G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, (void *)take_resume,
+     "go on from the newest sound checkpoint, or from PATH", "[auto|PATH]"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
 static void on_signal (int sig)
 {
-    (void) sig;
+    (void)sig;
     if (dps_host_should_stop ()) {
         signal (SIGINT, SIG_DFL);
         raise (SIGINT);
@@ -56,23 +57,25 @@ static void on_signal (int sig)
 static void show_progress (void *ctx, const DpsTrainProgress *p)
 {
     char detail[160] = "";
-    (void) ctx;
+    (void)ctx;
     if (isfinite (p->loss))
-        snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long) p->step, (unsigned long long) p->max_steps, p->loss, p->pace);
-    cli_progress (p->phase, (double) p->step, (double) p->max_steps, detail);
+        snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long)p->step, (unsigned long long)p->max_steps,
+                  p->loss, p->pace);
+    cli_progress (p->phase, (double)p->step, (double)p->max_steps, detail);
 }
 
 static void print_result (const DpsRecipe *r, const DpsTrainResult *out)
 {
     if (cli_common.json) {
-        json_t *o = json_pack ("{s:I, s:f, s:f, s:s}", "step", (json_int_t) out->step, "train_loss", isfinite (out->train_loss) ? out->train_loss : 0,
-                               "train_runtime", out->runtime_s, "output_dir", out->output_dir);
+        json_t *o =
+            json_pack ("{s:I, s:f, s:f, s:s}", "step", (json_int_t)out->step, "train_loss",
+                       isfinite (out->train_loss) ? out->train_loss : 0, "train_runtime", out->runtime_s, "output_dir", out->output_dir);
         json_dumpf (o, stdout, JSON_COMPACT);
         putchar ('\n');
         json_decref (o);
     } else if (!cli_common.quiet)
         fprintf (stderr, "%s written to %s (%llu steps, mean loss %.4f, %.0f s); open %s/report.html\n", r->adapter ? "Adapter" : "Model",
-                 out->output_dir, (unsigned long long) out->step, out->train_loss, out->runtime_s, out->output_dir);
+                 out->output_dir, (unsigned long long)out->step, out->train_loss, out->runtime_s, out->output_dir);
 }
 
 static int run_train (int argc, char **argv)

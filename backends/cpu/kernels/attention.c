@@ -9,13 +9,13 @@ typedef struct Work {
 
 static uint64_t work_floats (const Attention *a)
 {
-    uint64_t m = (uint64_t) (QUERIES * a->R), hp = (uint64_t) a->hp;
+    uint64_t m = (uint64_t)(QUERIES * a->R), hp = (uint64_t)a->hp;
     return 2 * m * hp + m * KEYS + 3 * KEYS * hp + 2 * m + 64;
 }
 
 static Work work_at (const Attention *a, float *base)
 {
-    uint64_t m = (uint64_t) (QUERIES * a->R), hp = (uint64_t) a->hp;
+    uint64_t m = (uint64_t)(QUERIES * a->R), hp = (uint64_t)a->hp;
     Work w = {.q = base};
     w.o = w.q + m * hp;
     w.k_t = w.o + m * hp;
@@ -35,7 +35,9 @@ static void load_queries (const Attention *a, int64_t row, int64_t n, int64_t g,
         int64_t at = ((row + r / a->R) * a->H + g * a->R + r % a->R) * a->h;
         for (int64_t d = 0; d < a->hp; d += LANES) {
             int64_t left = a->h - d;
-            store_f32 (q + r * a->hp + d, left >= LANES ? load (a->q->host, at + d, bf) : left > 0 ? load_tail (a->q->host, at + d, bf, left) : splat (0));
+            store_f32 (q + r * a->hp + d, left >= LANES ? load (a->q->host, at + d, bf)
+                                          : left > 0    ? load_tail (a->q->host, at + d, bf, left)
+                                                        : splat (0));
         }
     }
 }
@@ -47,7 +49,7 @@ static void soften (const Attention *a, float *s, int64_t lo, int64_t hi, float 
     const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int i = 0; i < 4; i++) {
         vi at = lane + i * LANES;
-        vi seen = (at >= (int32_t) lo) & (at <= (int32_t) hi);
+        vi seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);
         vf v = load_f32 (s + i * LANES) * splat (a->scale);
         if (a->softcap > 0)
             v = splat (a->softcap) * vtanh (v / splat (a->softcap));
@@ -100,7 +102,7 @@ static void unit (const Attention *a, const Work *w, int64_t s, int64_t g, int64
     int64_t first = block * QUERIES, n = seg.q_len - first < QUERIES ? seg.q_len - first : QUERIES, m = n * a->R;
     int64_t p0 = seg.position + first, last = p0 + n - 1;
     load_queries (a, seg.q_start + first, n, g, w->q);
-    memset (w->o, 0, (size_t) (m * a->hp) * 4);
+    memset (w->o, 0, (size_t)(m * a->hp) * 4);
     for (int64_t r = 0; r < m; r++) {
         w->max[r] = -INFINITY;
         w->sum[r] = 0;
@@ -129,19 +131,19 @@ DpsStatus ISA_NAME (cpu_attention) (CpuCall *c)
         n_units += a.G * ((ISA_NAME (attention_segment) (&a, s).q_len + QUERIES - 1) / QUERIES);
     struct {
         int32_t s, g, block;
-    } *units = cpu_scratch (CPU_SLOT_A, (uint64_t) (n_units + 1) * sizeof *units);
-    int threads = cpu_threads (n_units > 1 && a.N * a.h > 256 ? (int) (n_units < 1024 ? n_units : 1024) : 1);
-    float *work = cpu_scratch (CPU_SLOT_B, (uint64_t) threads * work_floats (&a) * 4);
+    } *units = cpu_scratch (CPU_SLOT_A, (uint64_t)(n_units + 1) * sizeof *units);
+    int threads = cpu_threads (n_units > 1 && a.N * a.h > 256 ? (int)(n_units < 1024 ? n_units : 1024) : 1);
+    float *work = cpu_scratch (CPU_SLOT_B, (uint64_t)threads * work_floats (&a) * 4);
     if (!units || !work)
         return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for attention");
     int64_t at = 0;
     for (int64_t s = 0; s < a.n_segments; s++)
         for (int64_t b = (ISA_NAME (attention_segment) (&a, s).q_len + QUERIES - 1) / QUERIES; b-- > 0;) /* the longest first */
             for (int64_t g = 0; g < a.G; g++, at++)
-                units[at].s = (int32_t) s, units[at].g = (int32_t) g, units[at].block = (int32_t) b;
+                units[at].s = (int32_t)s, units[at].g = (int32_t)g, units[at].block = (int32_t)b;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < n_units; i++) {
-        Work w = work_at (&a, work + (uint64_t) cpu_thread () * work_floats (&a));
+        Work w = work_at (&a, work + (uint64_t)cpu_thread () * work_floats (&a));
         unit (&a, &w, units[i].s, units[i].g, units[i].block, out, lse);
     }
     return DPS_OK;

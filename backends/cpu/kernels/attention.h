@@ -42,13 +42,14 @@ void ISA_NAME (attention_chain) (const Attention *a, int64_t s, Chain *out);
 INLINE int64_t first_block (const Attention *a, int64_t p) { return a->window > 0 && p >= a->window ? (p - a->window + 1) / KEYS : 0; }
 
 /** Key block b (positions 64b …) of head g as f32: rows (64, hp), and/or transposed (hp, 64). Rows that do not exist are zero. */
-void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Chain *chain, int64_t g, int64_t b, float *rows, float *transposed);
+void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Chain *chain, int64_t g, int64_t b, float *rows,
+                                  float *transposed);
 
 /**
  * C (m, n) (+)= A (m, d) · B (d, n): n a multiple of 64; A element (i, j) is a[i·am + j·ad]; sums run over j in order.
  * add: C is added to; else it is overwritten.
  */
-void ISA_NAME (gemm64) (int64_t m, int64_t n, int64_t d, const float *a, int64_t am, int64_t ad, const float *b, int64_t ldb, float *c, int64_t ldc,
-                        int add);
+void ISA_NAME (gemm64) (int64_t m, int64_t n, int64_t d, const float *a, int64_t am, int64_t ad, const float *b, int64_t ldb, float *c,
+                        int64_t ldc, int add);
 
 #endif

@@ -20,13 +20,13 @@ typedef struct Work {
 
 static uint64_t work_floats (const Attention *a)
 {
-    uint64_t m = (uint64_t) (QUERIES * a->R), hp = (uint64_t) a->hp;
+    uint64_t m = (uint64_t)(QUERIES * a->R), hp = (uint64_t)a->hp;
     return 3 * m * hp + 2 * m * KEYS + 6 * KEYS * hp + 64;
 }
 
 static Work work_at (const Attention *a, float *base)
 {
-    uint64_t m = (uint64_t) (QUERIES * a->R), hp = (uint64_t) a->hp;
+    uint64_t m = (uint64_t)(QUERIES * a->R), hp = (uint64_t)a->hp;
     Work w = {.q = base};
     w.d_o = w.q + m * hp;
     w.acc = w.d_o + m * hp; /* dQ (m, hp); in the second pass dK and dV (64, hp) each: R·64 ≥ 64 rows, and acc2 */
@@ -47,7 +47,9 @@ static void load_heads (const Attention *a, const DpsView *x, int64_t row, int64
         int64_t at = ((row + r / a->R) * a->H + g * a->R + r % a->R) * a->h;
         for (int64_t d = 0; d < a->hp; d += LANES) {
             int64_t left = a->h - d;
-            store_f32 (to + r * a->hp + d, left >= LANES ? load (x->host, at + d, bf) : left > 0 ? load_tail (x->host, at + d, bf, left) : splat (0));
+            store_f32 (to + r * a->hp + d, left >= LANES ? load (x->host, at + d, bf)
+                                           : left > 0    ? load_tail (x->host, at + d, bf, left)
+                                                         : splat (0));
         }
     }
 }
@@ -58,7 +60,7 @@ static void row_gradient (const Gradient *t, float *s, float *dp, int64_t lo, in
     const Attention *a = &t->a;
     const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int i = 0; i < 4; i++) {
-        vi at = lane + i * LANES, seen = (at >= (int32_t) lo) & (at <= (int32_t) hi);
+        vi at = lane + i * LANES, seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);
         vf x = load_f32 (s + i * LANES) * splat (a->scale), slope = splat (a->scale);
         if (a->softcap > 0) {
             vf u = vtanh (x / splat (a->softcap));
@@ -106,7 +108,7 @@ static void query_unit (const Gradient *t, const Work *w, int64_t s, int64_t g, 
     int64_t row = seg.q_start + first, p0 = seg.position + first;
     load_heads (a, a->q, row, n, g, w->q);
     load_heads (a, t->d_o, row, n, g, w->d_o);
-    memset (w->acc, 0, (size_t) (n * a->R * a->hp) * 4);
+    memset (w->acc, 0, (size_t)(n * a->R * a->hp) * 4);
     for (int64_t b = first_block (a, p0); b * KEYS <= p0 + n - 1; b++) {
         ISA_NAME (attention_gather) (a, a->k, &chain, g, b, w->k, w->k_t);
         ISA_NAME (attention_gather) (a, a->v, &chain, g, b, w->v, w->v_t);
@@ -139,8 +141,8 @@ static void key_unit (const Gradient *t, const Work *w, int64_t s, int64_t g, in
     float *acc_k = w->acc, *acc_v = w->acc2;
     ISA_NAME (attention_gather) (a, a->k, &chain, g, b, w->k, w->k_t);
     ISA_NAME (attention_gather) (a, a->v, &chain, g, b, w->v, w->v_t);
-    memset (acc_k, 0, (size_t) (KEYS * a->hp) * 4);
-    memset (acc_v, 0, (size_t) (KEYS * a->hp) * 4);
+    memset (acc_k, 0, (size_t)(KEYS * a->hp) * 4);
+    memset (acc_v, 0, (size_t)(KEYS * a->hp) * 4);
     for (int64_t d = s; d < a->n_segments; d++) {
         if (!descends (a, d, s))
             continue;
@@ -174,13 +176,13 @@ static int64_t list_units (const Attention *a, Unit *units)
     for (int keys = 0; keys < 2; keys++)
         for (int64_t s = 0; s < a->n_segments; s++) {
             DpsSegment g = ISA_NAME (attention_segment) (a, s);
-            int64_t first = g.position + (int64_t) g.q_len - g.kv_len;
+            int64_t first = g.position + (int64_t)g.q_len - g.kv_len;
             int64_t lo = keys ? first / KEYS : 0;
             int64_t hi = keys ? (g.kv_len ? (first + g.kv_len - 1) / KEYS + 1 : lo) : (g.q_len + QUERIES - 1) / QUERIES;
             for (int64_t b = lo; b < hi; b++)
                 for (int64_t head = 0; head < a->G; head++, at++)
                     if (units)
-                        units[at] = (Unit){(int32_t) s, (int32_t) head, (int32_t) b, keys};
+                        units[at] = (Unit){(int32_t)s, (int32_t)head, (int32_t)b, keys};
         }
     return at;
 }
@@ -199,7 +201,7 @@ static void fill_delta (const Gradient *t)
     }
 }
 
-static void zero (const DpsView *y) { memset (y->host, 0, (size_t) cpu_count (y) * (IS_BF (y) ? 2 : 4)); }
+static void zero (const DpsView *y) { memset (y->host, 0, (size_t)cpu_count (y) * (IS_BF (y) ? 2 : 4)); }
 
 DpsStatus ISA_NAME (cpu_attention_bwd) (CpuCall *c)
 {
@@ -208,10 +210,10 @@ DpsStatus ISA_NAME (cpu_attention_bwd) (CpuCall *c)
     DPS_TRY (ISA_NAME (attention_open) (c, &t.a, 6));
     const Attention *a = &t.a;
     int64_t n_units = list_units (a, NULL);
-    Unit *units = cpu_scratch (CPU_SLOT_A, (uint64_t) (n_units + 1) * sizeof *units);
-    t.delta = cpu_scratch (CPU_SLOT_C, (uint64_t) (a->N * a->H) * 4);
-    int threads = cpu_threads (n_units > 1 && a->N * a->h > 256 ? (int) (n_units < 1024 ? n_units : 1024) : 1);
-    float *work = cpu_scratch (CPU_SLOT_B, (uint64_t) threads * work_floats (a) * 4);
+    Unit *units = cpu_scratch (CPU_SLOT_A, (uint64_t)(n_units + 1) * sizeof *units);
+    t.delta = cpu_scratch (CPU_SLOT_C, (uint64_t)(a->N * a->H) * 4);
+    int threads = cpu_threads (n_units > 1 && a->N * a->h > 256 ? (int)(n_units < 1024 ? n_units : 1024) : 1);
+    float *work = cpu_scratch (CPU_SLOT_B, (uint64_t)threads * work_floats (a) * 4);
     if (!units || !t.delta || !work)
         return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for attention_bwd");
     list_units (a, units);
@@ -221,7 +223,7 @@ DpsStatus ISA_NAME (cpu_attention_bwd) (CpuCall *c)
     fill_delta (&t);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < n_units; i++) {
-        Work w = work_at (a, work + (uint64_t) cpu_thread () * work_floats (a));
+        Work w = work_at (a, work + (uint64_t)cpu_thread () * work_floats (a));
         if (units[i].keys)
             key_unit (&t, &w, units[i].s, units[i].g, units[i].block, dk, dv);
         else

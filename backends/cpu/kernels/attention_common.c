@@ -4,7 +4,7 @@
 DpsSegment ISA_NAME (attention_segment) (const Attention *a, int64_t s)
 {
     DpsSegment g;
-    memcpy (&g, (const char *) a->segments->host + s * a->stride, sizeof g);
+    memcpy (&g, (const char *)a->segments->host + s * a->stride, sizeof g);
     return g;
 }
 
@@ -12,14 +12,15 @@ static DpsStatus check_segments (CpuCall *c, const Attention *a)
 {
     for (int64_t s = 0; s < a->n_segments; s++) {
         DpsSegment g = ISA_NAME (attention_segment) (a, s);
-        int rows = g.q_len >= 0 && g.q_start >= 0 && g.q_start + (int64_t) g.q_len <= a->N;
-        int keys = g.kv_len >= 0 && g.kv_start >= 0 && g.kv_start + (int64_t) g.kv_len <= a->Nkv;
-        int place = g.position >= 0 && g.position + (int64_t) g.q_len - g.kv_len >= 0 && g.parent >= -1 && g.parent < s;
+        int rows = g.q_len >= 0 && g.q_start >= 0 && g.q_start + (int64_t)g.q_len <= a->N;
+        int keys = g.kv_len >= 0 && g.kv_start >= 0 && g.kv_start + (int64_t)g.kv_len <= a->Nkv;
+        int place = g.position >= 0 && g.position + (int64_t)g.q_len - g.kv_len >= 0 && g.parent >= -1 && g.parent < s;
         int depth = 0;
         for (int64_t p = s; place && p >= 0; depth++)
             p = ISA_NAME (attention_segment) (a, p).parent;
         if (!rows || !keys || !place || depth > MAX_CHAIN)
-            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: %s: segment %lld does not fit its rows, its keys or its parents", c->name, (long long) s);
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: %s: segment %lld does not fit its rows, its keys or its parents", c->name,
+                             (long long)s);
         if (g.flags & DPS_SEGMENT_BIDIRECTIONAL)
             return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "cpu: %s: bidirectional segments have no kernel", c->name);
     }
@@ -28,12 +29,12 @@ static DpsStatus check_segments (CpuCall *c, const Attention *a)
 
 DpsStatus ISA_NAME (attention_open) (CpuCall *c, Attention *a, int segments_at)
 {
-    *a = (Attention){.q = cpu_in (c, 0), .k = cpu_in (c, 1), .v = cpu_in (c, 2), .segments = cpu_in (c, (uint32_t) segments_at)};
-    a->H = cpu_i (c, 0), a->G = cpu_i (c, 1), a->h = cpu_i (c, 2), a->scale = (float) cpu_f (c, 3), a->window = cpu_i (c, 4);
-    a->softcap = (float) cpu_f (c, 5);
+    *a = (Attention){.q = cpu_in (c, 0), .k = cpu_in (c, 1), .v = cpu_in (c, 2), .segments = cpu_in (c, (uint32_t)segments_at)};
+    a->H = cpu_i (c, 0), a->G = cpu_i (c, 1), a->h = cpu_i (c, 2), a->scale = (float)cpu_f (c, 3), a->window = cpu_i (c, 4);
+    a->softcap = (float)cpu_f (c, 5);
     if (a->H <= 0 || a->G <= 0 || a->h <= 0 || a->H % a->G || cpu_cols (a->q) != a->H * a->h || cpu_cols (a->k) != a->G * a->h)
-        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: %s: %lld and %lld heads of %lld do not fit q and k", c->name, (long long) a->H, (long long) a->G,
-                         (long long) a->h);
+        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: %s: %lld and %lld heads of %lld do not fit q and k", c->name, (long long)a->H,
+                         (long long)a->G, (long long)a->h);
     a->R = a->H / a->G;
     a->hp = (a->h + 63) / 64 * 64;
     a->N = cpu_rows (a->q), a->Nkv = cpu_rows (a->k);
@@ -51,7 +52,7 @@ void ISA_NAME (attention_chain) (const Attention *a, int64_t s, Chain *out)
         path[depth++] = p;
     while (depth > 0) {
         DpsSegment g = ISA_NAME (attention_segment) (a, path[--depth]);
-        int64_t first = g.position + (int64_t) g.q_len - g.kv_len;
+        int64_t first = g.position + (int64_t)g.q_len - g.kv_len;
         out->runs[out->n++] = (Run){first, g.kv_len, g.kv_start};
         out->end = first + g.kv_len;
     }
@@ -71,7 +72,8 @@ static void copy_key (const Attention *a, const DpsView *x, int64_t row, int64_t
         to[d] = 0;
 }
 
-void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Chain *chain, int64_t g, int64_t b, float *rows, float *transposed)
+void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Chain *chain, int64_t g, int64_t b, float *rows,
+                                  float *transposed)
 {
     int64_t from = b * KEYS;
     int filled[KEYS] = {0};
@@ -85,7 +87,7 @@ void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Ch
     }
     for (int i = 0; i < KEYS; i++)
         if (!filled[i])
-            memset (rows + i * a->hp, 0, (size_t) a->hp * 4);
+            memset (rows + i * a->hp, 0, (size_t)a->hp * 4);
     if (transposed)
         for (int64_t d0 = 0; d0 < a->hp; d0 += LANES)
             for (int64_t d = d0; d < d0 + LANES; d++)

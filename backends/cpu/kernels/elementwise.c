@@ -6,17 +6,17 @@
 
 enum { BLOCK = 4096 };
 
-#define EACH_BLOCK(total, ...)                                                                     \
-    do {                                                                                           \
-        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                          \
-        PARALLEL_FOR (block_, blocks_, total_)                                                     \
-        {                                                                                          \
-            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;          \
-            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                               \
-                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                   \
-                __VA_ARGS__                                                                            \
-            }                                                                                      \
-        }                                                                                          \
+#define EACH_BLOCK(total, ...)                                                                                                             \
+    do {                                                                                                                                   \
+        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                                                                  \
+        PARALLEL_FOR (block_, blocks_, total_)                                                                                             \
+        {                                                                                                                                  \
+            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;                                                  \
+            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                                                                       \
+                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                                                           \
+                __VA_ARGS__                                                                                                                \
+            }                                                                                                                              \
+        }                                                                                                                                  \
     } while (0)
 
 INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
@@ -31,7 +31,7 @@ INLINE void put (void *p, int64_t i, int bf, vf v, int64_t n)
 DpsStatus ISA_NAME (cpu_fill) (CpuCall *c)
 {
     const DpsView *y = cpu_out (c, 0);
-    vf v = splat ((float) cpu_f (c, 0));
+    vf v = splat ((float)cpu_f (c, 0));
     EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), v, n););
     return DPS_OK;
 }
@@ -40,7 +40,7 @@ void ISA_NAME (cpu_convert) (const void *src, uint32_t from, void *dst, uint32_t
 {
     int a = from == DPS_DTYPE_BF16, b = to == DPS_DTYPE_BF16;
     if (a == b) {
-        memmove (dst, src, (size_t) total * (a ? 2 : 4));
+        memmove (dst, src, (size_t)total * (a ? 2 : 4));
         return;
     }
     EACH_BLOCK (total, put (dst, i, b, get (src, i, a, n), n););
@@ -48,7 +48,7 @@ void ISA_NAME (cpu_convert) (const void *src, uint32_t from, void *dst, uint32_t
 
 void ISA_NAME (cpu_scale) (const void *src, uint32_t from, void *dst, uint32_t to, double alpha, int64_t total)
 {
-    vf k = splat ((float) alpha);
+    vf k = splat ((float)alpha);
     EACH_BLOCK (total, put (dst, i, to == DPS_DTYPE_BF16, get (src, i, from == DPS_DTYPE_BF16, n) * k, n););
 }
 
@@ -62,7 +62,7 @@ DpsStatus ISA_NAME (cpu_copy) (CpuCall *c)
 DpsStatus ISA_NAME (cpu_add) (CpuCall *c)
 {
     const DpsView *a = cpu_in (c, 0), *b = cpu_in (c, 1), *y = cpu_out (c, 0);
-    float alpha = (float) cpu_f (c, 0), beta = (float) cpu_f (c, 1);
+    float alpha = (float)cpu_f (c, 0), beta = (float)cpu_f (c, 1);
     if (alpha == 0 && beta == 0)
         alpha = beta = 1;
     vf ka = splat (alpha), kb = splat (beta);
@@ -92,24 +92,24 @@ DpsStatus ISA_NAME (cpu_div) (CpuCall *c)
 DpsStatus ISA_NAME (cpu_softcap) (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *y = cpu_out (c, 0);
-    vf cap = splat ((float) cpu_f (c, 0));
+    vf cap = splat ((float)cpu_f (c, 0));
     EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), cap * vtanh (get (x->host, i, IS_BF (x), n) / cap), n););
     return DPS_OK;
 }
 
 /* Row by row: y[n,d] = x[n,d] ∘ v[d]. */
-#define BY_COLS(name, expression)                                                                  \
-    DpsStatus ISA_NAME (name) (CpuCall *c)                                                         \
-    {                                                                                              \
-        const DpsView *x = cpu_in (c, 0), *v = cpu_in (c, 1), *y = cpu_out (c, 0);                 \
-        int64_t N = cpu_rows (x), D = cpu_cols (x);                                                \
-        PARALLEL_FOR (row, N, N * D) for (int64_t d = 0; d < D; d += LANES)                        \
-        {                                                                                          \
-            int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;                            \
-            vf a = get (x->host, i, IS_BF (x), n), b = get (v->host, d, IS_BF (v), n);             \
-            put (y->host, i, IS_BF (y), expression, n);                                            \
-        }                                                                                          \
-        return DPS_OK;                                                                             \
+#define BY_COLS(name, expression)                                                                                                          \
+    DpsStatus ISA_NAME (name) (CpuCall * c)                                                                                                \
+    {                                                                                                                                      \
+        const DpsView *x = cpu_in (c, 0), *v = cpu_in (c, 1), *y = cpu_out (c, 0);                                                         \
+        int64_t N = cpu_rows (x), D = cpu_cols (x);                                                                                        \
+        PARALLEL_FOR (row, N, N *D) for (int64_t d = 0; d < D; d += LANES)                                                                 \
+        {                                                                                                                                  \
+            int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;                                                                    \
+            vf a = get (x->host, i, IS_BF (x), n), b = get (v->host, d, IS_BF (v), n);                                                     \
+            put (y->host, i, IS_BF (y), expression, n);                                                                                    \
+        }                                                                                                                                  \
+        return DPS_OK;                                                                                                                     \
     }
 BY_COLS (cpu_mul_cols, a *b)
 BY_COLS (cpu_add_cols, a + b)
@@ -120,7 +120,7 @@ DpsStatus ISA_NAME (cpu_scale_rows) (CpuCall *c)
     int64_t N = cpu_rows (x), D = cpu_cols (x);
     PARALLEL_FOR (row, N, N * D)
     {
-        vf k = splat (((const float *) v->host)[row]);
+        vf k = splat (((const float *)v->host)[row]);
         for (int64_t d = 0; d < D; d += LANES) {
             int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;
             put (y->host, i, IS_BF (y), get (x->host, i, IS_BF (x), n) * k, n);
@@ -167,18 +167,18 @@ DpsStatus ISA_NAME (cpu_dropout) (CpuCall *c)
     const DpsView *x = cpu_in (c, 0), *keys = cpu_in (c, 1), *y = cpu_out (c, 0);
     int64_t N = cpu_rows (x), D = cpu_cols (x);
     double p = cpu_f (c, 0);
-    uint64_t seed = (uint64_t) cpu_i (c, 1), site = (uint64_t) cpu_i (c, 2);
-    float scale = p < 1 ? (float) (1 / (1 - p)) : 0;
+    uint64_t seed = (uint64_t)cpu_i (c, 1), site = (uint64_t)cpu_i (c, 2);
+    float scale = p < 1 ? (float)(1 / (1 - p)) : 0;
     PARALLEL_FOR (row, N, 32 * N * D)
     {
-        uint64_t key = (uint64_t) ((const int64_t *) keys->host)[row] << 20;
+        uint64_t key = (uint64_t)((const int64_t *)keys->host)[row] << 20;
         for (int64_t d = 0; d < D; d += LANES) {
             int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;
             vf k = splat (0);
             for (int64_t l = 0; l < n; l++) {
                 uint32_t w[4];
-                dps_philox (seed, site, key + (uint64_t) (d + l), w);
-                double u = (double) (((uint64_t) w[1] << 32 | w[0]) >> 11) * 0x1p-53;
+                dps_philox (seed, site, key + (uint64_t)(d + l), w);
+                double u = (double)(((uint64_t)w[1] << 32 | w[0]) >> 11) * 0x1p-53;
                 k[l] = u >= p ? scale : 0;
             }
             put (y->host, i, IS_BF (y), get (x->host, i, IS_BF (x), n) * k, n);

@@ -4,17 +4,17 @@
 
 enum { BLOCK = 4096 };
 
-#define EACH(total, ...)                                                                           \
-    do {                                                                                           \
-        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                          \
-        PARALLEL_FOR (block_, blocks_, 16 * total_)                                                \
-        {                                                                                          \
-            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;          \
-            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                               \
-                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                   \
-                __VA_ARGS__                                                                            \
-            }                                                                                      \
-        }                                                                                          \
+#define EACH(total, ...)                                                                                                                   \
+    do {                                                                                                                                   \
+        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                                                                  \
+        PARALLEL_FOR (block_, blocks_, 16 * total_)                                                                                        \
+        {                                                                                                                                  \
+            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;                                                  \
+            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                                                                       \
+                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                                                           \
+                __VA_ARGS__                                                                                                                \
+            }                                                                                                                              \
+        }                                                                                                                                  \
     } while (0)
 
 INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
@@ -42,27 +42,27 @@ INLINE vf silu (vf x, vf *slope)
     return x * s;
 }
 
-#define GATE(op, f)                                                                                \
-    DpsStatus ISA_NAME (cpu_##op) (CpuCall *c)                                                     \
-    {                                                                                              \
-        const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *y = cpu_out (c, 0);             \
-        int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (y);                                    \
-        EACH (cpu_count (y), {                                                                     \
-            vf slope, a = f (get (gate->host, i, gb, n), &slope);                                  \
-            put (y->host, i, yb, a *get (up->host, i, ub, n), n);                                  \
-        });                                                                                        \
-        return DPS_OK;                                                                             \
-    }                                                                                              \
-    DpsStatus ISA_NAME (cpu_##op##_bwd) (CpuCall *c)                                               \
-    {                                                                                              \
-        const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *dy = cpu_in (c, 2), *dgate = cpu_out (c, 0), *dup = cpu_out (c, 1); \
-        int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (dy), dgb = IS_BF (dgate), dub = IS_BF (dup); \
-        EACH (cpu_count (gate), {                                                                  \
-            vf slope, a = f (get (gate->host, i, gb, n), &slope), g = get (dy->host, i, yb, n);    \
-            put (dgate->host, i, dgb, g *get (up->host, i, ub, n) * slope, n);                     \
-            put (dup->host, i, dub, g *a, n);                                                      \
-        });                                                                                        \
-        return DPS_OK;                                                                             \
+#define GATE(op, f)                                                                                                                        \
+    DpsStatus ISA_NAME (cpu_##op) (CpuCall * c)                                                                                            \
+    {                                                                                                                                      \
+        const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *y = cpu_out (c, 0);                                                     \
+        int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (y);                                                                            \
+        EACH (cpu_count (y), {                                                                                                             \
+            vf slope, a = f (get (gate->host, i, gb, n), &slope);                                                                          \
+            put (y->host, i, yb, a *get (up->host, i, ub, n), n);                                                                          \
+        });                                                                                                                                \
+        return DPS_OK;                                                                                                                     \
+    }                                                                                                                                      \
+    DpsStatus ISA_NAME (cpu_##op##_bwd) (CpuCall * c)                                                                                      \
+    {                                                                                                                                      \
+        const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *dy = cpu_in (c, 2), *dgate = cpu_out (c, 0), *dup = cpu_out (c, 1);     \
+        int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (dy), dgb = IS_BF (dgate), dub = IS_BF (dup);                                   \
+        EACH (cpu_count (gate), {                                                                                                          \
+            vf slope, a = f (get (gate->host, i, gb, n), &slope), g = get (dy->host, i, yb, n);                                            \
+            put (dgate->host, i, dgb, g *get (up->host, i, ub, n) * slope, n);                                                             \
+            put (dup->host, i, dub, g *a, n);                                                                                              \
+        });                                                                                                                                \
+        return DPS_OK;                                                                                                                     \
     }
 GATE (geglu, gelu)
 GATE (swiglu, silu)

@@ -10,7 +10,7 @@ typedef struct Norm {
 static Norm norm_of (CpuCall *c, const DpsView *x)
 {
     int64_t h = cpu_i (c, 2) ? cpu_i (c, 2) : cpu_cols (x);
-    return (Norm){.groups = h > 0 ? cpu_count (x) / h : 0, .h = h, .eps = (float) cpu_f (c, 0), .offset = (float) cpu_f (c, 1)};
+    return (Norm){.groups = h > 0 ? cpu_count (x) / h : 0, .h = h, .eps = (float)cpu_f (c, 0), .offset = (float)cpu_f (c, 1)};
 }
 
 INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
@@ -22,7 +22,7 @@ INLINE void put (void *p, int64_t i, int bf, vf v, int64_t n)
         store_tail (p, i, bf, v, n);
 }
 
-#define COLUMNS(h) for (int64_t d = 0, n; n = (h) - d < LANES ? (h) - d : LANES, d < (h); d += LANES)
+#define COLUMNS(h) for (int64_t d = 0, n; n = (h)-d < LANES ? (h)-d : LANES, d < (h); d += LANES)
 
 INLINE void norm_row (const Norm *o, const void *x, int xb, const void *w, int wb, void *y, int yb, float *rstd, int64_t g)
 {
@@ -33,7 +33,7 @@ INLINE void norm_row (const Norm *o, const void *x, int xb, const void *w, int w
         vf v = get (x, at + d, xb, n);
         sum += v * v;
     }
-    float r = 1.0f / sqrtf (sum_lanes (sum) / (float) o->h + o->eps);
+    float r = 1.0f / sqrtf (sum_lanes (sum) / (float)o->h + o->eps);
     if (rstd)
         rstd[g] = r;
     COLUMNS (o->h) put (y, at + d, yb, get (x, at + d, xb, n) * splat (r) * (get (w, d, wb, n) + splat (o->offset)), n);
@@ -45,7 +45,7 @@ DpsStatus ISA_NAME (cpu_rms_norm) (CpuCall *c)
     Norm o = norm_of (c, x);
     float *rstd = cpu_out (c, 1) ? cpu_out (c, 1)->host : NULL;
     int xb = IS_BF (x), yb = IS_BF (y), wb = IS_BF (w);
-#define ROWS(xb, yb) PARALLEL_FOR (g, o.groups, o.groups * o.h) norm_row (&o, x->host, xb, w->host, wb, y->host, yb, rstd, g)
+#define ROWS(xb, yb) PARALLEL_FOR (g, o.groups, o.groups *o.h) norm_row (&o, x->host, xb, w->host, wb, y->host, yb, rstd, g)
     if (xb && yb)
         ROWS (1, 1);
     else if (xb)
@@ -59,13 +59,13 @@ DpsStatus ISA_NAME (cpu_rms_norm) (CpuCall *c)
 }
 
 /* dx = r·(u − x·r²·mean(u·x)), u = dy·(w + offset) */
-INLINE void norm_dx_row (const Norm *o, const void *x, int xb, const void *w, int wb, float r, const void *dy, int gb, const void *add, int ab,
-                         void *dx, int db, int64_t g)
+INLINE void norm_dx_row (const Norm *o, const void *x, int xb, const void *w, int wb, float r, const void *dy, int gb, const void *add,
+                         int ab, void *dx, int db, int64_t g)
 {
     int64_t at = g * o->h;
     vf dot = splat (0);
     COLUMNS (o->h) dot += get (dy, at + d, gb, n) * (get (w, d, wb, n) + splat (o->offset)) * get (x, at + d, xb, n);
-    float k = sum_lanes (dot) / (float) o->h * r * r;
+    float k = sum_lanes (dot) / (float)o->h * r * r;
     COLUMNS (o->h)
     {
         vf u = get (dy, at + d, gb, n) * (get (w, d, wb, n) + splat (o->offset));
@@ -84,8 +84,8 @@ DpsStatus ISA_NAME (cpu_rms_norm_dx) (CpuCall *c)
     int xb = IS_BF (x), gb = IS_BF (dy), db = IS_BF (dx), wb = IS_BF (w);
     const void *a = add ? add->host : NULL;
     int ab = add && IS_BF (add);
-#define ROWS(xb, gb, db) \
-    PARALLEL_FOR (g, o.groups, o.groups * o.h) norm_dx_row (&o, x->host, xb, w->host, wb, rstd[g], dy->host, gb, a, ab, dx->host, db, g)
+#define ROWS(xb, gb, db)                                                                                                                   \
+    PARALLEL_FOR (g, o.groups, o.groups *o.h) norm_dx_row (&o, x->host, xb, w->host, wb, rstd[g], dy->host, gb, a, ab, dx->host, db, g)
     if (!xb && gb && !db)
         ROWS (0, 1, 0);
     else if (xb && !gb && db)

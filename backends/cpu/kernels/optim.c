@@ -10,7 +10,7 @@ static void shadow (const DpsView *to, int64_t i, float p)
         return;
     uint32_t u;
     memcpy (&u, &p, 4);
-    ((uint16_t *) to->host)[i] = (uint16_t) ((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    ((uint16_t *)to->host)[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 DpsStatus ISA_NAME (cpu_adamw_step) (CpuCall *c)
@@ -18,11 +18,11 @@ DpsStatus ISA_NAME (cpu_adamw_step) (CpuCall *c)
     const float *g = cpu_in (c, 1)->host, *p_in = cpu_in (c, 0)->host, *m_in = cpu_in (c, 2)->host, *v_in = cpu_in (c, 3)->host;
     float *p = cpu_out (c, 0)->host, *m = cpu_out (c, 1)->host, *v = cpu_out (c, 2)->host;
     const DpsView *to = cpu_out (c, 3);
-    double t = (double) cpu_i (c, 5), b1 = cpu_f (c, 1), b2 = cpu_f (c, 2);
-    float lr = (float) cpu_f (c, 0), beta1 = (float) b1, beta2 = (float) b2, eps = (float) cpu_f (c, 3), scale = (float) cpu_f (c, 6);
-    float decay = (float) (1 - cpu_f (c, 0) * cpu_f (c, 4)), c1 = (float) (1 / (1 - pow (b1, t))), c2 = (float) (1 / (1 - pow (b2, t)));
+    double t = (double)cpu_i (c, 5), b1 = cpu_f (c, 1), b2 = cpu_f (c, 2);
+    float lr = (float)cpu_f (c, 0), beta1 = (float)b1, beta2 = (float)b2, eps = (float)cpu_f (c, 3), scale = (float)cpu_f (c, 6);
+    float decay = (float)(1 - cpu_f (c, 0) * cpu_f (c, 4)), c1 = (float)(1 / (1 - pow (b1, t))), c2 = (float)(1 / (1 - pow (b2, t)));
     int64_t n = cpu_count (cpu_out (c, 0));
-    float one1 = (float) (1 - b1), one2 = (float) (1 - b2);
+    float one1 = (float)(1 - b1), one2 = (float)(1 - b2);
     PARALLEL_FOR (i, n, n)
     {
         float gk = g[i] * scale, mk = beta1 * m_in[i] + one1 * gk, vk = beta2 * v_in[i] + one2 * gk * gk;
@@ -38,7 +38,7 @@ DpsStatus ISA_NAME (cpu_sgd_step) (CpuCall *c)
 {
     const float *g = cpu_in (c, 1)->host, *p_in = cpu_in (c, 0)->host, *m_in = cpu_in (c, 2) ? cpu_in (c, 2)->host : NULL;
     float *p = cpu_out (c, 0)->host, *m = cpu_out (c, 1) ? cpu_out (c, 1)->host : NULL;
-    float lr = (float) cpu_f (c, 0), momentum = (float) cpu_f (c, 1), decay = (float) cpu_f (c, 4), scale = (float) cpu_f (c, 6);
+    float lr = (float)cpu_f (c, 0), momentum = (float)cpu_f (c, 1), decay = (float)cpu_f (c, 4), scale = (float)cpu_f (c, 6);
     int64_t n = cpu_count (cpu_out (c, 0));
     for (int64_t i = 0; i < n; i++) {
         float d = g[i] * scale + decay * p_in[i];
@@ -62,13 +62,13 @@ DpsStatus ISA_NAME (cpu_sumsq) (CpuCall *c)
             int64_t n = end - i < LANES ? end - i : LANES;
             vf v = load_tail (x->host, i, IS_BF (x), n);
             for (int l = 0; l < LANES; l++)
-                part[l] += (double) v[l] * (double) v[l];
+                part[l] += (double)v[l] * (double)v[l];
         }
         for (int l = 0; l < LANES; l++)
             chunk += part[l];
         sum += chunk;
     }
-    *(double *) cpu_out (c, 0)->host = sum;
+    *(double *)cpu_out (c, 0)->host = sum;
     return DPS_OK;
 }
 
@@ -84,25 +84,26 @@ static double norm_row (const DpsView *w, const DpsView *a, const DpsView *b, do
             vf bj = splat (load_tail (b->host, o * r + j, IS_BF (b), 1)[0]);
             delta += bj * load_tail (a->host, j * K + k, IS_BF (a), n);
         }
-        v += splat ((float) s) * delta;
+        v += splat ((float)s) * delta;
         for (int l = 0; l < LANES; l++)
-            sum += (double) v[l] * (double) v[l];
+            sum += (double)v[l] * (double)v[l];
     }
     return sqrt (sum);
 }
 
 DpsStatus ISA_NAME (cpu_dora_norm) (CpuCall *c)
 {
-    const DpsView *w = cpu_in (c, 0), *a = cpu_in (c, 1), *b = cpu_in (c, 2), *m = cpu_in (c, 3), *v = cpu_out (c, 0), *norm = cpu_out (c, 1);
+    const DpsView *w = cpu_in (c, 0), *a = cpu_in (c, 1), *b = cpu_in (c, 2), *m = cpu_in (c, 3), *v = cpu_out (c, 0),
+                  *norm = cpu_out (c, 1);
     int64_t O = w->shape[0];
     double s = cpu_f (c, 0);
     PARALLEL_FOR (o, O, O * w->shape[1] * (a->shape[0] + 1))
     {
-        float f = (float) norm_row (w, a, b, s, o);
+        float f = (float)norm_row (w, a, b, s, o);
         if (norm)
-            ((float *) norm->host)[o] = f;
+            ((float *)norm->host)[o] = f;
         if (v && m)
-            ((float *) v->host)[o] = load_tail (m->host, o, IS_BF (m), 1)[0] / f;
+            ((float *)v->host)[o] = load_tail (m->host, o, IS_BF (m), 1)[0] / f;
     }
     return DPS_OK;
 }

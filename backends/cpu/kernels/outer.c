@@ -74,7 +74,8 @@ static void block (const CpuOuter *p, int64_t m, int64_t rows, int64_t n, int64_
 
 void ISA_NAME (cpu_outer_run) (const CpuOuter *p)
 {
-    int64_t width = VECTORS * LANES, down = (p->M + TALL - 1) / TALL, across = (p->N + width - 1) / width, terms = p->roots[p->n_roots] - p->roots[0];
+    int64_t width = VECTORS * LANES, down = (p->M + TALL - 1) / TALL, across = (p->N + width - 1) / width,
+            terms = p->roots[p->n_roots] - p->roots[0];
     PARALLEL_FOR (i, down * across, p->M * p->N * terms / 16)
     {
         int64_t m = i / across * TALL, n = i % across * width;

@@ -11,9 +11,9 @@ enum { KEPT_TABLES = 4, KEPT_POSITIONS = 8192 };
 static void angles (const float *inv_freq, int64_t half, int64_t position, float *cosine, float *sine)
 {
     for (int64_t i = 0; i < half; i++) {
-        double a = (double) position * (double) inv_freq[i];
-        cosine[i] = (float) cos (a);
-        sine[i] = (float) sin (a);
+        double a = (double)position * (double)inv_freq[i];
+        cosine[i] = (float)cos (a);
+        sine[i] = (float)sin (a);
     }
 }
 
@@ -31,7 +31,7 @@ static Sines *find_sines (const float *inv_freq, int64_t half)
 {
     Sines *oldest = kept;
     for (int i = 0; i < KEPT_TABLES; i++) {
-        if (kept[i].half == half && !memcmp (kept[i].inv_freq, inv_freq, (size_t) half * sizeof *inv_freq))
+        if (kept[i].half == half && !memcmp (kept[i].inv_freq, inv_freq, (size_t)half * sizeof *inv_freq))
             return &kept[i];
         if (kept[i].used < oldest->used)
             oldest = &kept[i];
@@ -39,10 +39,10 @@ static Sines *find_sines (const float *inv_freq, int64_t half)
     dps_free (oldest->inv_freq);
     dps_free (oldest->values);
     memset (oldest, 0, sizeof *oldest);
-    oldest->inv_freq = dps_malloc ((size_t) half, sizeof *inv_freq);
+    oldest->inv_freq = dps_malloc ((size_t)half, sizeof *inv_freq);
     if (!oldest->inv_freq)
         return NULL;
-    memcpy (oldest->inv_freq, inv_freq, (size_t) half * sizeof *inv_freq);
+    memcpy (oldest->inv_freq, inv_freq, (size_t)half * sizeof *inv_freq);
     oldest->half = half;
     return oldest;
 }
@@ -56,7 +56,7 @@ static const float *sines_of (const float *inv_freq, int64_t half, int64_t n)
     s->used = ++calls;
     if (s->positions < n) {
         int64_t want = n < 2 * s->positions ? 2 * s->positions : n;
-        float *values = dps_malloc ((size_t) (want * 2 * half), sizeof *values);
+        float *values = dps_malloc ((size_t)(want * 2 * half), sizeof *values);
         if (!values)
             return NULL;
         PARALLEL_FOR (i, want, 64 * want * half) angles (inv_freq, half, i, values + i * 2 * half, values + i * 2 * half + half);
@@ -67,7 +67,8 @@ static const float *sines_of (const float *inv_freq, int64_t half, int64_t n)
     return s->values;
 }
 
-static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half, const float *cosine, const float *sine, float scale, float sign)
+static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half, const float *cosine, const float *sine, float scale,
+                    float sign)
 {
     for (int64_t i = 0; i < half; i += LANES) {
         int64_t n = half - i < LANES ? half - i : LANES;
@@ -82,12 +83,12 @@ static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half
 static DpsStatus find_positions (CpuCall *c, const DpsView *table, int64_t N, int32_t *position, int32_t *out_most)
 {
     int64_t stride = table->shape[1];
-    memset (position, 0, (size_t) N * 4);
+    memset (position, 0, (size_t)N * 4);
     for (int64_t s = 0; s < table->shape[0]; s++) {
         DpsSegment g;
-        memcpy (&g, (const char *) table->host + s * stride, sizeof g);
-        if (g.q_len < 0 || g.q_start < 0 || g.q_start + (int64_t) g.q_len > N || g.position < 0)
-            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: rope: segment %lld lies outside the rows", (long long) s);
+        memcpy (&g, (const char *)table->host + s * stride, sizeof g);
+        if (g.q_len < 0 || g.q_start < 0 || g.q_start + (int64_t)g.q_len > N || g.position < 0)
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: rope: segment %lld lies outside the rows", (long long)s);
         for (int32_t i = 0; i < g.q_len; i++)
             position[g.q_start + i] = g.position + i;
     }
@@ -101,16 +102,16 @@ DpsStatus ISA_NAME (cpu_rope) (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *table = cpu_in (c, 1), *inv_freq = cpu_in (c, 2), *y = cpu_out (c, 0);
     int64_t h = cpu_i (c, 0), half = h / 2, D = cpu_cols (x), N = cpu_rows (x);
-    float scale = cpu_f (c, 2) != 0 ? (float) cpu_f (c, 2) : 1, sign = cpu_i (c, 1) ? -1.0f : 1.0f;
+    float scale = cpu_f (c, 2) != 0 ? (float)cpu_f (c, 2) : 1, sign = cpu_i (c, 1) ? -1.0f : 1.0f;
     int32_t most = 0;
-    if (h <= 0 || h % 2 || D % h || table->shape[1] < (int64_t) sizeof (DpsSegment))
-        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: rope: rows of %lld do not divide into heads of %lld", (long long) D, (long long) h);
-    int32_t *position = cpu_scratch (CPU_SLOT_A, (uint64_t) N * 4);
+    if (h <= 0 || h % 2 || D % h || table->shape[1] < (int64_t)sizeof (DpsSegment))
+        return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: rope: rows of %lld do not divide into heads of %lld", (long long)D, (long long)h);
+    int32_t *position = cpu_scratch (CPU_SLOT_A, (uint64_t)N * 4);
     if (!position)
         return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
     DPS_TRY (find_positions (c, table, N, position, &most));
     int near = most < KEPT_POSITIONS;
-    float *own = near ? NULL : cpu_scratch (CPU_SLOT_B, (uint64_t) N * (uint64_t) h * 4);
+    float *own = near ? NULL : cpu_scratch (CPU_SLOT_B, (uint64_t)N * (uint64_t)h * 4);
     const float *sines = near ? sines_of (inv_freq->host, half, most + 1) : own;
     if (!sines)
         return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");

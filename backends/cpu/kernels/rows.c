@@ -2,13 +2,14 @@
 /* rows.c: rows moved by index: embed, gather, scatter, put. */
 #include "ops.h"
 
-static size_t row_bytes (const DpsView *v) { return (size_t) cpu_cols (v) * (IS_BF (v) ? 2 : 4); }
+static size_t row_bytes (const DpsView *v) { return (size_t)cpu_cols (v) * (IS_BF (v) ? 2 : 4); }
 
 static DpsStatus check_index (CpuCall *c, const int32_t *index, int64_t n, int64_t limit)
 {
     for (int64_t i = 0; i < n; i++)
         if (index[i] < 0 || index[i] >= limit)
-            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: %s: row %d at %lld, of %lld", c->name, index[i], (long long) i, (long long) limit);
+            return dps_fail (c->err, DPS_ERR_INVALID, "cpu: %s: row %d at %lld, of %lld", c->name, index[i], (long long)i,
+                             (long long)limit);
     return DPS_OK;
 }
 
@@ -16,15 +17,15 @@ static DpsStatus check_index (CpuCall *c, const int32_t *index, int64_t n, int64
 static void move_row (const DpsView *x, int64_t from, const DpsView *y, int64_t to, double scale)
 {
     int64_t D = cpu_cols (y);
-    const char *src = (const char *) x->host + (size_t) from * row_bytes (x);
-    char *dst = (char *) y->host + (size_t) to * row_bytes (y);
+    const char *src = (const char *)x->host + (size_t)from * row_bytes (x);
+    char *dst = (char *)y->host + (size_t)to * row_bytes (y);
     if (scale == 1 && x->dtype == y->dtype) {
         memcpy (dst, src, row_bytes (y));
         return;
     }
     for (int64_t d = 0; d < D; d += LANES) {
         int64_t n = D - d < LANES ? D - d : LANES;
-        store_tail (dst, d, IS_BF (y), load_tail (src, d, IS_BF (x), n) * splat ((float) scale), n);
+        store_tail (dst, d, IS_BF (y), load_tail (src, d, IS_BF (x), n) * splat ((float)scale), n);
     }
 }
 
@@ -47,7 +48,7 @@ DpsStatus ISA_NAME (cpu_embed_dw) (CpuCall *c)
     const DpsView *dy = cpu_in (c, 0), *ids = cpu_in (c, 1), *dw = cpu_out (c, 0);
     const int32_t *id = ids->host;
     int64_t N = cpu_count (ids), D = cpu_cols (dy), chunks = (D + LANES - 1) / LANES;
-    vf scale = splat ((float) (cpu_f (c, 0) != 0 ? cpu_f (c, 0) : 1));
+    vf scale = splat ((float)(cpu_f (c, 0) != 0 ? cpu_f (c, 0) : 1));
     DPS_TRY (check_index (c, id, N, dw->shape[0]));
     PARALLEL_FOR (chunk, chunks, N * D)
     {
@@ -75,7 +76,7 @@ DpsStatus ISA_NAME (cpu_scatter_rows) (CpuCall *c)
     const int32_t *at = rows->host;
     int64_t S = cpu_count (rows), D = cpu_cols (dx), chunks = (D + LANES - 1) / LANES;
     DPS_TRY (check_index (c, at, S, cpu_rows (dx)));
-    memset (dx->host, 0, (size_t) cpu_count (dx) * (IS_BF (dx) ? 2 : 4));
+    memset (dx->host, 0, (size_t)cpu_count (dx) * (IS_BF (dx) ? 2 : 4));
     PARALLEL_FOR (chunk, chunks, S * D)
     {
         int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;

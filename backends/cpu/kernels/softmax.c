@@ -8,12 +8,12 @@
 /* The logits of 16 raw products and, where asked, dl/dz. */
 INLINE vf logits (const CpuSoftmax *s, vf z, vf *slope)
 {
-    vf k = splat ((float) (1 / s->temperature));
+    vf k = splat ((float)(1 / s->temperature));
     if (!(s->softcap > 0)) {
         *slope = k;
         return z * k;
     }
-    vf cap = splat ((float) s->softcap), t = vtanh (z / cap);
+    vf cap = splat ((float)s->softcap), t = vtanh (z / cap);
     *slope = (splat (1) - t * t) * k;
     return cap * t * k;
 }
@@ -41,7 +41,7 @@ static void row_chunk (const CpuSoftmax *s, int64_t row, int64_t first, int64_t 
         while (at < n && !(z[at] == best))
             at++;
         s->best[row] = best;
-        s->best_id[row] = (int32_t) (first + (at < n ? at : 0));
+        s->best_id[row] = (int32_t)(first + (at < n ? at : 0));
     }
     /* logits grow with z, so the maximum logit is that of the maximum product */
     float high = logits (s, splat (s->best[row]), &slope)[0], old = first ? s->max[row] : -INFINITY;
@@ -87,14 +87,15 @@ void ISA_NAME (cpu_softmax_rows) (const CpuSoftmax *s, int64_t row, int64_t n_ro
 void ISA_NAME (cpu_softmax_end) (const CpuSoftmax *s)
 {
     for (int64_t row = 0; row < s->S; row++) {
-        double lse = (double) s->max[row] + log ((double) s->sum[row]);
-        s->logp[row] = (float) ((double) s->target[row] - lse);
-        s->entropy[row] = (float) (lse - (double) s->sum_z[row] / (double) s->sum[row]);
+        double lse = (double)s->max[row] + log ((double)s->sum[row]);
+        s->logp[row] = (float)((double)s->target[row] - lse);
+        s->entropy[row] = (float)(lse - (double)s->sum_z[row] / (double)s->sum[row]);
         s->hit[row] = s->best_id[row] == s->targets[row];
     }
 }
 
-void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t from, int64_t n_rows, int64_t first, int64_t n, const float *dlogp, float *dz)
+void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t from, int64_t n_rows, int64_t first, int64_t n, const float *dlogp,
+                                  float *dz)
 {
     for (int64_t row = from; row < from + n_rows; row++) {
         const float *z = s->z + row * s->ld;

@@ -5,7 +5,7 @@ const CpuOp ISA_NAME (cpu_kernels)[] = {
 #define X(name, in, out, f) {#name, in, out, ISA_NAME (f)},
     CPU_KERNELS (X)
 #undef X
-    {NULL, NULL, NULL, NULL}};
+        {NULL, NULL, NULL, NULL}};
 
 const CpuVector ISA_NAME (cpu_vector) = {
     .convert = ISA_NAME (cpu_convert),

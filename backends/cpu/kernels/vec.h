@@ -11,9 +11,9 @@
 
 #include "../cpu.h"
 
-#define ISA_JOIN(a, b) a##_##b
+#define ISA_JOIN(a, b)       a##_##b
 #define ISA_NAME_(name, isa) ISA_JOIN (name, isa)
-#define ISA_NAME(name) ISA_NAME_ (name, CPU_ISA)
+#define ISA_NAME(name)       ISA_NAME_ (name, CPU_ISA)
 
 #define INLINE static inline __attribute__ ((always_inline))
 
@@ -38,28 +38,28 @@ INLINE vf load_bf16 (const uint16_t *p)
 {
     vh h;
     memcpy (&h, p, sizeof h);
-    return (vf) (__builtin_convertvector (h, vu) << 16);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 
 /* Round to nearest even; NaN stays NaN. */
 INLINE void store_bf16 (uint16_t *p, vf v)
 {
-    vu u = (vu) v;
+    vu u = (vu)v;
     vu rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-    vu is_nan = (vu) (v != v);
-    vh h = __builtin_convertvector ((rounded & ~is_nan) | (((u >> 16) | 64) & is_nan), vh);
+    vu is_nan = (vu)(v != v);
+    vh h = __builtin_convertvector((rounded & ~is_nan) | (((u >> 16) | 64) & is_nan), vh);
     memcpy (p, &h, sizeof h);
 }
 
 /* Element i of an array of dtype bf (1: bf16, 0: f32). */
-INLINE vf load (const void *p, int64_t i, int bf) { return bf ? load_bf16 ((const uint16_t *) p + i) : load_f32 ((const float *) p + i); }
+INLINE vf load (const void *p, int64_t i, int bf) { return bf ? load_bf16 ((const uint16_t *)p + i) : load_f32 ((const float *)p + i); }
 
 INLINE void store (void *p, int64_t i, int bf, vf v)
 {
     if (bf)
-        store_bf16 ((uint16_t *) p + i, v);
+        store_bf16 ((uint16_t *)p + i, v);
     else
-        store_f32 ((float *) p + i, v);
+        store_f32 ((float *)p + i, v);
 }
 
 /* n < 16 elements, zeros behind them. */
@@ -68,10 +68,10 @@ INLINE vf load_tail (const void *p, int64_t i, int bf, int64_t n)
     vf v = splat (0);
     if (bf) {
         uint16_t room[LANES] = {0};
-        memcpy (room, (const uint16_t *) p + i, (size_t) n * 2);
+        memcpy (room, (const uint16_t *)p + i, (size_t)n * 2);
         return load_bf16 (room);
     }
-    memcpy (&v, (const float *) p + i, (size_t) n * 4);
+    memcpy (&v, (const float *)p + i, (size_t)n * 4);
     return v;
 }
 
@@ -80,9 +80,9 @@ INLINE void store_tail (void *p, int64_t i, int bf, vf v, int64_t n)
     if (bf) {
         uint16_t room[LANES];
         store_bf16 (room, v);
-        memcpy ((uint16_t *) p + i, room, (size_t) n * 2);
+        memcpy ((uint16_t *)p + i, room, (size_t)n * 2);
     } else
-        memcpy ((float *) p + i, &v, (size_t) n * 4);
+        memcpy ((float *)p + i, &v, (size_t)n * 4);
 }
 
 /* Lanes added in one fixed order. */
@@ -104,7 +104,7 @@ INLINE float max_lanes (vf v)
     return m;
 }
 
-INLINE vf select (vi mask, vf a, vf b) { return (vf) (((vi) a & mask) | ((vi) b & ~mask)); }
+INLINE vf select (vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 INLINE vf vmax (vf a, vf b) { return select (a > b, a, b); }
 INLINE vf vmin (vf a, vf b) { return select (a < b, a, b); }
 
@@ -117,7 +117,7 @@ INLINE vf vexp (vf x)
     const vf magic = splat (12582912.0f);
     vf t = vmin (vmax (x, splat (-87.33654f)), splat (88.72283f));
     vf n = t * splat (1.44269504088896341f) + magic;
-    vi e = (vi) n;
+    vi e = (vi)n;
     n = n - magic;
     vf r = (t - n * splat (0.693359375f)) + n * splat (2.12194440e-4f);
     vf p = splat (1.9875691500e-4f);
@@ -128,8 +128,8 @@ INLINE vf vexp (vf x)
     p = p * r + splat (5.0000001201e-1f);
     p = p * (r * r) + r + splat (1.0f);
     /* 2ⁿ in two halves, so that n = 128 does not overflow the exponent field */
-    vi k = e - (vi) magic, half = k >> 1;
-    vf y = p * (vf) ((half + 127) << 23) * (vf) ((k - half + 127) << 23);
+    vi k = e - (vi)magic, half = k >> 1;
+    vf y = p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
     y = select (x < splat (-87.33654f), splat (0), y);
     y = select (x > splat (88.72283f), splat (INFINITY), y);
     return select (x != x, x, y);
@@ -147,8 +147,8 @@ INLINE vf vtanh (vf x)
 
 /* Rows or elements in parallel when there is enough work for it. Body sees i. */
 #define PRAGMA(text) _Pragma (#text)
-#define PARALLEL_FOR(i, n, work)                                                                   \
-    PRAGMA (omp parallel for schedule (static) if ((work) > CPU_SERIAL_WORK))                      \
+#define PARALLEL_FOR(i, n, work)                                                                                                           \
+    PRAGMA (omp parallel for schedule (static) if ((work) > CPU_SERIAL_WORK))                                                              \
     for (int64_t i = 0; i < (n); i++)
 
 #define IS_BF(v) ((v)->dtype == DPS_DTYPE_BF16)

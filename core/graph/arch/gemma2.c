@@ -6,7 +6,7 @@
 
 static int alternate (const json_t *config, int64_t layer)
 {
-    (void) config;
+    (void)config;
     return layer % 2 == 0;
 }
 
@@ -23,12 +23,12 @@ static DpsStatus read_gemma2 (const json_t *config, DpsDecoder *out, DpsError *e
     if (!(scalar > 0))
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"query_pre_attn_scalar\" must be positive");
     out->attn_scale = 1 / sqrt (scalar);
-    out->embed_scale = sqrt ((double) out->hidden);
+    out->embed_scale = sqrt ((double)out->hidden);
     out->norm_offset = 1;
     out->post_norms = 1;
     out->gate = DPS_OP_geglu;
-    out->tied = (uint8_t) dps_config_bool (config, "tie_word_embeddings", 1);
-    out->qkv_bias = out->o_bias = (uint8_t) dps_config_bool (config, "attention_bias", 0);
+    out->tied = (uint8_t)dps_config_bool (config, "tie_word_embeddings", 1);
+    out->qkv_bias = out->o_bias = (uint8_t)dps_config_bool (config, "attention_bias", 0);
     out->n_ropes = 1;
     DPS_TRY (dps_config_rope (config, json_object_get (config, "rope_parameters"), 10000, &out->ropes[0], err));
     return dps_config_layers (config, window, alternate, out, err);

@@ -44,15 +44,16 @@ static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *e
     if (!(scalar > 0))
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"query_pre_attn_scalar\" must be positive");
     if (dps_config_bool (config, "use_bidirectional_attention", 0))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: \"use_bidirectional_attention\" is true: an embedding model, not a decoder");
+        return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                         "config.json: \"use_bidirectional_attention\" is true: an embedding model, not a decoder");
     out->attn_scale = 1 / sqrt (scalar);
-    out->embed_scale = sqrt ((double) out->hidden);
+    out->embed_scale = sqrt ((double)out->hidden);
     out->norm_offset = 1;
     out->post_norms = 1;
     out->qk_norm = 1;
     out->gate = DPS_OP_geglu;
-    out->tied = (uint8_t) dps_config_bool (config, "tie_word_embeddings", 1);
-    out->qkv_bias = out->o_bias = (uint8_t) dps_config_bool (config, "attention_bias", 0);
+    out->tied = (uint8_t)dps_config_bool (config, "tie_word_embeddings", 1);
+    out->qkv_bias = out->o_bias = (uint8_t)dps_config_bool (config, "attention_bias", 0);
     DPS_TRY (read_ropes (config, out, err));
     DPS_TRY (dps_config_layers (config, window, by_pattern, out, err));
     for (int64_t i = 0; i < out->n_layers; i++)

@@ -5,8 +5,8 @@
 static DpsStatus read_llama (const json_t *config, DpsDecoder *out, DpsError *err)
 {
     DPS_TRY (dps_config_common (config, out, err));
-    out->qkv_bias = out->o_bias = (uint8_t) dps_config_bool (config, "attention_bias", 0);
-    out->mlp_bias = (uint8_t) dps_config_bool (config, "mlp_bias", 0);
+    out->qkv_bias = out->o_bias = (uint8_t)dps_config_bool (config, "attention_bias", 0);
+    out->mlp_bias = (uint8_t)dps_config_bool (config, "mlp_bias", 0);
     out->n_ropes = 1;
     DPS_TRY (dps_config_rope (config, json_object_get (config, "rope_parameters"), 10000, &out->ropes[0], err));
     return dps_config_layers (config, 0, NULL, out, err);

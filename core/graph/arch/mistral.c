@@ -4,7 +4,7 @@
 
 static int every_layer (const json_t *config, int64_t layer)
 {
-    (void) layer;
+    (void)layer;
     return json_is_integer (json_object_get (config, "sliding_window"));
 }
 

@@ -14,7 +14,7 @@ static DpsStatus read_qwen3 (const json_t *config, DpsDecoder *out, DpsError *er
     DPS_TRY (dps_config_common (config, out, err));
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 128, &out->head_dim, err));
     DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
-    out->qkv_bias = out->o_bias = (uint8_t) dps_config_bool (config, "attention_bias", 0);
+    out->qkv_bias = out->o_bias = (uint8_t)dps_config_bool (config, "attention_bias", 0);
     out->qk_norm = 1;
     out->n_ropes = 1;
     DPS_TRY (dps_config_rope (config, json_object_get (config, "rope_parameters"), 10000, &out->ropes[0], err));

@@ -51,7 +51,7 @@ static inline void tiny_load (Tiny *t, int training)
         CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&t->model.weights[i]));
         float *copy = malloc (x.bytes);
         memcpy (copy, x.data, x.bytes);
-        CHECK_OK (dps_weights_set (&t->weights, (int32_t) i, copy, &err));
+        CHECK_OK (dps_weights_set (&t->weights, (int32_t)i, copy, &err));
         free (copy);
     }
 }
@@ -78,9 +78,9 @@ static inline DpsSequence *sequences_of (json_t *batch, const char *mask, size_t
         int32_t *copy = calloc (len, sizeof *copy);
         float *weights = m ? calloc (len, sizeof *weights) : NULL;
         for (size_t k = 0; k < len; k++) {
-            copy[k] = (int32_t) json_integer_value (json_array_get (ids, k));
+            copy[k] = (int32_t)json_integer_value (json_array_get (ids, k));
             if (m)
-                weights[k] = (float) json_integer_value (json_array_get (m, k));
+                weights[k] = (float)json_integer_value (json_array_get (m, k));
         }
         seqs[i] = (DpsSequence){.ids = copy, .weights = weights, .n = len, .key = i};
     }
@@ -91,8 +91,8 @@ static inline DpsSequence *sequences_of (json_t *batch, const char *mask, size_t
 static inline void sequences_free (DpsSequence *seqs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        free ((void *) seqs[i].ids);
-        free ((void *) seqs[i].weights);
+        free ((void *)seqs[i].ids);
+        free ((void *)seqs[i].weights);
     }
     free (seqs);
 }
@@ -104,8 +104,8 @@ static inline void check_close (const char *name, const float *got, const StTens
     double worst = 0;
     for (int64_t i = 0; i < want->n; i++) {
         float expected;
-        memcpy (&expected, (const char *) w + 4 * i, 4);
-        double d = fabs ((double) got[i] - (double) expected);
+        memcpy (&expected, (const char *)w + 4 * i, 4);
+        double d = fabs ((double)got[i] - (double)expected);
         worst = !(d <= worst) ? d : worst;
     }
     if (!(worst <= limit))
@@ -120,9 +120,9 @@ static inline void check_gradient (const char *name, const float *got, int64_t n
     for (int64_t i = 0; i < n; i++) {
         float expected = 0;
         if (want)
-            memcpy (&expected, (const char *) want->data + 4 * i, 4);
-        diff += ((double) got[i] - (double) expected) * ((double) got[i] - (double) expected);
-        norm += (double) expected * (double) expected;
+            memcpy (&expected, (const char *)want->data + 4 * i, 4);
+        diff += ((double)got[i] - (double)expected) * ((double)got[i] - (double)expected);
+        norm += (double)expected * (double)expected;
     }
     double relative = norm > 0 ? sqrt (diff / norm) : sqrt (diff);
     if (!(relative <= limit))
@@ -141,11 +141,11 @@ static inline double nll_pass (Tiny *t, const DpsSequence *seqs, size_t n, int t
     CHECK_OK (dps_pass_open (&p, &t->weights, &b, &o, &err));
     CHECK_OK (dps_pass_forward (&p, &err));
     const float *logp = dps_pass_logp (&p);
-    float *dlogp = malloc ((size_t) b.n_scored * sizeof *dlogp + 4);
-    double sum = 0, count = total > 0 ? total : (double) b.n_scored;
+    float *dlogp = malloc ((size_t)b.n_scored * sizeof *dlogp + 4);
+    double sum = 0, count = total > 0 ? total : (double)b.n_scored;
     for (int64_t i = 0; i < b.n_scored; i++) {
-        sum -= (double) logp[i];
-        dlogp[i] = (float) (-1 / count);
+        sum -= (double)logp[i];
+        dlogp[i] = (float)(-1 / count);
     }
     if (training)
         CHECK_OK (dps_pass_backward (&p, dlogp, &err));

@@ -44,8 +44,8 @@ static void all_rows (const DpsSequence *s, DpsBatch *b, int32_t *rows)
     dps_free (b->scored);
     b->scored = dps_calloc (s->n, sizeof *rows);
     for (size_t i = 0; i < s->n; i++)
-        b->scored[i] = (int32_t) i;
-    b->n_scored = (int64_t) s->n;
+        b->scored[i] = (int32_t)i;
+    b->n_scored = (int64_t)s->n;
 }
 
 static void check_sequence (Tiny *t, const StFile *expected, const DpsSequence *s, size_t i, const char *where)
@@ -66,7 +66,7 @@ static void check_sequence (Tiny *t, const StFile *expected, const DpsSequence *
     want = st_get (expected, name);
     check_close (label, pass_output (t, &p, &b, &hidden, node_hidden), &want, 1e-4);
     for (int64_t layer = 0; i == 1 && layer < t->model.dec.n_layers; layer++) { /* the last layer_output is hidden.1 */
-        snprintf (name, sizeof name, "layer_output.%lld", (long long) layer);
+        snprintf (name, sizeof name, "layer_output.%lld", (long long)layer);
         snprintf (label, sizeof label, "%s %s", where, name);
         want = st_get (expected, name);
         check_close (label, dps_exec_temp (&t->ex, &p.graph, p.out.layer_out[layer]), &want, 1e-4);
@@ -115,12 +115,12 @@ static void check_gradients (Tiny *t, const StFile *expected, json_t *scalars, c
         char name[256], label[400];
         StTensor want;
         int64_t n = dps_weight_elements (&t->model.weights[i]);
-        const float *g = dps_weights_grad (&t->weights, (int32_t) i);
+        const float *g = dps_weights_grad (&t->weights, (int32_t)i);
         double sum = 0;
         snprintf (name, sizeof name, "grad.%s.%s", loss, t->model.weights[i].name);
         snprintf (label, sizeof label, "%s %s", where, name);
         for (int64_t k = 0; k < n; k++)
-            sum += (double) g[k] * (double) g[k];
+            sum += (double)g[k] * (double)g[k];
         total += sum;
         json_t *norm = json_object_get (json_object_get (scalars, "grad_norms"), t->model.weights[i].name);
         CU_ASSERT_FATAL (norm != NULL);

@@ -37,23 +37,24 @@ static DpsRecipe *recipe_of (const json_t *run, const char *device, const char *
                       "gradient_checkpointing: false\noverwrite_output_dir: true\ndatasets: %s\n",
                       parity_path ("models/gemma3"), device, folder, lr, decay, adapter ? "adapter_init: " : "adapter: none",
                       adapter ? adapter : "", adapter ? "\nadapter: lora\nlora_dropout: 0" : "", rows);
-    CU_ASSERT_FATAL (n > 0 && (size_t) n < sizeof text);
+    CU_ASSERT_FATAL (n > 0 && (size_t)n < sizeof text);
     DpsRecipe *r;
-    CHECK_OK (dps_recipe_parse (text, (size_t) n, "run", NULL, NULL, 0, &r, &err));
+    CHECK_OK (dps_recipe_parse (text, (size_t)n, "run", NULL, NULL, 0, &r, &err));
     return r;
 }
 
 /* Sequences of batch.json as places, each alone. */
 static DpsPlace place_of (const json_t *batch, size_t index)
 {
-    json_t *s = json_array_get (json_object_get (batch, "sequences"), index), *ids = json_object_get (s, "ids"), *mask = json_object_get (s, "sft_mask");
+    json_t *s = json_array_get (json_object_get (batch, "sequences"), index), *ids = json_object_get (s, "ids"),
+           *mask = json_object_get (s, "sft_mask");
     size_t n = json_array_size (ids);
     DpsPlace p = {.sequences = dps_calloc (1, sizeof *p.sequences), .n = 1, .tokens = n};
     int32_t *copy = dps_calloc (n, sizeof *copy);
     float *weights = dps_calloc (n, sizeof *weights);
     for (size_t k = 0; k < n; k++) {
-        copy[k] = (int32_t) json_integer_value (json_array_get (ids, k));
-        weights[k] = (float) json_integer_value (json_array_get (mask, k));
+        copy[k] = (int32_t)json_integer_value (json_array_get (ids, k));
+        weights[k] = (float)json_integer_value (json_array_get (mask, k));
         p.scored += weights[k] > 0;
     }
     p.sequences[0] = (DpsSequence){.ids = copy, .weights = weights, .n = n, .key = index};
@@ -68,7 +69,7 @@ static void check_step (DpsTrainer *t, const json_t *step, const json_t *batch)
     double loss, norm, lr = dps_schedule_lr (&t->schedule, t->step);
     CU_ASSERT_FATAL (n > 0 && n <= 16);
     for (size_t i = 0; i < n; i++)
-        places[i] = place_of (batch, (size_t) json_integer_value (json_array_get (indices, i)));
+        places[i] = place_of (batch, (size_t)json_integer_value (json_array_get (indices, i)));
     CHECK_OK (dps__trainer_gradients (t, places, n, &loss, &norm, &err));
     double want_norm = json_number_value (json_object_get (step, "grad_norm"));
     CHECK_NEAR (lr, json_number_value (json_object_get (step, "lr")), 1e-12);
@@ -87,13 +88,13 @@ static void check_final (const DpsTrainer *t, const StFile *final)
         char name[256];
         snprintf (name, sizeof name, "%s%s", t->is_adapter ? "base_model.model." : "", t->session.model.weights[i].name);
         StTensor want = st_get (final, name);
-        const float *got = dps_weights_master (&t->session.weights, (int32_t) i);
+        const float *got = dps_weights_master (&t->session.weights, (int32_t)i);
         CU_ASSERT_EQUAL_FATAL (want.n, dps_weight_elements (&t->session.model.weights[i]));
         double worst = 0;
         for (int64_t k = 0; k < want.n; k++) {
             float x;
-            memcpy (&x, (const char *) want.data + 4 * k, 4);
-            worst = fmax (worst, fabs ((double) x - (double) got[k]));
+            memcpy (&x, (const char *)want.data + 4 * k, 4);
+            worst = fmax (worst, fabs ((double)x - (double)got[k]));
         }
         if (!(worst <= 5e-6))
             printf ("\n    %s: off by %g\n", name, worst);

@@ -69,15 +69,16 @@ typedef struct DpsAdapter {
     void (*destroy) (void *self);
 
     /** The parameters for a weight `name` (O,K): fills out[0..*n), *n ≤ 8 on entry the room. Errors: SHAPE, INVALID. Pure. [any] */
-    DpsStatus (*attach) (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n, DpsError *err);
+    DpsStatus (*attach) (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n,
+                         DpsError *err);
 
     /** y from x: records ops; params in the order of attach. [any] */
     DpsStatus (*forward) (void *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x, const DpsNode *params, uint32_t n_params,
                           DpsNode *out_y, DpsError *err);
 
     /** Rows [row, row+rows) of the adapted weight, f32, in place over those of W (rows, K). params in host f32. Pure. [any] */
-    DpsStatus (*merge) (void *self, const float *const *params, int64_t out_features, int64_t in_features, int64_t row, int64_t rows, float *w,
-                        DpsError *err);
+    DpsStatus (*merge) (void *self, const float *const *params, int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
+                        float *w, DpsError *err);
 } DpsAdapter;
 
 #endif

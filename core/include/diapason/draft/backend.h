@@ -6,7 +6,7 @@
 #include "diapason/draft/ops.h"
 
 #define DPS_BACKEND_ID "dps.backend/1"
-#define DPS_PACK_ID "dps.pack/1"
+#define DPS_PACK_ID    "dps.pack/1"
 
 struct DpsDevice; /* the backend's own */
 struct DpsPlan;   /* a prepared op, the backend's own */

@@ -22,7 +22,8 @@ typedef struct DpsCollective {
     DpsStatus (*unique_id) (void *buf, size_t cap, size_t *out_len, DpsError *err);
     DpsStatus (*init) (const void *id, size_t id_len, uint32_t rank, uint32_t n_ranks, struct DpsComm **out, DpsError *err);
     DpsStatus (*all_reduce) (struct DpsComm *c, const DpsView *in, const DpsView *out, uint32_t reduce, struct DpsQueue *q, DpsError *err);
-    DpsStatus (*reduce_scatter) (struct DpsComm *c, const DpsView *in, const DpsView *out, uint32_t reduce, struct DpsQueue *q, DpsError *err);
+    DpsStatus (*reduce_scatter) (struct DpsComm *c, const DpsView *in, const DpsView *out, uint32_t reduce, struct DpsQueue *q,
+                                 DpsError *err);
     DpsStatus (*all_gather) (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, DpsError *err);
     DpsStatus (*all_to_all) (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, DpsError *err);
     DpsStatus (*broadcast) (struct DpsComm *c, const DpsView *buf, uint32_t root, struct DpsQueue *q, DpsError *err);

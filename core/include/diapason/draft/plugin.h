@@ -12,9 +12,9 @@
 #include "diapason/draft/types.h"
 
 #define DPS_PLUGIN_MAGIC 0x44505331u /* "DPS1" */
-#define DPS_ABI_MAJOR 0u
-#define DPS_ABI_MINOR 1u
-#define DPS_SDK_VERSION "0.1.0"
+#define DPS_ABI_MAJOR    0u
+#define DPS_ABI_MINOR    1u
+#define DPS_SDK_VERSION  "0.1.0"
 
 struct DpsHost;
 
@@ -45,27 +45,26 @@ typedef struct DpsPluginEntry {
 
 /** The symbol itself; define it with DPS_PLUGIN. */
 #define DPS_PLUGIN_SYMBOL "dps_plugin_entry"
-#define DPS_PLUGIN(init_fn, deinit_fn, get_fn)                                                     \
-    extern const DpsPluginEntry dps_plugin_entry;                                                  \
-    __attribute__ ((visibility ("default"))) const DpsPluginEntry dps_plugin_entry = {             \
-        .magic = DPS_PLUGIN_MAGIC,                                                                 \
-        .size = sizeof (DpsPluginEntry),                                                           \
-        .abi_major = DPS_ABI_MAJOR,                                                                \
-        .abi_minor = DPS_ABI_MINOR,                                                                \
-        .sdk_version = DPS_SDK_VERSION,                                                            \
-        .init = init_fn,                                                                           \
-        .deinit = deinit_fn,                                                                       \
-        .get_interface = get_fn}
+#define DPS_PLUGIN(init_fn, deinit_fn, get_fn)                                                                                             \
+    extern const DpsPluginEntry dps_plugin_entry;                                                                                          \
+    __attribute__ ((visibility ("default"))) const DpsPluginEntry dps_plugin_entry = {.magic = DPS_PLUGIN_MAGIC,                           \
+                                                                                      .size = sizeof (DpsPluginEntry),                     \
+                                                                                      .abi_major = DPS_ABI_MAJOR,                          \
+                                                                                      .abi_minor = DPS_ABI_MINOR,                          \
+                                                                                      .sdk_version = DPS_SDK_VERSION,                      \
+                                                                                      .init = init_fn,                                     \
+                                                                                      .deinit = deinit_fn,                                 \
+                                                                                      .get_interface = get_fn}
 
 /** Copy at load: `to` is zeroed and receives min(*(size_t *) from, to_size) bytes; its size member says to_size. [any] */
 static inline void dps_table_copy (void *to, size_t to_size, const void *from)
 {
-    unsigned char *t = (unsigned char *) to;
-    const unsigned char *f = (const unsigned char *) from;
-    size_t theirs = *(const size_t *) from, n = theirs < to_size ? theirs : to_size;
+    unsigned char *t = (unsigned char *)to;
+    const unsigned char *f = (const unsigned char *)from;
+    size_t theirs = *(const size_t *)from, n = theirs < to_size ? theirs : to_size;
     for (size_t i = 0; i < to_size; i++)
         t[i] = i < n ? f[i] : 0;
-    *(size_t *) to = to_size;
+    *(size_t *)to = to_size;
 }
 
 /** 1 when a view equals a C string. [any] */

@@ -45,20 +45,20 @@ typedef struct DpsHostTape {
     DpsVal (*relu) (struct DpsTape *t, DpsVal x);
     DpsVal (*sigmoid) (struct DpsTape *t, DpsVal x);
     DpsVal (*log_sigmoid) (struct DpsTape *t, DpsVal x);
-    DpsVal (*min) (struct DpsTape *t, DpsVal a, DpsVal b);       /* ties: gradient to a */
-    DpsVal (*max) (struct DpsTape *t, DpsVal a, DpsVal b);       /* ties: gradient to a */
-    DpsVal (*clip) (struct DpsTape *t, DpsVal x, double lo, double hi); /* gradient passes inside and on the bounds */
+    DpsVal (*min) (struct DpsTape *t, DpsVal a, DpsVal b);                     /* ties: gradient to a */
+    DpsVal (*max) (struct DpsTape *t, DpsVal a, DpsVal b);                     /* ties: gradient to a */
+    DpsVal (*clip) (struct DpsTape *t, DpsVal x, double lo, double hi);        /* gradient passes inside and on the bounds */
     DpsVal (*where) (struct DpsTape *t, DpsVal condition, DpsVal a, DpsVal b); /* condition > 0 */
 
     /* Across axes. */
-    DpsVal (*sum_rows) (struct DpsTape *t, DpsVal x);   /* token → row: Σ over the row's tokens */
-    DpsVal (*mean_rows) (struct DpsTape *t, DpsVal x);  /* token → row: mean; a row without tokens gives 0 */
-    DpsVal (*count_rows) (struct DpsTape *t);           /* row: number of tokens */
+    DpsVal (*sum_rows) (struct DpsTape *t, DpsVal x);              /* token → row: Σ over the row's tokens */
+    DpsVal (*mean_rows) (struct DpsTape *t, DpsVal x);             /* token → row: mean; a row without tokens gives 0 */
+    DpsVal (*count_rows) (struct DpsTape *t);                      /* row: number of tokens */
     DpsVal (*spread) (struct DpsTape *t, DpsVal x, uint32_t axis); /* row or unit → token or row: repeat */
-    DpsVal (*sum_units) (struct DpsTape *t, DpsVal x);  /* token or row → unit: Σ */
-    DpsVal (*pick) (struct DpsTape *t, DpsVal x, int64_t k); /* row → unit: the k-th row of each unit (0 chosen, 1 rejected) */
-    DpsVal (*sum) (struct DpsTape *t, DpsVal x);        /* any → scalar */
-    DpsVal (*last) (struct DpsTape *t, DpsVal x);       /* token → row: the row's last token; 0 when it has none */
+    DpsVal (*sum_units) (struct DpsTape *t, DpsVal x);             /* token or row → unit: Σ */
+    DpsVal (*pick) (struct DpsTape *t, DpsVal x, int64_t k);       /* row → unit: the k-th row of each unit (0 chosen, 1 rejected) */
+    DpsVal (*sum) (struct DpsTape *t, DpsVal x);                   /* any → scalar */
+    DpsVal (*last) (struct DpsTape *t, DpsVal x);                  /* token → row: the row's last token; 0 when it has none */
 
     /* Reading back: data borrowed until the tape is released; n values. NULL after an error. */
     const double *(*data) (struct DpsTape *t, DpsVal x, uint64_t *out_n);

@@ -10,29 +10,29 @@
 #include <stdint.h>
 
 /** Error codes: frozen set; a code a host does not know counts as INTERNAL. X(name, number, text). */
-#define DPS_ERROR_CODES(X)                                                                         \
-    X (OK, 0, "ok")                                                                                \
-    X (INTERNAL, 1, "internal error")                                                              \
-    X (INVALID, 2, "invalid argument")                                                             \
-    X (SHAPE, 3, "shape mismatch")                                                                 \
-    X (DTYPE, 4, "unsupported dtype")                                                              \
-    X (UNSUPPORTED, 5, "unsupported")                                                              \
-    X (NOMEM, 6, "out of memory")                                                                  \
-    X (IO, 7, "input/output error")                                                                \
-    X (FORMAT, 8, "malformed file")                                                                \
-    X (NOT_FOUND, 9, "not found")                                                                  \
-    X (EXISTS, 10, "already exists")                                                               \
-    X (NONFINITE, 11, "non-finite value")                                                          \
-    X (LIMIT, 12, "limit exceeded")                                                                \
-    X (VERSION, 13, "version mismatch")                                                            \
-    X (DIGEST, 14, "digest mismatch")                                                              \
-    X (POLICY, 15, "refused by policy")                                                            \
-    X (CANCELLED, 16, "cancelled")                                                                 \
-    X (TIMEOUT, 17, "deadline passed")                                                             \
-    X (DEVICE, 18, "device error")                                                                 \
-    X (USAGE, 19, "usage or recipe error")                                                         \
-    X (LOCK, 20, "lock mismatch")                                                                  \
-    X (DATA, 21, "bad training data")                                                              \
+#define DPS_ERROR_CODES(X)                                                                                                                 \
+    X (OK, 0, "ok")                                                                                                                        \
+    X (INTERNAL, 1, "internal error")                                                                                                      \
+    X (INVALID, 2, "invalid argument")                                                                                                     \
+    X (SHAPE, 3, "shape mismatch")                                                                                                         \
+    X (DTYPE, 4, "unsupported dtype")                                                                                                      \
+    X (UNSUPPORTED, 5, "unsupported")                                                                                                      \
+    X (NOMEM, 6, "out of memory")                                                                                                          \
+    X (IO, 7, "input/output error")                                                                                                        \
+    X (FORMAT, 8, "malformed file")                                                                                                        \
+    X (NOT_FOUND, 9, "not found")                                                                                                          \
+    X (EXISTS, 10, "already exists")                                                                                                       \
+    X (NONFINITE, 11, "non-finite value")                                                                                                  \
+    X (LIMIT, 12, "limit exceeded")                                                                                                        \
+    X (VERSION, 13, "version mismatch")                                                                                                    \
+    X (DIGEST, 14, "digest mismatch")                                                                                                      \
+    X (POLICY, 15, "refused by policy")                                                                                                    \
+    X (CANCELLED, 16, "cancelled")                                                                                                         \
+    X (TIMEOUT, 17, "deadline passed")                                                                                                     \
+    X (DEVICE, 18, "device error")                                                                                                         \
+    X (USAGE, 19, "usage or recipe error")                                                                                                 \
+    X (LOCK, 20, "lock mismatch")                                                                                                          \
+    X (DATA, 21, "bad training data")                                                                                                      \
     X (INTERRUPTED, 22, "interrupted")
 
 enum {
@@ -68,16 +68,16 @@ typedef struct DpsStr {
  * Dtypes are strings, interned per process by the host (`dps.host/1` intern), so that a vendor can add one.
  * The numbers below are what every host interns these names to; they never change.
  */
-#define DPS_DTYPES(X)                                                                              \
-    X (F32, 1, "f32", 4)                                                                           \
-    X (BF16, 2, "bf16", 2)                                                                         \
-    X (F16, 3, "f16", 2)                                                                           \
-    X (F64, 4, "f64", 8)                                                                           \
-    X (I32, 5, "i32", 4)                                                                           \
-    X (I64, 6, "i64", 8)                                                                           \
-    X (U8, 7, "u8", 1)                                                                             \
-    X (I8, 8, "i8", 1)                                                                             \
-    X (I16, 9, "i16", 2)                                                                           \
+#define DPS_DTYPES(X)                                                                                                                      \
+    X (F32, 1, "f32", 4)                                                                                                                   \
+    X (BF16, 2, "bf16", 2)                                                                                                                 \
+    X (F16, 3, "f16", 2)                                                                                                                   \
+    X (F64, 4, "f64", 8)                                                                                                                   \
+    X (I32, 5, "i32", 4)                                                                                                                   \
+    X (I64, 6, "i64", 8)                                                                                                                   \
+    X (U8, 7, "u8", 1)                                                                                                                     \
+    X (I8, 8, "i8", 1)                                                                                                                     \
+    X (I16, 9, "i16", 2)                                                                                                                   \
     X (BOOL, 10, "bool", 1)
 
 enum {
