@@ -59,11 +59,11 @@ DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsR
     while (st == DPS_OK && i < part.n && i < ids->n && part.ids[i] == ids->ids[i])
         i++;
     if (st == DPS_OK && i < part.n)
-        st = dps_row_fail (
-            row, err,
-            "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: end the %s with "
-            "white space or a line, or use messages",
-            what, i, (int)part.ids[i], i < ids->n ? (int)ids->ids[i] : -1, what);
+        st = dps_row_fail (row, err,
+                           "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: "
+                           "white space between "
+                           "them belongs to the beginning of what follows; or use messages",
+                           what, i, (int)part.ids[i], i < ids->n ? (int)ids->ids[i] : -1);
     *out_n = part.n;
     dps_free (part.ids);
     return st;

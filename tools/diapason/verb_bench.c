@@ -88,7 +88,7 @@ static void print_result (const json_t *result)
     if (cli_common.json) {
         char *text = json_dumps (result, JSON_COMPACT);
         puts (text ? text : "{}");
-        free (text);
+        dps_free (text);
         return;
     }
     const char *key;
