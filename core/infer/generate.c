@@ -135,7 +135,8 @@ static DpsStatus take (Engine *e, Slot *s, float *logits, DpsError *err)
     size_t at = s->n_prompt + s->out->n;
     double draw = dps_rng_uniform (e->o->sampling.seed, dps_rng_stream ("generate") + e->o->first + s->prompt, at);
     memcpy (e->seen, s->ids, s->n_prompt * sizeof *e->seen);
-    memcpy (e->seen + s->n_prompt, s->out->ids, s->out->n * sizeof *e->seen);
+    if (s->out->n > 0)
+        memcpy (e->seen + s->n_prompt, s->out->ids, s->out->n * sizeof *e->seen);
     int32_t id = 0;
     DPS_TRY (dps_sample (&e->o->sampling, logits, e->w->model->dec.vocab, e->seen, at, e->room, draw, &id, err));
     if (DPS_GROW (s->out->ids, s->out->n, s->out_capacity))
