@@ -152,11 +152,15 @@ static inline int kit_check_merge (const DpsAdapter *adapter, const char *model,
         StTensor w = st_get (&base, want.name);
         float copy[KIT_MAX_SIZE];
         const float *params[8];
-        DpsAdapterParam layout[8] = {{0}};
+        DpsAdapterParam layout[8], *list[8];
         uint32_t n = 8;
+        for (int i = 0; i < 8; i++) {
+            layout[i] = (DpsAdapterParam){.size = sizeof *layout};
+            list[i] = &layout[i];
+        }
         CU_ASSERT_FATAL (want.rank == 2 && w.n == want.n && w.n <= KIT_MAX_SIZE);
         memcpy (copy, w.data, w.bytes);
-        CHECK_OK (adapter->attach (self, dps_str (want.name), w.shape[0], w.shape[1], layout, &n, &err));
+        CHECK_OK (adapter->attach (self, dps_str (want.name), w.shape[0], w.shape[1], list, &n, &err));
         for (uint32_t i = 0; i < n; i++) {
             snprintf (name, sizeof name, "base_model.model.%.*s.%s", (int)strlen (want.name) - 7, want.name, layout[i].suffix);
             StTensor p = st_get (&parts, name);

@@ -40,7 +40,7 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
 
 static void destroy (void *self) { dps_free (self); }
 
-static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n,
+static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out, uint32_t *n,
                          DpsError *err)
 {
     (void)name;
@@ -50,7 +50,7 @@ static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t 
         return st;
     if (room < N_PARTS)
         return dps_sdk_fail (err, DPS_ERR_SHAPE, "dora: no room for its third parameter");
-    dps_sdk_adapter_param (&out[MAGNITUDE], "lora_magnitude_vector", DPS_INIT_WEIGHT_NORM, out_features, 0);
+    dps_sdk_adapter_param (out[MAGNITUDE], "lora_magnitude_vector", DPS_INIT_WEIGHT_NORM, out_features, 0);
     *n = N_PARTS;
     return DPS_OK;
 }

@@ -56,12 +56,13 @@ static void test_dora_starts_as_the_base (void)
     struct DpsBuilder *b = &builder;
     const double num[] = {2, 4, 0, 1};
     void *self;
-    DpsAdapterParam out[3];
+    DpsAdapterParam out[3] = {{.size = sizeof *out}, {.size = sizeof *out}, {.size = sizeof *out}};
+    DpsAdapterParam *const list[] = {&out[0], &out[1], &out[2]};
     uint32_t n = 3;
     DpsNode y;
     b->n = b->training = 0;
     CHECK_OK (dora->create (num, NULL, &self, &err));
-    CHECK_OK (dora->attach (self, dps_str ("q_proj"), 5, 7, out, &n, &err));
+    CHECK_OK (dora->attach (self, dps_str ("q_proj"), 5, 7, list, &n, &err));
     CU_ASSERT (n == 3 && out[1].init == DPS_INIT_ZERO && out[2].init == DPS_INIT_WEIGHT_NORM && out[2].rank == 1 && out[2].shape[0] == 5);
     CHECK_STR (out[2].suffix, "lora_magnitude_vector");
     b->w = kit_random (b, 5, 7);
@@ -83,7 +84,7 @@ static void test_dora_starts_as_the_base (void)
     for (int i = 0; i < 35; i++)
         CHECK_NEAR ((double)w[i], b->nodes[b->w].v[i], 1e-6);
     n = 2;
-    CHECK_FAILS (dora->attach (self, dps_str ("q_proj"), 5, 7, out, &n, &err), DPS_ERR_SHAPE, "third parameter");
+    CHECK_FAILS (dora->attach (self, dps_str ("q_proj"), 5, 7, list, &n, &err), DPS_ERR_SHAPE, "third parameter");
     dora->destroy (self);
     dps_registry_close (reg);
 }

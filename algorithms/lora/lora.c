@@ -34,7 +34,7 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
 
 static void destroy (void *self) { dps_free (self); }
 
-static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n,
+static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out, uint32_t *n,
                          DpsError *err)
 {
     (void)name;

@@ -86,18 +86,18 @@ static void test_lora_parameters (void)
     CHECK_OK (dps_params_resolve ("lora", info->params, info->n_params, NULL, NULL, num, str, &err));
     CU_ASSERT (num[0] == 16 && num[1] == 32 && num[2] == 0.05 && num[3] == 0);
     void *self;
-    DpsAdapterParam out[2];
+    DpsAdapterParam out[2] = {{.size = sizeof *out}, {.size = sizeof *out}}, *const list[] = {&out[0], &out[1]};
     uint32_t n = 2;
     CHECK_OK (lora->create (num, NULL, &self, &err));
-    CHECK_OK (lora->attach (self, dps_str ("model.layers.0.self_attn.q_proj"), 10, 6, out, &n, &err));
+    CHECK_OK (lora->attach (self, dps_str ("model.layers.0.self_attn.q_proj"), 10, 6, list, &n, &err));
     CHECK_STR (out[0].suffix, "lora_A.weight");
     CHECK_STR (out[1].suffix, "lora_B.weight");
     CU_ASSERT (n == 2 && out[0].init == DPS_INIT_KAIMING_UNIFORM && out[1].init == DPS_INIT_ZERO);
     CU_ASSERT (out[0].shape[0] == 16 && out[0].shape[1] == 6 && out[1].shape[0] == 10 && out[1].shape[1] == 16);
     n = 1;
-    CHECK_FAILS (lora->attach (self, dps_str ("x"), 10, 6, out, &n, &err), DPS_ERR_SHAPE, "room for two parameters");
+    CHECK_FAILS (lora->attach (self, dps_str ("x"), 10, 6, list, &n, &err), DPS_ERR_SHAPE, "room for two parameters");
     n = 2;
-    CHECK_FAILS (lora->attach (self, dps_str ("x"), 0, 6, out, &n, &err), DPS_ERR_SHAPE, "a matrix");
+    CHECK_FAILS (lora->attach (self, dps_str ("x"), 0, 6, list, &n, &err), DPS_ERR_SHAPE, "a matrix");
     lora->destroy (self);
     dps_registry_close (reg);
 }

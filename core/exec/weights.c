@@ -244,6 +244,43 @@ static DpsStatus init_weight_norm (DpsWeights *w, const DpsWeight *spec, float *
                         (DpsScalar[]){{.f = 0}}, 1, err);
 }
 
+typedef struct Rows {
+    DpsWeights *w;
+    int32_t weight;
+} Rows;
+
+/* DpsAdapterRows.read over a base weight that is kept as rows. */
+static DpsStatus read_rows (void *ctx, int64_t row, int64_t rows, float *dst, DpsError *err)
+{
+    const Rows *r = ctx;
+    const DpsWeight *base = &r->w->model->weights[r->weight];
+    const DpsStore *s = &r->w->stores[r->weight];
+    if (row < 0 || rows < 0 || row > base->shape[0] - rows)
+        return dps_fail (err, DPS_ERR_SHAPE, "weights: '%s' has %lld rows; asked for %lld from %lld", base->name, (long long)base->shape[0],
+                         (long long)rows, (long long)row);
+    int64_t shape[2] = {rows, base->shape[1]};
+    size_t skip = (size_t)(row * base->shape[1]) * dps_dtype_bytes (s->rows_dtype);
+    DpsView from = dps_view (s->rows_dtype, 2, shape, (char *)s->rows.host + skip), to = dps_view (DPS_DTYPE_F32, 2, shape, dst);
+    return dps_exec_op (r->w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+}
+
+/* The plugin's own start, which may read the base weight. */
+static DpsStatus init_own (DpsWeights *w, const DpsWeight *spec, float *out, DpsError *err)
+{
+    const DpsModel *m = w->model;
+    const DpsWeight *base = &m->weights[spec->base];
+    const DpsSite *site = &m->sites[spec->base];
+    Rows rows = {w, spec->base};
+    const DpsAdapterRows source = {
+        .size = sizeof source, .ctx = &rows, .out_features = base->shape[0], .in_features = base->shape[1], .read = read_rows};
+    uint32_t param = 0;
+    while (param < site->n && &m->weights[site->weight[param]] != spec)
+        param++;
+    if (!m->adapter->init)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' is to start as its plugin says, and the plugin has no init", spec->name);
+    return m->adapter->init (site->self, (DpsStr){base->name, strlen (base->name) - strlen (".weight")}, param, &source, out, err);
+}
+
 static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t seed, float *out, DpsError *err)
 {
     int64_t n = dps_weight_elements (spec);
@@ -260,6 +297,7 @@ static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t see
             out[k] = (float)(dps_rng_normal (seed, stream, (uint64_t)k) * spec->init_scale);
         return DPS_OK;
     case DPS_INIT_WEIGHT_NORM: return init_weight_norm (w, spec, out, err);
+    case DPS_INIT_OWN: return init_own (w, spec, out, err);
     default:
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' asks for initialisation %u, which this host does not know", spec->name,
                          spec->init);

@@ -147,11 +147,20 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
 
 static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, void *self, int trainable, DpsError *err)
 {
-    DpsAdapterParam params[8];
-    uint32_t n = 8;
+    enum { ROOM = sizeof m->sites->weight / sizeof *m->sites->weight };
+    DpsAdapterParam params[ROOM], *list[ROOM];
+    uint32_t n = ROOM;
     DpsWeight w = m->weights[weight];
-    memset (params, 0, sizeof params);
-    DPS_TRY (m->adapter->attach (self, (DpsStr){module, strlen (module)}, w.shape[0], w.shape[1], params, &n, err));
+    for (size_t i = 0; i < ROOM; i++) {
+        params[i] = (DpsAdapterParam){.size = sizeof *params};
+        list[i] = &params[i];
+    }
+    DpsStr name = {module, strlen (module)};
+    if (m->adapter->match)
+        DPS_TRY (m->adapter->match (self, name, w.shape, w.rank, 0, err));
+    DPS_TRY (m->adapter->attach (self, name, w.shape[0], w.shape[1], list, &n, err));
+    if (n > ROOM)
+        return dps_fail (err, DPS_ERR_INTERNAL, "adapter: %u parameters for '%s', there is room for %d", n, module, (int)ROOM);
     DpsSite *site = &m->sites[weight];
     site->self = self;
     for (uint32_t i = 0; i < n; i++) {
@@ -164,7 +173,7 @@ static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, vo
         a->trainable = (uint8_t)trainable;
         a->init = params[i].init;
         a->init_scale = params[i].init_scale;
-        if (a->init == DPS_INIT_WEIGHT_NORM)
+        if (a->init == DPS_INIT_WEIGHT_NORM || a->init == DPS_INIT_OWN)
             m->weights[weight].needs_rows = 1;
         site->weight[site->n++] = at;
     }

@@ -5,6 +5,8 @@
  */
 #include "plugin/interface.h"
 
+#include <string.h>
+
 #include "base/mem.h"
 #include "base/status.h"
 
@@ -39,17 +41,28 @@ static const Interface interfaces[DPS_N_INTERFACES] = {
      {SLOT (DpsCollective, unique_id), SLOT (DpsCollective, init), SLOT (DpsCollective, all_reduce), SLOT (DpsCollective, reduce_scatter),
       SLOT (DpsCollective, all_gather), SLOT (DpsCollective, all_to_all), SLOT (DpsCollective, broadcast), SLOT (DpsCollective, send),
       SLOT (DpsCollective, recv), SLOT (DpsCollective, abort), SLOT (DpsCollective, destroy)}},
+    {DPS_DLPACK_ID, sizeof (DpsDlpack), {SLOT (DpsDlpack, to), SLOT (DpsDlpack, from), SLOT (DpsDlpack, view), SLOT (DpsDlpack, release)}},
     {DPS_FORMAT_ID,
      sizeof (DpsFormat),
      {SLOT (DpsFormat, name), SLOT (DpsFormat, probe), SLOT (DpsFormat, open), SLOT (DpsFormat, close), SLOT (DpsFormat, info),
       SLOT (DpsFormat, tensor_info), SLOT (DpsFormat, meta), SLOT (DpsFormat, read), SLOT (DpsFormat, read_f32)}},
+    {DPS_MEMORY_ID, sizeof (DpsMemory), {SLOT (DpsMemory, kind), SLOT (DpsMemory, alloc)}},
     {DPS_OBJECTIVE_ID,
      sizeof (DpsObjective),
      {SLOT (DpsObjective, describe), SLOT (DpsObjective, create), SLOT (DpsObjective, destroy), SLOT (DpsObjective, loss)}},
     {DPS_PACK_ID, sizeof (DpsPack), {SLOT (DpsPack, query), SLOT (DpsPack, pack)}},
+    {DPS_PROFILE_ID, sizeof (DpsProfile), {SLOT (DpsProfile, start), SLOT (DpsProfile, stop), SLOT (DpsProfile, record)}},
+    {DPS_QUANT_ID, sizeof (DpsQuant), {SLOT (DpsQuant, format), SLOT (DpsQuant, dequantize)}},
     {DPS_REWARD_ID,
      sizeof (DpsReward),
      {SLOT (DpsReward, describe), SLOT (DpsReward, open), SLOT (DpsReward, score), SLOT (DpsReward, close)}},
+    {DPS_SEGMENT_ID,
+     sizeof (DpsRecorder),
+     {SLOT (DpsRecorder, query), SLOT (DpsRecorder, build), SLOT (DpsRecorder, run), SLOT (DpsRecorder, free)}},
+    {DPS_STREAM_ID,
+     sizeof (DpsQueues),
+     {SLOT (DpsQueues, open), SLOT (DpsQueues, close), SLOT (DpsQueues, run), SLOT (DpsQueues, copy), SLOT (DpsQueues, record),
+      SLOT (DpsQueues, wait), SLOT (DpsQueues, query), SLOT (DpsQueues, sync), SLOT (DpsQueues, event_free)}},
 };
 
 const char *dps__interface_id (size_t i) { return interfaces[i].id; }
@@ -64,11 +77,30 @@ size_t dps__interface_find (const char *id)
 
 static int slot_filled (const void *table, size_t offset) { return *(void *const *)((const char *)table + offset) != NULL; }
 
-/* Slots that come together: a format writes with all four or with none. */
-static int half_a_writer (const DpsFormat *f)
+/* Slots that come together, all of them or none. */
+static const struct {
+    const char *id, *names;
+    size_t slots[4];
+} together[] = {
+    {DPS_FORMAT_ID,
+     "create, write, finish or abandon, which come together",
+     {offsetof (DpsFormat, create), offsetof (DpsFormat, write), offsetof (DpsFormat, finish), offsetof (DpsFormat, abandon)}},
+    {DPS_BACKEND_ID,
+     "prepare, plan_info, run_plan or plan_free, which come together",
+     {offsetof (DpsBackend, prepare), offsetof (DpsBackend, plan_info), offsetof (DpsBackend, run_plan), offsetof (DpsBackend, plan_free)}},
+};
+
+/* The names of slots of which a table has some and lacks some, or NULL. */
+static const char *half_a_set (const char *id, const void *table)
 {
-    int n = (f->create != NULL) + (f->write != NULL) + (f->finish != NULL) + (f->abandon != NULL);
-    return n != 0 && n != 4;
+    for (size_t i = 0; i < sizeof together / sizeof *together; i++) {
+        int n = 0;
+        for (int k = 0; k < 4; k++)
+            n += slot_filled (table, together[i].slots[k]);
+        if (!strcmp (together[i].id, id) && n != 0 && n != 4)
+            return together[i].names;
+    }
+    return NULL;
 }
 
 DpsStatus dps__interface_copy (size_t i, const void *theirs, const char *where, void **out, DpsError *err)
@@ -86,8 +118,8 @@ DpsStatus dps__interface_copy (size_t i, const void *theirs, const char *where, 
     for (const Slot *slot = face->mandatory; slot->name && !missing; slot++)
         if (!slot_filled (table, slot->offset))
             missing = slot->name;
-    if (!missing && i == dps__interface_find (DPS_FORMAT_ID) && half_a_writer (table))
-        missing = "create, write, finish or abandon, which come together";
+    if (!missing)
+        missing = half_a_set (face->id, table);
     if (missing) {
         dps_free (table);
         return dps_fail (err, DPS_ERR_FORMAT, "%s: its %s table has no %s", where, face->id, missing);

@@ -5,7 +5,7 @@
 
 #include "diapason/diapason.h"
 
-enum { DPS_N_INTERFACES = 7 };
+enum { DPS_N_INTERFACES = 13 };
 
 /** "dps.backend/1" for i < DPS_N_INTERFACES. Static storage. [any] */
 const char *dps__interface_id (size_t i);

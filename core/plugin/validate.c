@@ -171,7 +171,7 @@ static DpsStatus end (Call *c, DpsStatus st)
 #define ADAPTER(X, I)                                                                                                                      \
     X (I, adapter, create, NULL, TAG_ANY, (const double *num, const DpsStr *str, void **out, DpsError *err), (num, str, out, &c.err))      \
     X (I, adapter, attach, self, TAG_ANY,                                                                                                  \
-       (void *self, DpsStr name, int64_t o, int64_t k, DpsAdapterParam *out, uint32_t *n, DpsError *err),                                  \
+       (void *self, DpsStr name, int64_t o, int64_t k, DpsAdapterParam *const *out, uint32_t *n, DpsError *err),                           \
        (self, name, o, k, out, n, &c.err))                                                                                                 \
     X (I, adapter, forward, self, TAG_ANY,                                                                                                 \
        (void *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x, const DpsNode *params, uint32_t n, DpsNode *y,              \
@@ -179,7 +179,11 @@ static DpsStatus end (Call *c, DpsStatus st)
        (self, ops, b, x, params, n, y, &c.err))                                                                                            \
     X (I, adapter, merge, self, TAG_ANY,                                                                                                   \
        (void *self, const float *const *params, int64_t o, int64_t k, int64_t row, int64_t rows, float *w, DpsError *err),                 \
-       (self, params, o, k, row, rows, w, &c.err))
+       (self, params, o, k, row, rows, w, &c.err))                                                                                         \
+    X (I, adapter, match, self, TAG_ANY, (void *self, DpsStr name, const int64_t *shape, uint32_t rank, uint32_t dtype, DpsError *err),    \
+       (self, name, shape, rank, dtype, &c.err))                                                                                           \
+    X (I, adapter, init, self, TAG_ANY, (void *self, DpsStr name, uint32_t param, const DpsAdapterRows *w, float *out, DpsError *err),     \
+       (self, name, param, w, out, &c.err))
 
 #define FORMAT(X, I)                                                                                                                       \
     X (I, format, open, NULL, TAG_ANY, (DpsStr path, struct DpsFormatFile * *out, DpsError * err), (path, out, &c.err))                    \

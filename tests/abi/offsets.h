@@ -194,10 +194,18 @@ _Static_assert (offsetof (DpsAdapterParam, shape) == 24, "DpsAdapterParam.shape"
 _Static_assert (offsetof (DpsAdapterParam, init_scale) == 40, "DpsAdapterParam.init_scale");
 _Static_assert (sizeof (DpsAdapterParam) == 48, "DpsAdapterParam");
 
+_Static_assert (offsetof (DpsAdapterRows, size) == 0, "DpsAdapterRows.size");
+_Static_assert (offsetof (DpsAdapterRows, ctx) == 8, "DpsAdapterRows.ctx");
+_Static_assert (offsetof (DpsAdapterRows, out_features) == 16, "DpsAdapterRows.out_features");
+_Static_assert (offsetof (DpsAdapterRows, in_features) == 24, "DpsAdapterRows.in_features");
+_Static_assert (offsetof (DpsAdapterRows, read) == 32, "DpsAdapterRows.read");
+_Static_assert (sizeof (DpsAdapterRows) == 40, "DpsAdapterRows");
+
 _Static_assert (DPS_INIT_ZERO == 0, "DPS_INIT_ZERO");
 _Static_assert (DPS_INIT_KAIMING_UNIFORM == 1, "DPS_INIT_KAIMING_UNIFORM");
 _Static_assert (DPS_INIT_NORMAL == 2, "DPS_INIT_NORMAL");
 _Static_assert (DPS_INIT_WEIGHT_NORM == 3, "DPS_INIT_WEIGHT_NORM");
+_Static_assert (DPS_INIT_OWN == 4, "DPS_INIT_OWN");
 _Static_assert (offsetof (DpsAdapterInfo, size) == 0, "DpsAdapterInfo.size");
 _Static_assert (offsetof (DpsAdapterInfo, name) == 8, "DpsAdapterInfo.name");
 _Static_assert (offsetof (DpsAdapterInfo, summary) == 16, "DpsAdapterInfo.summary");
@@ -214,7 +222,9 @@ _Static_assert (offsetof (DpsAdapter, destroy) == 24, "DpsAdapter.destroy");
 _Static_assert (offsetof (DpsAdapter, attach) == 32, "DpsAdapter.attach");
 _Static_assert (offsetof (DpsAdapter, forward) == 40, "DpsAdapter.forward");
 _Static_assert (offsetof (DpsAdapter, merge) == 48, "DpsAdapter.merge");
-_Static_assert (sizeof (DpsAdapter) == 56, "DpsAdapter");
+_Static_assert (offsetof (DpsAdapter, match) == 56, "DpsAdapter.match");
+_Static_assert (offsetof (DpsAdapter, init) == 64, "DpsAdapter.init");
+_Static_assert (sizeof (DpsAdapter) == 72, "DpsAdapter");
 
 _Static_assert (offsetof (DpsScalar, i) == 0, "DpsScalar.i");
 _Static_assert (offsetof (DpsScalar, f) == 0, "DpsScalar.f");
@@ -278,6 +288,41 @@ _Static_assert (offsetof (DpsPack, pack) == 16, "DpsPack.pack");
 _Static_assert (offsetof (DpsPack, unpack_rows) == 24, "DpsPack.unpack_rows");
 _Static_assert (sizeof (DpsPack) == 32, "DpsPack");
 
+_Static_assert (offsetof (DpsQueues, size) == 0, "DpsQueues.size");
+_Static_assert (offsetof (DpsQueues, open) == 8, "DpsQueues.open");
+_Static_assert (offsetof (DpsQueues, close) == 16, "DpsQueues.close");
+_Static_assert (offsetof (DpsQueues, run) == 24, "DpsQueues.run");
+_Static_assert (offsetof (DpsQueues, copy) == 32, "DpsQueues.copy");
+_Static_assert (offsetof (DpsQueues, record) == 40, "DpsQueues.record");
+_Static_assert (offsetof (DpsQueues, wait) == 48, "DpsQueues.wait");
+_Static_assert (offsetof (DpsQueues, query) == 56, "DpsQueues.query");
+_Static_assert (offsetof (DpsQueues, sync) == 64, "DpsQueues.sync");
+_Static_assert (offsetof (DpsQueues, event_free) == 72, "DpsQueues.event_free");
+_Static_assert (sizeof (DpsQueues) == 80, "DpsQueues");
+
+_Static_assert (offsetof (DpsRecorder, size) == 0, "DpsRecorder.size");
+_Static_assert (offsetof (DpsRecorder, query) == 8, "DpsRecorder.query");
+_Static_assert (offsetof (DpsRecorder, build) == 16, "DpsRecorder.build");
+_Static_assert (offsetof (DpsRecorder, run) == 24, "DpsRecorder.run");
+_Static_assert (offsetof (DpsRecorder, free) == 32, "DpsRecorder.free");
+_Static_assert (sizeof (DpsRecorder) == 40, "DpsRecorder");
+
+_Static_assert (offsetof (DpsProfileRecord, size) == 0, "DpsProfileRecord.size");
+_Static_assert (offsetof (DpsProfileRecord, name) == 8, "DpsProfileRecord.name");
+_Static_assert (offsetof (DpsProfileRecord, op) == 24, "DpsProfileRecord.op");
+_Static_assert (offsetof (DpsProfileRecord, queue) == 28, "DpsProfileRecord.queue");
+_Static_assert (offsetof (DpsProfileRecord, start_ns) == 32, "DpsProfileRecord.start_ns");
+_Static_assert (offsetof (DpsProfileRecord, duration_ns) == 40, "DpsProfileRecord.duration_ns");
+_Static_assert (offsetof (DpsProfileRecord, flops) == 48, "DpsProfileRecord.flops");
+_Static_assert (offsetof (DpsProfileRecord, bytes) == 56, "DpsProfileRecord.bytes");
+_Static_assert (sizeof (DpsProfileRecord) == 64, "DpsProfileRecord");
+
+_Static_assert (offsetof (DpsProfile, size) == 0, "DpsProfile.size");
+_Static_assert (offsetof (DpsProfile, start) == 8, "DpsProfile.start");
+_Static_assert (offsetof (DpsProfile, stop) == 16, "DpsProfile.stop");
+_Static_assert (offsetof (DpsProfile, record) == 24, "DpsProfile.record");
+_Static_assert (sizeof (DpsProfile) == 32, "DpsProfile");
+
 _Static_assert (DPS_REDUCE_SUM == 0, "DPS_REDUCE_SUM");
 _Static_assert (DPS_REDUCE_MAX == 1, "DPS_REDUCE_MAX");
 _Static_assert (DPS_REDUCE_MIN == 2, "DPS_REDUCE_MIN");
@@ -325,7 +370,34 @@ _Static_assert (sizeof (DpsTensorInfo) == 80, "DpsTensorInfo");
 _Static_assert (offsetof (DpsStream, size) == 0, "DpsStream.size");
 _Static_assert (offsetof (DpsStream, ctx) == 8, "DpsStream.ctx");
 _Static_assert (offsetof (DpsStream, write) == 16, "DpsStream.write");
-_Static_assert (sizeof (DpsStream) == 24, "DpsStream");
+_Static_assert (offsetof (DpsStream, open_member) == 24, "DpsStream.open_member");
+_Static_assert (offsetof (DpsStream, close_member) == 32, "DpsStream.close_member");
+_Static_assert (sizeof (DpsStream) == 40, "DpsStream");
+
+_Static_assert (offsetof (DpsGraphValue, size) == 0, "DpsGraphValue.size");
+_Static_assert (offsetof (DpsGraphValue, name) == 8, "DpsGraphValue.name");
+_Static_assert (offsetof (DpsGraphValue, dtype) == 24, "DpsGraphValue.dtype");
+_Static_assert (offsetof (DpsGraphValue, rank) == 28, "DpsGraphValue.rank");
+_Static_assert (offsetof (DpsGraphValue, shape) == 32, "DpsGraphValue.shape");
+_Static_assert (sizeof (DpsGraphValue) == 40, "DpsGraphValue");
+
+_Static_assert (offsetof (DpsGraphOp, size) == 0, "DpsGraphOp.size");
+_Static_assert (offsetof (DpsGraphOp, id) == 8, "DpsGraphOp.id");
+_Static_assert (offsetof (DpsGraphOp, n_in) == 24, "DpsGraphOp.n_in");
+_Static_assert (offsetof (DpsGraphOp, n_out) == 28, "DpsGraphOp.n_out");
+_Static_assert (offsetof (DpsGraphOp, n_attrs) == 32, "DpsGraphOp.n_attrs");
+_Static_assert (offsetof (DpsGraphOp, reserved) == 36, "DpsGraphOp.reserved");
+_Static_assert (offsetof (DpsGraphOp, in) == 40, "DpsGraphOp.in");
+_Static_assert (offsetof (DpsGraphOp, out) == 48, "DpsGraphOp.out");
+_Static_assert (offsetof (DpsGraphOp, attrs) == 56, "DpsGraphOp.attrs");
+_Static_assert (sizeof (DpsGraphOp) == 64, "DpsGraphOp");
+
+_Static_assert (offsetof (DpsGraphInfo, size) == 0, "DpsGraphInfo.size");
+_Static_assert (offsetof (DpsGraphInfo, values) == 8, "DpsGraphInfo.values");
+_Static_assert (offsetof (DpsGraphInfo, n_values) == 16, "DpsGraphInfo.n_values");
+_Static_assert (offsetof (DpsGraphInfo, ops) == 24, "DpsGraphInfo.ops");
+_Static_assert (offsetof (DpsGraphInfo, n_ops) == 32, "DpsGraphInfo.n_ops");
+_Static_assert (sizeof (DpsGraphInfo) == 40, "DpsGraphInfo");
 
 _Static_assert (offsetof (DpsFormat, size) == 0, "DpsFormat.size");
 _Static_assert (offsetof (DpsFormat, name) == 8, "DpsFormat.name");
@@ -344,7 +416,8 @@ _Static_assert (offsetof (DpsFormat, write) == 104, "DpsFormat.write");
 _Static_assert (offsetof (DpsFormat, finish) == 112, "DpsFormat.finish");
 _Static_assert (offsetof (DpsFormat, abandon) == 120, "DpsFormat.abandon");
 _Static_assert (offsetof (DpsFormat, release) == 128, "DpsFormat.release");
-_Static_assert (sizeof (DpsFormat) == 136, "DpsFormat");
+_Static_assert (offsetof (DpsFormat, graph) == 136, "DpsFormat.graph");
+_Static_assert (sizeof (DpsFormat) == 144, "DpsFormat");
 
 _Static_assert (DPS_HOST_LOG_ERROR == 0, "DPS_HOST_LOG_ERROR");
 _Static_assert (DPS_HOST_LOG_WARNING == 1, "DPS_HOST_LOG_WARNING");
@@ -372,6 +445,50 @@ _Static_assert (offsetof (DpsHostParallel, size) == 0, "DpsHostParallel.size");
 _Static_assert (offsetof (DpsHostParallel, n_threads) == 8, "DpsHostParallel.n_threads");
 _Static_assert (offsetof (DpsHostParallel, run) == 16, "DpsHostParallel.run");
 _Static_assert (sizeof (DpsHostParallel) == 24, "DpsHostParallel");
+
+_Static_assert (offsetof (DpsHostFormats, size) == 0, "DpsHostFormats.size");
+_Static_assert (offsetof (DpsHostFormats, find) == 8, "DpsHostFormats.find");
+_Static_assert (sizeof (DpsHostFormats) == 16, "DpsHostFormats");
+
+_Static_assert (DPS_MEMORY_HOST_VISIBLE == 1, "DPS_MEMORY_HOST_VISIBLE");
+_Static_assert (DPS_MEMORY_PINNED == 2, "DPS_MEMORY_PINNED");
+_Static_assert (DPS_MEMORY_UNIFIED == 4, "DPS_MEMORY_UNIFIED");
+_Static_assert (offsetof (DpsMemoryKind, size) == 0, "DpsMemoryKind.size");
+_Static_assert (offsetof (DpsMemoryKind, name) == 8, "DpsMemoryKind.name");
+_Static_assert (offsetof (DpsMemoryKind, flags) == 16, "DpsMemoryKind.flags");
+_Static_assert (offsetof (DpsMemoryKind, alignment) == 20, "DpsMemoryKind.alignment");
+_Static_assert (offsetof (DpsMemoryKind, free_bytes) == 24, "DpsMemoryKind.free_bytes");
+_Static_assert (offsetof (DpsMemoryKind, total_bytes) == 32, "DpsMemoryKind.total_bytes");
+_Static_assert (sizeof (DpsMemoryKind) == 40, "DpsMemoryKind");
+
+_Static_assert (offsetof (DpsMemory, size) == 0, "DpsMemory.size");
+_Static_assert (offsetof (DpsMemory, kind) == 8, "DpsMemory.kind");
+_Static_assert (offsetof (DpsMemory, alloc) == 16, "DpsMemory.alloc");
+_Static_assert (offsetof (DpsMemory, import) == 24, "DpsMemory.import");
+_Static_assert (offsetof (DpsMemory, trim) == 32, "DpsMemory.trim");
+_Static_assert (sizeof (DpsMemory) == 40, "DpsMemory");
+
+_Static_assert (offsetof (DpsQuantFormat, size) == 0, "DpsQuantFormat.size");
+_Static_assert (offsetof (DpsQuantFormat, name) == 8, "DpsQuantFormat.name");
+_Static_assert (offsetof (DpsQuantFormat, dtype) == 16, "DpsQuantFormat.dtype");
+_Static_assert (offsetof (DpsQuantFormat, block_elements) == 20, "DpsQuantFormat.block_elements");
+_Static_assert (offsetof (DpsQuantFormat, block_bytes) == 24, "DpsQuantFormat.block_bytes");
+_Static_assert (offsetof (DpsQuantFormat, flags) == 28, "DpsQuantFormat.flags");
+_Static_assert (sizeof (DpsQuantFormat) == 32, "DpsQuantFormat");
+
+_Static_assert (offsetof (DpsQuant, size) == 0, "DpsQuant.size");
+_Static_assert (offsetof (DpsQuant, format) == 8, "DpsQuant.format");
+_Static_assert (offsetof (DpsQuant, query) == 16, "DpsQuant.query");
+_Static_assert (offsetof (DpsQuant, repack) == 24, "DpsQuant.repack");
+_Static_assert (offsetof (DpsQuant, dequantize) == 32, "DpsQuant.dequantize");
+_Static_assert (sizeof (DpsQuant) == 40, "DpsQuant");
+
+_Static_assert (offsetof (DpsDlpack, size) == 0, "DpsDlpack.size");
+_Static_assert (offsetof (DpsDlpack, to) == 8, "DpsDlpack.to");
+_Static_assert (offsetof (DpsDlpack, from) == 16, "DpsDlpack.from");
+_Static_assert (offsetof (DpsDlpack, view) == 24, "DpsDlpack.view");
+_Static_assert (offsetof (DpsDlpack, release) == 32, "DpsDlpack.release");
+_Static_assert (sizeof (DpsDlpack) == 40, "DpsDlpack");
 
 _Static_assert (offsetof (DpsPluginEntry, magic) == 0, "DpsPluginEntry.magic");
 _Static_assert (offsetof (DpsPluginEntry, reserved) == 4, "DpsPluginEntry.reserved");

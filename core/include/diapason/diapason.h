@@ -8,10 +8,12 @@
 #include "diapason/draft/collective.h"
 #include "diapason/draft/format.h"
 #include "diapason/draft/host.h"
+#include "diapason/draft/memory.h"
 #include "diapason/draft/objective.h"
 #include "diapason/draft/ops.h"
 #include "diapason/draft/plugin.h"
 #include "diapason/draft/reward.h"
+#include "diapason/draft/stream.h"
 #include "diapason/draft/tape.h"
 #include "diapason/draft/types.h"
 

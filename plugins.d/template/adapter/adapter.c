@@ -39,7 +39,7 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
 
 static void destroy (void *self) { dps_free (self); }
 
-static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n,
+static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out, uint32_t *n,
                          DpsError *err)
 {
     const Adapter *a = self;
@@ -48,12 +48,8 @@ static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t 
     if (a->r > out_features || a->r > in_features)
         return dps_fail (err, DPS_ERR_SHAPE, "tiny-lora: r = %lld is larger than '%.*s' (%lld, %lld)", (long long)a->r, (int)name.len,
                          name.ptr, (long long)out_features, (long long)in_features);
-    out[0] = (DpsAdapterParam){.size = sizeof *out, .suffix = "lora_A.weight", .rank = 2, .init = DPS_INIT_KAIMING_UNIFORM};
-    out[0].shape[0] = a->r;
-    out[0].shape[1] = in_features;
-    out[1] = (DpsAdapterParam){.size = sizeof *out, .suffix = "lora_B.weight", .rank = 2, .init = DPS_INIT_ZERO};
-    out[1].shape[0] = out_features;
-    out[1].shape[1] = a->r;
+    dps_sdk_adapter_param (out[0], "lora_A.weight", DPS_INIT_KAIMING_UNIFORM, a->r, in_features);
+    dps_sdk_adapter_param (out[1], "lora_B.weight", DPS_INIT_ZERO, out_features, a->r);
     *n = 2;
     return DPS_OK;
 }

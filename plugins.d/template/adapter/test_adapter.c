@@ -73,17 +73,17 @@ static void test_parameters_are_peft_s (void)
     static const double params[] = {R, 6};
     DpsRegistry *reg = NULL;
     void *self = NULL;
-    DpsAdapterParam p[8];
-    uint32_t n = 8;
+    DpsAdapterParam p[2] = {{.size = sizeof *p}, {.size = sizeof *p}}, *const out[] = {&p[0], &p[1]};
+    uint32_t n = 2;
     CHECK_OK (dps_registry_open (NULL, &reg, &err));
     const DpsAdapter *adapter = dps_registry_get (reg, DPS_ADAPTER_ID, "com.example.tiny-lora");
     CHECK_OK (adapter->create (params, NULL, &self, &err));
-    CHECK_OK (adapter->attach (self, dps_str ("q_proj"), O, K, p, &n, &err));
+    CHECK_OK (adapter->attach (self, dps_str ("q_proj"), O, K, out, &n, &err));
     CU_ASSERT_EQUAL (n, 2);
     CHECK_STR (p[0].suffix, "lora_A.weight");
     CU_ASSERT (p[0].shape[0] == R && p[0].shape[1] == K && p[1].shape[0] == O && p[1].shape[1] == R);
     CU_ASSERT_EQUAL (p[1].init, DPS_INIT_ZERO);
-    CHECK_FAILS (adapter->attach (self, dps_str ("thin"), 1, K, p, &n, &err), DPS_ERR_SHAPE, "r = 2 is larger than 'thin' (1, 5)");
+    CHECK_FAILS (adapter->attach (self, dps_str ("thin"), 1, K, out, &n, &err), DPS_ERR_SHAPE, "r = 2 is larger than 'thin' (1, 5)");
     adapter->destroy (self);
     dps_registry_close (reg);
 }

@@ -2,6 +2,7 @@
 /*
  * adapter.h: `dps.adapter/1`: a parameterisation of a linear map (LoRA, DoRA, QLoRA), not an algorithm. It says which parameters a
  * matched weight gets and rewrites y = linear(x) with the host's graph builder; the host differentiates what it wrote.
+ * Shapes: W (O,K) = (out_features, in_features); x (N,K), y (N,O); A (r,K), B (O,r). Since: ABI 0.1.
  */
 #ifndef DIAPASON_ADAPTER_H
 #define DIAPASON_ADAPTER_H
@@ -38,18 +39,28 @@ typedef struct DpsBuilderOps {
 /** One trainable tensor an adapter adds to a matched weight (O,K). */
 typedef struct DpsAdapterParam {
     size_t size;
-    const char *suffix; /* PEFT's: "lora_A.weight" */
-    uint32_t rank;
-    uint32_t init; /* DPS_INIT_* */
+    const char *suffix; /* PEFT's: "lora_A.weight"; static storage */
+    uint32_t rank;      /* 1 or 2 */
+    uint32_t init;      /* DPS_INIT_* */
     int64_t shape[2];
-    double init_scale;
+    double init_scale; /* of DPS_INIT_NORMAL */
 } DpsAdapterParam;
+
+/** The matched base weight, read by ranges of rows, in f32. Borrowed for one call. */
+typedef struct DpsAdapterRows {
+    size_t size;
+    void *ctx;
+    int64_t out_features, in_features;
+    /** Rows [row, row+rows) into dst (rows, K). Errors: SHAPE (range), those of the device. */
+    DpsStatus (*read) (void *ctx, int64_t row, int64_t rows, float *dst, DpsError *err);
+} DpsAdapterRows;
 
 enum {
     DPS_INIT_ZERO = 0,
     DPS_INIT_KAIMING_UNIFORM = 1, /* U(-1/√K, 1/√K): what PEFT's kaiming_uniform_(a=√5) amounts to */
     DPS_INIT_NORMAL = 2,          /* N(0, init_scale²) */
-    DPS_INIT_WEIGHT_NORM = 3      /* the row norms of W + s·B·A at the start: DoRA's magnitude */
+    DPS_INIT_WEIGHT_NORM = 3,     /* the row norms of W + s·B·A at the start: DoRA's magnitude */
+    DPS_INIT_OWN = 4              /* what DpsAdapter.init computes */
 };
 
 typedef struct DpsAdapterInfo {
@@ -64,21 +75,41 @@ typedef struct DpsAdapterInfo {
 
 typedef struct DpsAdapter {
     size_t size;
+    /** What this adapter is. Static storage. [any] */
     const DpsAdapterInfo *(*describe) (void);
+    /** An instance from parameter values in the order of describe (borrowed). Errors: INVALID, NOMEM. [init] */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
-    void (*destroy) (void *self);
+    void (*destroy) (void *self); /* NULL is fine. [init] */
 
-    /** The parameters for a weight `name` (O,K): fills out[0..*n), *n ≤ 8 on entry the room. Errors: SHAPE, INVALID. Pure. [any] */
-    DpsStatus (*attach) (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *out, uint32_t *n,
+    /**
+     * The parameters for a weight `name` (O,K): fills *out[0..*n), each struct's size set by the caller; *n ≤ 8: on entry the room, on
+     * return how many. Errors: SHAPE, INVALID; out is undefined then. Pure. [any]
+     */
+    DpsStatus (*attach) (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out, uint32_t *n,
                          DpsError *err);
 
-    /** y from x: records ops; params in the order of attach. [any] */
+    /** y from x: records ops; params in the order of attach. Errors: SHAPE, INVALID. [any] */
     DpsStatus (*forward) (void *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x, const DpsNode *params, uint32_t n_params,
                           DpsNode *out_y, DpsError *err);
 
-    /** Rows [row, row+rows) of the adapted weight, f32, in place over those of W (rows, K). params in host f32. Pure. [any] */
+    /**
+     * Rows [row, row+rows) of the adapted weight, f32, in place over those of W (rows, K). params in host f32, in the order of attach.
+     * NULL slot: the adapter cannot be merged. Pure. [any]
+     */
     DpsStatus (*merge) (void *self, const float *const *params, int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                         float *w, DpsError *err);
+
+    /**
+     * Whether it can adapt weight `name` of this shape and dtype (DPS_DTYPE_*; 0: not known yet): OK, or UNSUPPORTED with the reason, which
+     * the user reads. Asked before attach. NULL slot: any matrix. Pure. [any]
+     */
+    DpsStatus (*match) (void *self, DpsStr name, const int64_t *shape, uint32_t rank, uint32_t dtype, DpsError *err);
+
+    /**
+     * Values of a fresh parameter that attach marked DPS_INIT_OWN: number `param` of attach's list, into out (all its elements, f32). May read W.
+     * Same instance, name and W: same bits. NULL slot: attach marks none. Errors: those of w->read, NONFINITE. [any]
+     */
+    DpsStatus (*init) (void *self, DpsStr name, uint32_t param, const DpsAdapterRows *w, float *out, DpsError *err);
 } DpsAdapter;
 
 #endif

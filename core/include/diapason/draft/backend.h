@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* backend.h: `dps.backend/1` and its extension `dps.pack/1`: where the arithmetic runs. Five functions make a backend. */
+/*
+ * backend.h: `dps.backend/1` and its extension `dps.pack/1`: where the arithmetic runs. Five functions make a backend; what it adds later
+ * is in stream.h and memory.h. Since: ABI 0.1.
+ */
 #ifndef DIAPASON_BACKEND_H
 #define DIAPASON_BACKEND_H
 
@@ -41,17 +44,23 @@ enum {
 typedef struct DpsBackend {
     size_t size;
 
-    /** Device i, or NOT_FOUND past the last. `out->size` set by the caller. Thread: [init]. */
+    /**
+     * Device i, or NOT_FOUND past the last. `out->size` set by the caller. Owns: out->device stays the backend's, good for the life of the
+     * process. Errors: DEVICE (the driver's own words). Thread: [init].
+     */
     DpsStatus (*enumerate) (uint32_t i, DpsDeviceInfo *out, DpsError *err);
 
     /**
-     * bytes of device memory, aligned to 64, contents undefined.
-     * Owns: *out, freed with free. Errors: NOMEM. Thread: [device-serial].
+     * bytes of device memory, aligned to 64, contents undefined. *out_host: its host address, or NULL where the host cannot reach it.
+     * Owns: *out, freed with free (NULL is fine). Errors: NOMEM. Thread: [device-serial].
      */
     DpsStatus (*alloc) (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err);
     void (*free) (struct DpsDevice *dev, struct DpsBuffer *buffer);
 
-    /** Copy between two windows; exactly one side may be host memory (buffer NULL, host set). Thread: [device-serial]. */
+    /**
+     * Copy between two windows of one shape and dtype; at most one side is host memory (buffer NULL, host set). Done on return.
+     * Errors: SHAPE, DTYPE, DEVICE. Thread: [device-serial].
+     */
     DpsStatus (*copy) (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err);
 
     /**
@@ -63,17 +72,21 @@ typedef struct DpsBackend {
 
     /* Optional: NULL slots have the default given. */
 
-    /** Prepare an op once for many runs with the same shapes. Default: run is called each time. */
+    /**
+     * Prepare an op once for many runs with the same shapes, dtypes and layouts. Keeps no pointer into op. The four slots come together;
+     * default: run is called each time. Owns: *out, freed with plan_free. Errors: those of run. Thread: all four [device-serial].
+     */
     DpsStatus (*prepare) (struct DpsDevice *dev, const DpsOp *op, struct DpsPlan **out, DpsError *err);
-    /** Scratch bytes a plan needs in its caller's arena. Default 0. */
+    /** Scratch bytes a plan needs, or 0: the last input of its run_plan is then a u8 view of that many bytes, aligned to 64. */
     uint64_t (*plan_info) (struct DpsDevice *dev, const struct DpsPlan *plan);
+    /** The prepared op on these buffers and attribute values. Errors: those of run. */
     DpsStatus (*run_plan) (struct DpsDevice *dev, struct DpsPlan *plan, const DpsOp *op, DpsError *err);
-    void (*plan_free) (struct DpsDevice *dev, struct DpsPlan *plan);
+    void (*plan_free) (struct DpsDevice *dev, struct DpsPlan *plan); /* NULL is fine */
 
-    /** Bytes free and in all. Default: unknown. */
+    /** Bytes free now and in all. Default: unknown. Errors: DEVICE. [device-serial] */
     DpsStatus (*mem_info) (struct DpsDevice *dev, uint64_t *out_free, uint64_t *out_total, DpsError *err);
 
-    /** DPS_DETERMINISM_*. Default NONE. Tested by `diapason check`. */
+    /** DPS_DETERMINISM_*. Default NONE. Tested by `diapason check`. Pure. [any] */
     uint32_t (*determinism) (struct DpsDevice *dev);
 } DpsBackend;
 

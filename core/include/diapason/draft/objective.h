@@ -2,6 +2,7 @@
 /*
  * objective.h: `dps.objective/1`: what is optimised. An objective declares the signals it needs and writes forward maths on the
  * host's tape (tape.h). It never sees a device, logits or padding; the core differentiates, masks, distributes, logs and resumes.
+ * Since: ABI 0.1.
  */
 #ifndef DIAPASON_OBJECTIVE_H
 #define DIAPASON_OBJECTIVE_H
@@ -32,10 +33,14 @@ typedef struct DpsParam {
     const char *help;
 } DpsParam;
 
-/** One signal the objective reads. */
+/**
+ * One signal the objective reads. logp: log-probability of the target, nats, ≤ 0; entropy: of the distribution, nats; hit: 1 when the target is
+ * the arg max; topk_logp: log-probabilities of the K likeliest; value, score: a head's number; pooled: a row's hidden state. A host that
+ * cannot give a signal refuses the objective by name.
+ */
 typedef struct DpsSignal {
     size_t size;
-    const char *name; /* "logp", "entropy", "hit" (1 when the target is the arg max), "value", "score", "pooled" */
+    const char *name; /* "logp", "entropy", "hit", "topk_logp", "value", "score", "pooled" */
     const char *role; /* "policy", "reference", "teacher", "value", "reward" */
     uint32_t axis;    /* DPS_AXIS_TOKEN (per scored token) or DPS_AXIS_ROW */
     uint32_t differentiable;
@@ -90,17 +95,18 @@ typedef struct DpsObjective {
      * Errors: INVALID with the parameter's name. Thread: [init].
      */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
-    void (*destroy) (void *self);
+    void (*destroy) (void *self); /* NULL is fine. [init] */
 
     /**
      * Rewards of a whole step → advantages, detached. rewards: (n_rows, n_criteria), NaN where a criterion does not apply.
-     * NULL slot: no advantages. Pure. Thread: [any].
+     * weights (n_criteria); unit u has rows [unit_offsets[u], unit_offsets[u+1]); out_advantages (n_rows), finite.
+     * NULL slot: no advantages. Pure. Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
      */
     DpsStatus (*score) (void *self, const double *rewards, uint64_t n_rows, uint64_t n_criteria, const double *weights,
                         const int64_t *unit_offsets, uint64_t n_units, double *out_advantages, const DpsMetricSink *metrics, DpsError *err);
 
     /**
-     * Forward maths of one micro-batch: signals arrive as tape values (variables where differentiable); *out_loss is per unit
+     * Forward maths of one micro-batch, in nats: signals arrive as tape values (variables where differentiable); *out_loss is per unit
      * (DPS_AXIS_UNIT), not divided by anything: the core divides by the step total.
      * Pure: keeps no pointer, reads no clock and no RNG; depends on no other unit of the step.
      * Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
@@ -108,10 +114,13 @@ typedef struct DpsObjective {
     DpsStatus (*loss) (void *self, const DpsHostTape *ops, struct DpsTape *tape, const DpsObjectiveBatch *batch, const DpsVal *signals,
                        const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err);
 
-    /** After an optimizer step; NULL slot: nothing. */
+    /** After optimizer step `step`, counted from 1. NULL slot: nothing. [any], one call at a time per instance. */
     DpsStatus (*step_end) (void *self, uint64_t step, DpsError *err);
 
-    /** Serialise state into buf (size query with buf NULL). NULL slots: stateless. */
+    /**
+     * The state between steps, for a checkpoint. save: *out_len bytes into buf; with buf NULL only their number. load: what save gave, in this
+     * version of the plugin or an earlier one. NULL slots: stateless. Errors: LIMIT (cap too small); FORMAT, VERSION. [any], one at a time.
+     */
     DpsStatus (*state_save) (void *self, void *buf, size_t cap, size_t *out_len, DpsError *err);
     DpsStatus (*state_load) (void *self, const void *buf, size_t len, DpsError *err);
 } DpsObjective;

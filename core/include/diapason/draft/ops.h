@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ops.h: one operation as a backend receives it, and the specification of every op of ABI 0.1.
+ * ops.h: one operation as a backend receives it, and the specification of every op of ABI 0.1, since which each is there.
  *
  * Shapes: N tokens of all segments, D width, H query heads, G key/value heads, h head width, V vocabulary, S scored positions,
  * K/O input/output width of a linear map, R roots.

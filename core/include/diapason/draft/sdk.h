@@ -3,7 +3,7 @@
 #ifndef DIAPASON_SDK_H
 #define DIAPASON_SDK_H
 
-#include "diapason/draft/objective.h"
+#include "diapason/draft/adapter.h"
 #include "diapason/draft/plugin.h"
 
 /** A plugin of one interface that needs nothing from the host: DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective). */
@@ -45,6 +45,17 @@ static inline DpsStatus dps_sdk_create_nothing (const double *num, const DpsStr 
 }
 
 static inline void dps_sdk_destroy_nothing (void *self) { (void)self; }
+
+/** One trainable tensor of an adapter: (rows, cols), or a vector when cols is 0. out->size is the caller's. [any] */
+static inline void dps_sdk_adapter_param (DpsAdapterParam *out, const char *suffix, uint32_t init, int64_t rows, int64_t cols)
+{
+    out->suffix = suffix;
+    out->rank = cols ? 2 : 1;
+    out->init = init;
+    out->shape[0] = rows;
+    out->shape[1] = cols;
+    out->init_scale = 0;
+}
 
 /**
  * Report the mean of scale·x over the tokens of the batch, weighted by its weights; x is a per-token signal. One report a row, so that

@@ -18,18 +18,6 @@ typedef struct DpsLowRank {
     double dropout; /* of x on its way to A */
 } DpsLowRank;
 
-/** One trainable tensor of an adapter: (rows, cols), or a vector when cols is 0. [any] */
-static inline void dps_sdk_adapter_param (DpsAdapterParam *out, const char *suffix, uint32_t init, int64_t rows, int64_t cols)
-{
-    out->size = sizeof *out;
-    out->suffix = suffix;
-    out->rank = cols ? 2 : 1;
-    out->init = init;
-    out->shape[0] = rows;
-    out->shape[1] = cols;
-    out->init_scale = 0;
-}
-
 /* The parameters, in the order dps_low_rank_init reads them; a relative may append its own. Defaults: TRL's. */
 static const DpsParam dps_low_rank_r = DPS_SDK_PARAM ("r", DPS_PARAM_I64, 16, 1, 65536, NULL, "rank of the update");
 static const DpsParam dps_low_rank_alpha = DPS_SDK_PARAM ("alpha", DPS_PARAM_F64, 32, 0, 1e9, NULL, "the update is scaled by alpha/r");
@@ -54,13 +42,13 @@ static inline DpsLowRank dps_low_rank_init (const double *num, double root)
  * DpsAdapter.attach for the pair: out[0] A, uniform in ±1/√K, and out[1] B, zero: the adapted model starts as the base.
  * *n: room on entry, 2 on return. Errors: SHAPE.
  */
-static inline DpsStatus dps_low_rank_attach (const DpsLowRank *self, int64_t out_features, int64_t in_features, DpsAdapterParam *out,
+static inline DpsStatus dps_low_rank_attach (const DpsLowRank *self, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out,
                                              uint32_t *n, DpsError *err)
 {
     if (*n < 2 || out_features < 1 || in_features < 1)
         return dps_sdk_fail (err, DPS_ERR_SHAPE, "a low-rank adapter needs a matrix (O,K) and room for two parameters");
-    dps_sdk_adapter_param (&out[0], "lora_A.weight", DPS_INIT_KAIMING_UNIFORM, self->r, in_features);
-    dps_sdk_adapter_param (&out[1], "lora_B.weight", DPS_INIT_ZERO, out_features, self->r);
+    dps_sdk_adapter_param (out[0], "lora_A.weight", DPS_INIT_KAIMING_UNIFORM, self->r, in_features);
+    dps_sdk_adapter_param (out[1], "lora_B.weight", DPS_INIT_ZERO, out_features, self->r);
     *n = 2;
     return DPS_OK;
 }

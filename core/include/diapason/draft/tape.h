@@ -6,7 +6,7 @@
  * chosen, rejected) or a group. Elementwise functions broadcast scalar → anything; row and unit values reach tokens by spread.
  * A function returns the number of a new value, or -1 after an error (kept in the tape: every later call returns -1, so code needs
  * one check at its end). The host owns all values until the tape is released; nothing is freed by the objective.
- * Thread: [any], one tape per call of DpsObjective.loss.
+ * Thread: [any], one tape per call of DpsObjective.loss. Since: ABI 0.1.
  */
 #ifndef DIAPASON_TAPE_H
 #define DIAPASON_TAPE_H

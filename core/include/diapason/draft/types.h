@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * types.h: the plain data every Diapason interface shares: error values, string views, dtypes, tensor views.
- * Nothing here allocates, and nothing here refers to the host's own libraries.
+ * Nothing here allocates, and nothing here refers to the host's own libraries. Since: ABI 0.1.
  */
 #ifndef DIAPASON_TYPES_H
 #define DIAPASON_TYPES_H
