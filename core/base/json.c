@@ -117,8 +117,9 @@ int dps_json_number (DpsBuf *out, double value)
     char text[40];
     if (!isfinite (value))
         return dps_buf_str (out, "null");
+    int whole = fabs (value) < 1e15 && value == floor (value); /* 10, not 1e+01 */
     for (int digits = 1; digits <= 17; digits++) {
-        snprintf (text, sizeof text, "%.*g", digits, value);
+        snprintf (text, sizeof text, "%.*g", whole ? 15 : digits, value == 0 ? 0 : value);
         if (strtod (text, NULL) == value)
             break;
     }

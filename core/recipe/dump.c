@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dump.c: a recipe written back in one canonical spelling, its fingerprint, and its values as plugins ask for them. */
+/* dump.c: a recipe written back in one canonical spelling, and its fingerprint. */
 #include <string.h>
 
 #include "recipe/internal.h"
@@ -74,51 +74,4 @@ DpsStatus dps_recipe_fingerprint (const DpsRecipe *r, DpsDigest *out, DpsError *
         st = dps_sha256 (text.data, text.len, out, err);
     dps_buf_free (&text);
     return st;
-}
-
-/* A member of objective_args or adapter_args as a plugin's parameter. */
-static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, DpsParamValue *out)
-{
-    const json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *v = json_object_get (args, name);
-    if (!v || json_is_null (v))
-        return 0;
-    *out = (DpsParamValue){.where = dps_recipe_where (r, key)};
-    if (json_is_boolean (v)) {
-        out->type = DPS_PARAM_BOOL;
-        out->num = json_is_true (v);
-    } else if (json_is_string (v)) {
-        out->type = DPS_PARAM_STR;
-        out->str = (DpsStr){json_string_value (v), json_string_length (v)};
-    } else {
-        out->type = json_is_integer (v) ? DPS_PARAM_I64 : DPS_PARAM_F64;
-        out->num = json_number_value (v);
-    }
-    return 1;
-}
-
-int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out)
-{
-    return param_from_json (recipe, DPS_KEY_objective_args, name, out);
-}
-
-int dps_recipe_adapter_param (void *recipe, const char *name, DpsParamValue *out)
-{
-    const DpsRecipe *r = recipe;
-    const struct {
-        const char *name;
-        uint32_t type;
-        double value;
-        DpsKeyId key;
-    } own[] = {
-        {"r", DPS_PARAM_I64, (double)r->lora_r, DPS_KEY_lora_r},
-        {"alpha", DPS_PARAM_F64, r->lora_alpha, DPS_KEY_lora_alpha},
-        {"dropout", DPS_PARAM_F64, r->lora_dropout, DPS_KEY_lora_dropout},
-        {"use_rslora", DPS_PARAM_BOOL, r->use_rslora, DPS_KEY_use_rslora},
-    };
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-        if (!strcmp (own[i].name, name)) {
-            *out = (DpsParamValue){.type = own[i].type, .num = own[i].value, .where = dps_recipe_where (r, own[i].key)};
-            return 1;
-        }
-    return param_from_json (r, DPS_KEY_adapter_args, name, out);
 }

@@ -149,3 +149,5 @@ const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key)
         return r->file;
     return r->place[key] ? r->place[key] : dps__keys[key].name;
 }
+
+int dps_recipe_given (const DpsRecipe *r, DpsKeyId key) { return (unsigned)key < DPS_N_KEYS && r->place[key]; }

@@ -88,11 +88,19 @@ void dps_recipe_free (DpsRecipe *r);
 /** "recipe.yaml:12:3" of a key that was given, "KEY (default)" otherwise; for messages. [any] */
 const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key);
 const char *dps_recipe_key_name (DpsKeyId key);
+/** 1 when the recipe or an override gave the key. [any] */
+int dps_recipe_given (const DpsRecipe *r, DpsKeyId key);
 
 /** A DpsParamLookup over objective_args, ctx being the recipe. */
 int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out);
 /** Over adapter_args, and the lora_* keys for r, alpha, dropout, use_rslora. */
 int dps_recipe_adapter_param (void *recipe, const char *name, DpsParamValue *out);
+/**
+ * objective_args or adapter_args (key) hold nothing but parameters of the plugin `owner`, each a word, a number or a boolean, and none that
+ * has a key of its own in the recipe. Errors: USAGE. [any]
+ */
+DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
+                                 DpsError *err);
 
 /**
  * Append the resolved recipe as YAML: every key in the order of keys.def, defaults included, lists and maps as JSON on one line, each line

@@ -37,7 +37,7 @@ static void fill_texts (const DpsTrainer *t, Texts *x)
     snprintf (x->steps, sizeof x->steps, "%llu", (unsigned long long)t->step);
     snprintf (x->tokens, sizeof x->tokens, "%llu", (unsigned long long)t->seen_tokens);
     snprintf (x->rate, sizeof x->rate, "%.0f", t->pace.total_s > 0 ? t->pace.total_tokens / t->pace.total_s : 0);
-    snprintf (x->loss, sizeof x->loss, "%.4f", t->step ? t->loss_total / (double)t->step : 0);
+    snprintf (x->loss, sizeof x->loss, "%.4f", t->loss_steps ? t->loss_total / (double)t->loss_steps : 0);
     snprintf (x->lr, sizeof x->lr, "%g", r->learning_rate);
     snprintf (x->batch, sizeof x->batch, "%lld × %lld", (long long)r->per_device_train_batch_size,
               (long long)r->gradient_accumulation_steps);
@@ -105,16 +105,17 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
 DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err)
 {
     DpsMetrics m = {0};
-    double took = dps__trainer_now () - t->started, rows = (double)t->step * (double)t->plan.micro_batch * (double)t->plan.accumulation;
+    double took = dps__trainer_now () - t->started;
     DpsTrainerState *state = dps_observer_state (t->observer);
     state->num_input_tokens_seen = t->seen_tokens;
     state->global_step = t->step;
     state->epoch = t->epoch;
     state->total_flos = t->plan.flops_per_step * (double)t->step;
-    int bad = dps_metrics_set (&m, "train_runtime", took) || dps_metrics_set (&m, "train_samples_per_second", rows / took) ||
-              dps_metrics_set (&m, "train_steps_per_second", (double)t->step / took) ||
+    int bad = dps_metrics_set (&m, "train_runtime", took) ||
+              dps_metrics_set (&m, "train_samples_per_second", (double)t->rows_done / took) ||
+              dps_metrics_set (&m, "train_steps_per_second", (double)(t->step - t->step_at_start) / took) ||
               dps_metrics_set (&m, "total_flos", state->total_flos) ||
-              dps_metrics_set (&m, "train_loss", t->step ? t->loss_total / (double)t->step : 0);
+              dps_metrics_set (&m, "train_loss", t->loss_steps ? t->loss_total / (double)t->loss_steps : 0);
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_finish (t->observer, &m, err);
     dps_metrics_free (&m);
     return st == DPS_OK ? write_pages (t, err) : st;

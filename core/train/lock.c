@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lock.c: recipe.lock.yaml: the recipe as resolved and the identity of what it read: base, rows, template, plugins, instruction set. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -7,38 +8,58 @@
 #include "recipe/lock.h"
 #include "train/trainer.h"
 
-enum { MAX_ENTRIES = 256 };
-
 typedef struct Entries {
-    DpsLockEntry items[MAX_ENTRIES];
-    char *owned[MAX_ENTRIES];
-    size_t n, n_owned;
+    DpsLockEntry *items; /* keys and values are owned, notes borrowed */
+    size_t n, capacity;
 } Entries;
 
-static char *keep (Entries *e, char *s)
+static void entries_free (Entries *e)
 {
-    if (s && e->n_owned < MAX_ENTRIES)
-        e->owned[e->n_owned++] = s;
-    return s;
+    for (size_t i = 0; i < e->n; i++) {
+        dps_free ((char *)e->items[i].key);
+        dps_free ((char *)e->items[i].value);
+    }
+    dps_free (e->items);
 }
 
-static int add (Entries *e, const char *key, const char *value, const char *note)
+/* key: taken over, NULL counts as out of memory. 0 or -1. */
+static int add (Entries *e, char *key, const char *value, const char *note)
 {
-    if (!key || !value || e->n == MAX_ENTRIES)
+    char *copy = key ? dps_strdup (value) : NULL;
+    if (!copy || DPS_GROW (e->items, e->n, e->capacity)) {
+        dps_free (key);
+        dps_free (copy);
         return -1;
-    e->items[e->n++] = (DpsLockEntry){key, value, note};
+    }
+    e->items[e->n++] = (DpsLockEntry){key, copy, note};
     return 0;
 }
 
-/* The plugins that did arithmetic on this run. */
+/* The plugins that did arithmetic on this run. Linked-in ones have no file, and come with the program. */
 static int add_plugin (const DpsTrainer *t, Entries *e, const char *interface, const char *name)
 {
     for (size_t i = 0; i < dps_registry_count (t->reg); i++) {
         const DpsPlugin *p = dps_registry_at (t->reg, i);
         if (p->loaded && !strcmp (p->name, name) && dps_registry_get (t->reg, interface, p->id) && p->digest.hex[0])
-            return add (e, keep (e, dps_strf ("plugin %s", p->id)), p->digest.hex, p->version);
+            return add (e, dps_strf ("plugin %s", p->id), p->digest.hex, p->version);
     }
     return 0;
+}
+
+/* "oneDNN 2.6.3, AVX512_BF16, 2 threads": bits hold for a library and an instruction set, and for any number of threads. */
+static int add_isa (Entries *e, const char *detail)
+{
+    DpsBuf isa = {0};
+    int bad = dps_buf_str (&isa, "");
+    for (const char *s = detail ? detail : ""; *s && !bad; s += strspn (s, ", ")) {
+        size_t n = strcspn (s, ",");
+        if (!(n > 8 && !memcmp (s + n - 8, " threads", 8)))
+            bad = dps_buf_str (&isa, isa.len ? ", " : "") || dps_buf_add (&isa, s, n);
+        s += n;
+    }
+    bad = bad || add (e, dps_strdup ("isa"), isa.data, detail);
+    dps_buf_free (&isa);
+    return bad;
 }
 
 static int collect (const DpsTrainer *t, Entries *e)
@@ -46,45 +67,69 @@ static int collect (const DpsTrainer *t, Entries *e)
     const DpsRecipe *r = t->recipe;
     const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
     const char *path, *sha256;
-    int bad = add (e, "base.sha256", t->base.hex, r->model_name_or_path);
+    char seed[32];
+    snprintf (seed, sizeof seed, "%lld", (long long)r->seed);
+    int bad = add (e, dps_strdup ("base.sha256"), t->base.hex, r->model_name_or_path);
     for (size_t i = 0; !bad && dps_feed_file (t->feed, i, &path, &sha256); i++)
-        bad = add (e, keep (e, dps_strf ("datasets[%zu].sha256", i)), sha256, path);
+        bad = add (e, dps_strf ("datasets[%zu].sha256", i), sha256, path);
     for (size_t i = 0; !bad && t->eval_feed && dps_feed_file (t->eval_feed, i, &path, &sha256); i++)
-        bad = add (e, keep (e, dps_strf ("eval_datasets[%zu].sha256", i)), sha256, path);
-    bad = bad || add (e, "device", device->name, device->detail) || add (e, "dtype", dps_dtype_name (t->session.compute), NULL);
-    bad = bad || add_plugin (t, e, DPS_BACKEND_ID, device->name) || add_plugin (t, e, DPS_OBJECTIVE_ID, r->stage) ||
-          (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
-    return bad;
+        bad = add (e, dps_strf ("eval_datasets[%zu].sha256", i), sha256, path);
+    bad = bad || add (e, dps_strdup ("device"), device->name, NULL) || add_isa (e, device->detail) ||
+          add (e, dps_strdup ("dtype"), dps_dtype_name (t->session.compute), NULL) || add (e, dps_strdup ("seed"), seed, NULL);
+    return bad || add_plugin (t, e, DPS_BACKEND_ID, device->name) || add_plugin (t, e, DPS_OBJECTIVE_ID, r->stage) ||
+           (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
 }
 
+/* A folder's tokenizer is a file of its own; a GGUF's is where the base is. */
+static DpsStatus add_tokenizer (const DpsTrainer *t, Entries *e, DpsError *err)
+{
+    DpsDigest digest;
+    const char *dir = dps_source_path (t->session.source);
+    char *path = dps_source_is_gguf (t->session.source) ? NULL : dps_path_join (dir, "tokenizer.json");
+    DpsStatus st = DPS_OK;
+    if (path && dps_is_file (path)) {
+        st = dps_sha256_file (path, &digest, err);
+        if (st == DPS_OK && add (e, dps_strdup ("tokenizer.sha256"), digest.hex, dir))
+            st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    }
+    dps_free (path);
+    return st;
+}
+
+/* The chat template that conversations are rendered by: the recipe's, or the model's own. */
 static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
 {
     DpsDigest digest;
-    if (!t->recipe->chat_template_path)
+    const char *path = t->recipe->chat_template_path;
+    const char *own = t->session.tok ? dps_tokenizer_chat_template (t->session.tok) : NULL;
+    if (!path && !own)
         return DPS_OK;
-    DPS_TRY (dps_sha256_file (t->recipe->chat_template_path, &digest, err));
-    return add (e, "chat_template.sha256", keep (e, dps_strdup (digest.hex)), t->recipe->chat_template_path)
+    if (path)
+        DPS_TRY (dps_sha256_file (path, &digest, err));
+    else
+        DPS_TRY (dps_sha256 (own, strlen (own), &digest, err));
+    return add (e, dps_strdup ("chat_template.sha256"), digest.hex, path ? path : "the model's own")
                ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory")
                : DPS_OK;
 }
 
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)
 {
-    Entries *e = dps_calloc (1, sizeof *e);
+    Entries e = {0};
     char *path = dps_path_join (t->recipe->output_dir, DPS_CKPT_LOCK);
-    DpsStatus st = e && path && !collect (t, e) ? add_template (t, e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    DpsStatus st = path && !collect (t, &e) ? add_template (t, &e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    if (st == DPS_OK)
+        st = add_tokenizer (t, &e, err);
     if (st == DPS_OK && resumed) {
         char *old = dps_path_join (dps_ckpt_path (resumed), DPS_CKPT_LOCK);
-        st = old ? dps_lock_compare (t->recipe, e->items, e->n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+        st = old ? dps_lock_compare (t->recipe, e.items, e.n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
         dps_free (old);
     }
     if (st == DPS_OK)
-        st = dps_lock_dump (t->recipe, e->items, e->n, &t->lock, err);
+        st = dps_lock_dump (t->recipe, e.items, e.n, &t->lock, err);
     if (st == DPS_OK)
         st = dps_file_write (path, t->lock.data, t->lock.len, err);
-    for (size_t i = 0; e && i < e->n_owned; i++)
-        dps_free (e->owned[i]);
-    dps_free (e);
+    entries_free (&e);
     dps_free (path);
     return st;
 }

@@ -6,6 +6,7 @@
  *   evaluate, save → best checkpoint? → export, report.
  */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -30,68 +31,23 @@ void dps__trainer_progress (const DpsTrainer *t, const char *phase, double loss,
     t->options->progress (t->options->ctx, &p);
 }
 
-/* Step sums into the window of the next line of metrics. */
-static DpsStatus add_to_window (DpsTrainer *t, double loss, double seconds, uint64_t tokens, DpsError *err)
+/* The place of an evaluation among those before it. Only a step that is saved can be gone back to. */
+static DpsStatus judge_best (DpsTrainer *t, const DpsMetrics *m, DpsError *err)
 {
-    t->window_loss += loss;
-    t->window_steps++;
-    t->window_s += seconds;
-    t->window_tokens += (double)tokens;
-    t->loss_total += loss;
-    for (size_t i = 0; i < t->sums.n_metrics; i++) {
-        const DpsStepMetric *m = &t->sums.metrics[i];
-        DPS_TRY (dps_step_add (&t->window, dps_str (m->name), m->weight > 0 ? m->sum / m->weight : 0, m->weight, err));
+    const DpsRecipe *r = t->recipe;
+    const char *name = r->metric_for_best_model + strlen ("eval_");
+    double metric = dps_metrics_get (m, name, -INFINITY);
+    if (metric == -INFINITY && dps_metrics_get (m, name, INFINITY) == INFINITY) {
+        char known[400] = "";
+        for (size_t i = 0, at = 0; i < m->n && at < sizeof known; i++)
+            at += (size_t)snprintf (known + at, sizeof known - at, "%seval_%s", i ? ", " : "", m->items[i].name);
+        return dps_fail (err, DPS_ERR_USAGE, "%s: metric_for_best_model: an evaluation has no %s; it has %s",
+                         dps_recipe_where (r, DPS_KEY_metric_for_best_model), r->metric_for_best_model, known);
     }
-    return DPS_OK;
-}
-
-static DpsStatus log_window (DpsTrainer *t, double grad_norm, double lr, DpsError *err)
-{
-    DpsMetrics m = {0};
-    int bad = dps_metrics_set (&m, "loss", t->window_loss / (double)t->window_steps) || dps_metrics_set (&m, "grad_norm", grad_norm) ||
-              dps_metrics_set (&m, "learning_rate", lr);
-    for (size_t i = 0; !bad && i < t->window.n_metrics; i++)
-        bad = dps_metrics_set (&m, t->window.metrics[i].name, dps_step_metric (&t->window, i));
-    bad = bad || dps_metrics_set (&m, "num_tokens", (double)t->seen_tokens) ||
-          dps_metrics_set (&m, "tokens_per_second", t->window_s > 0 ? t->window_tokens / t->window_s : 0);
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_log (t->observer, t->step, t->epoch, &m, err);
-    dps_metrics_free (&m);
-    dps_step_reset (&t->window);
-    t->window_loss = t->window_s = t->window_tokens = 0;
-    t->window_steps = 0;
-    return st;
-}
-
-static const char *best_metric_name (const DpsRecipe *r)
-{
-    const char *name = r->metric_for_best_model ? r->metric_for_best_model : "loss";
-    return strncmp (name, "eval_", 5) ? name : name + 5;
-}
-
-static int greater_is_better (const DpsRecipe *r)
-{
-    const char *name = best_metric_name (r);
-    size_t n = strlen (name);
-    return r->greater_is_better >= 0 ? r->greater_is_better : n < 4 || strcmp (name + n - 4, "loss");
-}
-
-static DpsStatus evaluate_now (DpsTrainer *t, DpsError *err)
-{
-    DpsMetrics m = {0};
-    dps__trainer_progress (t, "evaluating", NAN, NAN);
-    DpsStatus st = dps__trainer_evaluate (t, &m, err);
-    if (st == DPS_OK)
-        st = dps_observer_eval (t->observer, t->step, t->epoch, &m, err);
-    if (st == DPS_OK && t->recipe->load_best_model_at_end) {
-        double metric = dps_metrics_get (&m, best_metric_name (t->recipe), NAN);
-        char *folder = dps_strf ("checkpoint-%llu", (unsigned long long)t->step);
-        if (!folder ||
-            dps_trainer_state_best (dps_observer_state (t->observer), metric, greater_is_better (t->recipe), t->step, folder) < 0)
-            st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-        dps_free (folder);
-    }
-    dps_metrics_free (&m);
-    return st;
+    char *folder = dps_strf ("checkpoint-%llu", (unsigned long long)t->step);
+    int bad = !folder || dps_trainer_state_best (dps_observer_state (t->observer), metric, r->greater_is_better > 0, t->step, folder) < 0;
+    dps_free (folder);
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : DPS_OK;
 }
 
 static int is_due (const DpsTrainer *t, const char *strategy, uint64_t every)
@@ -101,22 +57,42 @@ static int is_due (const DpsTrainer *t, const char *strategy, uint64_t every)
     return !strcmp (strategy, "steps") && every > 0 && t->step % every == 0;
 }
 
+static int save_due (const DpsTrainer *t)
+{
+    const DpsRecipe *r = t->recipe;
+    return strcmp (r->save_strategy, "no") && (t->step == t->plan.steps || is_due (t, r->save_strategy, (uint64_t)r->save_steps));
+}
+
+static DpsStatus evaluate_now (DpsTrainer *t, DpsError *err)
+{
+    DpsMetrics m = {0};
+    dps__trainer_progress (t, "evaluating", NAN, NAN);
+    DpsStatus st = dps__trainer_evaluate (t, &m, err);
+    if (st == DPS_OK)
+        st = dps_observer_eval (t->observer, t->step, t->epoch, &m, err);
+    if (st == DPS_OK && t->recipe->load_best_model_at_end && save_due (t))
+        st = judge_best (t, &m, err);
+    t->owes_eval = st != DPS_OK;
+    dps_metrics_free (&m);
+    return st;
+}
+
+/* Weights go back, the data goes on: the same rows would diverge again. */
 static DpsStatus roll_back (DpsTrainer *t, DpsError *err)
 {
     DpsCheckpoint *c;
-    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors");
-    DpsGuard now = t->guard;
-    DpsStatus st = dps_ckpt_resume (t->recipe->output_dir, "auto", format, &c, err);
+    DpsGuard saved = DPS_GUARD_INIT;
+    DpsStatus st = dps_ckpt_resume (t->recipe->output_dir, "auto", dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), &c, err);
     if (st != DPS_OK) {
         dps_error_prefix (err, "step %llu: three steps in a row were not finite, and there is no checkpoint to go back to",
-                          (unsigned long long)t->step + 1);
+                          (unsigned long long)t->step);
         return DPS_ERR_NONFINITE;
     }
-    dps_log (DPS_LOG_WARNING, "three steps in a row were not finite: back to step %llu", (unsigned long long)dps_ckpt_step (c));
-    uint64_t at = t->step;
-    st = dps__trainer_restore (t, c, err);
-    t->guard = dps_guard_after_rollback (&now, &t->guard);
-    t->step = at; /* weights go back, the data goes on: the same rows would diverge again */
+    dps_log (DPS_LOG_WARNING, "three steps in a row were not finite: the weights go back to those of step %llu",
+             (unsigned long long)dps_ckpt_step (c));
+    st = dps__trainer_restore_values (t, c, &saved, err);
+    if (st == DPS_OK)
+        t->guard = dps_guard_after_rollback (&t->guard, &saved);
     dps_ckpt_close (c);
     return st;
 }
@@ -146,32 +122,41 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
         DPS_TRY (roll_back (t, err));
     double took = dps__trainer_now () - start;
     dps_pace_add (&t->pace, took, (double)tokens);
-    return add_to_window (t, isfinite (*out_loss) ? *out_loss : 0, took, tokens, err);
+    return dps__window_add (t, verdict == DPS_GUARD_APPLY ? *out_loss : NAN, took, tokens, err);
 }
 
 static int asked_to_stop (const DpsTrainer *t) { return t->options->should_stop && t->options->should_stop (); }
 
+/* After a step, and after a resume for what an interruption left out: the evaluation that is due, then the checkpoint. */
+static DpsStatus evaluate_and_save (DpsTrainer *t, int stop, DpsError *err)
+{
+    DpsStatus st = t->owes_eval && !stop ? evaluate_now (t, err) : DPS_OK;
+    if (st != DPS_OK && st != DPS_ERR_INTERRUPTED)
+        return st;
+    stop |= st == DPS_ERR_INTERRUPTED;
+    if (stop || save_due (t)) {
+        dps__trainer_progress (t, "saving", NAN, NAN);
+        DPS_TRY (dps__trainer_save (t, err));
+    }
+    return stop ? dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted at step %llu of %llu and saved: go on with --resume",
+                            (unsigned long long)t->step, (unsigned long long)t->plan.steps)
+                : DPS_OK;
+}
+
 static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
-    uint64_t logging = (uint64_t)r->logging_steps, eval_every = (uint64_t)(r->eval_steps ? r->eval_steps : r->logging_steps);
+    if (t->owes_eval)
+        DPS_TRY (evaluate_and_save (t, 0, err));
     while (t->step < t->plan.steps) {
         double loss = 0, norm = 0, lr = 0;
         DPS_TRY (take_step (t, &loss, &norm, &lr, err));
         dps__trainer_progress (t, "training", loss, lr);
-        int last = t->step == t->plan.steps, stop = asked_to_stop (t) && !last;
-        if (t->step % logging == 0 || last)
-            DPS_TRY (log_window (t, norm, lr, err));
-        if (t->eval_feed && !stop && is_due (t, r->eval_strategy, eval_every))
-            DPS_TRY (evaluate_now (t, err));
-        int wants_save = r->save_strategy[0] != 'n' && (last || is_due (t, r->save_strategy, (uint64_t)r->save_steps));
-        if (wants_save || stop) {
-            dps__trainer_progress (t, "saving", loss, lr);
-            DPS_TRY (dps__trainer_save (t, err));
-        }
-        if (stop)
-            return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted at step %llu of %llu and saved: go on with --resume",
-                             (unsigned long long)t->step, (unsigned long long)t->plan.steps);
+        int last = t->step == t->plan.steps;
+        if (last || t->step % (uint64_t)r->logging_steps == 0)
+            DPS_TRY (dps__window_log (t, norm, lr, err));
+        t->owes_eval = t->eval_feed && is_due (t, r->eval_strategy, (uint64_t)r->eval_steps);
+        DPS_TRY (evaluate_and_save (t, !last && asked_to_stop (t), err));
     }
     return DPS_OK;
 }
@@ -206,7 +191,7 @@ DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsT
         st = dps__trainer_finish (&t, err);
     out->step = t.step;
     out->runtime_s = dps__trainer_now () - t.started;
-    out->train_loss = t.step ? t.loss_total / (double)t.step : NAN;
+    out->train_loss = t.loss_steps ? t.loss_total / (double)t.loss_steps : NAN;
     out->output_dir = dps_strdup (recipe->output_dir);
     dps__trainer_close (&t);
     return st;

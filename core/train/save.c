@@ -122,12 +122,14 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
         dps_free (path);
         if (st == DPS_OK)
             config = from;
+        if (dps_recipe_given (r, DPS_KEY_lora_dropout)) /* the one thing a recipe may say anew */
+            config.lora_dropout = r->lora_dropout;
     }
     config.base_model = r->model_name_or_path;
     if (st == DPS_OK)
         st = adapter_names (t, &names, &n, &paths, &n_paths, err);
-    config.targets = (DpsTargetSpec){.modules = {names, n},
-                                     .modules_to_save = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n}};
+    DpsNames saved = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n};
+    config.targets = (DpsTargetSpec){.modules = {names, n}, .modules_to_save = saved.n ? saved : from.targets.modules_to_save};
     if (st == DPS_OK)
         st = list_adapter (t, &l, err);
     if (st == DPS_OK)
@@ -165,9 +167,10 @@ static DpsStatus add_state (const DpsTrainer *t, DpsCheckpointWriter *w, DpsErro
     json_decref (json);
     DPS_TRY (st);
     const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
-    json = json_pack ("{s:I, s:I, s:f, s:I, s:o, s:s, s:s}", "step", (json_int_t)t->step, "updates", (json_int_t)t->optim.t, "loss_total",
-                      t->loss_total, "seen_tokens", (json_int_t)t->seen_tokens, "guard", dps_guard_json (&t->guard), "device", device->name,
-                      "detail", device->detail ? device->detail : "");
+    json = json_pack ("{s:I, s:I, s:f, s:I, s:I, s:b, s:o, s:o, s:s, s:s}", "step", (json_int_t)t->step, "updates", (json_int_t)t->optim.t,
+                      "loss_total", t->loss_total, "loss_steps", (json_int_t)t->loss_steps, "seen_tokens", (json_int_t)t->seen_tokens,
+                      "owes_eval", t->owes_eval, "window", dps__window_json (&t->window), "guard", dps_guard_json (&t->guard), "device",
+                      device->name, "detail", device->detail ? device->detail : "");
     st = dps_ckpt_add_json (w, DPS_CKPT_RUN, json, err);
     json_decref (json);
     return st;
@@ -187,6 +190,7 @@ static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, Dps
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
 {
     DpsCheckpointWriter *w;
+    dps_guard_progress (&t->guard);
     DPS_TRY (dps_observer_sync (t->observer, err));
     DPS_TRY (dps_ckpt_begin (t->recipe->output_dir, t->step, &w, err));
     DpsStatus st = add_values (t, w, err);
@@ -201,7 +205,6 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
         return st;
     }
     DPS_TRY (dps_ckpt_commit (w, err));
-    dps_guard_progress (&t->guard);
     const DpsTrainerState *state = dps_observer_state (t->observer);
     return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t)t->recipe->save_total_limit,
                             state->has_best ? state->best_model_checkpoint : NULL, err);
@@ -295,24 +298,55 @@ static DpsStatus restore_optimizer (DpsTrainer *t, const DpsCheckpoint *c, DpsEr
     return st;
 }
 
+static DpsStatus unreadable (const DpsCheckpoint *c, DpsError *err)
+{
+    return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: a counter is missing: it was written by another version", dps_ckpt_path (c),
+                     DPS_CKPT_RUN);
+}
+
+static DpsStatus restore_values (DpsTrainer *t, const DpsCheckpoint *c, json_t *run, DpsGuard *out_guard, DpsError *err)
+{
+    json_int_t updates;
+    json_t *guard;
+    if (json_unpack (run, "{s:I, s:o}", "updates", &updates, "guard", &guard))
+        return unreadable (c, err);
+    DPS_TRY (dps_guard_from_json (guard, out_guard, err));
+    DPS_TRY (dps__trainer_restore_weights (t, c, err));
+    DPS_TRY (restore_optimizer (t, c, err));
+    t->optim.t = (uint64_t)updates;
+    return DPS_OK;
+}
+
+DpsStatus dps__trainer_restore_values (DpsTrainer *t, const DpsCheckpoint *c, DpsGuard *out_guard, DpsError *err)
+{
+    json_t *run = NULL;
+    DPS_TRY (dps_ckpt_read_json (c, DPS_CKPT_RUN, &run, err));
+    DpsStatus st = restore_values (t, c, run, out_guard, err);
+    json_decref (run);
+    return st;
+}
+
+static DpsStatus restore_counters (DpsTrainer *t, const DpsCheckpoint *c, json_t *run, DpsError *err)
+{
+    json_int_t step, tokens, loss_steps;
+    json_t *window;
+    if (json_unpack (run, "{s:I, s:F, s:I, s:I, s:b, s:o}", "step", &step, "loss_total", &t->loss_total, "loss_steps", &loss_steps,
+                     "seen_tokens", &tokens, "owes_eval", &t->owes_eval, "window", &window))
+        return unreadable (c, err);
+    t->step = t->step_at_start = (uint64_t)step;
+    t->seen_tokens = (uint64_t)tokens;
+    t->loss_steps = (uint64_t)loss_steps;
+    DPS_TRY (dps__window_from_json (window, &t->window, err));
+    return dps__trainer_epochs (t, t->step, &t->epoch, err);
+}
+
 DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err)
 {
     json_t *run = NULL;
-    json_int_t step = 0, updates = 0, tokens = 0;
-    double loss_total = 0;
-    json_t *guard = NULL;
-    DPS_TRY (dps__trainer_restore_weights (t, c, err));
-    DPS_TRY (restore_optimizer (t, c, err));
     DPS_TRY (dps_ckpt_read_json (c, DPS_CKPT_RUN, &run, err));
-    int bad = json_unpack (run, "{s:I, s:I, s:F, s:I, s:o}", "step", &step, "updates", &updates, "loss_total", &loss_total, "seen_tokens",
-                           &tokens, "guard", &guard);
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_FORMAT, "%s/%s: a counter is missing", dps_ckpt_path (c), DPS_CKPT_RUN)
-                       : dps_guard_from_json (guard, &t->guard, err);
+    DpsStatus st = restore_values (t, c, run, &t->guard, err);
+    if (st == DPS_OK)
+        st = restore_counters (t, c, run, err);
     json_decref (run);
-    DPS_TRY (st);
-    t->step = (uint64_t)step;
-    t->optim.t = (uint64_t)updates;
-    t->loss_total = loss_total;
-    t->seen_tokens = (uint64_t)tokens;
-    return dps__trainer_epochs (t, t->step, &t->epoch, err);
+    return st;
 }

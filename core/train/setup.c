@@ -10,76 +10,6 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-enum { MAX_PARAMS = DPS_PARAMS_MAX };
-
-static DpsStatus target_modules (const DpsRecipe *r, DpsTargets **out, DpsError *err)
-{
-    DpsTargetSpec spec = {.modules = {(const char *const *)r->lora_target_modules.items, r->lora_target_modules.n},
-                          .exclude = {(const char *const *)r->lora_exclude_modules.items, r->lora_exclude_modules.n},
-                          .modules_to_save = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n},
-                          .where = dps_recipe_where (r, DPS_KEY_lora_target_modules)};
-    if (r->lora_target_modules.one || r->lora_target_modules.n == 1) {
-        const char *text = r->lora_target_modules.items[0];
-        spec.modules = (DpsNames){0};
-        return dps_targets_from_text (text, &spec, out, err);
-    }
-    return dps_targets_new (&spec, out, err);
-}
-
-/* rank_pattern and alpha_pattern: numbers 0 and 1 of lora and dora are r and alpha. */
-typedef struct Patterns {
-    DpsPatternMap *ranks, *alphas;
-} Patterns;
-
-static void apply_patterns (void *ctx, const char *module, double *num)
-{
-    const Patterns *p = ctx;
-    num[0] = dps_pattern_map_get (p->ranks, module, num[0]);
-    num[1] = dps_pattern_map_get (p->alphas, module, num[1]);
-}
-
-static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
-{
-    const DpsRecipe *r = t->recipe;
-    const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
-    if (!adapter)
-        return dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
-    const DpsAdapterInfo *info = adapter->describe ();
-    double num[MAX_PARAMS];
-    DpsStr str[MAX_PARAMS];
-    DpsTargets *targets = NULL;
-    Patterns patterns = {0};
-    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err));
-    DpsStatus st = target_modules (r, &targets, err);
-    if (st == DPS_OK)
-        st = dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &patterns.ranks, err);
-    if (st == DPS_OK)
-        st = dps_pattern_map_new (r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), 1e-9, 1e9, &patterns.alphas, err);
-    if (st == DPS_OK)
-        st = dps_model_attach (&t->session.model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
-    if (st == DPS_OK)
-        st = dps_targets_check (targets, err);
-    dps_pattern_map_free (patterns.ranks);
-    dps_pattern_map_free (patterns.alphas);
-    dps_targets_free (targets);
-    return st == DPS_ERR_NOT_FOUND ? DPS_ERR_USAGE : st;
-}
-
-static DpsStatus choose_trained (DpsTrainer *t, DpsError *err)
-{
-    const DpsRecipe *r = t->recipe;
-    t->is_adapter = r->adapter != NULL;
-    if (!t->is_adapter) {
-        dps_model_train_all (&t->session.model);
-        return DPS_OK;
-    }
-    if (!r->adapter_init) /* else the session attached it with its own configuration */
-        DPS_TRY (attach_fresh (t, err));
-    for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
-        DPS_TRY (dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err));
-    return DPS_OK;
-}
-
 static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
@@ -89,11 +19,12 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,
                              .strict_device = r->strict_device > 0,
+                             .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) ? &r->lora_dropout : NULL,
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
     DPS_TRY (dps_session_begin (&t->session, t->reg, o, err));
-    return choose_trained (t, err);
+    return dps__trainer_choose (t, err);
 }
 
 static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
@@ -105,7 +36,9 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
         return DPS_ERR_USAGE;
     }
     DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
-    if (t->objective->info.unit != DPS_UNIT_SINGLE)
+    const DpsObjectiveInfo *info = &t->objective->info;
+    DPS_TRY (dps_recipe_args_known (t->recipe, DPS_KEY_objective_args, info->name, info->params, info->n_params, err));
+    if (info->unit != DPS_UNIT_SINGLE)
         return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on pairs or groups of rows, which this version does not train",
                          t->recipe->stage);
     return DPS_OK;
@@ -149,7 +82,10 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
                             .warmup = r->warmup_steps > 0 ? r->warmup_steps : r->warmup_ratio,
                             .total_steps = t->plan.steps,
                             .kwargs = r->lr_scheduler_kwargs};
-    return dps_schedule_init (&o, &t->schedule, err);
+    DpsStatus st = dps_schedule_init (&o, &t->schedule, err);
+    if (st == DPS_ERR_USAGE)
+        dps_error_prefix (err, "%s", dps_recipe_where (r, DPS_KEY_lr_scheduler_kwargs));
+    return st;
 }
 
 static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
@@ -195,7 +131,7 @@ static DpsStatus open_observer (DpsTrainer *t, const DpsCheckpoint *resumed, Dps
         state.max_steps = t->plan.steps;
         state.num_train_epochs = r->num_train_epochs;
         state.logging_steps = (uint64_t)r->logging_steps;
-        state.eval_steps = (uint64_t)(r->eval_steps ? r->eval_steps : r->logging_steps);
+        state.eval_steps = (uint64_t)r->eval_steps;
         state.save_steps = (uint64_t)r->save_steps;
         state.train_batch_size = (uint64_t)r->per_device_train_batch_size;
     }
@@ -208,7 +144,6 @@ static DpsStatus open_observer (DpsTrainer *t, const DpsCheckpoint *resumed, Dps
                            .tensorboard = tensorboard,
                            .resumed = resumed != NULL,
                            .console = t->options->console ? stderr : NULL};
-    t->seen_tokens = state.num_input_tokens_seen;
     DpsStatus st = dps_observer_open (&o, &state, &t->observer, err);
     if (st != DPS_OK)
         dps_trainer_state_free (&state);
@@ -308,7 +243,7 @@ void dps__trainer_close (DpsTrainer *t)
     dps_feed_close (t->eval_feed);
     dps_session_close (&t->session);
     dps_step_free (&t->sums);
-    dps_step_free (&t->window);
+    dps_step_free (&t->window.sums);
     dps_buf_free (&t->lock);
     t->observer = NULL;
     t->objective = NULL;

@@ -204,6 +204,7 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
     DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
     DpsStatus st = gradients (t, &rows, out_loss, out_grad_norm, err);
     *out_tokens = rows.tokens;
+    t->rows_done += at.n;
     free_rows (&rows);
     return st;
 }

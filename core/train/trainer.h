@@ -16,6 +16,13 @@
 #include "train/session.h"
 #include "train/train.h"
 
+/** What the next line of metrics will say: sums over the steps since the last one. In the checkpoint, so that a resumed run says the same. */
+typedef struct DpsWindow {
+    DpsStepSums sums;             /* the objective's metrics */
+    uint64_t steps;               /* that were finite */
+    double loss, seconds, tokens; /* sums over them; seconds and tokens over all */
+} DpsWindow;
+
 typedef struct DpsTrainer {
     const DpsRecipe *recipe;
     const DpsRegistry *reg;
@@ -29,15 +36,16 @@ typedef struct DpsTrainer {
     DpsObserver *observer;
     DpsPace pace;
     DpsTrainPlan plan;
-    DpsStepSums sums;   /* of the step */
-    DpsStepSums window; /* of the steps since the last line of metrics */
-    uint64_t window_steps;
-    double window_loss, window_s, window_tokens;
-    double loss_total;                  /* of all steps, for train_loss */
+    DpsStepSums sums; /* of the step */
+    DpsWindow window;
+    double loss_total;                  /* of the steps that were finite, for train_loss */
+    uint64_t loss_steps;                /* how many those are */
     uint64_t step;                      /* finished steps */
     double epoch;                       /* the same in passes over the rows */
     uint64_t epoch_number, epoch_first; /* the epoch last asked for, and the step it begins at */
     uint64_t seen_tokens;
+    uint64_t step_at_start, rows_done; /* what a resumed run had behind it; places trained since */
+    int owes_eval;                     /* the last step's evaluation was due, and interrupted */
     int checkpointing;
     int is_adapter;
     int eval_exact; /* every row of eval_feed was read */
@@ -50,6 +58,20 @@ typedef struct DpsTrainer {
 DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
                              DpsError *err);
 void dps__trainer_close (DpsTrainer *t);
+
+/* setup_adapter.c */
+/** Attach a new adapter, or check the recipe against the one that the session brought; mark what is trained. Errors: USAGE, UNSUPPORTED … */
+DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err);
+
+/* window.c */
+/** Add the step that t->sums describes; loss NaN: it was skipped, and only its time and tokens count. */
+DpsStatus dps__window_add (DpsTrainer *t, double loss, double seconds, uint64_t tokens, DpsError *err);
+/** The line of metrics, and an empty window. */
+DpsStatus dps__window_log (DpsTrainer *t, double grad_norm, double lr, DpsError *err);
+/** For the checkpoint. NULL when out of memory. */
+json_t *dps__window_json (const DpsWindow *w);
+/** Errors: FORMAT, NOMEM. */
+DpsStatus dps__window_from_json (const json_t *j, DpsWindow *out, DpsError *err);
 
 /* epoch.c */
 /** Where a step stands: step `index` of the `steps` of `epoch`, taking n places from `first`. */
@@ -77,8 +99,10 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 
 /* save.c */
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err);
-/** Weights, moments, counters as a checkpoint has them. */
+/** Values and counters as a checkpoint has them. */
 DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
+/** Values only: weights, moments, the count of updates; and *out_guard, the guard as it was. */
+DpsStatus dps__trainer_restore_values (DpsTrainer *t, const DpsCheckpoint *c, DpsGuard *out_guard, DpsError *err);
 /** Weights only: the best checkpoint at the end. */
 DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
 /** The adapter or model at the top of output_dir. */

@@ -53,3 +53,21 @@ tiny_recipe again.yaml run2 adapter_init=run max_steps=2
 run 0 "$dia" train again.yaml
 holds run2/metrics.jsonl '.[0].loss < 4' -s
 ok "an adapter is a place to start from (adapter_init)"
+# Its configuration is the file's; a recipe that says otherwise is refused, not ignored.
+for other in lora_r=8 lora_alpha=9 use_dora=true 'lora_target_modules=[q_proj]' 'rank_pattern={q_proj: 2}'; do
+    run 2 "$dia" train again.yaml --set output_dir=run3 --set "$other"
+    said "${other%%=*}"
+    absent run3/adapter_model.safetensors
+done
+run 0 "$dia" train again.yaml --set output_dir=run3 --set lora_dropout=0.5
+holds run3/adapter_config.json '.lora_dropout == 0.5'
+ok "adapter_init and keys of the recipe that contradict it"
+
+# Modules trained whole travel along.
+tiny_recipe whole.yaml run4 model_name_or_path="$models/llama" lora_modules_to_save='[lm_head]' max_steps=2
+run 0 "$dia" train whole.yaml
+tiny_recipe more.yaml run5 model_name_or_path="$models/llama" adapter_init=run4 max_steps=2
+run 0 "$dia" train more.yaml
+holds run5/adapter_config.json '.modules_to_save == ["lm_head"]'
+run 0 "$dia" score --model "$models/llama" --adapter run5 --data held.jsonl
+ok "modules_to_save through adapter_init"

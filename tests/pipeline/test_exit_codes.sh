@@ -33,6 +33,16 @@ refused 'max_steps: 1.5' max_steps
 refused 'lr_scheduler_type: cosines' lr_scheduler_type cosine
 refused 'per_device_train_batch_size: 0' per_device_train_batch_size
 refused 'seed: [1, 2]' seed
+# Never ignored: what this version does not do, and parameters that no plugin has.
+refused 'optim: lion' 'lion is not implemented'
+refused 'packing_strategy: wrapped' 'wrapped is not implemented'
+refused 'load_in_4bit: true' 'load_in_4bit'
+refused 'beta: 0.1' 'beta is not implemented'
+refused 'report_to: wandb' wandb
+refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"
+refused 'adapter_args: {margin: 3}' "'margin' is not a parameter of lora"
+refused 'adapter_args: {r: 3}' lora_r
+refused 'lr_scheduler_kwargs: {cycles: 3}' num_cycles
 tiny_recipe recipe.yaml run
 n=$(wc -l < recipe.yaml)
 printf 'learing_rate: 0.1\n' >> recipe.yaml

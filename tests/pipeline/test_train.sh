@@ -17,7 +17,7 @@ ok "the output folder holds what was promised"
 
 [ "$(jq -c 'select(has("loss"))' run/metrics.jsonl | wc -l)" = 24 ] || fail "expected one metrics line per logging step"
 jq -c 'select(has("loss"))' run/metrics.jsonl > steps.jsonl
-for key in loss grad_norm learning_rate mean_token_accuracy num_tokens epoch step; do
+for key in loss grad_norm learning_rate entropy mean_token_accuracy num_tokens epoch step; do
     holds steps.jsonl "all(has(\"$key\"))" -s
 done
 holds steps.jsonl '[.[].step] == [range(1; 25)]' -s
@@ -27,7 +27,11 @@ ok "the loss falls and every key of the trainer's log is there"
 
 holds run/adapter_config.json '.peft_type == "LORA" and .r == 4 and .lora_alpha == 8 and .task_type == "CAUSAL_LM" and .bias == "none"
     and .inference_mode and (.target_modules | length) == 7'
-grep -q -i 'sha' run/recipe.lock.yaml || fail "recipe.lock.yaml records no hashes"
+digest=$(sha256sum rows.jsonl | cut -d' ' -f1)
+for entry in 'base.sha256": "[0-9a-f]\{64\}"' "datasets\[0\].sha256\": \"$digest\"" 'plugin dps.cpu": "[0-9a-f]\{64\}"' \
+    'plugin dps.sft": "[0-9a-f]\{64\}"' 'plugin dps.lora": "[0-9a-f]\{64\}"' 'isa": "..*"' 'seed": "7"' 'dtype": "f32"'; do
+    grep -q "^  \"$entry" run/recipe.lock.yaml || fail "recipe.lock.yaml has no $entry"
+done
 grep -q 'base_model' run/README.md || fail "the model card names no base model"
 grep -q '<svg' run/report.html || fail "report.html has no chart"
 ! grep -q -E '(src|href)="https?:' run/report.html || fail "report.html is not self-contained"
@@ -44,6 +48,12 @@ tiny_recipe eval.yaml run-eval max_steps=8 eval_strategy=steps eval_steps=4 load
 printf 'eval_datasets:\n  - path: eval.jsonl\n' >> eval.yaml
 run 0 "$dia" train eval.yaml
 [ "$(jq -c 'select(has("eval_loss"))' run-eval/metrics.jsonl | wc -l)" = 2 ] || fail "expected two evaluations"
+for key in loss runtime samples_per_second steps_per_second entropy mean_token_accuracy num_tokens; do
+    holds <(jq -c 'select(has("eval_loss"))' run-eval/metrics.jsonl) "all(has(\"eval_$key\"))" -s
+done
+holds <(tail -n 1 run-eval/metrics.jsonl) 'has("train_runtime") and has("train_samples_per_second") and has("train_steps_per_second")
+    and has("total_flos") and has("train_loss")'
+exists run-eval/all_results.json run-eval/train_results.json run-eval/eval_results.json
 holds run-eval/trainer_state.json '.best_metric != null and (.best_model_checkpoint | test("checkpoint-[48]$"))'
 ok "evaluation during training, best checkpoint"
 

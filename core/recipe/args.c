@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* args.c: a recipe's values as plugins ask for them. */
+#include <string.h>
+
+#include "recipe/internal.h"
+
+/* A member of objective_args or adapter_args as a plugin's parameter. */
+static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, DpsParamValue *out)
+{
+    const json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *v = json_object_get (args, name);
+    if (!v || json_is_null (v))
+        return 0;
+    *out = (DpsParamValue){.where = dps_recipe_where (r, key)};
+    if (json_is_boolean (v)) {
+        out->type = DPS_PARAM_BOOL;
+        out->num = json_is_true (v);
+    } else if (json_is_string (v)) {
+        out->type = DPS_PARAM_STR;
+        out->str = (DpsStr){json_string_value (v), json_string_length (v)};
+    } else {
+        out->type = json_is_integer (v) ? DPS_PARAM_I64 : DPS_PARAM_F64;
+        out->num = json_number_value (v);
+    }
+    return 1;
+}
+
+int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out)
+{
+    return param_from_json (recipe, DPS_KEY_objective_args, name, out);
+}
+
+int dps_recipe_adapter_param (void *recipe, const char *name, DpsParamValue *out)
+{
+    const DpsRecipe *r = recipe;
+    const struct {
+        const char *name;
+        uint32_t type;
+        double value;
+        DpsKeyId key;
+    } own[] = {
+        {"r", DPS_PARAM_I64, (double)r->lora_r, DPS_KEY_lora_r},
+        {"alpha", DPS_PARAM_F64, r->lora_alpha, DPS_KEY_lora_alpha},
+        {"dropout", DPS_PARAM_F64, r->lora_dropout, DPS_KEY_lora_dropout},
+        {"use_rslora", DPS_PARAM_BOOL, r->use_rslora, DPS_KEY_use_rslora},
+    };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (!strcmp (own[i].name, name)) {
+            *out = (DpsParamValue){.type = own[i].type, .num = own[i].value, .where = dps_recipe_where (r, own[i].key)};
+            return 1;
+        }
+    return param_from_json (r, DPS_KEY_adapter_args, name, out);
+}
+
+/* Parameters of adapters that are keys of the recipe itself. */
+static const char *own_key (DpsKeyId key, const char *name)
+{
+    static const char *const own[][2] = {
+        {"r", "lora_r"}, {"alpha", "lora_alpha"}, {"dropout", "lora_dropout"}, {"use_rslora", "use_rslora"}};
+    for (size_t i = 0; key == DPS_KEY_adapter_args && i < sizeof own / sizeof *own; i++)
+        if (!strcmp (own[i][0], name))
+            return own[i][1];
+    return NULL;
+}
+
+DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
+                                 DpsError *err)
+{
+    const char *where = dps_recipe_where (r, key), *group = dps_recipe_key_name (key), *name, *words[DPS_PARAMS_MAX + 1] = {NULL};
+    json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *value;
+    for (uint32_t i = 0; i < n && i < DPS_PARAMS_MAX; i++)
+        words[i] = params[i]->name;
+    json_object_foreach (args, name, value) {
+        uint32_t i = 0;
+        while (i < n && i < DPS_PARAMS_MAX && strcmp (words[i], name))
+            i++;
+        const char *own = own_key (key, name), *near = dps_suggest (name, words);
+        if (own)
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s has a key of its own: %s", where, group, name, own);
+        if (i == n)
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s: '%.60s' is not a parameter of %s%s%s%s", where, group, name, owner,
+                             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        if (json_is_object (value) || json_is_array (value))
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s: expected a word or a number", where, group, name);
+    }
+    return DPS_OK;
+}

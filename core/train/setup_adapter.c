@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* setup_adapter.c: which weights a run trains: an adapter's, new or from adapter_init, and modules beside it; or all. */
+#include <stdio.h>
+#include <string.h>
+
+#include "train/trainer.h"
+
+static DpsStatus wanted_targets (const DpsRecipe *r, DpsTargets **out, DpsError *err)
+{
+    DpsTargetSpec spec = {.modules = {(const char *const *)r->lora_target_modules.items, r->lora_target_modules.n},
+                          .exclude = {(const char *const *)r->lora_exclude_modules.items, r->lora_exclude_modules.n},
+                          .modules_to_save = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n},
+                          .where = dps_recipe_where (r, DPS_KEY_lora_target_modules)};
+    if (r->lora_target_modules.one || r->lora_target_modules.n == 1) {
+        const char *text = r->lora_target_modules.items[0];
+        spec.modules = (DpsNames){0};
+        return dps_targets_from_text (text, &spec, out, err);
+    }
+    return dps_targets_new (&spec, out, err);
+}
+
+/* rank_pattern and alpha_pattern: numbers 0 and 1 of lora and dora are r and alpha. */
+typedef struct Patterns {
+    DpsPatternMap *ranks, *alphas;
+} Patterns;
+
+static void apply_patterns (void *ctx, const char *module, double *num)
+{
+    const Patterns *p = ctx;
+    num[0] = dps_pattern_map_get (p->ranks, module, num[0]);
+    num[1] = dps_pattern_map_get (p->alphas, module, num[1]);
+}
+
+static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
+    if (!adapter)
+        return dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
+    const DpsAdapterInfo *info = adapter->describe ();
+    double num[DPS_PARAMS_MAX];
+    DpsStr str[DPS_PARAMS_MAX];
+    DpsTargets *targets = NULL;
+    Patterns patterns = {0};
+    DPS_TRY (dps_recipe_args_known (r, DPS_KEY_adapter_args, info->name, info->params, info->n_params, err));
+    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err));
+    DpsStatus st = wanted_targets (r, &targets, err);
+    if (st == DPS_OK)
+        st = dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &patterns.ranks, err);
+    if (st == DPS_OK)
+        st = dps_pattern_map_new (r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), 1e-9, 1e9, &patterns.alphas, err);
+    if (st == DPS_OK)
+        st = dps_model_attach (&t->session.model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
+    if (st == DPS_OK)
+        st = dps_targets_check (targets, err);
+    dps_pattern_map_free (patterns.ranks);
+    dps_pattern_map_free (patterns.alphas);
+    dps_targets_free (targets);
+    return st == DPS_ERR_NOT_FOUND ? DPS_ERR_USAGE : st;
+}
+
+/* With adapter_init the configuration is the file's. What the recipe says besides must say the same; only the dropout is its own. */
+static DpsStatus agree_with_init (const DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    const DpsPeftConfig *c = &t->session.adapter->config;
+    const struct {
+        DpsKeyId key;
+        double mine, its;
+    } numbers[] = {{DPS_KEY_lora_r, (double)r->lora_r, (double)c->r},
+                   {DPS_KEY_lora_alpha, r->lora_alpha, c->lora_alpha},
+                   {DPS_KEY_use_rslora, r->use_rslora, c->use_rslora},
+                   {DPS_KEY_use_dora, r->use_dora, c->use_dora}};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (dps_recipe_given (r, numbers[i].key) && numbers[i].mine != numbers[i].its)
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s is %g, and %g in the adapter_init: remove it, or set it to that",
+                             dps_recipe_where (r, numbers[i].key), dps_recipe_key_name (numbers[i].key), numbers[i].mine, numbers[i].its);
+    static const DpsKeyId others[] = {DPS_KEY_lora_exclude_modules, DPS_KEY_rank_pattern, DPS_KEY_alpha_pattern, DPS_KEY_adapter_args};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (dps_recipe_given (r, others[i]))
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s belongs to a new adapter, and adapter_init brings its own: remove one",
+                             dps_recipe_where (r, others[i]), dps_recipe_key_name (others[i]));
+    if (c->targets.modules_to_save.n && dps_recipe_given (r, DPS_KEY_lora_modules_to_save))
+        return dps_fail (err, DPS_ERR_USAGE, "%s: lora_modules_to_save: the adapter_init brings its own: remove it",
+                         dps_recipe_where (r, DPS_KEY_lora_modules_to_save));
+    if (!dps_recipe_given (r, DPS_KEY_lora_target_modules))
+        return DPS_OK;
+    DpsTargets *targets = NULL;
+    DpsStatus st = wanted_targets (r, &targets, err);
+    for (size_t i = 0; st == DPS_OK && i < t->session.model.n_base; i++) {
+        const DpsWeight *w = &t->session.model.weights[i];
+        char module[1024];
+        if (w->role != DPS_WEIGHT_LINEAR)
+            continue;
+        snprintf (module, sizeof module, "%.*s", (int)(strlen (w->name) - strlen (".weight")), w->name);
+        if (dps_targets_match (targets, module) != (t->session.model.sites[i].n > 0))
+            st = dps_fail (err, DPS_ERR_USAGE, "%s: lora_target_modules selects other modules than the adapter_init, see %s: remove it",
+                           dps_recipe_where (r, DPS_KEY_lora_target_modules), module);
+    }
+    dps_targets_free (targets);
+    return st;
+}
+
+DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err)
+{
+    const DpsRecipe *r = t->recipe;
+    t->is_adapter = r->adapter != NULL;
+    if (!t->is_adapter) {
+        dps_model_train_all (&t->session.model);
+        return DPS_OK;
+    }
+    DPS_TRY (r->adapter_init ? agree_with_init (t, err) : attach_fresh (t, err));
+    for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
+        DPS_TRY (dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err));
+    return DPS_OK;
+}
