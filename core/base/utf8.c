@@ -28,3 +28,18 @@ int dps_utf8_is_plain (const char *s, size_t len)
     }
     return 1;
 }
+
+size_t dps_utf8_encode (uint32_t c, char out[4])
+{
+    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        c = 0xfffd;
+    if (c < 0x80) {
+        out[0] = (char)c;
+        return 1;
+    }
+    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--, c >>= 6)
+        out[i] = (char)(0x80 | (c & 0x3f));
+    out[0] = (char)((0xf00u >> n) | c);
+    return n;
+}

@@ -2,8 +2,8 @@
 /*
  * checkpoint.h: folders OUTPUT/checkpoint-N that are whole or not there.
  *
- * Writing: a hidden folder .checkpoint-N.tmp-PID → each file written and fsynced → manifest.json with all digests → fsync → rename to
- * checkpoint-N → fsync of OUTPUT. A crash, a full disk or a failed fsync at any point leaves the older checkpoints as they were; a failed
+ * What is in the folder, and that every digest holds, is the business of the `checkpoint` format plugin (formats/checkpoint). Writing: a hidden
+ * folder .checkpoint-N.tmp-PID → each file written and fsynced → manifest.json with all digests → fsync → rename to checkpoint-N → fsync of OUTPUT. A crash, a full disk or a failed fsync at any point leaves the older checkpoints as they were; a failed
  * fsync is never tried again. Reading: every digest is checked before a byte is used; a damaged folder is named and passed over.
  */
 #ifndef DPS_CKPT_CHECKPOINT_H
@@ -20,25 +20,29 @@
 #define DPS_CKPT_STATE          "trainer_state.json"
 #define DPS_CKPT_RUN            "run_state.json" /* seed, data cursor, guard, ISA: what Hugging Face keeps in rng_state.pth and scheduler.pt */
 #define DPS_CKPT_LOCK           "recipe.lock.yaml"
+#define DPS_CKPT_MANIFEST       "manifest.json" /* the format's own */
 
 /* ---- writing ---- */
 
 typedef struct DpsCheckpointWriter DpsCheckpointWriter;
 
-/** Begin OUTPUT/checkpoint-`step`. Errors: IO, NOMEM. Thread: [any], one at a time per output folder. */
-DpsStatus dps_ckpt_begin (const char *output_dir, uint64_t step, DpsCheckpointWriter **out, DpsError *err);
+/** Begin OUTPUT/checkpoint-`step`; format: `checkpoint`. Errors: NOT_FOUND (no format), IO, NOMEM. Thread: [any], one at a time per output folder. */
+DpsStatus dps_ckpt_begin (const DpsFormat *format, const char *output_dir, uint64_t step, DpsCheckpointWriter **out, DpsError *err);
 
-/* Add one file. name: a plain file name, each once. Errors: INVALID (name), IO, NOMEM, the format's. After an error: discard. */
+/*
+ * Add one file. name: a plain file name, each once. Nothing is written before commit: bytes and names are copied, copied files must stay as they
+ * are, and tensors' data, read and ctx must live until then. Errors: INVALID (name), IO, NOMEM. After an error: discard.
+ */
 DpsStatus dps_ckpt_add_bytes (DpsCheckpointWriter *w, const char *name, const void *data, size_t len, DpsError *err);
 /** value NULL counts as out of memory, so that a json_pack can be handed in unchecked. Not stolen. */
 DpsStatus dps_ckpt_add_json (DpsCheckpointWriter *w, const char *name, const json_t *value, DpsError *err);
 DpsStatus dps_ckpt_add_copy (DpsCheckpointWriter *w, const char *name, const char *from_path, DpsError *err);
-DpsStatus dps_ckpt_add_tensors (DpsCheckpointWriter *w, const DpsFormat *format, const char *name, const DpsTensorOut *tensors, size_t n,
-                                const DpsTensorMeta *meta, size_t n_meta, DpsError *err);
+DpsStatus dps_ckpt_add_tensors (DpsCheckpointWriter *w, const char *name, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
+                                size_t n_meta, DpsError *err);
 /** Copy what makes a Hugging Face folder of it: config.json, generation_config.json, the tokenizer's files, chat_template.jinja; absent ones are left out. */
 DpsStatus dps_ckpt_add_model_files (DpsCheckpointWriter *w, const char *model_dir, DpsError *err);
 
-/** Make it durable and visible; frees the writer, also on error. An older checkpoint of the same step is replaced in one step. */
+/** Write it, make it durable and visible; frees the writer, also on error. An older checkpoint of the same step is replaced in one step. */
 DpsStatus dps_ckpt_commit (DpsCheckpointWriter *w, DpsError *err);
 /** Throw it away. NULL is fine. */
 void dps_ckpt_discard (DpsCheckpointWriter *w);
@@ -60,8 +64,8 @@ DpsStatus dps_ckpt_sweep (const char *output_dir, DpsError *err);
 typedef struct DpsCheckpoint DpsCheckpoint;
 
 /**
- * Open a checkpoint folder, every digest checked. format: names the damaged tensor in the message; may be NULL.
- * Errors: NOT_FOUND, FORMAT, DIGEST, VERSION, IO, NOMEM; each message names folder, file and, where it can, the tensor. [any]
+ * Open a checkpoint folder, every digest checked by its format (`checkpoint`).
+ * Errors: NOT_FOUND (also when format is NULL), FORMAT, DIGEST, VERSION, IO, NOMEM; each message names folder, file and, where it can, the tensor. [any]
  */
 DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint **out, DpsError *err);
 
@@ -79,11 +83,11 @@ uint64_t dps_ckpt_step (const DpsCheckpoint *c);
 const char *dps_ckpt_note (const DpsCheckpoint *c);
 /** 1 when it holds the file. */
 int dps_ckpt_has (const DpsCheckpoint *c, const char *name);
-/** A file's bytes, its digest checked again on what was read. Errors: NOT_FOUND, DIGEST, LIMIT, IO, NOMEM. */
+/** A file's bytes (not a tensor file's), its digest checked again on what was read. Errors: NOT_FOUND, DIGEST, LIMIT, IO, NOMEM. */
 DpsStatus dps_ckpt_read (const DpsCheckpoint *c, const char *name, size_t limit, DpsBuf *out, DpsError *err);
 DpsStatus dps_ckpt_read_json (const DpsCheckpoint *c, const char *name, json_t **out, DpsError *err);
-/** Open one of its tensor files. */
-DpsStatus dps_ckpt_tensors (const DpsCheckpoint *c, const DpsFormat *format, const char *name, DpsTensorFile **out, DpsError *err);
+/** One of its tensor files; close it before the checkpoint. */
+DpsStatus dps_ckpt_tensors (const DpsCheckpoint *c, const char *name, DpsTensorFile **out, DpsError *err);
 void dps_ckpt_close (DpsCheckpoint *c);
 
 /** Steps of the checkpoint folders of an output folder, rising; sound or not. Free *out with dps_free. An absent folder has none. */

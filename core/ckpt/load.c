@@ -1,98 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "ckpt/checkpoint.h"
-#include "ckpt/manifest.h"
+#include "diapason/draft/plugin.h"
 
 enum { JSON_LIMIT = 256 << 20 }; /* the longest trainer_state.json: a log history of a million steps */
 
 struct DpsCheckpoint {
     char *path;
-    DpsCkptManifest manifest;
+    const DpsFormat *format;
+    struct DpsFormatFile *file;
+    uint64_t step;
     DpsBuf note;
 };
 
 static DpsStatus no_memory (DpsError *err, const char *what) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", what); }
 
-/* Which tensor of a damaged file is damaged: for the message only, so every failure on the way just means "unknown". */
-static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const DpsCkptFile *f, DpsError *err)
+static DpsStatus read_step (DpsCheckpoint *c, DpsError *err)
 {
-    DpsTensorFile *t = NULL;
-    DpsDigest digest;
-    if (!format || f->n_tensors == 0 || dps_tensors_open (format, path, &t, NULL) != DPS_OK)
-        return DPS_OK;
-    DpsStatus st = DPS_OK;
-    for (size_t i = 0; i < f->n_tensors && st == DPS_OK; i++) {
-        int64_t at = dps_tensors_find (t, f->tensors[i]);
-        if (at < 0 || dps_tensors_digest (t, (size_t)at, &digest, NULL) != DPS_OK)
-            continue;
-        if (strcmp (digest.hex, f->tensor_sha256[i].hex) != 0)
-            st = dps_fail (err, DPS_ERR_DIGEST, "%s: tensor '%.200s' is damaged: its SHA-256 is not the one it was saved with", path,
-                           f->tensors[i]);
-    }
-    dps_tensors_close (t);
-    return st;
-}
-
-static DpsStatus check_file (const char *dir, const DpsFormat *format, const DpsCkptFile *f, DpsError *err)
-{
-    struct stat sb;
-    DpsDigest digest;
-    char *path = dps_path_join (dir, f->name);
-    if (!path)
-        return no_memory (err, dir);
-    DpsStatus st = DPS_OK;
-    if (stat (path, &sb) != 0)
-        st =
-            dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: missing from the checkpoint: %s", path, strerror (errno));
-    else if (!S_ISREG (sb.st_mode))
-        st = dps_fail (err, DPS_ERR_FORMAT, "%s: not a regular file", path);
-    else if ((uint64_t)sb.st_size != f->bytes)
-        st = dps_fail (err, DPS_ERR_DIGEST, "%s: has %lld bytes, %llu were saved", path, (long long)sb.st_size,
-                       (unsigned long long)f->bytes);
-    else
-        st = dps_sha256_file (path, &digest, err);
-    if (st == DPS_OK && strcmp (digest.hex, f->sha256.hex) != 0) {
-        st = name_damaged_tensor (format, path, f, err);
-        if (st == DPS_OK)
-            st = dps_fail (err, DPS_ERR_DIGEST, "%s: damaged: its SHA-256 is not the one it was saved with", path);
-    }
-    dps_free (path);
-    return st;
-}
-
-static DpsStatus read_manifest (DpsCheckpoint *c, DpsError *err)
-{
-    DpsBuf text = {0};
-    char *path = dps_path_join (c->path, DPS_CKPT_MANIFEST_NAME);
-    DpsStatus st = DPS_OK;
-    if (!path)
-        return no_memory (err, c->path);
-    if (!dps_is_dir (c->path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such checkpoint folder", c->path);
-    else if (!dps_is_file (path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing: not a Diapason checkpoint, or one that was never finished", path);
-    else if ((st = dps_file_read (path, DPS_CKPT_MANIFEST_LIMIT, &text, err)) == DPS_OK)
-        st = dps__ckpt_manifest_read (text.data ? text.data : "", text.len, path, &c->manifest, err);
-    dps_buf_free (&text);
-    dps_free (path);
-    return st;
-}
-
-/* A folder renamed by hand would make a run continue at the wrong step. */
-static DpsStatus check_step (const DpsCheckpoint *c, DpsError *err)
-{
-    char name[40];
-    const char *slash = strrchr (c->path, '/'), *last = slash ? slash + 1 : c->path;
-    snprintf (name, sizeof name, "checkpoint-%llu", (unsigned long long)c->manifest.step);
-    if (!strncmp (last, "checkpoint-", 11) && strcmp (last, name) != 0)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: holds step %llu, so it should be called %s", c->path,
-                         (unsigned long long)c->manifest.step, name);
+    DpsMeta m = {.size = sizeof m};
+    int64_t i = dps__format_meta (c->format, c->file, "", "step");
+    if (i < 0)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: does not say its step", c->path);
+    DPS_TRY (c->format->meta (c->file, (uint64_t)i, &m, err));
+    c->step = m.v.u;
     return DPS_OK;
 }
 
@@ -106,11 +40,11 @@ DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint
         dps_free (c);
         return no_memory (err, dir);
     }
-    DpsStatus st = read_manifest (c, err);
+    c->format = format;
+    DpsStatus st = format ? format->open (dps_str (c->path), &c->file, err)
+                          : dps_fail (err, DPS_ERR_NOT_FOUND, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", dir);
     if (st == DPS_OK)
-        st = check_step (c, err);
-    for (size_t i = 0; i < c->manifest.n && st == DPS_OK; i++)
-        st = check_file (c->path, format, &c->manifest.files[i], err);
+        st = read_step (c, err);
     if (st != DPS_OK) {
         dps_ckpt_close (c);
         return st;
@@ -178,7 +112,7 @@ DpsStatus dps_ckpt_resume (const char *output_dir, const char *where, const DpsF
 {
     if (!where || !*where || !strcmp (where, "auto") || !strcmp (where, "true"))
         return resume_newest (output_dir, format, out, err);
-    char *manifest = dps_path_join (where, DPS_CKPT_MANIFEST_NAME);
+    char *manifest = dps_path_join (where, DPS_CKPT_MANIFEST);
     if (!manifest)
         return no_memory (err, where);
     uint64_t *steps = NULL;
@@ -200,32 +134,48 @@ void dps_ckpt_close (DpsCheckpoint *c)
 {
     if (!c)
         return;
-    dps__ckpt_manifest_free (&c->manifest);
+    if (c->file)
+        c->format->close (c->file);
     dps_buf_free (&c->note);
     dps_free (c->path);
     dps_free (c);
 }
 
 const char *dps_ckpt_path (const DpsCheckpoint *c) { return c->path; }
-uint64_t dps_ckpt_step (const DpsCheckpoint *c) { return c->manifest.step; }
+uint64_t dps_ckpt_step (const DpsCheckpoint *c) { return c->step; }
 const char *dps_ckpt_note (const DpsCheckpoint *c) { return c->note.data ? c->note.data : ""; }
-int dps_ckpt_has (const DpsCheckpoint *c, const char *name) { return dps__ckpt_manifest_find (&c->manifest, name) != NULL; }
+
+/* 1 when it holds the tensor file. */
+static int has_tensors (const DpsCheckpoint *c, const char *name)
+{
+    uint64_t n = 0;
+    size_t len = strlen (name);
+    if (c->format->info (c->file, &n, NULL, NULL) != DPS_OK)
+        return 0;
+    for (uint64_t i = 0; i < n; i++) {
+        DpsTensorInfo t = {.size = sizeof t};
+        if (c->format->tensor_info (c->file, i, &t, NULL) == DPS_OK && t.name.len > len && !memcmp (t.name.ptr, name, len) &&
+            t.name.ptr[len] == '/')
+            return 1;
+    }
+    return 0;
+}
+
+int dps_ckpt_has (const DpsCheckpoint *c, const char *name)
+{
+    return dps__format_meta (c->format, c->file, "", name) >= 0 || has_tensors (c, name);
+}
 
 DpsStatus dps_ckpt_read (const DpsCheckpoint *c, const char *name, size_t limit, DpsBuf *out, DpsError *err)
 {
-    const DpsCkptFile *f = dps__ckpt_manifest_find (&c->manifest, name);
-    DpsDigest digest;
-    size_t start = out->len;
-    if (!f)
+    DpsMeta m = {.size = sizeof m};
+    int64_t i = dps__format_meta (c->format, c->file, "", name);
+    if (i < 0)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: holds no '%s'", c->path, name);
-    char *path = dps_path_join (c->path, name);
-    DpsStatus st = path ? dps_file_read (path, limit, out, err) : no_memory (err, name);
-    if (st == DPS_OK)
-        st = dps_sha256 (out->data + start, out->len - start, &digest, err);
-    if (st == DPS_OK && strcmp (digest.hex, f->sha256.hex) != 0)
-        st = dps_fail (err, DPS_ERR_DIGEST, "%s: changed since the checkpoint was opened", path);
-    dps_free (path);
-    return st;
+    DPS_TRY (c->format->meta (c->file, (uint64_t)i, &m, err));
+    if (m.type != DPS_META_STR || m.v.s.len > limit)
+        return dps_fail (err, DPS_ERR_LIMIT, "%s/%s: %zu bytes, at most %zu are read", c->path, name, m.v.s.len, limit);
+    return dps_buf_add (out, m.v.s.ptr, m.v.s.len) ? no_memory (err, name) : DPS_OK;
 }
 
 DpsStatus dps_ckpt_read_json (const DpsCheckpoint *c, const char *name, json_t **out, DpsError *err)
@@ -238,12 +188,9 @@ DpsStatus dps_ckpt_read_json (const DpsCheckpoint *c, const char *name, json_t *
     return st;
 }
 
-DpsStatus dps_ckpt_tensors (const DpsCheckpoint *c, const DpsFormat *format, const char *name, DpsTensorFile **out, DpsError *err)
+DpsStatus dps_ckpt_tensors (const DpsCheckpoint *c, const char *name, DpsTensorFile **out, DpsError *err)
 {
-    if (!dps_ckpt_has (c, name))
+    if (!has_tensors (c, name))
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: holds no '%s'", c->path, name);
-    char *path = dps_path_join (c->path, name);
-    DpsStatus st = path ? dps_tensors_open (format, path, out, err) : no_memory (err, name);
-    dps_free (path);
-    return st;
+    return dps__tensors_part (c->format, c->path, c->file, name, out, err);
 }

@@ -21,7 +21,8 @@
 char *dps_peft_key (const char *module, const char *suffix);
 
 /**
- * Write both files: into the checkpoint `into` when it is not NULL, else atomically into folder `dir`. tensors: full keys; written sorted by
+ * Write both files: into the checkpoint `into` when it is not NULL, else into folder `dir`, each file atomically, through `format` (peft; not used
+ * with `into`). tensors: full keys; written sorted by
  * name, so that the same adapter gives the same bytes. base_sha256: 64 hex digits, or NULL. Errors: as dps_tensors_write. [any]
  */
 DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
@@ -55,7 +56,7 @@ typedef struct DpsPeftAdapter {
 
 /**
  * Open an adapter folder and check it as far as it goes without the base: pairs complete, shapes consistent, ranks as configured, nothing
- * unexpected. adapter_model.bin is refused with advice: a pickle can run code.
+ * unexpected. format: `peft`, which finds the files, and refuses adapter_model.bin with advice: a pickle can run code.
  * Errors: NOT_FOUND, FORMAT, SHAPE, UNSUPPORTED, POLICY, LIMIT, NOMEM, each naming file and tensor. Free with dps_peft_close. [any]
  */
 DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err);

@@ -165,26 +165,6 @@ static DpsStatus read_tensors (DpsPeftAdapter *a, const char *dir, DpsError *err
     return st;
 }
 
-static DpsStatus check_files (const char *dir, const char *config, const char *weights, DpsError *err)
-{
-    if (!dps_is_dir (dir))
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such adapter folder", dir);
-    if (!dps_is_file (config))
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing: not a PEFT adapter folder", config);
-    if (dps_is_file (weights))
-        return DPS_OK;
-    char *pickle = dps_path_join (dir, "adapter_model.bin");
-    int has_pickle = pickle && dps_is_file (pickle);
-    dps_free (pickle);
-    if (has_pickle)
-        return dps_fail (
-            err, DPS_ERR_POLICY,
-            "%s/adapter_model.bin: a pickle can run code when it is opened, so it never is. Hint: in a sandbox, load it with PEFT "
-            "and save_pretrained it again, which writes %s",
-            dir, DPS_CKPT_ADAPTER);
-    return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing", weights);
-}
-
 static void read_base_digest (DpsPeftAdapter *a)
 {
     char *digest = dps_tensors_meta (a->file, DPS_PEFT_BASE_KEY);
@@ -193,21 +173,25 @@ static void read_base_digest (DpsPeftAdapter *a)
     dps_free (digest);
 }
 
+static DpsStatus read_config (DpsPeftAdapter *a, const char *dir, DpsError *err)
+{
+    char *path = dps_path_join (dir, DPS_CKPT_ADAPTER_CONFIG), *text = path ? dps_tensors_meta (a->file, DPS_CKPT_ADAPTER_CONFIG) : NULL;
+    DpsStatus st = text ? dps_peft_config_parse (text, strlen (text), path, &a->config, err) : no_memory (err, dir);
+    dps_free (text);
+    dps_free (path);
+    return st;
+}
+
 DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err)
 {
     DpsPeftAdapter *a = dps_calloc (1, sizeof *a);
-    char *config = dps_path_join (dir, DPS_CKPT_ADAPTER_CONFIG), *weights = dps_path_join (dir, DPS_CKPT_ADAPTER);
-    DpsStatus st = a && config && weights ? check_files (dir, config, weights, err) : no_memory (err, dir);
+    DpsStatus st = a ? dps_tensors_open (format, dir, &a->file, err) : no_memory (err, dir);
     if (st == DPS_OK)
-        st = dps_peft_config_read (config, &a->config, err);
-    if (st == DPS_OK)
-        st = dps_tensors_open (format, weights, &a->file, err);
+        st = read_config (a, dir, err);
     if (st == DPS_OK)
         st = read_tensors (a, dir, err);
     if (st == DPS_OK)
         read_base_digest (a);
-    dps_free (config);
-    dps_free (weights);
     if (st != DPS_OK) {
         dps_peft_close (a);
         return st;

@@ -130,25 +130,25 @@ static DpsTensorOut *sorted (const DpsTensorOut *tensors, size_t n)
 DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
                           const DpsTensorOut *tensors, size_t n, const char *base_sha256, DpsError *err)
 {
-    const DpsTensorMeta meta[] = {{"format", "pt"}, {DPS_PEFT_BASE_KEY, base_sha256}};
-    size_t n_meta = base_sha256 ? 2 : 1;
+    DpsTensorMeta meta[3] = {{.key = "format", .value = "pt"}};
+    size_t n_meta = 1;
     DpsTensorOut *list = sorted (tensors, n);
     json_t *j = dps_peft_config_json (config);
     DpsBuf text = {0};
-    char *weights = into ? NULL : dps_path_join (dir, DPS_CKPT_ADAPTER), *file = into ? NULL : dps_path_join (dir, DPS_CKPT_ADAPTER_CONFIG);
     DpsStatus st = DPS_OK;
-    if (!list || !j || (!into && (!weights || !file)) || dps_json_write (&text, j, 2) || dps_buf_str (&text, "\n"))
+    if (base_sha256)
+        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_BASE_KEY, .value = base_sha256};
+    if (!list || !j || dps_json_write (&text, j, 2) || dps_buf_str (&text, "\n"))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_ADAPTER);
-    else if (into)
-        st = dps_ckpt_add_tensors (into, format, DPS_CKPT_ADAPTER, list, n, meta, n_meta, err);
-    else if ((st = dps_mkdirs (dir, err)) == DPS_OK)
-        st = dps_tensors_write (format, weights, list, n, meta, n_meta, NULL, err);
-    if (st == DPS_OK) /* after the weights: a folder with a configuration has its weights */
-        st = into ? dps_ckpt_add_bytes (into, DPS_CKPT_ADAPTER_CONFIG, text.data, text.len, err)
-                  : dps_file_write (file, text.data, text.len, err);
+    else if (into) {
+        st = dps_ckpt_add_tensors (into, DPS_CKPT_ADAPTER, list, n, meta, n_meta, err);
+        if (st == DPS_OK)
+            st = dps_ckpt_add_bytes (into, DPS_CKPT_ADAPTER_CONFIG, text.data, text.len, err);
+    } else if ((st = dps_mkdirs (dir, err)) == DPS_OK) {
+        meta[n_meta++] = (DpsTensorMeta){.key = DPS_CKPT_ADAPTER_CONFIG, .value = text.data, .len = text.len};
+        st = dps_tensors_write (format, dir, list, n, meta, n_meta, err);
+    }
     dps_buf_free (&text);
-    dps_free (weights);
-    dps_free (file);
     dps_free (list);
     json_decref (j);
     return st;

@@ -3,8 +3,7 @@
 
 #include <string.h>
 
-#include "base/file.h"
-#include "diapason/draft/plugin.h"
+#include "ckpt/sink.h"
 
 enum { PIECE = 1 << 20 }; /* bytes read, hashed and written at a time */
 
@@ -42,22 +41,6 @@ typedef struct Lists {
     DpsMeta *metas;
     const DpsMeta **meta_ptrs;
 } Lists;
-
-/* Where the plugin's bytes go: to the file and into its digest. */
-typedef struct Sink {
-    DpsFileWriter file;
-    DpsHasher *hasher;
-    uint64_t bytes;
-} Sink;
-
-static DpsStatus sink_write (void *ctx, const void *data, size_t len, DpsError *err)
-{
-    Sink *s = ctx;
-    DPS_TRY (dps_writer_add (&s->file, data, len, err));
-    dps_hasher_add (s->hasher, data, len);
-    s->bytes += len;
-    return DPS_OK;
-}
 
 static DpsStatus describe (const DpsTensorOut *t, DpsTensorInfo *out, DpsError *err)
 {
@@ -102,45 +85,37 @@ static DpsStatus make_lists (const DpsTensorOut *tensors, size_t n, const DpsTen
     }
     for (size_t i = 0; i < n_meta; i++) {
         l->metas[i] = (DpsMeta){.size = sizeof l->metas[i], .key = dps_str (meta[i].key), .type = DPS_META_STR, .n = 1};
-        l->metas[i].v.s = dps_str (meta[i].value);
+        if (!meta[i].value) {
+            l->metas[i].type = DPS_META_U64;
+            l->metas[i].v.u = meta[i].number;
+        } else
+            l->metas[i].v.s = (DpsStr){meta[i].value, meta[i].len ? meta[i].len : strlen (meta[i].value)};
         l->meta_ptrs[i] = &l->metas[i];
     }
     return DPS_OK;
 }
 
-/* One tensor through the plugin, its digest on the way. buf: PIECE bytes, only used when the tensor is read piecewise. */
+/* One tensor through the plugin. buf: PIECE bytes, only used when the tensor is read piecewise. */
 static DpsStatus write_tensor (const DpsFormat *f, struct DpsFormatWriter *w, const DpsTensorOut *t, uint64_t bytes, void *buf,
-                               DpsDigest *out, DpsError *err)
+                               DpsError *err)
 {
-    DpsHasher *h = dps_hasher_new ();
-    DpsStatus st = h ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "out of memory");
-    for (uint64_t at = 0; at < bytes && st == DPS_OK; at += PIECE) {
+    if (t->data)
+        return bytes ? f->write (w, t->data, bytes, err) : DPS_OK;
+    for (uint64_t at = 0; at < bytes; at += PIECE) {
         uint64_t len = bytes - at < PIECE ? bytes - at : PIECE;
-        const void *from = buf;
-        if (t->data)
-            from = (const char *)t->data + at;
-        else
-            st = t->read (t->ctx, at, len, buf, err);
-        if (st != DPS_OK)
-            break;
-        dps_hasher_add (h, from, len);
-        st = f->write (w, from, len, err);
+        DPS_TRY (t->read (t->ctx, at, len, buf, err));
+        DPS_TRY (f->write (w, buf, len, err));
     }
-    DpsDigest digest;
-    DpsStatus ended = h ? dps_hasher_final (h, &digest, st == DPS_OK ? err : NULL) : DPS_OK;
-    if (st == DPS_OK && ended == DPS_OK)
-        *out = digest;
-    return st != DPS_OK ? st : ended;
+    return DPS_OK;
 }
 
-static DpsStatus write_all (const DpsFormat *f, Sink *sink, const Lists *l, const DpsTensorOut *tensors, size_t n, size_t n_meta, void *buf,
-                            DpsDigest *digests, DpsError *err)
+static DpsStatus write_all (const DpsFormat *f, const DpsStream *to, const Lists *l, const DpsTensorOut *tensors, size_t n, size_t n_meta,
+                            void *buf, DpsError *err)
 {
-    DpsStream stream = {.size = sizeof stream, .ctx = sink, .write = sink_write};
     struct DpsFormatWriter *w = NULL;
-    DPS_TRY (f->create (&stream, l->info_ptrs, n, l->meta_ptrs, n_meta, &w, err));
+    DPS_TRY (f->create (to, l->info_ptrs, n, l->meta_ptrs, n_meta, &w, err));
     for (size_t i = 0; i < n; i++) {
-        DpsStatus st = write_tensor (f, w, &tensors[i], l->infos[i].bytes, buf, &digests[i], err);
+        DpsStatus st = write_tensor (f, w, &tensors[i], l->infos[i].bytes, buf, err);
         if (st != DPS_OK) {
             f->abandon (w);
             return st;
@@ -150,62 +125,88 @@ static DpsStatus write_all (const DpsFormat *f, Sink *sink, const Lists *l, cons
 }
 
 DpsStatus dps_tensors_write (const DpsFormat *format, const char *path, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
-                             size_t n_meta, DpsTensorsWritten *written, DpsError *err)
+                             size_t n_meta, DpsError *err)
 {
     Lists lists = {0};
-    Sink sink = {.file = {.fd = -1}};
-    if (!format->create || !format->write || !format->finish || !format->abandon)
+    DpsSink sink = {.file = {.fd = -1}};
+    DpsStream to;
+    int is_folder = dps_is_dir (path);
+    if (!format->create)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: format '%s' cannot write", path, format->name);
-    DpsDigest *digests = dps_calloc (n, sizeof *digests), file;
     void *buf = dps_malloc (PIECE, 1);
-    sink.hasher = dps_hasher_new ();
-    DpsStatus st =
-        digests && buf && sink.hasher ? make_lists (tensors, n, meta, n_meta, &lists, err) : dps_fail (err, DPS_ERR_NOMEM, "out of memory");
-    if (st == DPS_OK && (st = dps_writer_begin (&sink.file, path, err)) == DPS_OK)
-        st = write_all (format, &sink, &lists, tensors, n, n_meta, buf, digests, err);
-    DpsStatus ended = sink.hasher ? dps_hasher_final (sink.hasher, &file, st == DPS_OK ? err : NULL) : st;
-    st = st != DPS_OK ? st : ended;
+    DpsStatus st = buf ? make_lists (tensors, n, meta, n_meta, &lists, err) : dps_fail (err, DPS_ERR_NOMEM, "out of memory");
+    if (is_folder)
+        dps__sink_folder (&sink, path, &to);
+    else if (st == DPS_OK)
+        st = dps__sink_file (&sink, path, &to, err);
     if (st == DPS_OK)
-        st = dps_writer_commit (&sink.file, err);
-    else
-        dps_writer_discard (&sink.file);
-    if (st == DPS_OK && written) {
-        *written = (DpsTensorsWritten){sink.bytes, file, digests};
-        digests = NULL;
-    } else if (st != DPS_OK && err && !strstr (err->msg, path))
+        st = write_all (format, &to, &lists, tensors, n, n_meta, buf, err);
+    if (st == DPS_OK && !is_folder)
+        st = dps__sink_commit (&sink, NULL, NULL, err);
+    dps__sink_discard (&sink);
+    if (st != DPS_OK && err && !strstr (err->msg, path))
         dps_error_prefix (err, "%s", path);
     free_lists (&lists);
     dps_free (buf);
-    dps_free (digests);
     return st;
 }
 
 struct DpsTensorFile {
     const DpsFormat *format;
     struct DpsFormatFile *file;
-    char *path;
+    char *path, *part; /* part: "FILE/", what the names of these tensors and metadata begin with in `file`; "" for all of it */
+    int borrowed;      /* the file is somebody else's to close */
     DpsTensorInfo *infos;
+    uint64_t *numbers; /* in the file */
     size_t n;
 };
 
-DpsStatus dps_tensors_open (const DpsFormat *format, const char *path, DpsTensorFile **out, DpsError *err)
+static int in_part (const DpsTensorFile *f, DpsStr name)
+{
+    size_t n = strlen (f->part);
+    return name.len > n && !memcmp (name.ptr, f->part, n);
+}
+
+/* Without the part. */
+static DpsStr plain (const DpsTensorFile *f, DpsStr name)
+{
+    size_t n = strlen (f->part);
+    return (DpsStr){name.ptr + n, name.len - n};
+}
+
+static DpsStatus list_infos (DpsTensorFile *f, DpsError *err)
 {
     uint64_t n = 0;
+    DPS_TRY (f->format->info (f->file, &n, NULL, err));
+    if (n > SIZE_MAX / sizeof *f->infos || !(f->infos = dps_calloc ((size_t)n, sizeof *f->infos)) ||
+        !(f->numbers = dps_calloc ((size_t)n, sizeof *f->numbers)))
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", f->path);
+    for (uint64_t i = 0; i < n; i++) {
+        DpsTensorInfo *t = &f->infos[f->n];
+        t->size = sizeof *t;
+        DPS_TRY (f->format->tensor_info (f->file, i, t, err));
+        if (!in_part (f, t->name))
+            continue;
+        t->name = plain (f, t->name);
+        f->numbers[f->n++] = i;
+    }
+    return DPS_OK;
+}
+
+static DpsStatus open_part (const DpsFormat *format, const char *path, struct DpsFormatFile *file, const char *part, DpsTensorFile **out,
+                            DpsError *err)
+{
     DpsTensorFile *f = dps_calloc (1, sizeof *f);
-    if (!f || !(f->path = dps_strdup (path))) {
-        dps_free (f);
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
+    if (f) {
+        *f = (DpsTensorFile){.format = format, .file = file, .borrowed = file != NULL};
+        f->path = *part ? dps_strf ("%s/%s", path, part) : dps_strdup (path);
+        f->part = *part ? dps_strf ("%s/", part) : dps_strdup ("");
     }
-    f->format = format;
-    DpsStatus st = format->open (dps_str (path), &f->file, err);
+    DpsStatus st = f && f->path && f->part ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
+    if (st == DPS_OK && !file)
+        st = format->open (dps_str (path), &f->file, err);
     if (st == DPS_OK)
-        st = format->info (f->file, &n, NULL, err);
-    if (st == DPS_OK && (n > SIZE_MAX / sizeof *f->infos || !(f->infos = dps_calloc ((size_t)n, sizeof *f->infos))))
-        st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
-    for (f->n = 0; st == DPS_OK && f->n < n; f->n++) {
-        f->infos[f->n].size = sizeof *f->infos;
-        st = format->tensor_info (f->file, f->n, &f->infos[f->n], err);
-    }
+        st = list_infos (f, err);
     if (st != DPS_OK) {
         dps_tensors_close (f);
         return st;
@@ -214,14 +215,27 @@ DpsStatus dps_tensors_open (const DpsFormat *format, const char *path, DpsTensor
     return DPS_OK;
 }
 
+DpsStatus dps_tensors_open (const DpsFormat *format, const char *path, DpsTensorFile **out, DpsError *err)
+{
+    return open_part (format, path, NULL, "", out, err);
+}
+
+DpsStatus dps__tensors_part (const DpsFormat *format, const char *path, struct DpsFormatFile *file, const char *part, DpsTensorFile **out,
+                             DpsError *err)
+{
+    return open_part (format, path, file, part, out, err);
+}
+
 void dps_tensors_close (DpsTensorFile *f)
 {
     if (!f)
         return;
-    if (f->file)
+    if (f->file && !f->borrowed)
         f->format->close (f->file);
     dps_free (f->infos);
+    dps_free (f->numbers);
     dps_free (f->path);
+    dps_free (f->part);
     dps_free (f);
 }
 
@@ -237,17 +251,28 @@ int64_t dps_tensors_find (const DpsTensorFile *f, const char *name)
     return -1;
 }
 
-char *dps_tensors_meta (DpsTensorFile *f, const char *key)
+int64_t dps__format_meta (const DpsFormat *format, struct DpsFormatFile *file, const char *part, const char *key)
 {
     uint64_t n = 0;
-    if (f->format->info (f->file, NULL, &n, NULL) != DPS_OK)
-        return NULL;
+    size_t skip = strlen (part);
+    if (format->info (file, NULL, &n, NULL) != DPS_OK)
+        return -1;
     for (uint64_t i = 0; i < n; i++) {
-        DpsMeta m = {.size = sizeof m};
-        if (f->format->meta (f->file, i, &m, NULL) == DPS_OK && m.type == DPS_META_STR && dps_str_is (m.key, key))
-            return dps_strndup (m.v.s.ptr, m.v.s.len);
+        DpsMeta m = {.size = offsetof (DpsMeta, type)}; /* the key alone */
+        if (format->meta (file, i, &m, NULL) == DPS_OK && m.key.len >= skip && !memcmp (m.key.ptr, part, skip) &&
+            dps_str_is ((DpsStr){m.key.ptr + skip, m.key.len - skip}, key))
+            return (int64_t)i;
     }
-    return NULL;
+    return -1;
+}
+
+char *dps_tensors_meta (DpsTensorFile *f, const char *key)
+{
+    DpsMeta m = {.size = sizeof m};
+    int64_t i = dps__format_meta (f->format, f->file, f->part, key);
+    if (i < 0 || f->format->meta (f->file, (uint64_t)i, &m, NULL) != DPS_OK || m.type != DPS_META_STR)
+        return NULL;
+    return dps_strndup (m.v.s.ptr, m.v.s.len);
 }
 
 DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t bytes, DpsError *err)
@@ -256,7 +281,7 @@ DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t byte
     if (t->bytes != bytes)
         return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%.*s' has %llu bytes, expected %llu", f->path, (int)t->name.len, t->name.ptr,
                          (unsigned long long)t->bytes, (unsigned long long)bytes);
-    return f->format->read (f->file, i, 0, bytes, dst, err);
+    return f->format->read (f->file, f->numbers[i], 0, bytes, dst, err);
 }
 
 DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t n, DpsError *err)
@@ -265,25 +290,5 @@ DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t
     if (t->n_elements != n)
         return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%.*s' has %llu elements, expected %llu", f->path, (int)t->name.len, t->name.ptr,
                          (unsigned long long)t->n_elements, (unsigned long long)n);
-    return f->format->read_f32 (f->file, i, 0, n, dst, err);
-}
-
-DpsStatus dps_tensors_digest (DpsTensorFile *f, size_t i, DpsDigest *out, DpsError *err)
-{
-    uint64_t bytes = f->infos[i].bytes;
-    DpsHasher *h = dps_hasher_new ();
-    void *buf = dps_malloc (PIECE, 1);
-    DpsStatus st = h && buf ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", f->path);
-    for (uint64_t at = 0; at < bytes && st == DPS_OK; at += PIECE) {
-        uint64_t len = bytes - at < PIECE ? bytes - at : PIECE;
-        st = f->format->read (f->file, i, at, len, buf, err);
-        if (st == DPS_OK)
-            dps_hasher_add (h, buf, len);
-    }
-    DpsDigest digest;
-    DpsStatus ended = h ? dps_hasher_final (h, &digest, st == DPS_OK ? err : NULL) : st;
-    if (st == DPS_OK && ended == DPS_OK)
-        *out = digest;
-    dps_free (buf);
-    return st != DPS_OK ? st : ended;
+    return f->format->read_f32 (f->file, f->numbers[i], 0, n, dst, err);
 }

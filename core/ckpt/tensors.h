@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tensors.h: lists of tensors to and from a file, through a format plugin (safetensors). Whoever saves hands over names, shapes and bytes;
- * nothing here knows a graph. Every tensor and the whole file get a SHA-256 on the way.
+ * tensors.h: lists of tensors to and from a file, through a format plugin (safetensors, checkpoint, peft). Whoever saves hands over names, shapes and bytes;
+ * nothing here knows a graph.
  */
 #ifndef DPS_CKPT_TENSORS_H
 #define DPS_CKPT_TENSORS_H
 
-#include "base/sha256.h"
+#include "base/status.h"
 #include "diapason/draft/format.h"
 
 enum { DPS_TENSOR_MAX_RANK = 8 };
@@ -25,22 +25,17 @@ typedef struct DpsTensorOut {
 
 /** A name and value in the file's metadata. */
 typedef struct DpsTensorMeta {
-    const char *key, *value;
+    const char *key, *value; /* value NULL: `number`, a U64 */
+    size_t len;              /* of value; 0: up to its NUL */
+    uint64_t number;
 } DpsTensorMeta;
 
-/** What was written: for the manifest. `tensors` has one digest per tensor of the list, in its order; the caller frees it (dps_free). */
-typedef struct DpsTensorsWritten {
-    uint64_t bytes;
-    DpsDigest file;
-    DpsDigest *tensors;
-} DpsTensorsWritten;
-
 /**
- * Write a tensor file atomically and durably (base/file.h). written may be NULL.
- * Errors: those of the plugin, IO, DTYPE, SHAPE, NOMEM; nothing is left at path then. [any]
+ * Write a tensor file, or into a folder that exists, each file atomically and durably (sink.h).
+ * Errors: those of the plugin, IO, DTYPE, SHAPE, NOMEM; nothing is left at a file's path then. [any]
  */
 DpsStatus dps_tensors_write (const DpsFormat *format, const char *path, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
-                             size_t n_meta, DpsTensorsWritten *written, DpsError *err);
+                             size_t n_meta, DpsError *err);
 
 /** A tensor file open for reading. */
 typedef struct DpsTensorFile DpsTensorFile;
@@ -58,8 +53,11 @@ char *dps_tensors_meta (DpsTensorFile *f, const char *key);
 DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t bytes, DpsError *err);
 /** Tensor i's elements in f32, exactly n of them. Errors: SHAPE; the plugin's. */
 DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t n, DpsError *err);
-/** SHA-256 of tensor i's stored bytes. */
-DpsStatus dps_tensors_digest (DpsTensorFile *f, size_t i, DpsDigest *out, DpsError *err);
+/** Those tensors of an open file or folder whose names begin "PART/", as a file of their own; `file` must outlive it. Shows as path/PART. */
+DpsStatus dps__tensors_part (const DpsFormat *format, const char *path, struct DpsFormatFile *file, const char *part, DpsTensorFile **out,
+                             DpsError *err);
+/** The number of metadata key part + key, or -1; no value is read. */
+int64_t dps__format_meta (const DpsFormat *format, struct DpsFormatFile *file, const char *part, const char *key);
 
 /** safetensors' spelling of a dtype ("F32"), or NULL; bytes of one element, or 0. [any] */
 const char *dps_tensor_dtype_name (uint32_t dtype);

@@ -15,12 +15,14 @@ enum { MAX_EXTENSIONS = 32, MAX_CONFIG = 32, MAX_CONFIG_KEY = 32, MAX_CONFIG_VAL
 
 static const DpsHostRng host_rng = {.size = sizeof host_rng, .u64 = dps_rng_u64, .uniform = dps_rng_uniform, .normal = dps_rng_normal};
 static const DpsHostParallel host_parallel = {.size = sizeof host_parallel, .n_threads = dps_parallel_threads, .run = dps_parallel_run};
+static const DpsHostFormats host_formats = {.size = sizeof host_formats, .find = dps__registry_format};
 
 /* Both tables are written at [init], before any plugin or thread reads them. */
 static struct {
     const char *id;
     const void *table;
-} extensions[MAX_EXTENSIONS] = {{"dps.host.rng/1", &host_rng}, {"dps.host.parallel/1", &host_parallel}};
+} extensions[MAX_EXTENSIONS] = {
+    {"dps.host.rng/1", &host_rng}, {"dps.host.parallel/1", &host_parallel}, {"dps.host.formats/1", &host_formats}};
 static struct {
     char key[MAX_CONFIG_KEY];
     char value[MAX_CONFIG_VALUE];

@@ -23,8 +23,12 @@ extern const DpsPluginEntry dps_ref_plugin_entry;
 struct DpsRegistry {
     DpsRecord **records; /* sorted by id, then path, once open */
     size_t n_records, capacity;
-    DpsBuf searched; /* folders, separated by ", " */
+    DpsBuf searched;    /* folders, separated by ", " */
+    DpsRegistry *older; /* that was open when this one was */
 };
+
+/* Written at [init], as the host's other tables are. */
+static DpsRegistry *newest;
 
 static const DpsManifest ref_manifest = {
     .id = "dps.ref",
@@ -210,6 +214,8 @@ DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **ou
         goto failed;
     if (reg->n_records)
         qsort (reg->records, reg->n_records, sizeof *reg->records, by_id);
+    reg->older = newest;
+    newest = reg;
     *out = reg;
     return DPS_OK;
 failed:
@@ -221,6 +227,11 @@ void dps_registry_close (DpsRegistry *reg)
 {
     if (!reg)
         return;
+    for (DpsRegistry **at = &newest; *at; at = &(*at)->older)
+        if (*at == reg) {
+            *at = reg->older;
+            break;
+        }
     for (size_t i = reg->n_records; i-- > 0;)
         dps__record_free (reg->records[i]);
     dps_free (reg->records);
@@ -249,6 +260,19 @@ const void *dps_registry_get (const DpsRegistry *reg, const char *interface_id, 
             other = other ? other : table;
     }
     return ours ? ours : other;
+}
+
+const DpsFormat *dps__registry_format (DpsStr name)
+{
+    char id[128];
+    const DpsFormat *found = NULL;
+    if (name.len >= sizeof id)
+        return NULL;
+    memcpy (id, name.ptr, name.len);
+    id[name.len] = '\0';
+    for (const DpsRegistry *reg = newest; reg && !found; reg = reg->older)
+        found = dps_registry_get (reg, DPS_FORMAT_ID, id);
+    return found;
 }
 
 const void *dps_registry_nth (const DpsRegistry *reg, const char *interface_id, size_t k, const DpsPlugin **out_plugin)

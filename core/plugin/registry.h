@@ -54,6 +54,9 @@ const char *dps_registry_searched (const DpsRegistry *reg);
  */
 const void *dps_registry_get (const DpsRegistry *reg, const char *interface_id, const char *name);
 
+/** What plugins find through dps.host.formats/1: a format of the newest open registry that has it. [any] */
+const DpsFormat *dps__registry_format (DpsStr name);
+
 /** The k-th loaded plugin (sorted by id) that has `interface_id`: its table, and *out_plugin; NULL past the last. [any] */
 const void *dps_registry_nth (const DpsRegistry *reg, const char *interface_id, size_t k, const DpsPlugin **out_plugin);
 

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "token/jscan.h"
+#include "base/jscan.h"
 #include "token/tokenizer_folder.h"
 
 enum { LARGEST_MEMBER = 64 * 1024 }; /* bytes; the largest real one, Llama 3's post_processor, takes 2 KiB */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /** What dps_utf8_next gives for a byte that begins no valid sequence. */
 #define DPS_UTF8_INVALID 0xFFFFFFFFu
@@ -33,8 +34,6 @@ static inline uint32_t dps_utf8_next (const char *s, size_t len, size_t *out_n)
 
 /** The code point that ends at s[len), len ≥ 1, and its length. */
 uint32_t dps_utf8_previous (const char *s, size_t len, size_t *out_n);
-/** Encode one code point; returns its length, 1 to 4. A surrogate or a number past U+10FFFF becomes U+FFFD. */
-size_t dps_utf8_encode (uint32_t c, char out[4]);
 /** Offset of the first invalid byte, or len when all is valid. */
 size_t dps_utf8_valid (const char *s, size_t len);
 /** Append s with every maximal invalid piece replaced by U+FFFD, as WHATWG and Rust do. 0 or -1 (no memory). */

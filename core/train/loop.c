@@ -82,7 +82,7 @@ static DpsStatus roll_back (DpsTrainer *t, DpsError *err)
 {
     DpsCheckpoint *c;
     DpsGuard saved = DPS_GUARD_INIT;
-    DpsStatus st = dps_ckpt_resume (t->recipe->output_dir, "auto", dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), &c, err);
+    DpsStatus st = dps_ckpt_resume (t->recipe->output_dir, "auto", dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), &c, err);
     if (st != DPS_OK) {
         dps_error_prefix (err, "step %llu: three steps in a row were not finite, and there is no checkpoint to go back to",
                           (unsigned long long)t->step);
@@ -168,7 +168,7 @@ static DpsStatus take_best (DpsTrainer *t, DpsError *err)
         return DPS_OK;
     char *path = dps_strf ("%s/%s", t->recipe->output_dir, state->best_model_checkpoint);
     DpsCheckpoint *c;
-    DpsStatus st = path ? dps_ckpt_open (path, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), &c, err)
+    DpsStatus st = path ? dps_ckpt_open (path, dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), &c, err)
                         : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     dps_free (path);
     DPS_TRY (st);

@@ -217,14 +217,14 @@ static DpsStatus write_index (const Merge *m, const Files *f, const char *dir, D
 
 static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsError *err)
 {
-    static const DpsTensorMeta pt = {"format", "pt"};
+    static const DpsTensorMeta pt = {.key = "format", .value = "pt"};
     const DpsFormat *format = dps_registry_get (m->s->reg, DPS_FORMAT_ID, "safetensors");
     size_t first = 0;
     if (!format)
         return dps_registry_missing (m->s->reg, DPS_FORMAT_ID, "safetensors", err);
     for (size_t k = 0; k < f->n_shards; k++) {
         char *name = shard_name (f, k), *path = name ? dps_path_join (dir, name) : NULL;
-        DpsStatus st = path ? dps_tensors_write (format, path, f->tensors + first, f->shard_end[k] - first, &pt, 1, NULL, err)
+        DpsStatus st = path ? dps_tensors_write (format, path, f->tensors + first, f->shard_end[k] - first, &pt, 1, err)
                             : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
         dps_free (name);
         dps_free (path);

@@ -103,7 +103,7 @@ static DpsStatus adapter_names (const DpsTrainer *t, const char ***out, size_t *
 static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpointWriter *into, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
-    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors");
+    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "peft");
     const char **names = NULL;
     char **paths = NULL;
     size_t n = 0, n_paths = 0;
@@ -145,13 +145,13 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
 
 static DpsStatus add_values (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err)
 {
-    static const DpsTensorMeta pt = {"format", "pt"};
+    static const DpsTensorMeta pt = {.key = "format", .value = "pt"};
     List l = {0};
     if (t->is_adapter)
         return write_adapter (t, NULL, w, err);
     DpsStatus st = list_model (t, &l, err);
     if (st == DPS_OK)
-        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_MODEL, l.items, l.n, &pt, 1, err);
+        st = dps_ckpt_add_tensors (w, DPS_CKPT_MODEL, l.items, l.n, &pt, 1, err);
     free_list (&l);
     return st == DPS_OK ? dps_model_files_add (t->session.source, w, err) : st;
 }
@@ -181,8 +181,7 @@ static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, Dps
     List l = {0};
     DpsStatus st = list_optimizer (t, &l, err);
     if (st == DPS_OK && l.n)
-        st = dps_ckpt_add_tensors (w, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, l.items, l.n, NULL, 0,
-                                   err);
+        st = dps_ckpt_add_tensors (w, DPS_CKPT_OPTIMIZER, l.items, l.n, NULL, 0, err);
     free_list (&l);
     return st;
 }
@@ -192,7 +191,7 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
     DpsCheckpointWriter *w;
     dps_guard_progress (&t->guard);
     DPS_TRY (dps_observer_sync (t->observer, err));
-    DPS_TRY (dps_ckpt_begin (t->recipe->output_dir, t->step, &w, err));
+    DPS_TRY (dps_ckpt_begin (dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), t->recipe->output_dir, t->step, &w, err));
     DpsStatus st = add_values (t, w, err);
     if (st == DPS_OK)
         st = add_optimizer (t, w, err);
@@ -212,7 +211,7 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
 
 DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
 {
-    static const DpsTensorMeta pt = {"format", "pt"};
+    static const DpsTensorMeta pt = {.key = "format", .value = "pt"};
     const char *dir = t->recipe->output_dir;
     if (t->is_adapter)
         return write_adapter (t, dir, NULL, err);
@@ -220,7 +219,7 @@ DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
     char *path = dps_path_join (dir, DPS_CKPT_MODEL);
     DpsStatus st = path ? list_model (t, &l, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st == DPS_OK)
-        st = dps_tensors_write (dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), path, l.items, l.n, &pt, 1, NULL, err);
+        st = dps_tensors_write (dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), path, l.items, l.n, &pt, 1, err);
     free_list (&l);
     dps_free (path);
     return st == DPS_OK ? dps_model_files_write (t->session.source, NULL, dir, err) : st;
@@ -246,13 +245,12 @@ static DpsStatus restore_weight (DpsTrainer *t, DpsTensorFile *file, const char 
 
 DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err)
 {
-    const DpsFormat *format = dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors");
     const DpsModel *m = &t->session.model;
     DpsTensorFile *file, *optimizer = NULL;
-    DPS_TRY (dps_ckpt_tensors (c, format, t->is_adapter ? DPS_CKPT_ADAPTER : DPS_CKPT_MODEL, &file, err));
+    DPS_TRY (dps_ckpt_tensors (c, t->is_adapter ? DPS_CKPT_ADAPTER : DPS_CKPT_MODEL, &file, err));
     DpsStatus st = DPS_OK;
     if (!t->is_adapter && dps_ckpt_has (c, DPS_CKPT_OPTIMIZER))
-        st = dps_ckpt_tensors (c, format, DPS_CKPT_OPTIMIZER, &optimizer, err);
+        st = dps_ckpt_tensors (c, DPS_CKPT_OPTIMIZER, &optimizer, err);
     for (size_t i = 0; st == DPS_OK && i < m->n_weights; i++) {
         if (!trains (t, i))
             continue;
@@ -286,7 +284,7 @@ static DpsStatus restore_optimizer (DpsTrainer *t, const DpsCheckpoint *c, DpsEr
     DpsTensorFile *file;
     if (dps_optim_moments (&t->optim) == 0)
         return DPS_OK;
-    DPS_TRY (dps_ckpt_tensors (c, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), DPS_CKPT_OPTIMIZER, &file, err));
+    DPS_TRY (dps_ckpt_tensors (c, DPS_CKPT_OPTIMIZER, &file, err));
     DpsStatus st = DPS_OK;
     for (size_t i = 0; st == DPS_OK && i < t->session.model.n_weights; i++) {
         const DpsStore *s = &t->session.weights.stores[i];

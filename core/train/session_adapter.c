@@ -176,9 +176,9 @@ static int is_gguf (const char *path)
 
 DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
 {
-    const DpsFormat *format = dps_registry_get (s->reg, DPS_FORMAT_ID, "safetensors");
+    const DpsFormat *format = dps_registry_get (s->reg, DPS_FORMAT_ID, "peft");
     if (!format)
-        return dps_registry_missing (s->reg, DPS_FORMAT_ID, "safetensors", err);
+        return dps_registry_missing (s->reg, DPS_FORMAT_ID, "peft", err);
     if (is_gguf (o->adapter))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: GGUF adapters are not implemented; give a PEFT folder", o->adapter);
     DPS_TRY (dps_peft_open (o->adapter, format, &s->adapter, err));

@@ -162,7 +162,7 @@ static DpsStatus find_checkpoint (const DpsTrainer *t, const char *where, DpsChe
         dps_log (DPS_LOG_INFO, "%s holds no checkpoint yet: the run starts", t->recipe->output_dir);
         return DPS_OK;
     }
-    return dps_ckpt_resume (t->recipe->output_dir, where, dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), out, err);
+    return dps_ckpt_resume (t->recipe->output_dir, where, dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), out, err);
 }
 
 /* A new run does not mix with the checkpoints of another, and does not delete them unasked. */

@@ -19,7 +19,7 @@ static DpsStatus check (const char *dir, const DpsFormat *format, DpsError *err)
 {
     DpsCheckpoint *c;
     DPS_TRY (dps_ckpt_resume (dir, "auto", format, &c, err));
-    DpsStatus st = kit_check (c, format, err);
+    DpsStatus st = kit_check (c, err);
     if (st == DPS_OK && dps_ckpt_note (c)[0])
         st = dps_fail (err, DPS_ERR_DIGEST, "a damaged checkpoint was left: %s", dps_ckpt_note (c));
     if (st == DPS_OK)
@@ -36,9 +36,9 @@ int main (int argc, char **argv)
         return 2;
     DpsStatus st = dps_registry_open (NULL, &reg, &err);
     if (st == DPS_OK) {
-        const DpsFormat *format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
+        const DpsFormat *format = dps_registry_get (reg, DPS_FORMAT_ID, "checkpoint");
         if (!format)
-            st = dps_registry_missing (reg, DPS_FORMAT_ID, "safetensors", &err);
+            st = dps_registry_missing (reg, DPS_FORMAT_ID, "checkpoint", &err);
         else if (!strcmp (argv[1], "save") && argc == 5)
             st = save (argv[2], format, strtoull (argv[3], NULL, 10), strtoull (argv[4], NULL, 10), &err);
         else

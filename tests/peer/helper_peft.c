@@ -80,9 +80,9 @@ int main (int argc, char **argv)
     if (argc < 3)
         return 2;
     DpsStatus st = dps_registry_open (NULL, &reg, &err);
-    const DpsFormat *format = st == DPS_OK ? dps_registry_get (reg, DPS_FORMAT_ID, "safetensors") : NULL;
+    const DpsFormat *format = st == DPS_OK ? dps_registry_get (reg, DPS_FORMAT_ID, "peft") : NULL;
     if (st == DPS_OK && !format)
-        st = dps_registry_missing (reg, DPS_FORMAT_ID, "safetensors", &err);
+        st = dps_registry_missing (reg, DPS_FORMAT_ID, "peft", &err);
     if (st == DPS_OK)
         st = dps_peft_open (argv[2], format, &a, &err);
     if (st == DPS_OK)

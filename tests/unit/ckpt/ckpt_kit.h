@@ -13,16 +13,18 @@
 
 static DpsRegistry *kit_registry;
 
-/** The safetensors plugin of this build. */
-static inline const DpsFormat *kit_format (void)
+/** A format plugin of this build. */
+static inline const DpsFormat *kit_plugin (const char *name)
 {
     DpsError err = DPS_ERROR_INIT;
     if (!kit_registry)
         CHECK_OK (dps_registry_open (NULL, &kit_registry, &err));
-    const DpsFormat *f = dps_registry_get (kit_registry, DPS_FORMAT_ID, "safetensors");
+    const DpsFormat *f = dps_registry_get (kit_registry, DPS_FORMAT_ID, name);
     CU_ASSERT_PTR_NOT_NULL_FATAL (f);
     return f;
 }
+
+static inline const DpsFormat *kit_format (void) { return kit_plugin ("checkpoint"); }
 
 /** A folder of this process, emptied. */
 static inline const char *kit_dir (const char *name)
@@ -48,11 +50,13 @@ static inline DpsStatus kit_read_piece (void *ctx, uint64_t offset, uint64_t len
     return DPS_OK;
 }
 
-static inline DpsStatus kit_add_tensors (DpsCheckpointWriter *w, const DpsFormat *format, uint64_t step, DpsError *err)
+static inline DpsStatus kit_add_tensors (DpsCheckpointWriter *w, uint64_t step, DpsError *err)
 {
-    float a[12], b[12], m[12];
-    uint16_t half[3] = {0x3f80, 0x4000, (uint16_t)step};
-    int64_t counter = (int64_t)step;
+    static float a[12], b[12], m[12]; /* read when the checkpoint is committed */
+    static uint16_t half[3] = {0x3f80, 0x4000};
+    static int64_t counter;
+    half[2] = (uint16_t)step;
+    counter = (int64_t)step;
     kit_fill (a, 12, step, 0);
     kit_fill (b, 12, step, 1);
     kit_fill (m, 12, step, 2);
@@ -62,16 +66,16 @@ static inline DpsStatus kit_add_tensors (DpsCheckpointWriter *w, const DpsFormat
         {.name = "half", .dtype = DPS_DTYPE_BF16, .rank = 1, .shape = {3}, .data = half}};
     const DpsTensorOut optimizer[] = {{.name = "exp_avg.0", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 4}, .data = m},
                                       {.name = "step", .dtype = DPS_DTYPE_I64, .rank = 0, .data = &counter}};
-    const DpsTensorMeta meta[] = {{"format", "pt"}};
-    DPS_TRY (dps_ckpt_add_tensors (w, format, DPS_CKPT_ADAPTER, model, 3, meta, 1, err));
-    return dps_ckpt_add_tensors (w, format, DPS_CKPT_OPTIMIZER, optimizer, 2, NULL, 0, err);
+    const DpsTensorMeta meta[] = {{.key = "format", .value = "pt"}};
+    DPS_TRY (dps_ckpt_add_tensors (w, DPS_CKPT_ADAPTER, model, 3, meta, 1, err));
+    return dps_ckpt_add_tensors (w, DPS_CKPT_OPTIMIZER, optimizer, 2, NULL, 0, err);
 }
 
 static inline DpsStatus kit_save (const char *dir, const DpsFormat *format, uint64_t step, DpsError *err)
 {
     DpsCheckpointWriter *w;
-    DPS_TRY (dps_ckpt_begin (dir, step, &w, err));
-    DpsStatus st = kit_add_tensors (w, format, step, err);
+    DPS_TRY (dps_ckpt_begin (format, dir, step, &w, err));
+    DpsStatus st = kit_add_tensors (w, step, err);
     json_t *state = json_pack ("{sI}", "global_step", (json_int_t)step),
            *run = json_pack ("{sI si}", "cursor", (json_int_t)step * 8, "seed", 42);
     if (st == DPS_OK)
@@ -90,14 +94,14 @@ static inline DpsStatus kit_save (const char *dir, const DpsFormat *format, uint
 }
 
 /** Everything in an opened checkpoint is what kit_save wrote for its step. */
-static inline DpsStatus kit_check (const DpsCheckpoint *c, const DpsFormat *format, DpsError *err)
+static inline DpsStatus kit_check (const DpsCheckpoint *c, DpsError *err)
 {
     DpsTensorFile *f;
     json_t *j;
     float got[12], want[12];
     uint64_t step = dps_ckpt_step (c);
     static const char *const names[] = {"layers.0.lora_A.weight", "layers.0.lora_B.weight"};
-    DPS_TRY (dps_ckpt_tensors (c, format, DPS_CKPT_ADAPTER, &f, err));
+    DPS_TRY (dps_ckpt_tensors (c, DPS_CKPT_ADAPTER, &f, err));
     DpsStatus st = DPS_OK;
     for (int k = 0; k < 2 && st == DPS_OK; k++) {
         int64_t at = dps_tensors_find (f, names[k]);

@@ -15,9 +15,9 @@ static void test_what_is_saved_is_loaded (void)
     CHECK_OK (dps_ckpt_resume (dir, "auto", kit_format (), &c, &err));
     CU_ASSERT_EQUAL (dps_ckpt_step (c), 40);
     CHECK_STR (dps_ckpt_note (c), "");
-    CHECK_OK (kit_check (c, kit_format (), &err));
+    CHECK_OK (kit_check (c, &err));
     CU_ASSERT (dps_ckpt_has (c, DPS_CKPT_LOCK) && !dps_ckpt_has (c, DPS_CKPT_MODEL));
-    CHECK_OK (dps_ckpt_tensors (c, kit_format (), DPS_CKPT_ADAPTER, &f, &err));
+    CHECK_OK (dps_ckpt_tensors (c, DPS_CKPT_ADAPTER, &f, &err));
     char *format = dps_tensors_meta (f, "format");
     CHECK_STR (format, "pt");
     dps_free (format);
@@ -46,7 +46,7 @@ static void test_names_are_refused (void)
     DpsError err = DPS_ERROR_INIT;
     const char *dir = kit_dir ("names");
     DpsCheckpointWriter *w;
-    CHECK_OK (dps_ckpt_begin (dir, 1, &w, &err));
+    CHECK_OK (dps_ckpt_begin (kit_format (), dir, 1, &w, &err));
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         CHECK_FAILS (dps_ckpt_add_bytes (w, names[i], "x", 1, &err), DPS_ERR_INVALID, "not a file name");
     CHECK_OK (dps_ckpt_add_bytes (w, "x", "x", 1, &err));
@@ -107,10 +107,10 @@ static void test_a_step_written_again_replaces_the_old_one (void)
     DpsCheckpointWriter *w;
     DpsCheckpoint *c;
     CHECK_OK (kit_save (dir, kit_format (), 3, &err));
-    CHECK_OK (dps_ckpt_begin (dir, 3, &w, &err));
+    CHECK_OK (dps_ckpt_begin (kit_format (), dir, 3, &w, &err));
     CHECK_OK (dps_ckpt_add_bytes (w, "only", "new", 3, &err));
     CHECK_OK (dps_ckpt_commit (w, &err));
-    CHECK_OK (dps_ckpt_resume (dir, NULL, NULL, &c, &err));
+    CHECK_OK (dps_ckpt_resume (dir, NULL, kit_format (), &c, &err));
     CU_ASSERT (dps_ckpt_has (c, "only") && !dps_ckpt_has (c, DPS_CKPT_ADAPTER));
     dps_ckpt_close (c);
     count_steps (dir, "3");
@@ -167,11 +167,11 @@ static void test_model_files_are_copied (void)
     const char *dir = kit_dir ("copies");
     DpsCheckpointWriter *w;
     DpsCheckpoint *c;
-    CHECK_OK (dps_ckpt_begin (dir, 1, &w, &err));
+    CHECK_OK (dps_ckpt_begin (kit_format (), dir, 1, &w, &err));
     CHECK_OK (dps_ckpt_add_model_files (w, model, &err));
     CHECK_FAILS (dps_ckpt_add_copy (w, "a", "/nonexistent", &err), DPS_ERR_NOT_FOUND, "/nonexistent");
     CHECK_OK (dps_ckpt_commit (w, &err));
-    CHECK_OK (dps_ckpt_resume (dir, NULL, NULL, &c, &err));
+    CHECK_OK (dps_ckpt_resume (dir, NULL, kit_format (), &c, &err));
     CU_ASSERT (dps_ckpt_has (c, "config.json") && dps_ckpt_has (c, "tokenizer.json") && dps_ckpt_has (c, "chat_template.jinja"));
     CU_ASSERT (!dps_ckpt_has (c, "model.safetensors") && !dps_ckpt_has (c, "generation_config.json"));
     dps_ckpt_close (c);
@@ -200,7 +200,7 @@ static void test_every_allocation_may_fail_while_saving (void)
         CU_ASSERT_EQUAL_FATAL (opened, DPS_OK);
         uint64_t step = dps_ckpt_step (c);
         CU_ASSERT (st == DPS_OK ? step == 2 : step <= 2);
-        CU_ASSERT_EQUAL (kit_check (c, format, &err2), DPS_OK);
+        CU_ASSERT_EQUAL (kit_check (c, &err2), DPS_OK);
         CHECK_STR (dps_ckpt_note (c), "");
         dps_ckpt_close (c);
         if (st == DPS_OK && used < k) {
@@ -231,7 +231,7 @@ static void test_every_allocation_may_fail_while_loading (void)
         dps_ckpt_close (c);
         CU_ASSERT_EQUAL (dps_mem_live (), live);
         if (st == DPS_OK && used < k) {
-            CU_ASSERT (k > 30);
+            CU_ASSERT (k > 3); /* the host's own; the format's are in formats/checkpoint/test_checkpoint.c */
             CHECK_OK (dps_remove_tree (dir, &err));
             return;
         }

@@ -58,7 +58,7 @@ static void compare_files (const char *a, const char *b)
 static void round_trip (size_t g)
 {
     DpsError err = DPS_ERROR_INIT;
-    const DpsFormat *format = kit_format ();
+    const DpsFormat *format = kit_plugin ("peft");
     char dir[300], path[400], mine[400];
     const char *out = kit_dir ("peft");
     static char *names[200];
@@ -102,9 +102,9 @@ static void test_an_adapter_is_checked_against_its_base (void)
     DpsError err = DPS_ERROR_INIT;
     DpsPeftAdapter *a;
     DpsTensorFile *gemma, *llama;
-    CHECK_OK (dps_tensors_open (kit_format (), DPS_TEST_DATA "/parity/models/gemma3/model.safetensors", &gemma, &err));
-    CHECK_OK (dps_tensors_open (kit_format (), DPS_TEST_DATA "/parity/models/llama/model.safetensors", &llama, &err));
-    CHECK_OK (dps_peft_open (DPS_TEST_DATA "/parity/lora/gemma3-dora", kit_format (), &a, &err));
+    CHECK_OK (dps_tensors_open (kit_plugin ("safetensors"), DPS_TEST_DATA "/parity/models/gemma3/model.safetensors", &gemma, &err));
+    CHECK_OK (dps_tensors_open (kit_plugin ("safetensors"), DPS_TEST_DATA "/parity/models/llama/model.safetensors", &llama, &err));
+    CHECK_OK (dps_peft_open (DPS_TEST_DATA "/parity/lora/gemma3-dora", kit_plugin ("peft"), &a, &err));
     CHECK_OK (dps_peft_check_base (a, shape_in_file, gemma, "", &err));
     CU_ASSERT (dps_peft_check_base (a, shape_in_file, llama, "", &err) != DPS_OK);
     CU_ASSERT_PTR_NOT_NULL (strstr (err.msg, "another model"));
@@ -198,7 +198,7 @@ static void write_case (const char *dir, const Case *c)
                                  .data = zeros};
     CHECK_OK (dps_mkdirs (dir, &err));
     snprintf (path, sizeof path, "%s/" DPS_CKPT_ADAPTER, dir);
-    CHECK_OK (dps_tensors_write (kit_format (), path, list, n, NULL, 0, NULL, &err));
+    CHECK_OK (dps_tensors_write (kit_plugin ("safetensors"), path, list, n, NULL, 0, &err));
     snprintf (path, sizeof path, "%s/" DPS_CKPT_ADAPTER_CONFIG, dir);
     snprintf (config, sizeof config, "{\"peft_type\": \"LORA\", %s", c->config);
     CHECK_OK (dps_file_write (path, config, strlen (config), &err));
@@ -213,9 +213,9 @@ static void test_hostile_folders_are_refused_by_name (void)
         write_case (dir, &cases[i]);
         int64_t live = dps_mem_live ();
         if (cases[i].text)
-            CHECK_FAILS (dps_peft_open (dir, kit_format (), &a, &err), cases[i].code, cases[i].text);
+            CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), cases[i].code, cases[i].text);
         else
-            CHECK_OK (dps_peft_open (dir, kit_format (), &a, &err));
+            CHECK_OK (dps_peft_open (dir, kit_plugin ("peft"), &a, &err));
         dps_peft_close (a);
         CU_ASSERT_EQUAL (dps_mem_live (), live);
         CHECK_OK (dps_remove_tree (dir, &err));
@@ -235,15 +235,15 @@ static void test_missing_files_and_pickles (void)
     DpsError err = DPS_ERROR_INIT;
     const char *dir = kit_dir ("files");
     DpsPeftAdapter *a;
-    CHECK_FAILS (dps_peft_open (dir, kit_format (), &a, &err), DPS_ERR_NOT_FOUND, "no such adapter folder");
+    CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), DPS_ERR_NOT_FOUND, "no such adapter folder");
     CHECK_OK (dps_mkdirs (dir, &err));
-    CHECK_FAILS (dps_peft_open (dir, kit_format (), &a, &err), DPS_ERR_NOT_FOUND, "adapter_config.json: missing");
+    CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), DPS_ERR_NOT_FOUND, "adapter_config.json: missing");
     put (dir, DPS_CKPT_ADAPTER_CONFIG, "{\"peft_type\": \"LORA\", " R4);
-    CHECK_FAILS (dps_peft_open (dir, kit_format (), &a, &err), DPS_ERR_NOT_FOUND, DPS_CKPT_ADAPTER ": missing");
+    CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), DPS_ERR_NOT_FOUND, DPS_CKPT_ADAPTER ": missing");
     put (dir, "adapter_model.bin", "\x80\x04");
-    CHECK_FAILS (dps_peft_open (dir, kit_format (), &a, &err), DPS_ERR_POLICY, "a pickle can run code");
+    CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), DPS_ERR_POLICY, "a pickle can run code");
     put (dir, DPS_CKPT_ADAPTER, "not safetensors");
-    CU_ASSERT (dps_peft_open (dir, kit_format (), &a, &err) != DPS_OK);
+    CU_ASSERT (dps_peft_open (dir, kit_plugin ("peft"), &a, &err) != DPS_OK);
     CHECK_OK (dps_remove_tree (dir, &err));
 }
 
@@ -259,22 +259,22 @@ static void test_the_base_s_digest_travels_in_the_metadata (void)
     char *ka = dps_peft_key ("m.q_proj", "lora_A.weight"), *kb = dps_peft_key ("m.q_proj", "lora_B.weight");
     const DpsTensorOut list[] = {{.name = ka, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {2, 5}, .data = zeros},
                                  {.name = kb, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = zeros}};
-    CHECK_OK (dps_peft_write (dir, NULL, kit_format (), &c, list, 2, digest, &err));
-    CHECK_OK (dps_peft_open (dir, kit_format (), &a, &err));
+    CHECK_OK (dps_peft_write (dir, NULL, kit_plugin ("peft"), &c, list, 2, digest, &err));
+    CHECK_OK (dps_peft_open (dir, kit_plugin ("peft"), &a, &err));
     CHECK_STR (a->base_sha256, digest);
     CHECK_STR (a->config.base_model, "google/gemma-3-270m");
     CU_ASSERT (a->modules[0].in == 5 && a->modules[0].out == 3 && a->modules[0].scale == 2);
     dps_peft_close (a);
     DpsCheckpointWriter *w;
     DpsCheckpoint *saved;
-    CHECK_OK (dps_ckpt_begin (dir, 3, &w, &err));
-    CHECK_OK (dps_peft_write (NULL, w, kit_format (), &c, list, 2, digest, &err));
+    CHECK_OK (dps_ckpt_begin (kit_format (), dir, 3, &w, &err));
+    CHECK_OK (dps_peft_write (NULL, w, kit_plugin ("peft"), &c, list, 2, digest, &err));
     CHECK_OK (dps_ckpt_commit (w, &err));
     CHECK_OK (dps_ckpt_resume (dir, "auto", kit_format (), &saved, &err));
-    CHECK_OK (dps_peft_open (dps_ckpt_path (saved), kit_format (), &a, &err));
+    CHECK_OK (dps_peft_open (dps_ckpt_path (saved), kit_plugin ("peft"), &a, &err));
     dps_ckpt_close (saved);
     DpsTensorFile *gemma;
-    CHECK_OK (dps_tensors_open (kit_format (), DPS_TEST_DATA "/parity/models/gemma3/model.safetensors", &gemma, &err));
+    CHECK_OK (dps_tensors_open (kit_plugin ("safetensors"), DPS_TEST_DATA "/parity/models/gemma3/model.safetensors", &gemma, &err));
     CHECK_FAILS (dps_peft_check_base (a, shape_in_file, gemma, digest, &err), DPS_ERR_NOT_FOUND, "no linear map 'm.q_proj'");
     a->n_modules = 0; /* shapes fit, weights do not */
     CHECK_FAILS (dps_peft_check_base (a, shape_in_file, gemma, "b5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818", &err),

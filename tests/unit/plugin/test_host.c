@@ -202,7 +202,29 @@ static void test_crash_names_the_breadcrumb (void)
     CHECK_STR (dps_host_breadcrumb (), "");
 }
 
+/* What a plugin built on another format sees: the newest open registry that has it, by name or id; nothing once all are closed. */
+static void test_formats_find_formats (void)
+{
+    DpsRegistry *older = NULL, *newer = NULL;
+    const DpsHostFormats *formats = dps_host ()->get_interface (dps_str ("dps.host.formats/1"));
+    CU_ASSERT_PTR_NOT_NULL_FATAL (formats);
+    CU_ASSERT_PTR_NULL (formats->find (dps_str ("safetensors")));
+    CHECK_OK (dps_registry_open (NULL, &older, &err));
+    CHECK_OK (dps_registry_open (NULL, &newer, &err));
+    const DpsFormat *first = dps_registry_get (older, DPS_FORMAT_ID, "safetensors");
+    const DpsFormat *second = dps_registry_get (newer, DPS_FORMAT_ID, "safetensors");
+    CU_ASSERT (first && second && first != second);
+    CU_ASSERT_PTR_EQUAL (formats->find (dps_str ("safetensors")), second);
+    CU_ASSERT_PTR_EQUAL (formats->find (dps_str ("dps.safetensors")), second);
+    CU_ASSERT_PTR_NULL (formats->find (dps_str ("sft"))); /* no format */
+    CU_ASSERT_PTR_NULL (formats->find ((DpsStr){"safetensors and more", 4096}));
+    dps_registry_close (newer);
+    CU_ASSERT_PTR_EQUAL (formats->find (dps_str ("safetensors")), first);
+    dps_registry_close (older);
+    CU_ASSERT_PTR_NULL (formats->find (dps_str ("safetensors")));
+}
+
 CHECK_MAIN ("plugin.host", T (test_dtypes_keep_their_numbers), T (test_threads_agree_on_numbers), T (test_kv_waits_and_replaces),
             T (test_parallel_runs_each_index_once), T (test_configuration_is_cut_to_the_buffer), T (test_extensions_can_be_provided),
             T (test_log_reaches_the_sink), T (test_stop_is_seen_by_plugins), T (test_crash_names_the_breadcrumb),
-            T (test_a_full_table_answers_zero))
+            T (test_formats_find_formats), T (test_a_full_table_answers_zero))

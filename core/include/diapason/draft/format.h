@@ -63,7 +63,7 @@ typedef struct DpsTensorInfo {
 typedef struct DpsStream {
     size_t size;
     void *ctx;
-    /** Append bytes. NULL for a folder. Errors: IO, NOMEM; the writer passes them on as they are. */
+    /** Append bytes. Errors: IO, NOMEM; UNSUPPORTED for a folder; the writer passes them on as they are. */
     DpsStatus (*write) (void *ctx, const void *data, size_t len, DpsError *err);
 
     /* A folder: NULL where the sink is one file. */
@@ -134,7 +134,10 @@ typedef struct DpsFormat {
     DpsStatus (*info) (struct DpsFormatFile *file, uint64_t *out_n_tensors, uint64_t *out_n_meta, DpsError *err);
     /** Tensor i < n_tensors, in file order; out->size set by the caller. Errors: NOT_FOUND. */
     DpsStatus (*tensor_info) (struct DpsFormatFile *file, uint64_t i, DpsTensorInfo *out, DpsError *err);
-    /** Metadata value i < n_meta, in file order; out->size set by the caller. Errors: NOT_FOUND; IO, LIMIT, NOMEM where it is read now. */
+    /**
+     * Metadata value i < n_meta, in file order; out->size set by the caller: one that ends before `v` asks for the key alone, and no value is
+     * read. Errors: NOT_FOUND; IO, LIMIT, NOMEM, DIGEST where it is read now.
+     */
     DpsStatus (*meta) (struct DpsFormatFile *file, uint64_t i, DpsMeta *out, DpsError *err);
 
     /** Copy raw stored bytes [offset, offset+len) of tensor i into dst. Errors: NOT_FOUND, SHAPE (range outside), IO. */

@@ -4,6 +4,7 @@
 #define DIAPASON_SDK_H
 
 #include "diapason/draft/adapter.h"
+#include "diapason/draft/host.h"
 #include "diapason/draft/plugin.h"
 
 /** A plugin of one interface that needs nothing from the host: DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective). */
@@ -34,6 +35,16 @@ static inline DpsStatus dps_sdk_fail (DpsError *err, DpsStatus code, const char 
     err->code = code;
     err->vendor_code = 0;
     return code;
+}
+
+/** A format this one is built on, through dps.host.formats/1 (manifest: needs=); host as copied in init. NULL: not loaded. [any] */
+static inline const DpsFormat *dps_sdk_format (const DpsHost *host, const char *name)
+{
+    DpsHostFormats formats = {sizeof formats, NULL};
+    const void *theirs = host->get_interface ? host->get_interface (dps_str ("dps.host.formats/1")) : NULL;
+    if (theirs)
+        dps_table_copy (&formats, sizeof formats, theirs);
+    return formats.find ? formats.find (dps_str (name)) : NULL;
 }
 
 /** create and destroy of an objective or adapter without parameters and state. [init] */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * jscan.h: reads a large JSON document in place, value by value, without building a tree: tokenizer.json holds up to a million short
- * strings, for which a tree costs thirty times their size. Small members are handed to jansson.
+ * strings, for which a tree costs thirty times their size. Small members are handed to jansson. Plugins read JSON with it: jansson's
+ * allocator is the whole process's and belongs to the host.
  */
-#ifndef DPS_TOKEN_JSCAN_H
-#define DPS_TOKEN_JSCAN_H
+#ifndef DPS_BASE_JSCAN_H
+#define DPS_BASE_JSCAN_H
 
 #include "base/mem.h"
 #include "base/status.h"

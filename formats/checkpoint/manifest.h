@@ -14,44 +14,44 @@
  *
  * self_sha256 is the digest of the manifest's own bytes with these 64 digits as zeros, so that a flipped bit in the manifest shows too.
  */
-#ifndef DPS_CKPT_MANIFEST_H
-#define DPS_CKPT_MANIFEST_H
+#ifndef DPS_CHECKPOINT_MANIFEST_H
+#define DPS_CHECKPOINT_MANIFEST_H
 
-#include "base/json.h"
+#include "base/mem.h"
 #include "base/sha256.h"
 
-#define DPS_CKPT_MANIFEST_NAME "manifest.json"
-enum { DPS_CKPT_MANIFEST_LIMIT = 16 << 20, DPS_CKPT_MANIFEST_MAX_FILES = 4096 };
+#define MANIFEST_NAME "manifest.json"
+enum { MANIFEST_LIMIT = 16 << 20, MANIFEST_MAX_FILES = 4096 };
 
-typedef struct DpsCkptFile {
+typedef struct ManifestFile {
     char *name; /* a plain file name */
     uint64_t bytes;
     DpsDigest sha256;
     char **tensors; /* [n_tensors] names */
     DpsDigest *tensor_sha256;
     size_t n_tensors;
-} DpsCkptFile;
+} ManifestFile;
 
 /** All zeros is an empty one. */
-typedef struct DpsCkptManifest {
+typedef struct Manifest {
     uint64_t step;
-    DpsCkptFile *files;
+    ManifestFile *files;
     size_t n, capacity;
-} DpsCkptManifest;
+} Manifest;
 
 /** 1 for a name a checkpoint may hold: no folder, not hidden, at most 200 characters of [A-Za-z0-9._-], not the manifest's own. [any] */
-int dps__ckpt_manifest_name_ok (const char *name);
+int manifest_name_ok (const char *name);
 
 /** Add a file; its name must be new. Returns the entry, or NULL when out of memory or the name is taken or not allowed. */
-DpsCkptFile *dps__ckpt_manifest_add (DpsCkptManifest *m, const char *name, uint64_t bytes, const DpsDigest *digest);
-const DpsCkptFile *dps__ckpt_manifest_find (const DpsCkptManifest *m, const char *name);
-void dps__ckpt_manifest_free (DpsCkptManifest *m);
+ManifestFile *manifest_add (Manifest *m, const char *name, uint64_t bytes, const DpsDigest *digest);
+const ManifestFile *manifest_find (const Manifest *m, const char *name);
+void manifest_free (Manifest *m);
 
 /** The text of manifest.json, with self_sha256. */
-DpsStatus dps__ckpt_manifest_write (const DpsCkptManifest *m, DpsBuf *out, DpsError *err);
+DpsStatus manifest_write (const Manifest *m, DpsBuf *out, DpsError *err);
 /** Check self_sha256, then parse. Errors: DIGEST, FORMAT, LIMIT, NOMEM, each with `where`; *out untouched then. */
-DpsStatus dps__ckpt_manifest_read (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err);
+DpsStatus manifest_read (const char *data, size_t len, const char *where, Manifest *out, DpsError *err);
 /** Parse without the check of self_sha256: what the fuzzer enters by. */
-DpsStatus dps__ckpt_manifest_parse (const char *data, size_t len, const char *where, DpsCkptManifest *out, DpsError *err);
+DpsStatus manifest_parse (const char *data, size_t len, const char *where, Manifest *out, DpsError *err);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "token/jscan.h"
+#include "base/jscan.h"
 
 #include <string.h>
 
-#include "token/utf8.h"
+#include "base/utf8.h"
 
 enum { DEEPEST = 256 };
 
@@ -90,7 +90,8 @@ DpsStatus dps_scan_string (DpsScan *c, DpsBuf *out, DpsError *err)
         while (c->at < c->len && c->s[c->at] != '"' && c->s[c->at] != '\\') {
             if ((unsigned char)c->s[c->at] < 0x20)
                 return dps_scan_refuse (c, "no bare control character in a string", err);
-            if (dps_utf8_next (c->s + c->at, c->len - c->at, &n) == DPS_UTF8_INVALID)
+            n = (unsigned char)c->s[c->at] < 0x80 ? 1 : dps_utf8_sequence (c->s + c->at, c->len - c->at);
+            if (n == 0)
                 return dps_scan_refuse (c, "valid UTF-8", err);
             c->at += n;
         }

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "file.h"
+
+enum { PIECE = 1 << 20 }; /* bytes read and hashed at a time */
+
+static DpsStatus tensor_digest (const DpsFormat *format, struct DpsFormatFile *f, uint64_t i, uint64_t bytes, DpsDigest *out)
+{
+    DpsHasher *h = dps_hasher_new ();
+    void *buf = dps_malloc (PIECE, 1);
+    DpsStatus st = h && buf ? DPS_OK : DPS_ERR_NOMEM;
+    for (uint64_t at = 0; at < bytes && st == DPS_OK; at += PIECE) {
+        uint64_t len = bytes - at < PIECE ? bytes - at : PIECE;
+        st = format->read (f, i, at, len, buf, NULL);
+        if (st == DPS_OK)
+            dps_hasher_add (h, buf, len);
+    }
+    DpsStatus ended = h ? dps_hasher_final (h, out, NULL) : st;
+    dps_free (buf);
+    return st != DPS_OK ? st : ended;
+}
+
+/* The manifest's digest of a tensor, or NULL. */
+static const char *saved_digest (const ManifestFile *f, DpsStr name)
+{
+    for (size_t i = 0; i < f->n_tensors; i++)
+        if (dps_str_is (name, f->tensors[i]))
+            return f->tensor_sha256[i].hex;
+    return NULL;
+}
+
+/* Which tensor of a damaged file is damaged: for the message only, so every failure on the way just means "unknown". */
+static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const ManifestFile *f, DpsError *err)
+{
+    struct DpsFormatFile *t = NULL;
+    DpsDigest digest;
+    uint64_t n = 0;
+    if (f->n_tensors == 0 || format->open (dps_str (path), &t, NULL) != DPS_OK)
+        return DPS_OK;
+    DpsStatus st = DPS_OK;
+    if (format->info (t, &n, NULL, NULL) != DPS_OK)
+        n = 0;
+    for (uint64_t i = 0; i < n && st == DPS_OK; i++) {
+        DpsTensorInfo info = {.size = sizeof info};
+        const char *saved = format->tensor_info (t, i, &info, NULL) == DPS_OK ? saved_digest (f, info.name) : NULL;
+        if (saved && tensor_digest (format, t, i, info.bytes, &digest) == DPS_OK && strcmp (digest.hex, saved) != 0)
+            st = dps_fail (err, DPS_ERR_DIGEST, "%s: tensor '%.*s' is damaged: its SHA-256 is not the one it was saved with", path,
+                           (int)(info.name.len < 200 ? info.name.len : 200), info.name.ptr);
+    }
+    format->close (t);
+    return st;
+}
+
+static DpsStatus check_file (const char *dir, const ManifestFile *f, const DpsFormat *format, DpsError *err)
+{
+    struct stat sb;
+    DpsDigest digest;
+    char *path = dps_path_join (dir, f->name);
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
+    DpsStatus st = DPS_OK;
+    if (stat (path, &sb) != 0)
+        st =
+            dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: missing from the checkpoint: %s", path, strerror (errno));
+    else if (!S_ISREG (sb.st_mode))
+        st = dps_fail (err, DPS_ERR_FORMAT, "%s: not a regular file", path);
+    else if ((uint64_t)sb.st_size != f->bytes)
+        st = dps_fail (err, DPS_ERR_DIGEST, "%s: has %lld bytes, %llu were saved", path, (long long)sb.st_size,
+                       (unsigned long long)f->bytes);
+    else
+        st = dps_sha256_file (path, &digest, err);
+    if (st == DPS_OK && strcmp (digest.hex, f->sha256.hex) != 0) {
+        st = name_damaged_tensor (format, path, f, err);
+        if (st == DPS_OK)
+            st = dps_fail (err, DPS_ERR_DIGEST, "%s: damaged: its SHA-256 is not the one it was saved with", path);
+    }
+    dps_free (path);
+    return st;
+}
+
+DpsStatus check_files (const char *dir, const Manifest *m, const DpsFormat *safetensors, DpsError *err)
+{
+    for (size_t i = 0; i < m->n; i++)
+        DPS_TRY (check_file (dir, &m->files[i], safetensors, err));
+    return DPS_OK;
+}
