@@ -7,8 +7,8 @@
 
 /**
  * Check the bytes of a shared object: every loaded segment inside the file; no RUNPATH, RPATH, audit or filter library; no needed
- * library given by path. `where` names the file in errors.
- * Errors: FORMAT (not a whole ELF shared object of this machine), POLICY (search path and the like). Bounded by len, pure. [any]
+ * library given by path; nothing exported but dps_plugin_entry. `where` names the file in errors.
+ * Errors: FORMAT (not a whole ELF shared object of this machine), POLICY (search path, exported names and the like). Bounded by len, pure. [any]
  */
 DpsStatus dps__elf_check (const unsigned char *data, size_t len, const char *where, DpsError *err);
 

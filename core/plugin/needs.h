@@ -6,9 +6,9 @@
 #include "plugin/manifest.h"
 
 /** ABI major, host interfaces, CPU features. Errors: VERSION, UNSUPPORTED with what is missing. [init] */
-DpsStatus dps__needs_check (const DpsManifest *m, DpsError *err);
+DpsStatus dps__needs_check (const DpsManifest *m, const char *where, DpsError *err);
 
 /** The shared libraries of `runtimes`: each is loaded, as the plugin would. Errors: NOT_FOUND. [init] */
-DpsStatus dps__needs_runtimes (const DpsManifest *m, DpsError *err);
+DpsStatus dps__needs_runtimes (const DpsManifest *m, const char *where, DpsError *err);
 
 #endif

@@ -89,7 +89,7 @@ static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, DpsError *e
     DpsModule *module = NULL;
     DpsStatus st;
     int fd = -1;
-    DPS_TRY (dps__needs_check (m, err));
+    DPS_TRY (dps__needs_check (m, r->path, err));
     DPS_TRY (dps__folder_file (folder, m->module, &fd, err));
     DPS_TRY_GOTO (st, done, dps__seal_copy (fd, r->path, &sealed, err));
     r->pub.digest = sealed.digest;
@@ -101,7 +101,7 @@ static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, DpsError *e
         goto done;
     }
     DPS_TRY_GOTO (st, done, dps__elf_check (sealed.data, sealed.len, r->path, err));
-    DPS_TRY_GOTO (st, done, dps__needs_runtimes (m, err));
+    DPS_TRY_GOTO (st, done, dps__needs_runtimes (m, r->path, err));
     DPS_TRY_GOTO (st, done, dps__module_load (&sealed, r->path, &module, err));
     st = start (r, module, r->path, err);
 done:
@@ -116,10 +116,10 @@ static DpsStatus read_manifest (DpsRecord *r, const DpsFolder *folder, const cha
     DpsBuf text = {0};
     int fd;
     DPS_TRY (dps__folder_file (folder, file, &fd, err));
-    DpsStatus st = dps__fd_read (fd, file, DPS_MANIFEST_MAX_BYTES, &text, err);
+    DpsStatus st = dps__fd_read (fd, r->path, DPS_MANIFEST_MAX_BYTES, &text, err);
     close (fd);
     if (st == DPS_OK)
-        st = dps__manifest_parse (text.data, text.len, file, &m, err);
+        st = dps__manifest_parse (text.data, text.len, r->path, &m, err);
     dps_buf_free (&text);
     DPS_TRY (st);
     char *path = dps_path_join (folder->path, m.module);
@@ -164,7 +164,7 @@ void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, 
     DpsStatus st = read_manifest (r, folder, file, &r->error);
     const DpsRecord *taken = st == DPS_OK ? find (ctx, r->manifest.id) : NULL;
     if (taken)
-        st = dps_fail (&r->error, DPS_ERR_EXISTS, "%s: id %s is taken by %s", file, r->manifest.id, taken->pub.module);
+        st = dps_fail (&r->error, DPS_ERR_EXISTS, "%s: id %s is taken by %s", r->path, r->manifest.id, taken->pub.module);
     if (st == DPS_OK)
         st = load_module (r, folder, &r->error);
     publish (r, st);
@@ -175,7 +175,7 @@ void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPl
     static const char where[] = "(built in)";
     DpsModule *module = NULL;
     r->manifest = *manifest;
-    DpsStatus st = dps__needs_check (manifest, &r->error);
+    DpsStatus st = dps__needs_check (manifest, where, &r->error);
     if (st == DPS_OK)
         st = dps__module_builtin (entry, &module, &r->error);
     if (st == DPS_OK)

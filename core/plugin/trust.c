@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -142,7 +143,9 @@ DpsStatus dps__folder_file (const DpsFolder *f, const char *name, int *out_fd, D
     if (fstat (fd, &sb) != 0 || !S_ISREG (sb.st_mode))
         st = dps_fail (err, DPS_ERR_POLICY, "%s/%s: not a regular file", f->path, name);
     else if (!ours (&sb, &program) || others_write (&sb)) {
-        st = distrust (err, name, &sb);
+        char path[4096];
+        snprintf (path, sizeof path, "%s/%s", f->path, name);
+        st = distrust (err, path, &sb);
     }
     if (st != DPS_OK)
         close (fd);

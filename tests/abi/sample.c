@@ -120,6 +120,11 @@ int dps_keep_it (void) { return dps_function_nobody_has (); }
 __attribute__ ((constructor)) static void leave_a_trace (void) { creat (CONSTRUCTOR_FILE, 0600); }
 #endif
 
+#ifdef EXTRA_SYMBOL
+__attribute__ ((visibility ("default"))) int dps_helper (void);
+int dps_helper (void) { return 1; }
+#endif
+
 #ifndef NO_SYMBOL
 extern const DpsPluginEntry dps_plugin_entry;
 __attribute__ ((visibility ("default"))) const DpsPluginEntry dps_plugin_entry = {

@@ -85,6 +85,8 @@ static void test_refused_before_any_code_runs (void)
         {"origin", "-Wl,-rpath,'$ORIGIN'", "", "contains a R"},
         {"audit", "-Wl,--audit=libx.so", "", "contains an audit library"},
         {"filter", "-Wl,-f,libx.so", "", "contains a filter library"},
+        {"extra", "-DEXTRA_SYMBOL", "", "exports 'dps_helper'; a plugin exports dps_plugin_entry and nothing else. Hint: -fvisibility"},
+        {"extrasysv", "-DEXTRA_SYMBOL -Wl,--hash-style=sysv", "", "exports 'dps_helper'"},
         {"escape", "", "module=../escape.so", "key 'module' is '../escape.so', expected a file name"},
         {"typo", "", "neds=dps.host.tape/9", "unknown key 'neds'; did you mean 'needs'?"},
     };
@@ -97,7 +99,7 @@ static void test_refused_before_any_code_runs (void)
     CU_ASSERT_TRUE (trace_left (&box, "control.ran"));
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char id[64], ran[64];
-        snprintf (id, sizeof id, i < 11 ? "com.acme.%s" : "%s", cases[i].name);
+        snprintf (id, sizeof id, i < 13 ? "com.acme.%s" : "%s", cases[i].name);
         snprintf (ran, sizeof ran, "%s.ran", cases[i].name);
         box_refuses (&box, id, cases[i].reason);
         CU_ASSERT_FALSE (trace_left (&box, ran));

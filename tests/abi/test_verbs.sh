@@ -17,37 +17,100 @@ compile() { # NAME FLAG …
         "$name" "$name" "$(sha256sum "$work/$name.so" | cut -d' ' -f1)" "$name" > "$work/$name.plugin"
 }
 compile good
+compile newer -DLARGER=30 -DMINOR=99
 compile major -DMAJOR=9
+compile magic -DMAGIC=1
 compile symbol -DNO_SYMBOL
+compile extra -DEXTRA_SYMBOL
 compile init -DINIT_FAILS
+compile slot -DNO_LOSS
+compile long -DTABLE_SIZE='~(size_t)0'
+compile short -DTABLE_SIZE=8
+compile runpath -Wl,-rpath,/opt/x
 compile digest
 sed -i 's/^sha256=...../sha256=00000/' "$work/digest.plugin"
 compile cut
 truncate -s 3000 "$work/cut.so"
 sed -i "s/^sha256=.*/sha256=$(sha256sum "$work/cut.so" | cut -d' ' -f1)/" "$work/cut.plugin"
+compile needs
+echo 'needs=dps.host.magic/1' >> "$work/needs.plugin"
+compile link
+mv "$work/link.so" "$work/link.real"
+ln -s link.real "$work/link.so"
+compile open
+chmod 666 "$work/open.so"
+compile typo
+sed -i 's/^licence/license/' "$work/typo.plugin"
 
+# ID and what its one line says, everywhere it is shown.
+refused=(
+    'com.acme.major|built for ABI 9.1, this host speaks'
+    'com.acme.magic|does not begin with the plugin magic'
+    'com.acme.symbol|exports no symbol dps_plugin_entry'
+    "com.acme.extra|exports 'dps_helper'; a plugin exports dps_plugin_entry and nothing else"
+    'com.acme.init|init failed (DEVICE): no such device ? today'
+    'com.acme.slot|its dps.objective/1 table has no loss'
+    'com.acme.long|table says 18446744073709551615 bytes'
+    'com.acme.short|its dps.objective/1 table has no describe'
+    'com.acme.runpath|contains a RUNPATH'
+    'com.acme.digest|its SHA-256 is'
+    'com.acme.cut|was the file cut?'
+    'com.acme.needs|needs host interface dps.host.magic/1'
+    'com.acme.link|is a symbolic link'
+    'com.acme.open|writable by others (mode 0666)'
+    "typo|unknown key 'license'; did you mean 'licence'?"
+)
+n=${#refused[@]}
 export DIAPASON_PLUGINS=$work
 "$diapason" plugins list > "$work/out" || fail "plugins list: exit $?"
+cp "$work/out" "$work/list"
 grep -q '^com.acme.good  *objective  *1.0  *sample good$' "$work/out" || fail "the good plugin is not in the table"
-for line in 'major .*built for ABI 9.1' 'symbol .*exports no symbol' 'init .*no such device ? today' 'digest .*SHA-256' 'cut .*was the file cut?'; do
-    [ "$(grep -c "^com.acme.$line" "$work/out")" = 1 ] || fail "not exactly one line for: $line"
+grep -q '^com.acme.newer  *objective ' "$work/out" || fail "the newer plugin is not in the table"
+grep -q "^$n refused:\$" "$work/out" || fail "not $n refused"
+"$diapason" doctor > "$work/doctor" || fail "doctor: exit $?"
+for row in "${refused[@]}"; do
+    id=${row%%|*} text=${row#*|}
+    [ "$(grep -c "^$id " "$work/list")" = 1 ] || fail "list: not exactly one line for $id"
+    grep "^$id " "$work/list" | grep -qF "$text" || fail "list: $id does not say: $text"
+    [ "$(grep -c "^refused  *$id: " "$work/doctor")" = 1 ] || fail "doctor: not exactly one line for $id"
+    grep "^refused  *$id: " "$work/doctor" | grep -qF "$text" || fail "doctor: $id does not say: $text"
+    "$diapason" plugins show "$id" > "$work/out" || fail "show $id: exit $?"
+    grep '^  refused ' "$work/out" | grep -qF "$text" || fail "show $id does not say: $text"
+    "$diapason" plugins show "$id" --json > "$work/out" || fail "show $id --json: exit $?"
+    grep -q '"loaded": false' "$work/out" && grep -F '"reason": ' "$work/out" | grep -qF "$text" || fail "show $id --json does not say: $text"
 done
-grep -q '^5 refused:$' "$work/out" || fail "not five refused"
 
-"$diapason" plugins show com.acme.digest > "$work/out" || fail "show of a refused plugin"
-grep -q '^  refused ' "$work/out" || fail "show does not say why"
-"$diapason" plugins show nobody > "$work/out" 2>&1 && fail "show of nothing succeeded"
+"$diapason" plugins show nobody > "$work/out" 2>&1 && fail "show of nothing succeeded" || [ $? = 1 ] || fail "not a failure while running"
 "$diapason" plugins show > "$work/out" 2>&1 && fail "show without an id succeeded" || [ $? = 2 ] || fail "not a usage error"
+"$diapason" plugins remove > "$work/out" 2>&1 && fail "plugins remove succeeded" || [ $? = 2 ] || fail "not a usage error"
 
 "$diapason" plugins list --json > "$work/out" || fail "plugins list --json"
 grep -q '"id": "com.acme.good"' "$work/out" || fail "JSON without the good plugin"
-"$diapason" doctor > "$work/out" || fail "doctor: exit $?"
-grep -q '5 refused: see above$' "$work/out" || fail "doctor does not say that plugins were refused"
+[ "$(grep -c '"loaded": false' "$work/out")" = "$n" ] || fail "plugins list --json: not $n refused"
+cp "$work/doctor" "$work/out"
+grep -q "$n refused: see above\$" "$work/out" || fail "doctor does not say that plugins were refused"
 grep -q '^isa ' "$work/out" && grep -q '^memory ' "$work/out" && grep -q 'glib 2' "$work/out" || fail "doctor lacks a line"
+for format in checkpoint gguf peft safetensors; do
+    grep -q "^plugin  *dps.$format " "$work/out" || fail "the $format format is not loaded"
+done
+if grep -q $'\033' "$work/list" "$work/doctor"; then fail "colours where there is no terminal"; fi
 "$diapason" doctor --json > "$work/out" || fail "doctor --json"
 if command -v python3 > /dev/null; then
-    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert sum(not p["loaded"] for p in d["plugins"]) == 5' "$work/out" ||
-        fail "doctor --json"
+    python3 -c 'import json, sys; d = json.load(open(sys.argv[1])); assert sum(not p["loaded"] for p in d["plugins"]) == int(sys.argv[2])' \
+        "$work/out" "$n" || fail "doctor --json"
+fi
+
+# On a terminal of 80 columns no line is longer, nothing is lost, and NO_COLOR is obeyed.
+if command -v script > /dev/null; then
+    script -qec "stty cols 80; '$diapason' doctor" /dev/null < /dev/null | tr -d '\r' > "$work/out"
+    grep -q $'^\033\[31mrefused\033\[0m ' "$work/out" || fail "a refusal is not in colour on a terminal"
+    sed 's/\x1b\[[0-9;]*m//g' "$work/out" > "$work/plain"
+    long=$(LC_ALL=C.UTF-8 grep -E '^.{81,}' "$work/plain" | awk 'NF > 2' || true) # one long word cannot be broken
+    [ -z "$long" ] || fail "lines longer than 80 columns: $long"
+    words() { tr -s ' \n' '\n\n' < "$1" | grep -vE '^[0-9.]+$'; } # free memory differs from run to run
+    diff <(words "$work/plain") <(words "$work/doctor") > /dev/null || fail "the terminal shows other words"
+    NO_COLOR=1 script -qec "stty cols 80; '$diapason' doctor" /dev/null < /dev/null > "$work/out"
+    if grep -q $'\033' "$work/out"; then fail "NO_COLOR is not obeyed"; fi
 fi
 
 # A set-user-id program must not be steered by its caller's environment.

@@ -130,6 +130,42 @@ int cli_colour (FILE *stream)
     return isatty (fileno (stream)) && !(no_color && *no_color);
 }
 
+/* Columns of the terminal behind stdout; 0 when it is none. */
+static glong columns (void)
+{
+    struct winsize size = {0};
+    if (!isatty (STDOUT_FILENO))
+        return 0;
+    return ioctl (STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void cli_labelled (const char *label, int indent, const char *colour, const char *text)
+{
+    glong room = columns (), left;
+    int used = (int)g_utf8_strlen (label, -1), coloured = colour && cli_colour (stdout);
+    printf ("%s%s%s%s%s%*s", coloured ? "\033[" : "", coloured ? colour : "", coloured ? "m" : "", label, coloured ? "\033[0m" : "",
+            MAX (indent - used, 2), "");
+    indent = used + MAX (indent - used, 2);
+    if (room < indent + 20) { /* no terminal, or too narrow to indent in */
+        puts (text);
+        return;
+    }
+    left = room - indent;
+    for (const char *word = text; *word;) {
+        size_t bytes = strcspn (word, " ");
+        glong wide = g_utf8_strlen (word, (gssize)bytes), gap = word > text;
+        if (gap && left < wide + 1) {
+            printf ("\n%*s", indent, "");
+            left = room - indent;
+            gap = 0;
+        }
+        printf ("%s%.*s", gap ? " " : "", (int)bytes, word);
+        left -= wide + gap;
+        word += bytes + strspn (word + bytes, " ");
+    }
+    putchar ('\n');
+}
+
 static int progress_drawn;
 
 void cli_progress (const char *label, double done, double total, const char *detail)

@@ -43,6 +43,12 @@ int cli_usage (const DpsVerb *verb, const char *fmt, ...) __attribute__ ((format
 int cli_colour (FILE *stream);
 
 /**
+ * One line on stdout: label, padded to `indent` columns, then text. On a terminal the text is wrapped at spaces, further lines begin under it,
+ * and the label has `colour` ("2": dim, "31": red …; NULL: none). Elsewhere it is one plain line, to paste or grep.
+ */
+void cli_labelled (const char *label, int indent, const char *colour, const char *text);
+
+/**
  * One progress bar on stderr: redrawn in place on a terminal, nothing otherwise (callers print a line per logging step there).
  * done/total in units of `unit`; `detail` is appended ("312 tokens/s, 2:10 left"). cli_progress_end clears the line.
  */

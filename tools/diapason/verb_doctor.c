@@ -158,34 +158,48 @@ static json_t *gather (const DpsRegistry *reg)
 static const char *text (const json_t *o, const char *key) { return json_string_value (json_object_get (o, key)); }
 static double gib (const json_t *o, const char *key) { return (double)json_integer_value (json_object_get (o, key)) / (1 << 30); }
 
+G_GNUC_PRINTF (3, 4)
+static void line (const char *label, const char *colour, const char *format, ...)
+{
+    va_list ap;
+    va_start (ap, format);
+    g_autofree char *all = g_strdup_vprintf (format, ap);
+    va_end (ap);
+    cli_labelled (label, 11, colour, all);
+}
+
+static const char dim[] = "2", red[] = "31", green[] = "32";
+
 static void print_machine (const json_t *d)
 {
     const json_t *s = json_object_get (d, "system"), *c = json_object_get (d, "cpu"), *m = json_object_get (d, "memory");
+    g_autoptr (GString) isa = g_string_new (NULL);
+    g_autoptr (GString) libraries = g_string_new (NULL);
     const char *name;
     json_t *value;
-    printf ("diapason   %s, ABI %s, compiled by %s\n", text (d, "version"), text (d, "abi"), text (d, "compiler"));
-    printf ("system     %s, %s %s %s, glibc %s\n", text (s, "distribution"), text (s, "kernel"), text (s, "release"), text (s, "machine"),
-            text (s, "libc"));
-    printf ("cpu        %s, %d of %d CPUs usable, %d threads\n", text (c, "model"),
-            (int)json_integer_value (json_object_get (c, "usable_cpus")), (int)json_integer_value (json_object_get (c, "online_cpus")),
-            (int)json_integer_value (json_object_get (c, "threads")));
-    printf ("isa       ");
+    line ("diapason", dim, "%s, ABI %s, compiled by %s", text (d, "version"), text (d, "abi"), text (d, "compiler"));
+    line ("system", dim, "%s, %s %s %s, glibc %s", text (s, "distribution"), text (s, "kernel"), text (s, "release"), text (s, "machine"),
+          text (s, "libc"));
+    line ("cpu", dim, "%s, %d of %d CPUs usable, %d threads", text (c, "model"),
+          (int)json_integer_value (json_object_get (c, "usable_cpus")), (int)json_integer_value (json_object_get (c, "online_cpus")),
+          (int)json_integer_value (json_object_get (c, "threads")));
     json_object_foreach (json_object_get (c, "features"), name, value) {
         if (json_is_true (value))
-            printf (" %s", name);
+            g_string_append_printf (isa, "%s%s", isa->len ? " " : "", name);
     }
-    printf ("\nmemory     %.1f GiB, %.1f GiB available", gib (m, "total_bytes"), gib (m, "available_bytes"));
+    line ("isa", dim, "%s", isa->len ? isa->str : "none of those kernels are chosen by");
     if (gib (m, "cgroup_limit_bytes") > 0)
-        printf (", this container may use %.1f GiB", gib (m, "cgroup_limit_bytes"));
-    const char *separator = "";
-    printf ("\nlibraries  ");
+        line ("memory", dim, "%.1f GiB, %.1f GiB available, this container may use %.1f GiB", gib (m, "total_bytes"),
+              gib (m, "available_bytes"), gib (m, "cgroup_limit_bytes"));
+    else
+        line ("memory", dim, "%.1f GiB, %.1f GiB available", gib (m, "total_bytes"), gib (m, "available_bytes"));
     json_object_foreach (json_object_get (d, "libraries"), name, value) {
-        printf ("%s%s %s", separator, name, json_string_value (value));
-        separator = "; ";
+        g_string_append_printf (libraries, "%s%s %s", libraries->len ? "; " : "", name, json_string_value (value));
     }
-    printf ("\ncache      %s\n", text (d, "cache"));
+    line ("libraries", dim, "%s", libraries->str);
+    line ("cache", dim, "%s", text (d, "cache"));
     json_object_foreach (json_object_get (d, "environment"), name, value) {
-        printf ("variable   %s=%s\n", name, json_string_value (value));
+        line ("variable", dim, "%s=%s", name, json_string_value (value));
     }
 }
 
@@ -194,23 +208,23 @@ static void print_plugins (const json_t *d)
     size_t i, n_loaded = 0, n_refused = 0;
     json_t *p;
     json_array_foreach (json_object_get (d, "devices"), i, p) {
-        printf ("device     %s: %s (%s)\n", text (p, "name"), text (p, "detail"), text (p, "plugin"));
+        line ("device", dim, "%s: %s (%s)", text (p, "name"), text (p, "detail"), text (p, "plugin"));
     }
     json_array_foreach (json_object_get (d, "plugins"), i, p) {
         if (!json_is_true (json_object_get (p, "loaded")))
             continue;
-        printf ("plugin     %s %s\n", text (p, "id"), text (p, "version"));
+        line ("plugin", dim, "%s %s", text (p, "id"), text (p, "version"));
         n_loaded++;
     }
     json_array_foreach (json_object_get (d, "plugins"), i, p) {
         if (json_is_true (json_object_get (p, "loaded")))
             continue;
-        printf ("refused    %s: %s\n", text (p, "id"), text (p, "reason"));
+        line ("refused", red, "%s: %s", text (p, "id"), text (p, "reason"));
         n_refused++;
     }
-    printf ("folders    %s\n", *text (d, "plugin_folders") ? text (d, "plugin_folders") : "(no plugin folder beside the program)");
-    printf ("result     %zu plugin%s loaded, %zu refused%s\n", n_loaded, n_loaded == 1 ? "" : "s", n_refused,
-            n_refused ? ": see above" : "");
+    line ("folders", dim, "%s", *text (d, "plugin_folders") ? text (d, "plugin_folders") : "(no plugin folder beside the program)");
+    line ("result", n_refused ? red : green, "%zu plugin%s loaded, %zu refused%s", n_loaded, n_loaded == 1 ? "" : "s", n_refused,
+          n_refused ? ": see above" : "");
 }
 
 static int run (int argc, char **argv)

@@ -22,7 +22,7 @@ const DpsVerb dps_verb_plugins = {
 
 static int width (const char *s) { return (int)g_utf8_strlen (s, -1); }
 
-static void pad (const char *s, int to) { printf ("%s%*s", s, MAX (to - width (s), 0) + 2, ""); }
+static void pad (GString *to, const char *s, int columns) { g_string_append_printf (to, "%s%*s", s, MAX (columns - width (s), 0) + 2, ""); }
 
 static void print_table (const DpsRegistry *reg)
 {
@@ -37,14 +37,18 @@ static void print_table (const DpsRegistry *reg)
             version = MAX (version, width (p->version));
         }
     }
-    pad ("ID", id), pad ("KIND", kind), pad ("VERSION", version);
-    puts ("SUMMARY");
+    g_autoptr (GString) row = g_string_new (NULL);
+    pad (row, "ID", id), pad (row, "KIND", kind), pad (row, "VERSION", version);
+    int columns = width (row->str);
+    printf ("%sSUMMARY\n", row->str);
     for (size_t i = 0; i < n; i++) {
         const DpsPlugin *p = dps_registry_at (reg, i);
         if (!p->loaded)
             continue;
-        pad (p->id, id), pad (p->kinds, kind), pad (p->version, version);
-        puts (p->summary);
+        g_string_truncate (row, 0);
+        pad (row, p->id, id), pad (row, p->kinds, kind), pad (row, p->version, version);
+        g_string_truncate (row, strlen (g_strchomp (row->str)));
+        cli_labelled (row->str, columns, NULL, p->summary);
     }
     if (n_refused)
         printf ("\n%zu refused:\n", n_refused);
@@ -52,8 +56,7 @@ static void print_table (const DpsRegistry *reg)
         const DpsPlugin *p = dps_registry_at (reg, i);
         if (p->loaded)
             continue;
-        pad (p->id, id);
-        puts (p->reason);
+        cli_labelled (p->id, id + 2, "31", p->reason);
     }
 }
 
@@ -77,13 +80,14 @@ static void show_one (const DpsPlugin *p)
     const struct {
         const char *label, *value;
     } lines[] = {
-        {"kinds", p->kinds},           {"summary", p->summary}, {"version", p->version},   {"licence", p->licence}, {"abi", p->abi},
-        {"interfaces", p->interfaces}, {"module", p->module},   {"sha256", p->digest.hex}, {"refused", p->reason},
+        {"  kinds", p->kinds},     {"  summary", p->summary},   {"  version", p->version},
+        {"  licence", p->licence}, {"  abi", p->abi},           {"  interfaces", p->interfaces},
+        {"  module", p->module},   {"  sha256", p->digest.hex}, {"  refused", p->reason},
     };
     printf ("%s\n", p->id);
     for (size_t i = 0; i < G_N_ELEMENTS (lines); i++)
         if (*lines[i].value)
-            printf ("  %-10s  %s\n", lines[i].label, lines[i].value);
+            cli_labelled (lines[i].label, 14, i + 1 == G_N_ELEMENTS (lines) ? "31" : "2", lines[i].value);
 }
 
 static int show (const DpsRegistry *reg, const char *wanted)
