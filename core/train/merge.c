@@ -2,12 +2,12 @@
 #include "train/merge.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "train/model_files.h"
 
-enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8 };
-static const uint64_t SHARD_BYTES = (uint64_t)5 * 1000 * 1000 * 1000;
+enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8, MAX_SHARDS = 1024 /* that are read back */ };
 
 typedef struct Merge {
     DpsSession *s;
@@ -16,7 +16,7 @@ typedef struct Merge {
     int32_t weight;            /* whose they are; -1: nobody's */
     char *bytes;               /* rows [first, first + n) of it, in dtype */
     int64_t first, n;
-    uint64_t done, total;
+    uint64_t done, total, shard_bytes;
     void (*progress) (double share);
 } Merge;
 
@@ -177,7 +177,7 @@ static DpsStatus list_tensors (Merge *m, Files *f, DpsError *err)
                                        .shape = {w->shape[0], w->shape[1]},
                                        .read = read_bytes,
                                        .ctx = &f->readers[i]};
-        if (bytes && bytes + tensor_bytes (m, i) > SHARD_BYTES) {
+        if (bytes && bytes + tensor_bytes (m, i) > m->shard_bytes) {
             f->shard_end[f->n_shards++] = i;
             bytes = 0;
         }
@@ -234,19 +234,42 @@ static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsErr
     return f->n_shards > 1 ? write_index (m, f, dir, err) : DPS_OK;
 }
 
-DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, const char *dir, void (*progress) (double share),
-                     DpsError *err)
+/* What an earlier merge left under the other name would be read in place of the new one. */
+static DpsStatus remove_other (const Files *f, const char *dir, DpsError *err)
+{
+    char *path = dps_path_join (dir, f->n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json");
+    DpsStatus st = path ? dps_remove_tree (path, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    dps_free (path);
+    return st;
+}
+
+static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsError *err)
+{
+    struct stat a, b;
+    if (stat (o->model, &a) == 0 && stat (dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return dps_fail (err, DPS_ERR_USAGE, "merge: %s is the model itself. Hint: give another folder", dir);
+    return DPS_OK;
+}
+
+DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, uint64_t shard_bytes, const char *dir,
+                     void (*progress) (double share), DpsError *err)
 {
     DpsSession s;
-    Merge m = {.s = &s, .dtype = dtype, .weight = -1, .progress = progress};
+    Merge m = {.s = &s, .dtype = dtype, .weight = -1, .shard_bytes = shard_bytes, .progress = progress};
     Files f = {0};
+    DPS_TRY (check_folder (o, dir, err));
     DpsStatus st = dps_session_begin (&s, reg, o, err);
     if (st == DPS_OK)
         st = list_tensors (&m, &f, err);
+    if (st == DPS_OK && f.n_shards > MAX_SHARDS)
+        st = dps_fail (err, DPS_ERR_USAGE, "merge: %zu shards, at most %d are read back. Hint: a larger --max-shard-size", f.n_shards,
+                       MAX_SHARDS);
     if (st == DPS_OK)
         st = dps_mkdirs (dir, err);
     if (st == DPS_OK)
         st = write_shards (&m, &f, dir, err);
+    if (st == DPS_OK)
+        st = remove_other (&f, dir, err);
     if (st == DPS_OK)
         st = dps_model_files_write (s.source, dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err);
     free_params (&m);

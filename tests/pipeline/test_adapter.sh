@@ -33,6 +33,27 @@ jq -s '.[0:12] as $a | .[12:] as $b | [range(12) | . as $i | range(1; $a[$i].ids
 awk '{ exit !($1 < 1e-4) }' largest || fail "merged and adapted differ by $(cat largest) in a log-prob"
 ok "the merged model scores like the adapter (largest difference $(cat largest))"
 
+run 0 "$dia" merge --model "$base" --adapter run --format safetensors --max-shard-size 20KB --out shards
+exists shards/model-00001-of-*.safetensors shards/model.safetensors.index.json
+[ ! -e shards/model.safetensors ] || fail "shards and a whole file"
+n=$(find shards -name 'model-*.safetensors' | wc -l)
+[ "$n" -gt 1 ] || fail "one shard"
+jq -e --argjson n "$n" '(.weight_map | [.[]] | unique | length) == $n and .metadata.total_size > 0' shards/model.safetensors.index.json > /dev/null ||
+    fail "the index does not name the $n shards"
+run 0 "$dia" score --model shards --data held.jsonl --out shards.jsonl
+same shards.jsonl merged.jsonl
+run 0 "$dia" merge --model shards --format safetensors --out merged2
+run 0 "$dia" merge --model merged2 --format safetensors --max-shard-size 20KB --out merged
+[ ! -e merged/model.safetensors ] || fail "the whole file of an earlier merge is still there"
+run 0 "$dia" merge --model merged2 --format safetensors --out merged
+[ ! -e merged/model.safetensors.index.json ] || fail "the index of an earlier merge is still there"
+run 0 "$dia" score --model merged --data held.jsonl --out again.jsonl
+same again.jsonl merged.jsonl
+run 2 "$dia" merge --model "$base" --format safetensors --max-shard-size none --out x
+run 2 "$dia" merge --model merged --format safetensors --out ./merged
+exists merged/model.safetensors
+ok "$n shards give the same scores as one file; a merge replaces an earlier one, never the model itself"
+
 jq -c '{input_ids: .input_ids[:6]}' held.jsonl > prompts.jsonl
 run 0 "$dia" generate --model "$base" --adapter run --data prompts.jsonl --max-tokens 12 --temperature 0 --json
 cp out greedy.jsonl

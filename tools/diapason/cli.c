@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "diapason/cli.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -199,4 +200,21 @@ void cli_progress_end (void)
     if (progress_drawn)
         fputs ("\r\033[K", stderr);
     progress_drawn = 0;
+}
+
+uint64_t cli_size (const char *text)
+{
+    static const struct {
+        const char *suffix;
+        double bytes;
+    } units[] = {{"", 1},       {"B", 1},      {"KB", 1e3},   {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"K", 0x1p10},
+                 {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    double n = g_ascii_strtod (text, &end);
+    while (*end == ' ')
+        end++;
+    for (size_t i = 0; end != text && i < G_N_ELEMENTS (units); i++)
+        if (!g_ascii_strcasecmp (end, units[i].suffix))
+            return isfinite (n) && n * units[i].bytes >= 1 && n * units[i].bytes < 0x1p62 ? (uint64_t)(n * units[i].bytes) : 0;
+    return 0;
 }

@@ -39,6 +39,9 @@ int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err);
 /** The same for a usage error found by the verb itself (exit 2). */
 int cli_usage (const DpsVerb *verb, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
 
+/** "6GiB", "1.5 GB", "800M": bytes, or 0 when it is no size. */
+uint64_t cli_size (const char *text);
+
 /** 1 when `stream` is a terminal and colour is wanted (NO_COLOR honoured). */
 int cli_colour (FILE *stream);
 

@@ -11,19 +11,21 @@ static int run_merge (int argc, char **argv);
 const DpsVerb dps_verb_merge = {
     .name = "merge",
     .summary = "a base and its adapter as one model",
-    .synopsis = "--model M [--adapter A] --format safetensors --out DIR",
+    .synopsis = "--model M [--adapter A] --format safetensors --out DIR [--max-shard-size 5GB]",
     .help =
-        "Writes a Hugging Face folder: model.safetensors (shards of 5 GB), config.json, the tokenizer's files. Without an adapter the "
+        "Writes a Hugging Face folder: model.safetensors (shards of at most --max-shard-size, 5GB), config.json, the tokenizer's files. "
+        "Without an adapter the "
         "base\n"
         "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n\n"
         "Example: diapason merge --model model.gguf --adapter run --format safetensors --out merged",
     .run = run_merge,
 };
 
-static char *format, *out;
+static char *format, *out, *shard_size;
 static const GOptionEntry entries[] = {
     CLI_MODEL_ENTRIES,
     {"format", 0, 0, G_OPTION_ARG_STRING, &format, "safetensors", "FORMAT"},
+    {"max-shard-size", 0, 0, G_OPTION_ARG_STRING, &shard_size, "of one file: 5GB (default), 200MB, or bytes", "SIZE"},
     {"out", 'o', 0, G_OPTION_ARG_FILENAME, &out, "folder to write", "DIR"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
@@ -71,6 +73,9 @@ static int run_merge (int argc, char **argv)
                           argc > 1          ? argv[1]
                           : cli_model.model ? "--out"
                                             : "--model");
+    uint64_t shard_bytes = cli_size (shard_size ? shard_size : "5GB");
+    if (shard_bytes == 0)
+        return cli_usage (&dps_verb_merge, "--max-shard-size is '%s', expected a size such as 5GB or 200MB", shard_size);
     const char *device = cli_model.device;
     const DpsSessionOptions o = {.model = cli_model.model,
                                  .adapter = cli_model.adapter,
@@ -81,7 +86,7 @@ static int run_merge (int argc, char **argv)
     if (st == DPS_OK)
         st = find_dtype (reg, &dtype, &err);
     if (st == DPS_OK)
-        st = dps_merge (reg, &o, dtype, out, show, &err);
+        st = dps_merge (reg, &o, dtype, shard_bytes, out, show, &err);
     cli_progress_end ();
     if (reg)
         dps_registry_close (reg);

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verb_plan.c: memory and time of a run before anything of its size is allocated. */
-#include <math.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -26,24 +25,6 @@ static const GOptionEntry entries[] = {
     CLI_SET_ENTRY,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
-
-/* "6GiB", "1.5 GB", "800M": bytes, or 0. */
-static uint64_t parse_size (const char *text)
-{
-    static const struct {
-        const char *suffix;
-        double bytes;
-    } units[] = {{"", 1},       {"B", 1},      {"KB", 1e3},   {"MB", 1e6},     {"GB", 1e9},     {"TB", 1e12},    {"K", 0x1p10},
-                 {"M", 0x1p20}, {"G", 0x1p30}, {"T", 0x1p40}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
-    char *end;
-    double n = g_ascii_strtod (text, &end);
-    while (*end == ' ')
-        end++;
-    for (size_t i = 0; end != text && i < G_N_ELEMENTS (units); i++)
-        if (!g_ascii_strcasecmp (end, units[i].suffix))
-            return isfinite (n) && n * units[i].bytes >= 1 && n * units[i].bytes < 0x1p62 ? (uint64_t)(n * units[i].bytes) : 0;
-    return 0;
-}
 
 /* X (label, key, member): the parts of the sum, in the order they are printed. */
 #define PARTS(X)                                                                                                                           \
@@ -110,7 +91,7 @@ static int run_plan (int argc, char **argv)
         return code;
     if (argc != 2)
         return cli_usage (&dps_verb_plan, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
-    uint64_t budget = fit ? parse_size (fit) : 0;
+    uint64_t budget = fit ? cli_size (fit) : 0;
     if (fit && budget == 0)
         return cli_usage (&dps_verb_plan, "--fit is '%s', expected a size such as 6GiB or 800MB", fit);
     DpsStatus st = cli_open_recipe (argv[1], &recipe, &reg, &err);
