@@ -126,6 +126,34 @@ static DpsStatus unicode_stretch (unsigned form, const char *s, size_t len, DpsB
     return st;
 }
 
+/*
+ * The tokenizers library normalises by Unicode 9: to it these later characters are without class or decomposition, so they stay as they are
+ * and nothing is ordered or composed across them. Found by comparing every code point with utf8proc's Unicode 15.
+ * U+11A7 is here because utf8proc 2.8 drops it behind a Hangul syllable.
+ */
+static const uint32_t unassigned[][2] = {
+    {0x7fd, 0x7fd},     {0x898, 0x89f},     {0x8ca, 0x8d3},     {0x9fe, 0x9fe},     {0xc3c, 0xc3c},     {0xd3b, 0xd3c},
+    {0xeba, 0xeba},     {0x11a7, 0x11a7},   {0x1715, 0x1715},   {0x1abf, 0x1ace},   {0x1df6, 0x1dfa},   {0x32ff, 0x32ff},
+    {0xa7f2, 0xa7f4},   {0xa82c, 0xa82c},   {0xab69, 0xab69},   {0x10781, 0x10785}, {0x10787, 0x107b0}, {0x107b2, 0x107ba},
+    {0x10d24, 0x10d27}, {0x10eab, 0x10eac}, {0x10efd, 0x10eff}, {0x10f46, 0x10f50}, {0x10f82, 0x10f85}, {0x11070, 0x11070},
+    {0x1133b, 0x1133b}, {0x1145e, 0x1145e}, {0x11839, 0x1183a}, {0x11938, 0x11938}, {0x1193d, 0x1193e}, {0x11943, 0x11943},
+    {0x119e0, 0x119e0}, {0x11a34, 0x11a34}, {0x11a47, 0x11a47}, {0x11a99, 0x11a99}, {0x11d42, 0x11d42}, {0x11d44, 0x11d45},
+    {0x11d97, 0x11d97}, {0x11f41, 0x11f42}, {0x16ff0, 0x16ff1}, {0x1e030, 0x1e06d}, {0x1e08f, 0x1e08f}, {0x1e130, 0x1e136},
+    {0x1e2ae, 0x1e2ae}, {0x1e2ec, 0x1e2ef}, {0x1e4ec, 0x1e4ef}, {0x1f16c, 0x1f16c}, {0x1fbf0, 0x1fbf9}};
+
+static int is_unassigned (uint32_t c)
+{
+    size_t low = 0, high = sizeof unassigned / sizeof *unassigned;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (unassigned[middle][1] < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof unassigned / sizeof *unassigned && unassigned[low][0] <= c;
+}
+
 /* ASCII followed by ASCII never changes in any form: only stretches around other characters are worked on. */
 static DpsStatus unicode (unsigned form, const char *s, size_t len, DpsBuf *out, DpsError *err)
 {
@@ -136,17 +164,18 @@ static DpsStatus unicode (unsigned form, const char *s, size_t len, DpsBuf *out,
         size_t start = plain < len && plain > i ? plain - 1 : plain; /* the ASCII letter an accent may join */
         if (dps_buf_add (out, s + i, start - i))
             return no_memory (err);
-        size_t end = plain, n;
-        while (end < len && (unsigned char)s[end] >= 0x80 && dps_utf8_next (s + end, len - end, &n) != DPS_UTF8_INVALID)
-            end += n;
+        size_t end = plain, n = 1;
+        for (uint32_t c; end < len && (unsigned char)s[end] >= 0x80; end += n)
+            if ((c = dps_utf8_next (s + end, len - end, &n)) == DPS_UTF8_INVALID || is_unassigned (c))
+                break;
         if (end > plain)
             DPS_TRY (unicode_stretch (form, s + start, end - start, out, err));
         else if (dps_buf_add (out, s + start, end - start))
             return no_memory (err);
-        if (end < len && (unsigned char)s[end] >= 0x80) { /* an invalid byte */
-            if (dps_buf_add (out, s + end, 1))
+        if (end < len && (unsigned char)s[end] >= 0x80) { /* what ended the stretch: an invalid byte, or a character of none of its kind */
+            if (dps_buf_add (out, s + end, n))
                 return no_memory (err);
-            end++;
+            end += n;
         }
         i = end;
     }

@@ -85,6 +85,14 @@ int dps_utf8_is_space (uint32_t c)
            c == 0x205f || c == 0x3000;
 }
 
+/* Digits of Unicode 16, which the tokenizers library knows and Debian 12's utf8proc (Unicode 15) does not. */
+static int is_late_digit (uint32_t c)
+{
+    return (c >= 0x10d40 && c <= 0x10d49) || (c >= 0x116d0 && c <= 0x116e3) || (c >= 0x11bf0 && c <= 0x11bf9) ||
+           (c >= 0x16130 && c <= 0x16139) || (c >= 0x16d70 && c <= 0x16d79) || (c >= 0x1ccf0 && c <= 0x1ccf9) ||
+           (c >= 0x1e5f1 && c <= 0x1e5fa);
+}
+
 int dps_utf8_class (uint32_t c)
 {
     if (c < 0x80) {
@@ -99,7 +107,7 @@ int dps_utf8_class (uint32_t c)
     utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
     if (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO)
         return DPS_CLASS_LETTER;
-    if (category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO)
+    if ((category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO) || is_late_digit (c))
         return DPS_CLASS_NUMBER;
     return dps_utf8_is_space (c) ? DPS_CLASS_SPACE : DPS_CLASS_OTHER;
 }
@@ -111,7 +119,10 @@ int dps_utf8_is_word (uint32_t c)
     if (c > 0x10ffff)
         return 0;
     utf8proc_category_t category = utf8proc_category ((utf8proc_int32_t)c);
-    return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC;
+    /* Beyond the categories, as Unicode's word characters are: joiners, and symbols that are letters in a circle or a square. */
+    return (category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_NL) || category == UTF8PROC_CATEGORY_PC || c == 0x200c ||
+           c == 0x200d || (c >= 0x24b6 && c <= 0x24e9) || (c >= 0x1f130 && c <= 0x1f149) || (c >= 0x1f150 && c <= 0x1f169) ||
+           (c >= 0x1f170 && c <= 0x1f189);
 }
 
 int dps_utf8_is_punctuation (uint32_t c)
