@@ -116,15 +116,20 @@ DpsStatus dps_dir_sync (const char *path, DpsError *err)
 
 DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err)
 {
+    struct stat sb;
+    int special = stat (path, &sb) == 0 && (S_ISCHR (sb.st_mode) || S_ISFIFO (sb.st_mode) || S_ISSOCK (sb.st_mode));
     *w = (DpsFileWriter){.fd = -1};
     w->path = dps_strdup (path);
-    w->tmp = dps_strf ("%s.tmp-%ld", path, (long)getpid ());
-    if (!w->path || !w->tmp) {
+    w->tmp = special ? NULL : dps_strf ("%s.tmp-%ld", path, (long)getpid ());
+    if (!w->path || (!special && !w->tmp)) {
         dps_writer_discard (w);
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
     }
-    w->fd = open (w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
-    if (w->fd < 0) {
+    if (special && (w->fd = open (path, O_WRONLY | O_CLOEXEC | O_NOCTTY)) < 0) {
+        dps_writer_discard (w);
+        return io_fail (err, "open", path);
+    }
+    if (!special && (w->fd = open (w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0) {
         DpsStatus st = io_fail (err, "create", w->tmp);
         dps_free (w->tmp);
         w->tmp = NULL;
@@ -155,14 +160,14 @@ DpsStatus dps_writer_add (DpsFileWriter *w, const void *data, size_t len, DpsErr
 DpsStatus dps_writer_commit (DpsFileWriter *w, DpsError *err)
 {
     DpsStatus st = DPS_OK;
-    if (fsync (w->fd) != 0)
+    if (w->tmp && fsync (w->fd) != 0)
         st = io_fail (err, "sync", w->path);
     if (close (w->fd) != 0 && st == DPS_OK)
         st = io_fail (err, "close", w->path);
     w->fd = -1;
-    if (st == DPS_OK && rename (w->tmp, w->path) != 0)
+    if (st == DPS_OK && w->tmp && rename (w->tmp, w->path) != 0)
         st = io_fail (err, "rename into place", w->path);
-    if (st == DPS_OK) {
+    if (st == DPS_OK && w->tmp) {
         dps_free (w->tmp);
         w->tmp = NULL;
         st = sync_parent (w->path, err);

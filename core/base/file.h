@@ -22,13 +22,14 @@ void dps_map_close (DpsMap *map);
 
 /**
  * Write a file atomically: PATH.tmp-PID → write → fsync → rename → fsync of the directory.
- * A failed fsync is never retried; on any failure the temporary is removed and PATH is what it was. [any]
+ * A failed fsync is never retried; on any failure the temporary is removed and PATH is what it was.
+ * A PATH that is a device or a pipe (/dev/stdout, /dev/full) is written to as it stands, never replaced. [any]
  */
 DpsStatus dps_file_write (const char *path, const void *data, size_t len, DpsError *err);
 
 /** The same in pieces: begin, then write to the fd (dps_fd_write), then commit or discard. Zero-initialise. */
 typedef struct DpsFileWriter {
-    char *path, *tmp;
+    char *path, *tmp; /* tmp NULL: path is a device or a pipe */
     int fd;
 } DpsFileWriter;
 DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err);

@@ -179,8 +179,13 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     char *path = dps_path_join (folder, "config.json");
     DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, 0, &s->config, err) : no_memory (folder, err);
     dps_free (path);
-    if (st == DPS_ERR_NOT_FOUND)
-        return dps_fail (err, st, "%s: no config.json: not a Hugging Face model folder", folder);
+    if (st == DPS_ERR_NOT_FOUND) {
+        char *adapter = dps_path_join (folder, "adapter_config.json");
+        int is_adapter = adapter && dps_is_file (adapter);
+        dps_free (adapter);
+        return dps_fail (err, st, "%s: no config.json: not a Hugging Face model folder%s", folder,
+                         is_adapter ? ". Hint: it is an adapter: --model BASE --adapter it" : "");
+    }
     DPS_TRY (st);
     json_t *text = json_object_get (s->config, "text_config");
     if (json_is_object (text)) {

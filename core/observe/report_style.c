@@ -54,13 +54,15 @@ const char dps__report_style[] =
     "pre{margin:0;padding:10px 12px;background:var(--code);border:1px solid var(--line);border-radius:8px;white-space:pre-wrap;"
     "overflow-wrap:anywhere;font:13.5px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}\n"
     "pre.after{border-color:var(--s0)}\n"
-    ".groups{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:14px;align-items:start}\n"
+    ".groups{columns:2 420px;column-gap:14px}.groups .card{break-inside:avoid;margin-bottom:14px}\n"
     ".groups h3{margin-bottom:8px}\n"
-    ".groups th{width:42%;color:var(--muted);font-weight:400;overflow-wrap:anywhere}\n"
+    ".groups th{width:45%;color:var(--muted);font-weight:400;overflow-wrap:anywhere}\n"
     ".groups td{overflow-wrap:anywhere;font-variant-numeric:tabular-nums;padding-right:0}\n"
     ".empty{color:var(--muted)}\n"
     "footer{margin-top:36px;color:var(--muted);font-size:13px}\n"
-    "@media (max-width:640px){.bars,thead th:last-child{display:none}}\n"
+    /* A narrow window shrinks the charts: their words grow, so that they stay readable. */
+    "@media (max-width:640px){.bars,thead th:last-child{display:none}.tick{font-size:18px}.chart svg{overflow:visible}.groups "
+    "th{font-size:13px}}\n"
     "@media print{body{background:#fff}.card{break-inside:avoid}}\n";
 
 const char dps__report_mark[] =

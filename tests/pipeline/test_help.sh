@@ -31,3 +31,43 @@ done
 run 0 "$dia" plugins --json
 jq -e . out >/dev/null || fail "plugins --json is not JSON"
 ok "doctor and plugins"
+
+# What this version does not have is refused by name.
+for verb in quantize export serve check new chat 'data mix' 'data split' 'data dedup' 'data pii'; do
+    run 2 "$dia" $verb x
+    said "${verb##* } is not implemented"
+done
+for format in gguf onnx peft gguf-adapter; do
+    run 2 "$dia" merge --model "$models/gemma3" --format $format --out merged
+    said "$format is not implemented"
+    absent merged
+done
+ok "verbs and formats of later versions"
+
+# Output that does not arrive is a failure; a device is written to, not replaced. NO_COLOR, --quiet and the environment's flags.
+[ -c /dev/full ] || fail "/dev/full is not a device"
+tiny_rows rows.jsonl 4
+score=(score --model "$models/gemma3" --data rows.jsonl)
+for verb in --help --version 'train --help' doctor 'plugins list --json' 'bench matmul --json' "${score[*]}"; do
+    code=0
+    # shellcheck disable=SC2086
+    "$dia" $verb > /dev/full 2> err || code=$?
+    [ "$code" = 1 ] || fail "$verb into a full device: exit code $code"
+    said "No space left"
+done
+run 1 "$dia" "${score[@]}" --out /dev/full
+said "No space left"
+[ -c /dev/full ] || fail "/dev/full was replaced by a file"
+run 0 "$dia" "${score[@]}" --out rows.out
+"$dia" "${score[@]}" --out /dev/stdout | cmp - rows.out || fail "--out /dev/stdout"
+run 0 "$dia" "${score[@]}" --quiet
+same out rows.out
+[ ! -s err ] || fail "--quiet is not quiet: $(cat err)"
+DIAPASON_DATA=rows.jsonl DIAPASON_MODEL=$models/gemma3 run 0 "$dia" score
+same out rows.out
+DIAPASON_MAX_TOKENS=2 DIAPASON_JSON=1 run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl
+holds out 'all((.ids | length) <= 2)' -s
+DIAPASON_MAX_TOKENS=2 run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl --json --max-tokens 3 --ignore-eos
+holds out 'all((.ids | length) == 3)' -s
+run 2 "$dia" "${score[@]}" --log-level loud
+ok "full devices, --quiet, the environment's flags"

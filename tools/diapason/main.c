@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c: finds the verb and runs it. */
+#include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,6 +49,20 @@ static int print_help (FILE *to)
     return to == stdout ? 0 : 2;
 }
 
+/* Output that did not arrive is a failure. Whoever closed the pipe knows. */
+static int finish (int code)
+{
+    errno = 0;
+    if (fflush (stdout) == 0 && !ferror (stdout))
+        return code;
+    if (errno != EPIPE)
+        fprintf (stderr, "diapason: error: standard output: %s\n", errno ? strerror (errno) : "could not be written");
+    return code ? code : 1;
+}
+
+/* Verbs of the command line that this version does not have. */
+static const char *const later[] = {"quantize", "export", "serve", "chat", "check", "new", NULL};
+
 int main (int argc, char **argv)
 {
     signal (SIGPIPE, SIG_IGN);
@@ -54,15 +70,20 @@ int main (int argc, char **argv)
     if (argc < 2)
         return print_help (stderr);
     if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
-        return print_help (stdout);
+        return finish (print_help (stdout));
     if (!strcmp (argv[1], "--version")) {
         printf ("diapason %s\n", DIAPASON_VERSION);
-        return 0;
+        return finish (0);
     }
+    for (int i = 0; later[i]; i++)
+        if (!strcmp (argv[1], later[i])) {
+            fprintf (stderr, "diapason: %s is not implemented in this version\nTry 'diapason --help'.\n", later[i]);
+            return 2;
+        }
     const DpsVerb *nearest = NULL;
     for (int i = 0; verbs[i]; i++) {
         if (!strcmp (argv[1], verbs[i]->name))
-            return verbs[i]->run (argc - 1, argv + 1);
+            return finish (verbs[i]->run (argc - 1, argv + 1));
         if (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name))
             nearest = verbs[i];
     }
