@@ -105,7 +105,8 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
     *out_lr = dps_schedule_lr (&t->schedule, t->step);
     DPS_TRY (dps__trainer_step (t, out_loss, out_norm, &tokens, err));
     DpsVerdict verdict = dps_guard_judge (&t->guard, *out_loss, *out_norm);
-    if (verdict == DPS_GUARD_APPLY)
+    t->applied = verdict == DPS_GUARD_APPLY;
+    if (t->applied)
         DPS_TRY (dps_optim_step (&t->optim, &t->session.weights, *out_lr, *out_norm, err));
     else if (verdict == DPS_GUARD_GIVE_UP)
         return dps_fail (err, DPS_ERR_NONFINITE,
@@ -122,7 +123,7 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
         DPS_TRY (roll_back (t, err));
     double took = dps__trainer_now () - start;
     dps_pace_add (&t->pace, took, (double)tokens);
-    return dps__window_add (t, verdict == DPS_GUARD_APPLY ? *out_loss : NAN, took, tokens, err);
+    return dps__window_add (t, t->applied ? *out_loss : NAN, took, tokens, err);
 }
 
 static int asked_to_stop (const DpsTrainer *t) { return t->options->should_stop && t->options->should_stop (); }

@@ -189,7 +189,8 @@ static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, Dps
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
 {
     DpsCheckpointWriter *w;
-    dps_guard_progress (&t->guard);
+    if (t->applied)
+        dps_guard_progress (&t->guard);
     DPS_TRY (dps_observer_sync (t->observer, err));
     DPS_TRY (dps_ckpt_begin (dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), t->recipe->output_dir, t->step, &w, err));
     DpsStatus st = add_values (t, w, err);

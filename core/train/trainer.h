@@ -45,6 +45,7 @@ typedef struct DpsTrainer {
     uint64_t epoch_number, epoch_first; /* the epoch last asked for, and the step it begins at */
     uint64_t seen_tokens;
     uint64_t step_at_start, rows_done; /* what a resumed run had behind it; places trained since */
+    int applied;                       /* the last step's update was: a checkpoint then is progress */
     int owes_eval;                     /* the last step's evaluation was due, and interrupted */
     int checkpointing;
     int is_adapter;
