@@ -213,10 +213,11 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
         if (!dps_targets_match (targets, module))
             continue;
         void *self = shared;
-        memcpy (numbers, num, n_params * sizeof *num);
+        if (n_params)
+            memcpy (numbers, num, n_params * sizeof *num);
         if (pattern)
             pattern (ctx, module, numbers);
-        if (memcmp (numbers, num, n_params * sizeof *num))
+        if (n_params && memcmp (numbers, num, n_params * sizeof *num))
             st = new_instance (m, numbers, str, &self, err);
         if (st == DPS_OK)
             st = attach_one (m, (int32_t)i, module, self, trainable, err);

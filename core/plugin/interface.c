@@ -95,9 +95,11 @@ static const char *half_a_set (const char *id, const void *table)
 {
     for (size_t i = 0; i < sizeof together / sizeof *together; i++) {
         int n = 0;
+        if (strcmp (together[i].id, id) != 0)
+            continue;
         for (int k = 0; k < 4; k++)
             n += slot_filled (table, together[i].slots[k]);
-        if (!strcmp (together[i].id, id) && n != 0 && n != 4)
+        if (n != 0 && n != 4)
             return together[i].names;
     }
     return NULL;
