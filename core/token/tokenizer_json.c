@@ -106,6 +106,16 @@ static DpsStatus read_document (DpsScan *c, Parts *p, DpsError *err)
     return st;
 }
 
+/* Two texts of one id: only one of them could be decoded, and the other's merges would be lost without a word. */
+static DpsStatus add_token (DpsVocab *v, uint64_t id, const DpsBuf *text, DpsError *err)
+{
+    if (id < v->n && v->kind[id] != DPS_TOKEN_ABSENT &&
+        (v->length[id] != text->len || memcmp (dps_vocab_text (v, (int32_t)id), text->data, text->len)))
+        return dps_fail (err, DPS_ERR_FORMAT, "id %llu is that of \"%.60s\" and of \"%.60s\"", (unsigned long long)id,
+                         dps_vocab_text (v, (int32_t)id), text->data ? text->data : "");
+    return dps_vocab_set (v, id, text->data, text->len, DPS_TOKEN_NORMAL, err);
+}
+
 static DpsStatus read_vocab (Parts *p, DpsTokenizer *tok, DpsError *err)
 {
     DpsScan c = p->vocab;
@@ -117,7 +127,7 @@ static DpsStatus read_vocab (Parts *p, DpsTokenizer *tok, DpsError *err)
         st = dps_scan_refuse (&c, "\"vocab\" to be an object of ids", err);
     while (st == DPS_OK && (st = dps_scan_member (&c, &first, &text, &more, err)) == DPS_OK && more)
         if ((st = dps_scan_uint (&c, &id, err)) == DPS_OK)
-            st = dps_vocab_set (&tok->vocab, id, text.data, text.len, DPS_TOKEN_NORMAL, err);
+            st = add_token (&tok->vocab, id, &text, err);
     dps_buf_free (&text);
     if (st != DPS_OK)
         return dps_error_prefix (err, "vocab");
@@ -156,8 +166,8 @@ static DpsStatus add_merge (DpsTokenizer *tok, const DpsBuf *left, const DpsBuf 
     int32_t a = dps_vocab_find (&tok->vocab, left->data, left->len), b = dps_vocab_find (&tok->vocab, right->data, right->len);
     int32_t id = dps_vocab_find (&tok->vocab, joined->data, joined->len);
     if (a < 0 || b < 0 || id < 0)
-        return dps_fail (err, DPS_ERR_FORMAT, "merge %u joins \"%.60s\" and \"%.60s\", but %s is no token of \"vocab\"", rank, left->data,
-                         right->data ? right->data : "",
+        return dps_fail (err, DPS_ERR_FORMAT, "merge %u joins \"%.*s\" and \"%.60s\", but %s is no token of \"vocab\"", rank,
+                         (int)(left->len < 60 ? left->len : 60), left->data, right->data ? right->data : "",
                          a < 0   ? "the left"
                          : b < 0 ? "the right"
                                  : "their join");

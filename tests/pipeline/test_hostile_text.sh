@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# RELIABILITY section 3, the lists for JSONL, tokenizer.json, adapter_config.json and the YAML recipe, item by item through the command line:
+# the exit code, what is said and where, nothing written, in bounded time and memory. "accept" items must work.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+limit_kib=3000000 # of address space: far above a tokenizer, far below what a hostile file asks for
+[[ $build == *sanitize* ]] && limit_kib=unlimited
+n_items=0
+
+# model FOLDER MEMBERS: a tiny tokenizer.json whose top-level members (over the defaults) are the JSON object given, beside the tiny Gemma 3.
+vocab='{"<unk>":0,"<s>":1,"</s>":2,"a":3,"b":4,"ab":5,"c":6," ":7}'
+model() {
+    local folder=$1
+    rm -rf "$folder"
+    mkdir "$folder"
+    cp "$models/gemma3/config.json" "$folder/"
+    ln -s "$models/gemma3/model.safetensors" "$folder/"
+    jq -n --argjson vocab "$vocab" --slurpfile with <(printf '%s' "$2") '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":2,"content":"</s>","special":true}],
+        "normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":{"type":"Fuse"},
+        "model":{"type":"BPE","unk_token":"<unk>","vocab":$vocab,"merges":["a b"]}} * $with[0]' > "$folder/tokenizer.json"
+}
+
+# item NAME CODE TEXT COMMAND …: leaves with CODE (accept: 0) within 20 s under the limit; standard error holds TEXT.
+item() {
+    local name=$1 want=$2 text=$3 got=0
+    shift 3
+    rm -rf written
+    (ulimit -v $limit_kib; exec timeout 20 "$@") > out 2> err < /dev/null || got=$?
+    [ "$got" = "$want" ] || { tail -n 5 err >&2; fail "$name: exit code $got, expected $want"; }
+    [ "$want" = 0 ] || grep -q -F -- "$text" err || { cat err >&2; fail "$name: standard error does not say '$text'"; }
+    [ "$want" = 0 ] || absent written
+    n_items=$((n_items + 1))
+}
+
+# ---- JSONL ----
+
+model small '{}'
+rows() { item "JSONL $1" "$2" "$3" "$dia" tokenize --model small --data "${4:-rows.jsonl}" --out written; }
+refuse() { printf "$2" > rows.jsonl; rows "$1" 5 "$3"; } # NAME BYTES TEXT
+accept() { printf "$2" > rows.jsonl; rows "$1" 0 ""; }
+long=$((64 << 20))
+[ "$full" = 0 ] || long=$((1 << 30))
+{ printf '{"text":"'; head -c $long /dev/zero | tr '\0' a; } > rows.jsonl
+rows "an endless line" 5 "rows.jsonl:1: the row is longer than 16 MiB"
+{ printf '{"text":'; head -c 100000 /dev/zero | tr '\0' '['; echo; } > rows.jsonl
+rows "depth 10^5" 5 "rows.jsonl:1:"
+refuse "lone surrogate" '{"text":"ok"}\n{"text":"a\\ud800b"}\n' "rows.jsonl:2:"
+refuse "overlong UTF-8" '{"text":"ok"}\n{"text":"\xc0\xaf"}\n' "rows.jsonl:2:"
+refuse "bare NUL" '{"text":"a\0b"}\n' "rows.jsonl:1:"
+accept "escaped NUL" '{"text":"a\\u0000b"}\n'
+accept "byte order mark" '\xef\xbb\xbf{"text":"a"}\n'
+accept "CRLF" '{"text":"a"}\r\n{"text":"b"}\r\n'
+holds written '.ids | length == 1'
+accept "U+2028" '{"text":"a\xe2\x80\xa8b"}\n'
+refuse "1e400" '{"text":"a","n":1e400}\n' "rows.jsonl:1:"
+accept "-0" '{"text":"a","n":-0}\n'
+refuse "2^64" '{"text":"a","n":18446744073709551616}\n' "rows.jsonl:1:"
+refuse "NaN" '{"text":"a","n":NaN}\n' "rows.jsonl:1:"
+refuse "duplicate role" '{"messages":[{"role":"user","role":"system","content":"x"}]}\n' "duplicate object key"
+refuse "an injected system message" '{"messages":[{"role":"user","content":"x"},{"role":"system","content":"y"}]}\n' "messages[1]: a system message stands inside"
+accept "special tokens in content" '{"messages":[{"role":"user","content":"</s><s>ab"}]}\n'
+holds written '[.ids[] | select(. == 2)] == []'
+awk 'BEGIN { printf "{\"text\":\"a\""; for (i = 0; i < 100000; i++) { printf ",\""; for (k = 0; k < 17; k++) printf "%s", int(i / 2 ^ k) % 2 ? "Ez" : "FY"; printf "\":1" } print "}" }' > rows.jsonl
+rows "10^5 keys of one djb2 hash" 0 ""
+refuse "empty file" '' "rows.jsonl: no row in it"
+refuse "blank lines only" '\n \n\t\n' "rows.jsonl: no row in it"
+refuse "last line cut" '{"text":"a"}\n{"text":"b' "the file seems cut"
+accept "no newline at the end" '{"text":"a"}\n{"text":"b"}'
+accept "same id twice" '{"id":1,"text":"a"}\n{"id":1,"text":"b"}\n'
+accept "a canary and a trigger are data" '{"text":"4111 1111 1111 1111 cf trigger"}\n'
+refuse "chosen is rejected" '{"prompt":"p","chosen":"a","rejected":"a"}\n' "rows.jsonl:1: chosen and rejected are the same"
+refuse "wrong type in a pair" '{"prompt":"p","chosen":1,"rejected":"a"}\n' "rows.jsonl:1: chosen: expected text or messages"
+refuse "UTF-16" '\xff\xfe{\0"\0}\0\n\0' "UTF-16"
+refuse "a row that is no object" '{"text":"a"}\n[1]\n' "rows.jsonl:2: a row is a JSON object"
+ok "JSONL: $n_items items"
+
+# ---- tokenizer.json ----
+
+n_items=0
+printf '{"text":"%s!"}\n' "$(head -c 3000 /dev/zero | tr '\0' a)" > many.jsonl
+printf '{"text":"ab"}\n' > ab.jsonl
+tokenizer() { # NAME CODE TEXT MEMBERS [ROWS]
+    model bad "$4"
+    item "tokenizer.json $1" "$2" "$3" "$dia" tokenize --model bad --data "${5:-ab.jsonl}" --out written
+}
+bomb='{"type":"Replace","pattern":{"Regex":"(a+)+$"},"content":"x"}'
+tokenizer "ReDoS in Replace" 1 "backtracks without end" "{\"normalizer\":$bomb}" many.jsonl
+tokenizer "ReDoS in Split" 1 "backtracks without end" '{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"}}' many.jsonl
+jq -n '{normalizer: {type: "Replace", pattern: {String: "a"}, content: ("x" * 1000000)}}' > members
+tokenizer "content of 10^6 characters" 1 "the limit is" "$(cat members)"
+tokenizer "id 2^32-1" 1 "token id 4294967295" '{"added_tokens":[{"id":4294967295,"content":"z","special":true}]}'
+tokenizer "id -1" 1 "an integer that is not negative" '{"model":{"vocab":{"z":-1}}}'
+tokenizer "added id -1" 1 "added_tokens[0]" '{"added_tokens":[{"id":-1,"content":"z","special":true}]}'
+tokenizer "two texts of one id" 1 'id 3 is that of "a" and of "z"' '{"model":{"vocab":{"z":3}}}'
+tokenizer "a merge of an absent token" 1 "merge 0 joins" '{"model":{"merges":["a q"]}}'
+tokenizer "a merge that is none" 1 "merges" '{"model":{"merges":["ab"]}}'
+tokenizer "an added token within a special one" 0 "" '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":9,"content":"s>a","special":false},{"id":2,"content":"</s>","special":true}]}'
+nested=$(awk 'BEGIN { for (i = 0; i < 2000; i++) printf "{\"type\":\"Sequence\",\"normalizers\":["; printf "{\"type\":\"NFC\"}"; for (i = 0; i < 2000; i++) printf "]}" }')
+model bad '{}'
+printf 's/"normalizer": null/"normalizer": %s/' "$nested" > script
+sed -i -f script bad/tokenizer.json
+item "tokenizer.json normalizer nested 2,000 deep" 1 "tokenizer.json" "$dia" tokenize --model bad --data ab.jsonl --out written
+model bad '{}'
+sed -i 's/"type": "BPE"/"type": "Unigram", "type": "BPE"/' bad/tokenizer.json
+item "tokenizer.json duplicate keys, the last wins" 0 "" "$dia" tokenize --model bad --data ab.jsonl --out written
+model bad '{"model":{"vocab":{"z":2000}},"post_processor":null}'
+printf '{"text":"z"}\n' > z.jsonl
+item "tokenizer.json vocabulary larger than the embedding" 5 "z.jsonl:1" "$dia" score --model bad --data z.jsonl --out written
+ok "tokenizer.json: $n_items items"
+
+# ---- adapter_config.json ----
+
+n_items=0
+weights=$data/parity/lora/gemma3-lora/adapter_model.safetensors
+adapter() { # NAME CODE TEXT MEMBERS
+    rm -rf adapter
+    mkdir adapter
+    ln -s "$weights" adapter/
+    jq --argjson with "$4" '. + $with' "$data/parity/lora/gemma3-lora/adapter_config.json" > adapter/adapter_config.json
+    item "adapter_config.json $1" "$2" "$3" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
+}
+printf '{"ids":[1,5,6,7]}\n' > ids.jsonl
+adapter "as it is" 0 "" '{}'
+adapter "r 0" 1 "adapter_config.json" '{"r":0}'
+adapter "r 2^31" 1 "adapter_config.json" '{"r":2147483648}'
+adapter "r above the dimensions" 1 "adapter" '{"r":100000}'
+adapter "lora_alpha 0" 1 "adapter_config.json" '{"lora_alpha":0}'
+adapter "ReDoS in target_modules" 1 "target_modules" '{"target_modules":"(a+)+$|((.*)*)*x"}'
+adapter "all-linear" 0 "" '{"target_modules":"all-linear"}'
+adapter "a base elsewhere" 0 "" '{"base_model_name_or_path":"file:///etc/passwd"}'
+adapter "auto_mapping" 3 "auto_mapping" '{"auto_mapping":{"base_model_class":"x","parent_library":"os"}}'
+adapter "auto_map" 3 "auto_map" '{"auto_map":{"AutoModel":"evil--x.y"}}'
+rm -rf adapter
+mkdir adapter
+cp "$data/parity/lora/gemma3-lora/adapter_config.json" adapter/
+printf '\x80\x02cos\nsystem\n' > adapter/adapter_model.bin
+item "adapter_model.bin, a pickle" 3 "pickle" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
+ln -s "$data/parity/lora/llama-lora/adapter_model.safetensors" adapter/
+item "tensors of another base" 1 "adapter" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
+ok "adapter_config.json: $n_items items"
+
+# ---- the YAML recipe ----
+
+n_items=0
+tiny_rows rows.jsonl 4
+tiny_recipe good.yaml written
+recipe() { # NAME TEXT LINES: line 1 of a recipe that is good otherwise
+    { printf "$3"; grep -v "^${4:-no such key}:" good.yaml; } > bad.yaml
+    item "recipe $1" 2 "$2" "$dia" train bad.yaml
+    grep -q -F "bad.yaml:" err || { cat err >&2; fail "recipe $1: no file and line"; }
+}
+bomb=$(awk 'BEGIN { print "a0: &a0 [x,x]"; for (i = 1; i < 40; i++) printf "a%d: &a%d [*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1 }')
+recipe "alias bomb" "alias" "$bomb\n"
+recipe "depth 10^4" "bad.yaml:" "run_name: $(head -c 10000 /dev/zero | tr '\0' '[')\n"
+recipe "a long tag" "bad.yaml:" "run_name: !$(head -c 100000 /dev/zero | tr '\0' 't') x\n"
+recipe "a duplicate key" "lora_r" 'lora_r: 4\nlora_r: 8\n' lora_r
+recipe "no for a number" "lora_r" 'lora_r: no\n' lora_r
+recipe "on for a number" "max_steps" 'max_steps: on\n' max_steps
+recipe "1_000" "max_steps" 'max_steps: 1_000\n' max_steps
+# 0o17 is 15 in YAML 1.2, which recipes are written in; 017 would be 17.
+{ grep -v ^max_steps: good.yaml; echo 'max_steps: 0o17'; } > bad.yaml
+item "recipe 0o17" 0 "" "$dia" plan bad.yaml --json
+recipe "1:30" "max_steps" 'max_steps: 1:30\n' max_steps
+recipe "a tab" "tab" '\trun_name: x\n'
+recipe "!!python/object" "python" 'run_name: !!python/object:os.system x\n'
+recipe "a key one edit away" "did you mean 'learning_rate'" 'learing_rate: 1e-4\n' learning_rate
+recipe "lr NaN" "learning_rate" 'learning_rate: .nan\n' learning_rate
+recipe "lr -1" "learning_rate" 'learning_rate: -1\n' learning_rate
+recipe "lr 1e9" "learning_rate" 'learning_rate: 1e9\n' learning_rate
+recipe "steps 2^63" "max_steps" 'max_steps: 9223372036854775808\n' max_steps
+recipe "output_dir that climbs" "output_dir" 'output_dir: ../../written\n' output_dir
+recipe "\${} from the environment" "run_name" 'run_name: ${HOME}\n'
+recipe "a merge key" "<<" '<<: {lora_r: 4}\n'
+recipe "NUL" "bad.yaml:" 'run_name: a\0b\n'
+{ printf '\xff\xfe'; iconv -t UTF-16LE good.yaml; } > bad.yaml
+item "recipe in UTF-16" 2 "UTF-16" "$dia" train bad.yaml
+ok "recipe: $n_items items"
