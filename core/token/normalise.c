@@ -11,7 +11,7 @@ static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM
 
 static DpsStatus replace_all (const DpsStep *step, const char *s, size_t len, DpsBuf *out, DpsError *err)
 {
-    size_t copied = 0, from = 0;
+    size_t copied = 0, from = 0, before = out->len; /* out may hold other pieces already */
     while (from <= len) {
         int found;
         size_t start = 0, end = 0, n = 1;
@@ -20,7 +20,7 @@ static DpsStatus replace_all (const DpsStep *step, const char *s, size_t len, Dp
             break;
         if (dps_buf_add (out, s + copied, start - copied) || dps_buf_add (out, step->text, step->text_len))
             return no_memory (err);
-        if (out->len > GROWTH_FLOOR && out->len / GROWTH > len)
+        if (out->len - before > GROWTH_FLOOR && (out->len - before) / GROWTH > len)
             return dps_fail (err, DPS_ERR_LIMIT, "a normaliser's Replace makes the text more than %d times longer", GROWTH);
         copied = end;
         if (end == start && end < len) /* an empty match: go on one character further */

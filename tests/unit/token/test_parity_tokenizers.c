@@ -128,6 +128,10 @@ static void test_speed (void)
         double rate = 20 * (double)text.len / (now () - start) / 1e6;
         printf ("%.1f MB/s ", rate);
         CU_ASSERT (rate > 1);
+        DpsBuf back = {0}; /* and back, in one call above every bound that is meant for single pieces */
+        CHECK_OK (dps_tokenizer_decode (both[i], ids.ids, ids.n, DPS_DETOKENIZE_KEEP_SPECIAL, &back, &err));
+        CU_ASSERT_EQUAL (back.len, 20 * text.len);
+        dps_buf_free (&back);
         dps_free (ids.ids);
     }
     dps_buf_free (&text);
