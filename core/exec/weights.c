@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "graph/source_check.h"
 
 enum { LOAD_ROWS = 1024 }; /* rows read and packed at a time: a multiple of 64 (backend.h, pack) */
 
@@ -126,16 +127,6 @@ static DpsStatus load_weight (DpsWeights *w, int32_t i, DpsSource *src, float *b
 {
     const DpsWeight *spec = &w->model->weights[i];
     int64_t at = dps_source_find (src, spec->name), cols = spec->rank > 1 ? spec->shape[1] : 1;
-    if (at < 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), spec->name,
-                         w->model->dec.arch);
-    DpsTensorInfo info = {.size = sizeof info};
-    DPS_TRY (dps_source_info (src, (size_t)at, &info, err));
-    int same = info.rank == spec->rank && info.shape[0] == spec->shape[0] && (spec->rank < 2 || info.shape[1] == spec->shape[1]);
-    if (!same)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%s' is (%lld, %lld), expected (%lld, %lld) from the configuration",
-                         dps_source_path (src), spec->name, (long long)(info.rank ? info.shape[0] : 0),
-                         (long long)(info.rank > 1 ? info.shape[1] : 1), (long long)spec->shape[0], (long long)cols);
     for (int64_t row = 0; row < spec->shape[0]; row += LOAD_ROWS) {
         int64_t n = spec->shape[0] - row < LOAD_ROWS ? spec->shape[0] - row : LOAD_ROWS;
         DPS_TRY (dps_source_read (src, (size_t)at, (uint64_t)(row * cols), (uint64_t)(n * cols), buffer, err));
@@ -150,6 +141,8 @@ DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, D
 {
     *w = (DpsWeights){.ex = ex, .model = model, .compute = compute, .training = training};
     int64_t widest = 1;
+    if (src)
+        DPS_TRY (dps_source_check (src, model, err));
     for (size_t i = 0; i < model->n_weights; i++)
         if (model->weights[i].rank > 1 && model->weights[i].shape[1] > widest)
             widest = model->weights[i].shape[1];

@@ -15,17 +15,45 @@ static const DpsArch *const archs[] = {
 #undef ARCH
     NULL};
 
+/* Keys whose meaning would silently be the default if their value were of another type. */
+static DpsStatus check_types (const json_t *config, DpsError *err)
+{
+    static const char *const bools[] = {"tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window",
+                                        "use_bidirectional_attention"};
+    for (size_t i = 0; i < sizeof bools / sizeof *bools; i++) {
+        const json_t *v = json_object_get (config, bools[i]);
+        if (v && !json_is_boolean (v) && !json_is_null (v))
+            return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be true, false or null", bools[i]);
+    }
+    const json_t *types = json_object_get (config, "layer_types");
+    return !types || json_is_array (types) || json_is_null (types)
+               ? DPS_OK
+               : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"layer_types\" must be a list");
+}
+
+static DpsStatus read_with (const DpsArch *arch, const json_t *config, DpsDecoder *out, DpsError *err)
+{
+    json_t *whole = json_copy ((json_t *)config), *defaults = json_loads (arch->defaults, 0, NULL);
+    DpsStatus st = whole && defaults && json_object_update_missing (whole, defaults) == 0
+                       ? check_types (whole, err)
+                       : dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory");
+    memset (out, 0, sizeof *out);
+    out->arch = arch->name;
+    if (st == DPS_OK)
+        st = arch->read (whole, out, err);
+    json_decref (whole);
+    json_decref (defaults);
+    return st;
+}
+
 DpsStatus dps_decoder_read (const json_t *config, DpsDecoder *out, DpsError *err)
 {
     const char *type = json_string_value (json_object_get (config, "model_type"));
     char known[256] = "";
     for (int i = 0; archs[i]; i++) {
         for (const char *const *t = archs[i]->model_types; type && *t; t++)
-            if (!strcmp (*t, type)) {
-                memset (out, 0, sizeof *out);
-                out->arch = archs[i]->name;
-                return archs[i]->read (config, out, err);
-            }
+            if (!strcmp (*t, type))
+                return read_with (archs[i], config, out, err);
         size_t n = strlen (known);
         snprintf (known + n, sizeof known - n, "%s%s", n ? ", " : "", archs[i]->name);
     }
@@ -65,6 +93,18 @@ int dps_config_bool (const json_t *config, const char *key, int fallback)
     return json_is_boolean (v) ? json_is_true (v) : fallback;
 }
 
+DpsStatus dps_config_activation (const json_t *config, const char *key, const char *const *wanted, DpsError *err)
+{
+    const json_t *v = json_object_get (config, key);
+    if (!v || json_is_null (v))
+        return DPS_OK;
+    for (const char *const *w = wanted; *w; w++)
+        if (json_is_string (v) && !strcmp (json_string_value (v), *w))
+            return DPS_OK;
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: \"%s\" is \"%s\", expected \"%s\"", key,
+                     json_is_string (v) ? json_string_value (v) : "not a name", wanted[0]);
+}
+
 /* eos may be a list: the first one. */
 static int32_t token_id (const json_t *config, const char *key)
 {
@@ -90,6 +130,8 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     if (out->n_heads % out->n_kv_heads)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"num_attention_heads\" %lld is not a multiple of \"num_key_value_heads\" %lld",
                          (long long)out->n_heads, (long long)out->n_kv_heads);
+    if (out->eps < 0)
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rms_norm_eps\" must not be negative");
     if (out->head_dim % 2)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"head_dim\" %lld is odd: rope rotates pairs", (long long)out->head_dim);
     out->embed_scale = 1;
@@ -99,6 +141,17 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     out->bos = token_id (config, "bos_token_id");
     out->eos = token_id (config, "eos_token_id");
     return DPS_OK;
+}
+
+static DpsStatus whole_rotation (const json_t *object, DpsError *err)
+{
+    double part;
+    DPS_TRY (dps_config_number (object, "partial_rotary_factor", 1, &part, err));
+    return part == 1 ? DPS_OK
+                     : dps_fail (err, DPS_ERR_UNSUPPORTED,
+                                 "config.json: \"partial_rotary_factor\" is %g: heads rotated in part only are "
+                                 "not implemented",
+                                 part);
 }
 
 static DpsStatus llama3_rope (const json_t *scaling, const json_t *config, DpsRope *out, DpsError *err)
@@ -118,13 +171,21 @@ static DpsStatus llama3_rope (const json_t *scaling, const json_t *config, DpsRo
 
 DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, double default_theta, DpsRope *out, DpsError *err)
 {
+    if (parameters && !json_is_object (parameters) && !json_is_null (parameters))
+        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_parameters\" must be an object");
+    parameters = json_is_object (parameters) ? parameters : NULL;
     const json_t *scaling = parameters ? parameters : json_object_get (config, "rope_scaling");
+    double theta;
     *out = (DpsRope){.factor = 1};
-    DPS_TRY (dps_config_number (parameters ? parameters : config, "rope_theta", default_theta, &out->theta, err));
+    DPS_TRY (whole_rotation (config, err));
+    DPS_TRY (whole_rotation (parameters, err));
+    DPS_TRY (dps_config_number (config, "rope_theta", default_theta, &theta, err));
+    DPS_TRY (dps_config_number (parameters ? parameters : config, "rope_theta", theta, &out->theta, err));
     if (!(out->theta > 0))
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_theta\" must be positive");
     if (!json_is_object (scaling))
-        return DPS_OK;
+        return !scaling || json_is_null (scaling) ? DPS_OK
+                                                  : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_scaling\" must be an object");
     const json_t *type = json_object_get (scaling, "rope_type");
     const char *name = json_string_value (type ? type : json_object_get (scaling, "type"));
     DPS_TRY (dps_config_number (scaling, "factor", 1, &out->factor, err));
@@ -159,6 +220,9 @@ DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_slid
                                  type ? type : "?");
             sliding = type[0] == 's';
         }
+        if (sliding && window == 0)
+            return dps_fail (err, DPS_ERR_FORMAT, "config.json: layer %lld slides, but there is no \"sliding_window\"%s", (long long)i,
+                             json_is_false (json_object_get (config, "use_sliding_window")) ? " (\"use_sliding_window\" is false)" : "");
         out->layers[i].window = sliding ? (int32_t)window : 0;
     }
     return DPS_OK;

@@ -48,6 +48,7 @@ typedef struct DpsDecoder {
 typedef struct DpsArch {
     const char *name;
     const char *const *model_types; /* NULL-terminated */
+    const char *defaults;           /* JSON object: what transformers' configuration class assumes for keys that config.json leaves out */
     DpsStatus (*read) (const json_t *config, DpsDecoder *out, DpsError *err);
 } DpsArch;
 
@@ -58,11 +59,13 @@ DpsStatus dps_decoder_read (const json_t *config, DpsDecoder *out, DpsError *err
 DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int64_t hi, int64_t fallback, int64_t *out, DpsError *err);
 DpsStatus dps_config_number (const json_t *config, const char *key, double fallback, double *out, DpsError *err);
 int dps_config_bool (const json_t *config, const char *key, int fallback);
+/** The activation under `key` (absent: `wanted`) is one of the names of `wanted`. Errors: UNSUPPORTED with both. */
+DpsStatus dps_config_activation (const json_t *config, const char *key, const char *const *wanted, DpsError *err);
 /** Shapes, heads, eps, tying, token ids: what every architecture has under the same keys; and one rope table of theta/scaling. */
 DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *err);
 /** One rope table from a rope_parameters object (transformers 5) or the classic rope_theta + rope_scaling. */
 DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, double default_theta, DpsRope *out, DpsError *err);
-/** Windows per layer from layer_types (transformers 5), else by `is_sliding` with the classic keys. */
+/** Windows per layer from layer_types (transformers 5), else by `is_sliding` with the classic keys. window 0: there is none. */
 DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_sliding) (const json_t *config, int64_t layer), DpsDecoder *out,
                              DpsError *err);
 

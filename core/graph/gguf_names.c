@@ -155,12 +155,81 @@ static void rope_scaling (Reader *r)
     put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", type->v.s.ptr, (size_t)type->v.s.len, "factor", factor->v.f));
 }
 
+/* What this engine would have to compute otherwise than it does: refused by key and value. */
+static void refuse_others (Reader *r, uint64_t head_dim)
+{
+    static const char *const widths[] = {"attention.value_length", "rope.dimension_count"};
+    for (size_t i = 0; i < COUNT (widths); i++) {
+        const DpsMeta *m = find (r, widths[i]);
+        if (m && !(m->type == DPS_META_U64 || m->type == DPS_META_I64 ? m->v.u == head_dim : 0))
+            fail (r, widths[i], "is not the width of a head: other widths of values, or rotated in part, are not implemented");
+    }
+    const DpsMeta *experts = find (r, "expert_count"), *causal = find (r, "attention.causal");
+    const DpsMeta *parts = dps__gguf_find (r->meta, r->n, "split.count");
+    if (experts && !(experts->type == DPS_META_U64 && experts->v.u == 0))
+        fail (r, "expert_count", "is there: mixtures of experts are not implemented");
+    if (causal && causal->type == DPS_META_BOOL && !causal->v.u)
+        fail (r, "attention.causal", "is false: an embedding model, not a decoder");
+    if (parts && parts->type == DPS_META_U64 && parts->v.u > 1 && r->status == DPS_OK)
+        r->status = dps_fail (r->err, DPS_ERR_UNSUPPORTED, "%s: one of %llu files of a split GGUF. Hint: llama-gguf-split --merge",
+                              r->where, (unsigned long long)parts->v.u);
+}
+
+/*
+ * Which layers slide. A list says it; a whole number n says all but every n-th. Without either llama.cpp knows 2 for Gemma 2 and 6 for Gemma 3,
+ * Mistral (stored as llama, with a window) slides everywhere, and Qwen's files name a window that nothing uses.
+ */
+static void read_layer_types (Reader *r)
+{
+    const DpsMeta *pattern = find (r, "attention.sliding_window_pattern");
+    json_int_t n = json_integer_value (json_object_get (r->config, "num_hidden_layers"));
+    json_int_t every = !strcmp (r->arch, "gemma2") ? 2 : !strcmp (r->arch, "gemma3") ? 6 : !strncmp (r->arch, "qwen", 4) ? 1 : 0;
+    const uint8_t *flags = NULL;
+    if (json_integer_value (json_object_get (r->config, "sliding_window")) <= 0 && strncmp (r->arch, "gemma", 5) != 0)
+        return;
+    if (pattern && pattern->type == DPS_META_ARRAY && pattern->elem_type == DPS_META_BOOL && pattern->n == (uint64_t)n)
+        flags = pattern->v.array;
+    else if (pattern && (pattern->type == DPS_META_U64 || pattern->type == DPS_META_I64) && pattern->v.u <= INT32_MAX)
+        every = (json_int_t)pattern->v.u;
+    else if (pattern)
+        fail (r, "attention.sliding_window_pattern", "is neither a whole number nor one truth value per layer");
+    json_t *types = json_array ();
+    for (json_int_t i = 0; i < n && n <= 1024; i++) {
+        int slides = flags ? flags[i] != 0 : every == 0 || i % every < every - 1;
+        json_array_append_new (types, json_string (slides ? "sliding_attention" : "full_attention"));
+    }
+    put (r, "layer_types", types);
+    put (r, "use_sliding_window", json_true ());
+}
+
 static void read_gemma3 (Reader *r)
 {
-    put (r, "sliding_window_pattern", json_integer (6));
     put (r, "rope_local_base_freq", json_real (10000));
     number (r, "rope.freq_base_swa", "rope_local_base_freq");
     put (r, "hidden_activation", json_string ("gelu_pytorch_tanh"));
+}
+
+/*
+ * Head widths, and the scalar of Gemma's scores, which is not stored: the head width, but hidden ÷ heads for both 27B (46 and 62 layers, which
+ * is how llama.cpp knows them).
+ */
+static void read_heads (Reader *r)
+{
+    json_int_t heads = json_integer_value (json_object_get (r->config, "num_attention_heads")),
+               width = json_integer_value (json_object_get (r->config, "hidden_size")),
+               layers = json_integer_value (json_object_get (r->config, "num_hidden_layers"));
+    if (r->status == DPS_OK && (heads == 0 || width == 0))
+        r->status = dps_fail (r->err, DPS_ERR_FORMAT, "%s: %s.attention.head_count and %s.embedding_length must not be 0", r->where,
+                              r->arch, r->arch);
+    if (r->status != DPS_OK)
+        return;
+    if (!json_object_get (r->config, "head_dim"))
+        put (r, "head_dim", json_integer (width / heads));
+    json_int_t head_dim = json_integer_value (json_object_get (r->config, "head_dim"));
+    refuse_others (r, (uint64_t)head_dim);
+    int is_27b = (!strcmp (r->arch, "gemma2") && layers == 46) || (!strcmp (r->arch, "gemma3") && layers == 62);
+    if (!strncmp (r->arch, "gemma", 5))
+        put (r, "query_pre_attn_scalar", json_integer (is_27b ? width / heads : head_dim));
 }
 
 DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *where, int64_t vocab, int tied, json_t **out, DpsError *err)
@@ -198,15 +267,12 @@ DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *wh
     rope_scaling (&r);
     token (&r, "tokenizer.ggml.bos_token_id", "bos_token_id");
     token (&r, "tokenizer.ggml.eos_token_id", "eos_token_id");
-    json_t *heads = json_object_get (r.config, "num_attention_heads"), *width = json_object_get (r.config, "hidden_size");
-    if (r.status == DPS_OK && (json_integer_value (heads) == 0 || json_integer_value (width) == 0))
-        r.status = dps_fail (err, DPS_ERR_FORMAT, "%s: %s.attention.head_count and %s.embedding_length must not be 0", where, name, name);
-    if (r.status == DPS_OK && !json_object_get (r.config, "head_dim"))
-        put (&r, "head_dim", json_integer (json_integer_value (width) / json_integer_value (heads)));
+    read_heads (&r);
+    read_layer_types (&r);
     if (!strcmp (name, "gemma3"))
         read_gemma3 (&r);
-    if (!strncmp (name, "gemma", 5)) /* the scalar is not stored; it is the head width but for Gemma 3 27B, which divides hidden by heads */
-        put (&r, "query_pre_attn_scalar", json_incref (json_object_get (r.config, "head_dim")));
+    if (!strcmp (name, "llama") && json_object_get (r.config, "layer_types"))
+        put (&r, "model_type", json_string ("mistral"));
     if (r.status != DPS_OK) {
         json_decref (r.config);
         return r.status;

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "graph/gguf_names.h"
+#include "graph/rope_fit.h"
 
 enum { CONFIG_LIMIT = 1 << 22, INDEX_LIMIT = 1 << 26, MAX_SHARDS = 1024 };
 
@@ -230,7 +231,7 @@ static DpsStatus list_gguf (DpsSource *s, const char *arch, DpsError *err)
     return sort_items (s, err);
 }
 
-/* The llama 3 scaling is stored as factors per frequency. The four numbers of the config are Meta's for every published model. */
+/* The llama 3 scaling is stored as one divisor per frequency. */
 static DpsStatus rope_factors (DpsSource *s, DpsError *err)
 {
     if (dps_source_find (s, "rope_freqs.weight") < 0)
@@ -238,14 +239,24 @@ static DpsStatus rope_factors (DpsSource *s, DpsError *err)
     DpsTensorInfo t = {.size = sizeof t};
     size_t at = (size_t)dps_source_find (s, "rope_freqs.weight");
     DPS_TRY (dps_source_info (s, at, &t, err));
-    if (t.n_elements == 0 || t.n_elements > 4096)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements", s->path, (unsigned long long)t.n_elements);
+    json_int_t half = json_integer_value (json_object_get (s->config, "head_dim")) / 2;
+    if (half <= 0 || half > 4096 || t.n_elements != (uint64_t)half)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements, expected half the width of a head, %lld", s->path,
+                         (unsigned long long)t.n_elements, (long long)half);
     float factors[4096];
     DPS_TRY (dps_source_read (s, at, 0, t.n_elements, factors, err));
-    float factor = factors[t.n_elements - 1];
-    if (json_object_set_new (s->config, "rope_scaling",
-                             json_pack ("{s:s, s:f, s:f, s:f, s:i}", "rope_type", "llama3", "factor", (double)factor, "low_freq_factor",
-                                        1.0, "high_freq_factor", 4.0, "original_max_position_embeddings", 8192)))
+    const json_t *theta = json_object_get (s->config, "rope_theta");
+    DpsRope rope = {.theta = theta ? json_number_value (theta) : 10000};
+    DpsStatus st = dps__rope_fit (factors, (int64_t)t.n_elements, &rope, err);
+    if (st != DPS_OK) {
+        dps_error_prefix (err, "%s: rope_freqs.weight", s->path);
+        return st;
+    }
+    if (rope.type == DPS_ROPE_LLAMA3 &&
+        json_object_set_new (s->config, "rope_scaling",
+                             json_pack ("{s:s, s:f, s:f, s:f, s:f}", "rope_type", "llama3", "factor", rope.factor, "low_freq_factor",
+                                        rope.low_freq_factor, "high_freq_factor", rope.high_freq_factor, "original_max_position_embeddings",
+                                        rope.original_max_position)))
         return no_memory (s->path, err);
     return DPS_OK;
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "graph/source_check.h"
 #include "infer/tokenizer_source.h"
 
 static int is_f32 (const DpsSource *source)
@@ -51,6 +52,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
         dps_error_prefix (err, "%s", o->model);
         return st;
     }
+    DPS_TRY (dps_source_check (s->source, &s->model, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
     return o->adapter ? dps__session_attach (s, o, err) : DPS_OK;
 }

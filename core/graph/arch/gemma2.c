@@ -15,8 +15,9 @@ static DpsStatus read_gemma2 (const json_t *config, DpsDecoder *out, DpsError *e
     int64_t window;
     double scalar;
     DPS_TRY (dps_config_common (config, out, err));
+    DPS_TRY (dps_config_activation (config, "hidden_activation", (const char *const[]){"gelu_pytorch_tanh", NULL}, err));
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 256, &out->head_dim, err));
-    DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 4096, &window, err));
+    DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
     DPS_TRY (dps_config_number (config, "query_pre_attn_scalar", 256, &scalar, err));
     DPS_TRY (dps_config_number (config, "attn_logit_softcapping", 0, &out->attn_softcap, err));
     DPS_TRY (dps_config_number (config, "final_logit_softcapping", 0, &out->final_softcap, err));
@@ -34,4 +35,6 @@ static DpsStatus read_gemma2 (const json_t *config, DpsDecoder *out, DpsError *e
     return dps_config_layers (config, window, alternate, out, err);
 }
 
-const DpsArch dps_arch_gemma2 = {"gemma2", (const char *const[]){"gemma2", NULL}, read_gemma2};
+const DpsArch dps_arch_gemma2 = {"gemma2", (const char *const[]){"gemma2", NULL},
+                                 "{\"sliding_window\": 4096, \"attn_logit_softcapping\": 50.0, \"final_logit_softcapping\": 30.0}",
+                                 read_gemma2};

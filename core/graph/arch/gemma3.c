@@ -36,8 +36,9 @@ static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *e
     int64_t window;
     double scalar;
     DPS_TRY (dps_config_common (config, out, err));
+    DPS_TRY (dps_config_activation (config, "hidden_activation", (const char *const[]){"gelu_pytorch_tanh", NULL}, err));
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 256, &out->head_dim, err));
-    DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 4096, &window, err));
+    DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
     DPS_TRY (dps_config_number (config, "query_pre_attn_scalar", 256, &scalar, err));
     DPS_TRY (dps_config_number (config, "attn_logit_softcapping", 0, &out->attn_softcap, err));
     DPS_TRY (dps_config_number (config, "final_logit_softcapping", 0, &out->final_softcap, err));
@@ -61,4 +62,8 @@ static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *e
     return DPS_OK;
 }
 
-const DpsArch dps_arch_gemma3 = {"gemma3", (const char *const[]){"gemma3_text", "gemma3", NULL}, read_gemma3};
+/* The text_config of Google's multimodal files says only what differs from these. */
+static const char defaults[] = "{\"vocab_size\": 262208, \"num_attention_heads\": 8, \"num_key_value_heads\": 4, \"sliding_window\": 4096,"
+                               " \"max_position_embeddings\": 131072}";
+
+const DpsArch dps_arch_gemma3 = {"gemma3", (const char *const[]){"gemma3_text", "gemma3", NULL}, defaults, read_gemma3};
