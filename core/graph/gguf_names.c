@@ -223,6 +223,8 @@ static void read_heads (Reader *r)
                               r->arch, r->arch);
     if (r->status != DPS_OK)
         return;
+    if (!json_object_get (r->config, "num_key_value_heads"))
+        put (r, "num_key_value_heads", json_integer (heads));
     if (!json_object_get (r->config, "head_dim"))
         put (r, "head_dim", json_integer (width / heads));
     json_int_t head_dim = json_integer_value (json_object_get (r->config, "head_dim"));
