@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.c: fill, copy, add, mul, div, softcap, dropout, and the products with one vector (mul_cols, scale_rows). */
+/* elementwise.c: fill, copy, add, mul, div, exp, log, sqrt, softcap, dropout, and the products with one vector (mul_cols, scale_rows). */
 #include "base/rng.h"
 #include "ref.h"
 
@@ -89,6 +89,17 @@ static double cap_tanh (double x, double b, double cap, double q)
     (void)b, (void)q;
     return cap * tanh (x / cap);
 }
+
+#define UNARY(name)                                                                                                                        \
+    static double unary_##name (double x, double b, double p, double q)                                                                    \
+    {                                                                                                                                      \
+        (void)b, (void)p, (void)q;                                                                                                         \
+        return name (x);                                                                                                                   \
+    }                                                                                                                                      \
+    DpsStatus dps__ref_##name (DpsRefCall *c) { return each_pair (c, unary_##name, 0, 0); }
+UNARY (exp)
+UNARY (log)
+UNARY (sqrt)
 
 DpsStatus dps__ref_add (DpsRefCall *c)
 {

@@ -106,6 +106,17 @@ DpsStatus dps__ref_mul_cols_dv (DpsRefCall *c);
 DpsStatus dps__ref_scale_rows (DpsRefCall *c);
 DpsStatus dps__ref_dropout (DpsRefCall *c);
 
+DpsStatus dps__ref_exp (DpsRefCall *c);
+DpsStatus dps__ref_log (DpsRefCall *c);
+DpsStatus dps__ref_sqrt (DpsRefCall *c);
+
+/* simple.c */
+DpsStatus dps__ref_range (DpsRefCall *c);
+DpsStatus dps__ref_row_max (DpsRefCall *c);
+DpsStatus dps__ref_one_hot (DpsRefCall *c);
+DpsStatus dps__ref_segment_mask (DpsRefCall *c);
+DpsStatus dps__ref_rope_angles (DpsRefCall *c);
+
 /* rows.c */
 DpsStatus dps__ref_embed (DpsRefCall *c);
 DpsStatus dps__ref_embed_dw (DpsRefCall *c);

@@ -7,7 +7,9 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "exec/decomposed.h"
 #include "exec/plan.h"
+#include "graph/decompose.h"
 
 static int wanted (const char *const *names, size_t n, size_t rank, const char *plugin, const char *device)
 {
@@ -74,6 +76,7 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
 void dps_exec_close (DpsExec *ex)
 {
     dps_exec_free (ex, &ex->arena);
+    dps_exec_free (ex, &ex->scratch);
     for (size_t i = 0; i < ex->n_cases; i++)
         dps_free (ex->cases[i].reasons);
     dps_free (ex->cases);
@@ -102,12 +105,22 @@ void dps_exec_free (DpsExec *ex, DpsBlock *block)
     *block = (DpsBlock){0};
 }
 
-DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err)
+static DpsStatus reserve (DpsExec *ex, const char *what, DpsBlock *block, uint64_t bytes, DpsError *err)
 {
-    if (bytes <= ex->arena.bytes)
+    if (bytes <= block->bytes)
         return DPS_OK;
-    dps_exec_free (ex, &ex->arena);
-    return dps_exec_alloc (ex, bytes, &ex->arena, err);
+    if (ex->sealed)
+        return dps_fail (err, DPS_ERR_INTERNAL, "exec: the %s needs %llu bytes, %llu were planned", what, (unsigned long long)bytes,
+                         (unsigned long long)block->bytes);
+    dps_exec_free (ex, block);
+    return dps_exec_alloc (ex, bytes, block, err);
+}
+
+DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err) { return reserve (ex, "arena", &ex->arena, bytes, err); }
+
+DpsStatus dps_exec_reserve_scratch (DpsExec *ex, uint64_t bytes, DpsError *err)
+{
+    return reserve (ex, "scratch of decomposed ops", &ex->scratch, bytes, err);
 }
 
 DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const void *host)
@@ -150,6 +163,19 @@ static DpsStatus add_reason (DpsCase *c, const char *device, const char *why, Dp
     return DPS_OK;
 }
 
+/* What the device refused whole it may take in pieces. */
+static DpsStatus place_decomposed (DpsExec *ex, DpsCase *c, int device, const DpsOp *o, DpsError *err)
+{
+    DpsError why = DPS_ERROR_INIT;
+    if (!dps_op_decomposes (c->op))
+        return DPS_OK;
+    c->decomposed = dps__exec_decomposed (ex, device, c->op, o, DPS_RUN_DRY, NULL, NULL, &why) == DPS_OK;
+    if (!c->decomposed)
+        return add_reason (c, ex->devices[device].info.name, why.msg, err);
+    c->device = device;
+    return DPS_OK;
+}
+
 static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t key, size_t *out, DpsError *err)
 {
     if (DPS_GROW (ex->cases, ex->n_cases, ex->case_capacity))
@@ -162,8 +188,10 @@ static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t
         DpsError why = DPS_ERROR_INIT;
         if (ex->devices[i].backend->run (ex->devices[i].info.device, o, DPS_RUN_DRY, &why) == DPS_OK)
             c->device = i;
-        else
+        else {
             DPS_TRY (add_reason (c, ex->devices[i].info.name, why.msg, err));
+            DPS_TRY (place_decomposed (ex, c, i, o, err));
+        }
     }
     if (c->device < 0 || (ex->strict && c->device > 0))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (op), c->operands,
@@ -182,7 +210,7 @@ static double now (void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
+static DpsStatus find_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsCase **out, DpsError *err)
 {
     uint64_t key = case_key (op, o);
     size_t at = 0;
@@ -190,13 +218,29 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
         at++;
     if (at == ex->n_cases)
         DPS_TRY (place_case (ex, op, o, key, &at, err));
-    DpsCase *c = &ex->cases[at];
+    *out = &ex->cases[at];
+    return DPS_OK;
+}
+
+static DpsStatus run_decomposed (DpsExec *ex, const DpsCase *c, const DpsOp *o, DpsError *err)
+{
+    uint64_t bytes;
+    DPS_TRY (dps__exec_decomposed (ex, c->device, c->op, o, 0, NULL, &bytes, err));
+    DPS_TRY (dps_exec_reserve_scratch (ex, bytes, err));
+    ex->scratch_peak = bytes > ex->scratch_peak ? bytes : ex->scratch_peak;
+    return dps__exec_decomposed (ex, c->device, c->op, o, 0, &ex->scratch, NULL, err);
+}
+
+static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
+{
+    DpsCase *c;
+    DPS_TRY (find_case (ex, op, o, &c, err));
     DpsExecDevice *d = &ex->devices[c->device];
     c->runs++;
     if (ex->dry)
         return DPS_OK;
     double start = ex->profile ? now () : 0;
-    DpsStatus st = d->backend->run (d->info.device, o, 0, err);
+    DpsStatus st = c->decomposed ? run_decomposed (ex, c, o, err) : d->backend->run (d->info.device, o, 0, err);
     if (ex->profile)
         c->seconds += now () - start;
     if (st != DPS_OK)
@@ -210,6 +254,22 @@ DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint
     DpsOp o = {
         .size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
     return run_op (ex, op, &o, err);
+}
+
+static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t *out_bytes, DpsError *err)
+{
+    DpsCase *c;
+    *out_bytes = 0;
+    DPS_TRY (find_case (ex, op, o, &c, err));
+    return c->decomposed ? dps__exec_decomposed (ex, c->device, op, o, 0, NULL, out_bytes, err) : DPS_OK;
+}
+
+DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
+                               uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err)
+{
+    DpsOp o = {
+        .size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
+    return op_scratch (ex, op, &o, out_bytes, err);
 }
 
 /* Running a graph. */
@@ -229,40 +289,74 @@ static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, 
         return DPS_OK;
     case DPS_TENSOR_INPUT:
         v->host = (void *)b->inputs[t->index];
-        if (!v->host && dps_tensor_elements (t))
+        if (!v->host && dps_tensor_elements (t) && !b->outline)
             return dps_fail (err, DPS_ERR_INTERNAL, "%s: input %d is not bound", dps_op_name (op), t->index);
         return DPS_OK;
     default: return b->resolve (b->ctx, t->kind, t->index, op, slot, v, err);
     }
 }
 
-static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r, const DpsBindings *b, DpsError *err)
-{
+typedef struct Operands {
     DpsView views[DPS_OP_MAX_IN + DPS_OP_MAX_OUT];
     const DpsView *in[DPS_OP_MAX_IN], *out[DPS_OP_MAX_OUT];
+} Operands;
+
+static DpsStatus operands (DpsExec *ex, const DpsGraph *g, const DpsRecord *r, const DpsBindings *b, Operands *to, DpsOp *o, DpsError *err)
+{
     int n = 0;
     for (int i = 0; i < r->n_in; i++) {
-        in[i] = NULL;
+        to->in[i] = NULL;
         if (r->in[i] < 0)
             continue;
-        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, i, r->in[i], &views[n], err));
-        in[i] = views[n].host || views[n].buffer ? &views[n] : NULL;
+        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, i, r->in[i], &to->views[n], err));
+        to->in[i] = to->views[n].dtype ? &to->views[n] : NULL;
         n++;
     }
     for (int i = 0; i < r->n_out; i++) {
-        out[i] = NULL;
+        to->out[i] = NULL;
         if (r->out[i] < 0)
             continue;
-        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, -1 - i, r->out[i], &views[n], err));
-        out[i] = &views[n++];
+        DPS_TRY (operand (ex, g, b, (DpsOpCode)r->op, -1 - i, r->out[i], &to->views[n], err));
+        to->out[i] = &to->views[n++];
     }
-    return dps_exec_op (ex, (DpsOpCode)r->op, in, r->n_in, out, r->n_out, r->attrs, r->n_attrs, err);
+    *o = (DpsOp){.size = sizeof *o,
+                 .id = ex->op_ids[r->op],
+                 .n_in = r->n_in,
+                 .n_out = r->n_out,
+                 .n_attrs = r->n_attrs,
+                 .in = to->in,
+                 .out = to->out,
+                 .attrs = r->attrs};
+    return DPS_OK;
+}
+
+static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r, const DpsBindings *b, DpsError *err)
+{
+    Operands at;
+    DpsOp o;
+    DPS_TRY (operands (ex, g, r, b, &at, &o, err));
+    return run_op (ex, (DpsOpCode)r->op, &o, err);
+}
+
+DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, uint64_t *out_scratch, DpsError *err)
+{
+    *out_scratch = 0;
+    for (size_t i = 0; i < g->n_ops; i++) {
+        const DpsRecord *r = &g->ops[i];
+        Operands at;
+        DpsOp o;
+        uint64_t bytes;
+        DPS_TRY (operands (ex, g, r, b, &at, &o, err));
+        DPS_TRY (op_scratch (ex, (DpsOpCode)r->op, &o, &bytes, err));
+        *out_scratch = bytes > *out_scratch ? bytes : *out_scratch;
+    }
+    return DPS_OK;
 }
 
 DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err)
 {
     if (peak > ex->arena.bytes) {
-        if (ex->arena.bytes)
+        if (ex->arena.bytes && !ex->sealed)
             dps_log (DPS_LOG_WARNING, "the arena grows from %llu to %llu bytes: the plan was too small",
                      (unsigned long long)ex->arena.bytes, (unsigned long long)peak);
         if (first > 0)

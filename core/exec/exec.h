@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * exec.h: the only caller of backends: opens devices, places every op of a graph on one, lays out memory, runs. An op goes to the first
- * device of the priority list that accepts it, else to `ref`; why the others refused is kept for `diapason explain`.
+ * exec.h: the only caller of backends: opens devices, places every op of a graph on one, lays out memory, runs. An op goes to the first device
+ * of the priority list that accepts it, whole or as the simple ops it is made of (graph/decompose.h); `ref` is the last. Why the others refused
+ * is kept for `diapason explain`.
  */
 #ifndef DPS_EXEC_EXEC_H
 #define DPS_EXEC_EXEC_H
@@ -29,6 +30,7 @@ typedef struct DpsCase {
     uint64_t key;
     DpsOpCode op;
     int device;
+    int decomposed; /* the device runs it as simple ops */
     uint64_t runs;
     double seconds;    /* when profiling */
     char operands[96]; /* "bf16, bf16 packed → bf16" */
@@ -43,7 +45,10 @@ typedef struct DpsExec {
     int dry;     /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
     DpsBlock arena;
-    uint64_t arena_peak;       /* highest byte any run has used */
+    DpsBlock scratch;    /* intermediates of decomposed ops */
+    int sealed;          /* arena and scratch were sized for the whole run: to grow is an error */
+    uint64_t arena_peak; /* highest byte any run has used */
+    uint64_t scratch_peak;
     uint64_t persistent_bytes; /* live blocks */
     DpsCase *cases;
     size_t n_cases, case_capacity;
@@ -52,9 +57,10 @@ typedef struct DpsExec {
 /** How a tensor of the graph is found at run time. Borrowed by run. */
 typedef struct DpsBindings {
     void *ctx;
-    /** The view of a parameter, a gradient or a state as operand `slot` of `op`: packed forms are chosen by op. */
+    /** The view of a parameter, a gradient or a state as operand `slot` of `op`: packed forms are chosen by op; dtype 0: absent. */
     DpsStatus (*resolve) (void *ctx, DpsTensorKind kind, int32_t index, DpsOpCode op, int slot, DpsView *out, DpsError *err);
     const void *inputs[DPS_INPUT_COUNT];
+    int outline; /* no memory behind the views: for dps_exec_measure */
 } DpsBindings;
 
 /**
@@ -68,8 +74,15 @@ void dps_exec_close (DpsExec *ex);
 DpsStatus dps_exec_alloc (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err);
 void dps_exec_free (DpsExec *ex, DpsBlock *block);
 
-/** Size the arena once, before the run. A larger graph later grows it and is logged: it means the plan was wrong. [device-serial] */
+/** Size the arena once, before the run. A larger graph later grows it, which is logged, or an error when sealed. [device-serial] */
 DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err);
+
+/**
+ * The scratch that decomposed ops of g need, from placement alone: views come from b, their memory is not looked at. Pure but for the placement
+ * it remembers. Errors: those of placement. [device-serial]
+ */
+DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, uint64_t *out_scratch, DpsError *err);
+DpsStatus dps_exec_reserve_scratch (DpsExec *ex, uint64_t bytes, DpsError *err);
 
 /** Run ops [first, end) of a laid-out graph. Errors: the backend's, prefixed with op and device. [device-serial] */
 DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err);
@@ -77,6 +90,10 @@ DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t fi
 /** Run one op on views, outside any graph (optimizer steps, packing helpers). [device-serial] */
 DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
                        const DpsScalar *attrs, uint32_t n_attrs, DpsError *err);
+
+/** What dps_exec_op would need of the scratch: 0 when a device has the op whole. The views need no memory. [device-serial] */
+DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
+                               uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err);
 
 /** The bytes of a temporary after a run. */
 void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node);

@@ -69,6 +69,21 @@ DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t comp
     return DPS_OK;
 }
 
+DpsStatus dps_weights_outline (DpsWeights *w, DpsExec *ex, const DpsModel *model, uint32_t compute, int training, DpsError *err)
+{
+    *w = (DpsWeights){.ex = ex, .model = model, .compute = compute, .training = training, .outline = 1};
+    w->stores = dps_calloc (model->n_weights, sizeof *w->stores);
+    if (!w->stores)
+        return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    for (size_t i = 0; i < model->n_weights; i++) {
+        Forms f = forms_of (ex, &model->weights[i], compute, training);
+        w->stores[i].rows_dtype = f.rows_dtype;
+        for (int k = 0; k < 2; k++)
+            w->stores[i].layout[k] = f.layout[k];
+    }
+    return DPS_OK;
+}
+
 static DpsStatus zeroed (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err)
 {
     if (bytes == 0)
@@ -335,20 +350,23 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
     if (kind == DPS_TENSOR_GRAD) {
         out->buffer = s->grad.buffer;
         out->host = s->grad.host;
-        return s->grad.host ? DPS_OK
-                            : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
+        return s->grad.host || w->outline
+                   ? DPS_OK
+                   : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
     }
     int form = form_for (op, slot);
-    if (form >= 0 && s->packed[form].buffer) {
+    if (form >= 0 && s->layout[form]) {
         out->buffer = s->packed[form].buffer;
         out->host = s->packed[form].host;
         out->layout = s->layout[form];
         out->dtype = w->compute;
         return DPS_OK;
     }
-    if (op == DPS_OP_token_logprobs && slot == 3) /* no pack for input gradients: the op has the rows in slot 1 */
+    if (op == DPS_OP_token_logprobs && slot == 3) { /* no pack for input gradients: the op has the rows in slot 1 */
+        out->dtype = 0;
         return DPS_OK;
-    if (!s->rows.host)
+    }
+    if (!s->rows_dtype)
         return dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' is kept packed only", dps_op_name (op), w->model->weights[index].name);
     out->buffer = s->rows.buffer;
     out->host = s->rows.host;

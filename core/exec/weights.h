@@ -29,6 +29,7 @@ typedef struct DpsWeights {
     const DpsModel *model;
     uint32_t compute; /* DPS_DTYPE_F32, BF16 or F64 */
     int training;
+    int outline;      /* stores say forms only */
     DpsStore *stores; /* [model->n_weights] */
     DpsBlock *states; /* caches, set by infer */
     size_t n_states;
@@ -36,6 +37,12 @@ typedef struct DpsWeights {
 } DpsWeights;
 
 enum { DPS_WEIGHTS_INFERENCE = 0, DPS_WEIGHTS_TRAINING = 1 };
+
+/**
+ * The forms every weight would be kept in, without memory: for DpsBindings that only place (dps_exec_measure). Free with dps_weights_free.
+ * Errors: NOMEM. [any]
+ */
+DpsStatus dps_weights_outline (DpsWeights *w, DpsExec *ex, const DpsModel *model, uint32_t compute, int training, DpsError *err);
 
 /** What load would allocate. n_moments: 2 for AdamW, 1 for SGD with momentum, 0. Pure. [any] */
 DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out,

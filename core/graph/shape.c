@@ -111,6 +111,13 @@ static void shape_gather_rows (Rule *s)
     make (s, 0, s->dtype, 2, (int64_t[]){at.shape[0], width (&x)});
 }
 
+static void shape_row_max (Rule *s)
+{
+    DpsTensor x = in (s, 0);
+    make (s, 0, s->dtype, 2, (int64_t[]){rows (&x), 1});
+    make (s, 1, DPS_DTYPE_I32, 1, (int64_t[]){rows (&x)});
+}
+
 static void shape_token_logprobs (Rule *s)
 {
     DpsTensor h = in (s, 0), w = in (s, 1);

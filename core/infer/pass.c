@@ -29,14 +29,17 @@ static DpsForward counts_of (const DpsBatch *b, const DpsPassOptions *o)
                         .keep_layers = o->keep_layers};
 }
 
-DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options,
-                            uint64_t *out_peak, DpsError *err)
+DpsStatus dps_pass_measure (DpsWeights *weights, const DpsForward *counts, const DpsPassOptions *options, uint64_t *out_peak,
+                            uint64_t *out_scratch, DpsError *err)
 {
+    const DpsBindings b = {.ctx = weights, .resolve = dps_weights_resolve, .outline = 1};
     DpsGraph g;
     DpsForwardOut *out = dps_malloc (1, sizeof *out);
     if (!out)
         return dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
-    DpsStatus st = record (&g, model, compute, counts, options, out, out_peak, err);
+    DpsStatus st = record (&g, weights->model, weights->compute, counts, options, out, out_peak, err);
+    if (st == DPS_OK)
+        st = dps_exec_measure (weights->ex, &g, &b, out_scratch, err);
     dps_graph_free (&g);
     dps_free (out);
     return st;

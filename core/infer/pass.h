@@ -42,9 +42,10 @@ const float *dps_pass_entropy (const DpsPass *p);
 const float *dps_pass_hit (const DpsPass *p);
 
 /**
- * Only the arena's size for a batch of these counts: what `plan` and the start of a run ask. The arena depends on the counts alone.
+ * Only the arena's size for a batch of these counts, and the scratch of decomposed ops: what `plan` and the start of a run ask. Both depend on
+ * the counts alone. weights may be an outline.
  */
-DpsStatus dps_pass_measure (const DpsModel *model, uint32_t compute, const DpsForward *counts, const DpsPassOptions *options,
-                            uint64_t *out_peak, DpsError *err);
+DpsStatus dps_pass_measure (DpsWeights *weights, const DpsForward *counts, const DpsPassOptions *options, uint64_t *out_peak,
+                            uint64_t *out_scratch, DpsError *err);
 
 #endif

@@ -29,7 +29,8 @@ DpsStatus dps_optim_grad_norm (DpsWeights *w, double *out, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus update (DpsOptim *o, DpsWeights *w, int32_t i, double lr, double scale, DpsError *err)
+/* out_scratch: only ask what the update needs of the scratch. */
+static DpsStatus update (const DpsOptim *o, DpsWeights *w, int32_t i, double lr, double scale, uint64_t *out_scratch, DpsError *err)
 {
     const DpsWeight *spec = &w->model->weights[i];
     const DpsStore *s = &w->stores[i];
@@ -44,12 +45,27 @@ static DpsStatus update (DpsOptim *o, DpsWeights *w, int32_t i, double lr, doubl
                          {.f = decays ? o->weight_decay : 0},
                          {.i = (int64_t)o->t},
                          {.f = scale}};
-    if (o->kind == DPS_OPTIM_ADAMW)
-        return dps_exec_op (w->ex, DPS_OP_adamw_step, (const DpsView *[]){&p, &g, &m, &v, NULL}, 5, (const DpsView *[]){&p, &m, &v, NULL},
-                            4, attrs, 7, err);
-    const DpsView *moment = s->m.host ? &m : NULL;
-    return dps_exec_op (w->ex, DPS_OP_sgd_step, (const DpsView *[]){&p, &g, moment, NULL}, 4, (const DpsView *[]){&p, moment, NULL}, 3,
-                        attrs, 7, err);
+    int is_adamw = o->kind == DPS_OPTIM_ADAMW;
+    DpsOpCode op = is_adamw ? DPS_OP_adamw_step : DPS_OP_sgd_step;
+    const DpsView *moment = dps_optim_moments (o) ? &m : NULL;
+    const DpsView *in[] = {&p, &g, moment, is_adamw ? &v : NULL, NULL}, *out[] = {&p, moment, is_adamw ? &v : NULL, NULL};
+    uint32_t n_in = is_adamw ? 5 : 4, n_out = is_adamw ? 4 : 3;
+    return out_scratch ? dps_exec_op_scratch (w->ex, op, in, n_in, out, n_out, attrs, 7, out_scratch, err)
+                       : dps_exec_op (w->ex, op, in, n_in, out, n_out, attrs, 7, err);
+}
+
+DpsStatus dps_optim_measure (const DpsOptim *o, DpsWeights *w, uint64_t *out_scratch, DpsError *err)
+{
+    DpsOptim first = *o;
+    first.t = 1;
+    *out_scratch = 0;
+    for (size_t i = 0; i < w->model->n_weights; i++) {
+        uint64_t bytes = 0;
+        if (w->model->weights[i].trainable)
+            DPS_TRY (update (&first, w, (int32_t)i, 0, 1, &bytes, err));
+        *out_scratch = bytes > *out_scratch ? bytes : *out_scratch;
+    }
+    return DPS_OK;
 }
 
 DpsStatus dps_optim_step (DpsOptim *o, DpsWeights *w, double lr, double grad_norm, DpsError *err)
@@ -58,6 +74,6 @@ DpsStatus dps_optim_step (DpsOptim *o, DpsWeights *w, double lr, double grad_nor
     o->t++;
     for (size_t i = 0; i < w->model->n_weights; i++)
         if (w->stores[i].grad.host)
-            DPS_TRY (update (o, w, (int32_t)i, lr, scale, err));
+            DPS_TRY (update (o, w, (int32_t)i, lr, scale, NULL, err));
     return dps_weights_refresh (w, err);
 }

@@ -25,4 +25,7 @@ DpsStatus dps_optim_grad_norm (DpsWeights *w, double *out, DpsError *err);
 /** Update from the gradients with learning rate lr; the norm (before clipping) comes from dps_optim_grad_norm. [device-serial] */
 DpsStatus dps_optim_step (DpsOptim *o, DpsWeights *w, double lr, double grad_norm, DpsError *err);
 
+/** The scratch that updates need where the device runs them as simple ops. w may be an outline. [device-serial] */
+DpsStatus dps_optim_measure (const DpsOptim *o, DpsWeights *w, uint64_t *out_scratch, DpsError *err);
+
 #endif

@@ -185,6 +185,8 @@ DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsT
     DPS_TRY (dps__trainer_open (&t, reg, recipe, options, 0, err));
     DpsStatus st = train_steps (&t, err);
     if (st == DPS_OK)
+        st = dps__trainer_check_peak (&t, err);
+    if (st == DPS_OK)
         st = take_best (&t, err);
     if (st == DPS_OK)
         st = dps__trainer_export (&t, err);

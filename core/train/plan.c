@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "train/trainer.h"
 
@@ -99,15 +100,16 @@ static DpsStatus list_evaluation (DpsTrainer *t, Front *f, DpsError *err)
     return add_places (t->eval_feed, 0, 0, places, (uint64_t)t->recipe->per_device_eval_batch_size, f, &tokens, err);
 }
 
-static DpsStatus measure (DpsTrainer *t, const Front *f, int training, int checkpointing, DpsError *err)
+static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int training, int checkpointing, DpsError *err)
 {
     for (size_t i = 0; i < f->n; i++) {
         const Counts *c = &f->items[i];
         DpsForward counts = {
             .n_tokens = c->tokens, .n_segments = c->sequences, .n_roots = c->sequences, .n_scored = c->scored, .logprobs = 1};
         DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
-        uint64_t peak;
-        DPS_TRY (dps_pass_measure (&t->session.model, t->session.compute, &counts, &o, &peak, err));
+        uint64_t peak, scratch;
+        DPS_TRY (dps_pass_measure (w, &counts, &o, &peak, &scratch, err));
+        t->plan.scratch = scratch > t->plan.scratch ? scratch : t->plan.scratch;
         if (peak > t->plan.arena) {
             t->plan.arena = peak;
             t->plan.tokens = c->tokens;
@@ -121,16 +123,21 @@ static DpsStatus measure (DpsTrainer *t, const Front *f, int training, int check
 static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointing, DpsError *err)
 {
     Front training = {0}, evaluation = {0};
+    DpsWeights outline;
+    DPS_TRY (dps_weights_outline (&outline, &t->session.ex, &t->session.model, t->session.compute, DPS_WEIGHTS_TRAINING, err));
     t->plan.arena = 0;
-    DpsStatus st = list_micro_batches (t, micro_batch, &training, err);
+    DpsStatus st = dps_optim_measure (&t->optim, &outline, &t->plan.scratch, err);
+    if (st == DPS_OK)
+        st = list_micro_batches (t, micro_batch, &training, err);
     if (st == DPS_OK)
         st = list_evaluation (t, &evaluation, err);
     if (st == DPS_OK)
-        st = measure (t, &training, 1, checkpointing, err);
+        st = measure (t, &outline, &training, 1, checkpointing, err);
     if (st == DPS_OK)
-        st = measure (t, &evaluation, 0, 0, err);
+        st = measure (t, &outline, &evaluation, 0, 0, err);
     dps_free (training.items);
     dps_free (evaluation.items);
+    dps_weights_free (&outline);
     t->plan.micro_batch = micro_batch;
     t->plan.checkpointing = checkpointing;
     return st;
@@ -138,7 +145,8 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
 
 uint64_t dps_train_plan_total (const DpsTrainPlan *p)
 {
-    return p->weights_rows + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer + p->arena + p->fixed;
+    return p->weights_rows + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer + p->arena + p->scratch +
+           p->fixed;
 }
 
 /* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
@@ -184,6 +192,19 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     p->flops_per_step =
         p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double)d->vocab * (double)d->hidden);
     t->checkpointing = p->checkpointing;
+    return DPS_OK;
+}
+
+/* More than was planned was refused where it happened (DpsExec.sealed). */
+DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err)
+{
+    const DpsExec *ex = &t->session.ex;
+    int whole = t->plan.exact && !t->resumed && !t->eval_feed && t->plan.steps <= MAX_STEPS_READ;
+    if (whole && ex->arena_peak != t->plan.arena)
+        return dps_fail (err, DPS_ERR_INTERNAL, "train: %llu bytes of the arena were used, %llu were planned",
+                         (unsigned long long)ex->arena_peak, (unsigned long long)t->plan.arena);
+    dps_log (DPS_LOG_DEBUG, "arena: %llu bytes used of %llu planned", (unsigned long long)ex->arena_peak,
+             (unsigned long long)t->plan.arena);
     return DPS_OK;
 }
 

@@ -203,6 +203,10 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     if (st == DPS_OK)
         st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
     if (st == DPS_OK)
+        st = dps_exec_reserve_scratch (&t->session.ex, t->plan.scratch, err);
+    t->session.ex.sealed = 1;
+    t->resumed = c != NULL;
+    if (st == DPS_OK)
         st = open_observer (t, c, err);
     dps_ckpt_close (c);
     return st;

@@ -40,6 +40,7 @@ DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsT
 typedef struct DpsTrainPlan {
     uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */
     uint64_t arena;               /* activations and gradients of the largest micro-batch */
+    uint64_t scratch;             /* intermediates of ops that the device runs as simple ones */
     uint64_t fixed;               /* program, libraries, tokenizer: measured at start */
     int64_t tokens, scored, rows; /* of the micro-batch that decides */
     uint64_t steps, steps_per_epoch, rows_per_epoch;

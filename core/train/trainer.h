@@ -49,6 +49,7 @@ typedef struct DpsTrainer {
     int owes_eval;                     /* the last step's evaluation was due, and interrupted */
     int checkpointing;
     int is_adapter;
+    int resumed;
     int eval_exact; /* every row of eval_feed was read */
     DpsDigest base; /* identity of the base's tensors */
     DpsBuf lock;    /* recipe.lock.yaml */
@@ -89,6 +90,8 @@ DpsStatus dps__trainer_steps (DpsTrainer *t, double epochs, uint64_t *out, DpsEr
 
 /* plan.c */
 DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err);
+/** After the last step: a whole run whose rows were all read used exactly the planned arena. Errors: INTERNAL. */
+DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err);
 
 /* step.c */
 /** One optimizer step: *out_loss is NaN when something was not finite (gradients are then not to be used). */

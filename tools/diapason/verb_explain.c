@@ -28,9 +28,12 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
     if (ctx) {
         json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t)c->runs,
                                "device", device, "refused", c->reasons ? json_string (c->reasons) : json_null ());
+        json_object_set_new (o, "decomposed", json_boolean (c->decomposed));
         json_array_append_new (ctx, o);
         return;
     }
+    if (c->decomposed)
+        device = "simple ops";
     int width = (int)g_utf8_strlen (c->operands, -1);
     printf ("%-18s %5llu  %-10s %s%*s", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands,
             c->reasons ? MAX (1, 60 - width) : 0, "");

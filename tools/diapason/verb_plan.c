@@ -35,6 +35,7 @@ static const GOptionEntry entries[] = {
     X ("gradients", "gradients", gradients)                                                                                                \
     X ("optimizer state", "optimizer", optimizer)                                                                                          \
     X ("activations", "activations", arena)                                                                                                \
+    X ("scratch of decomposed ops", "scratch", scratch)                                                                                    \
     X ("fixed overhead", "fixed", fixed)
 
 static void print_json (const DpsTrainPlan *p)

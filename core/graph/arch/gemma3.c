@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Gemma 3 (text): four norms a layer, norms of q and k, two rope tables (full and sliding layers). Source: transformers Gemma3ForCausalLM.
+ * attn_logit_softcapping is a key of the configuration that the reference reads and never applies; so it is here.
  * Classic layout: layer i is full when (i + 1) % sliding_window_pattern == 0; rope_local_base_freq is the sliding layers' theta.
  */
 #include <math.h>
@@ -40,7 +41,6 @@ static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *e
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 256, &out->head_dim, err));
     DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
     DPS_TRY (dps_config_number (config, "query_pre_attn_scalar", 256, &scalar, err));
-    DPS_TRY (dps_config_number (config, "attn_logit_softcapping", 0, &out->attn_softcap, err));
     DPS_TRY (dps_config_number (config, "final_logit_softcapping", 0, &out->final_softcap, err));
     if (!(scalar > 0))
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"query_pre_attn_scalar\" must be positive");

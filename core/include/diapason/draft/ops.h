@@ -2,6 +2,9 @@
 /*
  * ops.h: one operation as a backend receives it, and the specification of every op of ABI 0.1, since which each is there.
  *
+ * A backend need not have them all: what it refuses runs on the same device as simple ops (exp, row_max, linear … : graph/decompose.h)
+ * where there is such a decomposition, else on `ref`.
+ *
  * Shapes: N tokens of all segments, D width, H query heads, G key/value heads, h head width, V vocabulary, S scored positions,
  * K/O input/output width of a linear map, R roots.
  * Unless said otherwise: dtypes f32 or bf16 mixed freely, arithmetic and accumulation in f32 (ref: f64), inputs never written,
@@ -56,6 +59,13 @@
  *  dora_norm          W (O,K), A (r,K), B (O,r), [m (O)]  [v f32 (O)], norm f32 (O)  0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm
  *  div                a, b                                y = a/b
  *  sumsq              x any                               y f64 (1)                  Σ x², chunks of 65536 elements added in order
+ *  exp, log, sqrt     x                                   y                          elementwise
+ *  range              -                                   y i32 (n)                  0 i:first 1 i:step   y[i] = first + step·i
+ *  row_max            x (N,D)                             y (N,1), [at i32 (N)]      the largest of a row, and its column (first on ties)
+ *  one_hot            ids i32 (N)                         y (N,V)                    1 in column ids[n], 0 elsewhere
+ *  segment_mask       segments                            y (N,M)                    0 i:window   1 where query row n of attention sees key
+ *                     row m, else 0
+ *  rope_angles        segments, inv_freq f32 (f)          cos (N,f), sin (N,f)       of position·inv_freq; rows of no segment: 0, 0
  *  adamw_step         p f32, g f32, m f32, v f32, [shadow bf16] → in place           0 f:lr 1 f:beta1 2 f:beta2 3 f:eps 4 f:weight_decay
  *                     5 i:t (from 1) 6 f:grad_scale; outputs p, m, v, [shadow = bf16(p)]     formula: parity/README "optim"
  *  sgd_step           p f32, g f32, [m f32], [shadow]     in place                   0 f:lr 1 f:momentum 4 f:weight_decay 6 f:grad_scale
