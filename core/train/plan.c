@@ -16,20 +16,32 @@ typedef struct Counts {
 typedef struct Front {
     Counts *items;
     size_t n, capacity;
+    int dropped; /* some counts are only covered by others */
 } Front;
+
+/*
+ * Best fit is not monotonic: a smaller micro-batch can need a few KiB more than one that covers it. So this many different counts are laid out each;
+ * beyond them only those that no other covers, and the arena may then grow by that little.
+ */
+enum { MAX_COUNTS = 64 };
 
 static int covers (const Counts *a, const Counts *b)
 {
     return a->tokens >= b->tokens && a->scored >= b->scored && a->sequences >= b->sequences;
 }
 
-/* Keep only what nothing else covers. */
 static int add (Front *f, Counts c)
 {
-    for (size_t i = 0; i < f->n; i++)
-        if (covers (&f->items[i], &c))
+    int few = f->n < MAX_COUNTS, covered = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        if (covers (&f->items[i], &c) && covers (&c, &f->items[i]))
             return 0;
-    for (size_t i = 0; i < f->n;)
+        covered |= covers (&f->items[i], &c);
+    }
+    f->dropped |= !few;
+    if (covered && !few)
+        return 0;
+    for (size_t i = 0; !few && i < f->n;)
         if (covers (&c, &f->items[i]))
             f->items[i] = f->items[--f->n];
         else
@@ -135,6 +147,7 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
         st = measure (t, &outline, &training, 1, checkpointing, err);
     if (st == DPS_OK)
         st = measure (t, &outline, &evaluation, 0, 0, err);
+    t->arena_exact = t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;
     dps_free (training.items);
     dps_free (evaluation.items);
     dps_weights_free (&outline);
@@ -199,7 +212,7 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
 DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err)
 {
     const DpsExec *ex = &t->session.ex;
-    int whole = t->plan.exact && !t->resumed && !t->eval_feed && t->plan.steps <= MAX_STEPS_READ;
+    int whole = t->arena_exact && !t->resumed && !t->eval_feed;
     if (whole && ex->arena_peak != t->plan.arena)
         return dps_fail (err, DPS_ERR_INTERNAL, "train: %llu bytes of the arena were used, %llu were planned",
                          (unsigned long long)ex->arena_peak, (unsigned long long)t->plan.arena);

@@ -204,7 +204,7 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
         st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
     if (st == DPS_OK)
         st = dps_exec_reserve_scratch (&t->session.ex, t->plan.scratch, err);
-    t->session.ex.sealed = 1;
+    t->session.ex.sealed = t->arena_exact && (!t->eval_feed || t->eval_exact);
     t->resumed = c != NULL;
     if (st == DPS_OK)
         st = open_observer (t, c, err);

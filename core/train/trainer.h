@@ -50,9 +50,10 @@ typedef struct DpsTrainer {
     int checkpointing;
     int is_adapter;
     int resumed;
-    int eval_exact; /* every row of eval_feed was read */
-    DpsDigest base; /* identity of the base's tensors */
-    DpsBuf lock;    /* recipe.lock.yaml */
+    int arena_exact; /* every micro-batch of the run was laid out: the arena is sealed */
+    int eval_exact;  /* every row of eval_feed was read */
+    DpsDigest base;  /* identity of the base's tensors */
+    DpsBuf lock;     /* recipe.lock.yaml */
     double started;
 } DpsTrainer;
 
