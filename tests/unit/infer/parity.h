@@ -130,6 +130,18 @@ static inline void check_gradient (const char *name, const float *got, int64_t n
     CU_ASSERT (relative <= limit);
 }
 
+static double pass_hits, pass_scored; /* of the last nll_pass */
+
+/* metric.LOSS.token_accuracy and .tokens against the last nll_pass. */
+static inline void check_metrics (const StFile *expected, const char *loss)
+{
+    char name[128];
+    snprintf (name, sizeof name, "metric.%s.tokens", loss);
+    CHECK_NEAR (pass_scored, st_scalar (expected, name), 0);
+    snprintf (name, sizeof name, "metric.%s.token_accuracy", loss);
+    CHECK_NEAR (pass_hits / pass_scored, st_scalar (expected, name), 3e-5);
+}
+
 /* Mean NLL over the scored tokens, and with training the gradients of it added to the weights. */
 static inline double nll_pass (Tiny *t, const DpsSequence *seqs, size_t n, int training, int checkpoint, double total)
 {
@@ -143,7 +155,11 @@ static inline double nll_pass (Tiny *t, const DpsSequence *seqs, size_t n, int t
     const float *logp = dps_pass_logp (&p);
     float *dlogp = malloc ((size_t)b.n_scored * sizeof *dlogp + 4);
     double sum = 0, count = total > 0 ? total : (double)b.n_scored;
+    const float *hit = dps_pass_hit (&p);
+    pass_hits = 0;
+    pass_scored = (double)b.n_scored;
     for (int64_t i = 0; i < b.n_scored; i++) {
+        pass_hits += (double)hit[i];
         sum -= (double)logp[i];
         dlogp[i] = (float)(-1 / count);
     }

@@ -88,6 +88,7 @@ static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const ch
     DpsSequence *s = sequences_of (t->batch, "sft_mask", &n);
     dps_weights_zero_grads (&t->weights);
     CHECK_NEAR (nll_pass (t, s, n, 1, checkpoint, 0), want_loss, 2e-5 + 1e-5 * want_loss);
+    check_metrics (expected, "sft");
     for (size_t i = 0; i < t->model.n_weights; i++) {
         const float *g = dps_weights_grad (&t->weights, (int32_t)i);
         CU_ASSERT_EQUAL_FATAL (g != NULL, i >= t->model.n_base); /* the base is frozen */

@@ -153,6 +153,7 @@ static void check_loss (const char *model, const char *config, const char *devic
     DpsSequence *s = sequences_of (t.batch, strcmp (loss, "sft") ? NULL : "sft_mask", &n);
     double want = json_number_value (json_object_get (scalars, "loss"));
     CHECK_NEAR (nll_pass (&t, s, n, 1, checkpoint, 0), want, 2e-5 + 1e-5 * want);
+    check_metrics (&expected, loss);
     check_gradients (&t, &expected, scalars, loss, where);
     sequences_free (s, n);
     json_decref (all);
