@@ -195,6 +195,7 @@ static void find_machine (void)
     machine.isa = avx512 ? "avx512" : avx2 ? "avx2" : "x86-64";
     machine.kernels = avx512 ? cpu_kernels_avx512 : avx2 ? cpu_kernels_avx2 : cpu_kernels_base;
     machine.vector = avx512 ? &cpu_vector_avx512 : avx2 ? &cpu_vector_avx2 : &cpu_vector_base;
+    machine.has_avx512 = avx512;
     machine.has_bf16 = avx512 && __builtin_cpu_supports ("avx512bf16");
 }
 

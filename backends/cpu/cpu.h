@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu.h: what the files of the cpu backend share. oneDNN does the large matrix products (dnnl.c), kernels/ does everything else, compiled
- * once per instruction set and chosen at run time.
+ * cpu.h: what the files of the cpu backend share. oneDNN does the large matrix products (dnnl.c) where it is fit to (product.h), kernels/ does
+ * everything else, compiled once per instruction set and chosen at run time.
  *
  * Bits: a row's result is one fixed sequence of operations, whatever other rows are in the call and however many threads run. Sums over
  * rows go root by root. Nothing is reduced across threads.
@@ -76,6 +76,15 @@ typedef struct CpuOuter {
     float *c, alpha;
 } CpuOuter;
 
+/** C (M,N) = A (M,K)·B on the calling thread; B packed in strips of 16 columns, see kernels/panel.c. C is dense. */
+typedef struct CpuPanelProduct {
+    int64_t M, N, K, lda;
+    const float *a;
+    const void *b;
+    int b_bf16;
+    float *c;
+} CpuPanelProduct;
+
 /** Helpers of one instruction set that the matrix ops use. */
 typedef struct CpuVector {
     /** dst = src as bf16 or f32, n elements; threads inside. */
@@ -85,6 +94,7 @@ typedef struct CpuVector {
     /** y = alpha·sum + bias + c, on the calling thread. */
     void (*tile_finish) (const CpuTile *t);
     void (*outer) (const CpuOuter *p);
+    void (*panel) (const CpuPanelProduct *p);
     /** Rows [row, row + n_rows) of one vocabulary chunk of token_logprobs, on the calling thread; see kernels/softmax.c. */
     void (*softmax_rows) (const struct CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n);
     void (*softmax_end) (const struct CpuSoftmax *s);
@@ -112,7 +122,8 @@ typedef struct CpuSoftmax {
 /** What this machine has. */
 typedef struct CpuMachine {
     const char *isa; /* "avx512", "avx2", "x86-64" */
-    int has_bf16;    /* matrix products in bf16 are native */
+    int has_avx512;
+    int has_bf16; /* matrix products in bf16 are native */
     const CpuOp *kernels;
     const CpuVector *vector;
 } CpuMachine;

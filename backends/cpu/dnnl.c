@@ -29,7 +29,8 @@ struct DnnlKernel {
 };
 
 typedef struct Layout {
-    DnnlLayout shape;
+    int64_t K, N;
+    uint64_t dtype;
     Desc desc;
 } Layout;
 
@@ -76,9 +77,9 @@ static dnnl_data_type_t type_of (uint32_t dtype) { return dtype == DPS_DTYPE_BF1
 
 /* Descriptors: the two APIs. */
 
-static dnnl_status_t plain_desc (Desc *d, int64_t rows, int64_t cols, uint32_t dtype, int64_t row_stride, int64_t col_stride)
+static dnnl_status_t plain_desc (Desc *d, int64_t rows, int64_t cols, uint32_t dtype, int64_t row_stride)
 {
-    dnnl_dims_t dims = {rows, cols}, strides = {row_stride, col_stride};
+    dnnl_dims_t dims = {rows, cols}, strides = {row_stride, 1};
 #if DNNL_VERSION_MAJOR >= 3
     return dnnl_memory_desc_create_with_strides (d, 2, dims, type_of (dtype), strides);
 #else
@@ -201,37 +202,20 @@ static int64_t contribution (const Desc *d, int dim, int64_t i)
     return offset + i * strides[dim];
 }
 
-static DpsStatus fill_offsets (Layout *l, DpsError *err)
-{
-    DnnlLayout *s = &l->shape;
-    s->k_offset = dps_malloc ((size_t)s->K, sizeof *s->k_offset);
-    s->n_offset = dps_malloc ((size_t)s->N, sizeof *s->n_offset);
-    if (!s->k_offset || !s->n_offset)
-        return dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for a layout");
-    for (int64_t k = 0; k < s->K; k++)
-        s->k_offset[k] = contribution (&l->desc, 0, k);
-    for (int64_t n = 0; n < s->N; n++)
-        s->n_offset[n] = contribution (&l->desc, 1, n);
-    s->bytes = desc_bytes (&l->desc);
-    s->padded = s->bytes != (uint64_t)(s->K * s->N) * (s->dtype == DPS_DTYPE_BF16 ? 2 : 4);
-    return DPS_OK;
-}
-
 static DpsStatus choose_layout (Layout *l, DpsError *err)
 {
-    const DnnlLayout *s = &l->shape;
-    uint32_t c_dtype = DPS_DTYPE_F32;
+    uint32_t dtype = (uint32_t)l->dtype;
     Desc a, b, c;
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
     memset (&a, 0, sizeof a);
     memset (&b, 0, sizeof b);
     memset (&c, 0, sizeof c);
-    dnnl_status_t st = plain_desc (&a, REFERENCE_M, s->K, s->dtype, s->K, 1);
+    dnnl_status_t st = plain_desc (&a, REFERENCE_M, l->K, dtype, l->K);
     if (st == dnnl_success)
-        st = any_desc (&b, s->K, s->N, s->dtype);
+        st = any_desc (&b, l->K, l->N, dtype);
     if (st == dnnl_success)
-        st = plain_desc (&c, REFERENCE_M, s->N, c_dtype, s->N, 1);
+        st = plain_desc (&c, REFERENCE_M, l->N, DPS_DTYPE_F32, l->N);
     if (st == dnnl_success)
         st = make_attr (&attr);
     if (st == dnnl_success)
@@ -248,17 +232,25 @@ static DpsStatus choose_layout (Layout *l, DpsError *err)
     return check (st, "choosing a weight layout", err);
 }
 
-static Layout *find_layout (int64_t K, int64_t N, uint32_t dtype)
+static Layout *find_layout (int64_t K, int64_t N, uint64_t dtype)
 {
     for (int i = 0; i < dnnl.n_layouts; i++) {
-        DnnlLayout *s = &dnnl.layouts[i].shape;
-        if (s->K == K && s->N == N && s->dtype == dtype)
-            return &dnnl.layouts[i];
+        Layout *l = &dnnl.layouts[i];
+        if (l->K == K && l->N == N && l->dtype == dtype)
+            return l;
     }
     return NULL;
 }
 
-DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, const DnnlLayout **out, DpsError *err)
+static int is_plain (const Desc *d)
+{
+    const int64_t *blocks, *which, *strides;
+    int n;
+    blocking (d, &n, &blocks, &which, &strides);
+    return n == 0;
+}
+
+DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, int64_t *k_offset, int64_t *n_offset, uint64_t *out_bytes, DpsError *err)
 {
     DPS_TRY (start (err));
     Layout *l = find_layout (K, N, dtype);
@@ -266,12 +258,17 @@ DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, const DnnlLayout **
         if (dnnl.n_layouts == MAX_LAYOUTS)
             return dps_fail (err, DPS_ERR_LIMIT, "cpu: more than %d shapes of weights", MAX_LAYOUTS);
         l = &dnnl.layouts[dnnl.n_layouts];
-        l->shape = (DnnlLayout){.K = K, .N = N, .dtype = dtype};
+        *l = (Layout){.K = K, .N = N, .dtype = dtype};
         DPS_TRY (choose_layout (l, err));
-        DPS_TRY (fill_offsets (l, err));
         dnnl.n_layouts++;
     }
-    *out = &l->shape;
+    if (is_plain (&l->desc))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "oneDNN: no packed layout for a weight of %lld x %lld", (long long)N, (long long)K);
+    for (int64_t k = 0; k < K; k++)
+        k_offset[k] = contribution (&l->desc, 0, k);
+    for (int64_t n = 0; n < N; n++)
+        n_offset[n] = contribution (&l->desc, 1, n);
+    *out_bytes = desc_bytes (&l->desc);
     return DPS_OK;
 }
 
@@ -280,28 +277,25 @@ DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, const DnnlLayout **
 static dnnl_status_t describe (DnnlKernel *p, const Desc *packed)
 {
     const DnnlProduct *k = &p->key;
-    dnnl_status_t st = plain_desc (&p->a, k->M, k->K, k->dtype, k->trans_a ? 1 : k->lda, k->trans_a ? k->lda : 1);
+    dnnl_status_t st = plain_desc (&p->a, k->M, k->K, (uint32_t)k->dtype, k->lda);
 #if DNNL_VERSION_MAJOR >= 3
-    if (st == dnnl_success && packed)
+    if (st == dnnl_success)
         st = dnnl_memory_desc_clone (&p->b, *packed);
 #else
-    if (packed)
-        p->b = *packed;
+    p->b = *packed;
 #endif
-    if (st == dnnl_success && !packed)
-        st = plain_desc (&p->b, k->K, k->N, k->dtype, k->trans_b ? 1 : k->ldb, k->trans_b ? k->ldb : 1);
-    return st == dnnl_success ? plain_desc (&p->c, k->M, k->N, DPS_DTYPE_F32, k->N, 1) : st;
+    return st == dnnl_success ? plain_desc (&p->c, k->M, k->N, DPS_DTYPE_F32, k->N) : st;
 }
 
 static DpsStatus make_kernel (DnnlKernel *p, DpsError *err)
 {
     const DnnlProduct *k = &p->key;
-    const DnnlLayout *layout = NULL;
+    const Layout *layout = find_layout (k->K, k->N, k->dtype);
     dnnl_primitive_desc_t pd = NULL;
     dnnl_primitive_attr_t attr = NULL;
-    if (k->packed_b)
-        DPS_TRY (dnnl_layout (k->K, k->N, k->dtype, &layout, err));
-    dnnl_status_t st = describe (p, layout ? &find_layout (k->K, k->N, k->dtype)->desc : NULL);
+    if (!layout)
+        return dps_fail (err, DPS_ERR_INTERNAL, "oneDNN: a product before its layout");
+    dnnl_status_t st = describe (p, &layout->desc);
     if (st == dnnl_success)
         st = make_attr (&attr);
     int threads = omp_get_max_threads ();
@@ -383,19 +377,13 @@ static DnnlKernel *find_kernel (const DnnlProduct *key)
 
 DpsStatus dnnl_kernel (const DnnlProduct *product, const DnnlKernel **out, DpsError *err)
 {
-    DnnlProduct key;
-    memset (&key, 0, sizeof key); /* padding takes part in the comparison */
-    key.M = product->M, key.N = product->N, key.K = product->K;
-    key.lda = product->lda, key.ldb = product->packed_b ? 0 : product->ldb;
-    key.trans_a = product->trans_a, key.trans_b = product->trans_b, key.packed_b = product->packed_b;
-    key.dtype = product->dtype;
     DPS_TRY (start (err));
-    DnnlKernel *p = find_kernel (&key);
+    DnnlKernel *p = find_kernel (product);
     if (!p) {
         if (dnnl.n_kernels == MAX_KERNELS)
             make_room ();
         p = &dnnl.kernels[dnnl.n_kernels];
-        p->key = key;
+        p->key = *product;
         DpsStatus st = make_kernel (p, err);
         if (st != DPS_OK) {
             drop_kernel (p);

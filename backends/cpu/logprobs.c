@@ -41,7 +41,7 @@ static DpsStatus open_head (CpuCall *c, Head *t, int needs_grad)
     *t = (Head){.w = w, .S = cpu_rows (h), .D = cpu_cols (h), .V = w->shape[0]};
     t->chunk = cpu_block_rows (t->V);
     t->tiles = cpu_tile_count (t->S);
-    t->dtype = w->dtype == DPS_DTYPE_BF16 && cpu_machine ()->has_bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+    t->dtype = w->dtype;
     DPS_TRY (cpu_packed (w, DPS_PACK_FORWARD, t->dtype, &packed, c->err));
     t->forward = packed;
     if (needs_grad && cpu_is_packed (w) && !w_grad)
@@ -58,7 +58,7 @@ typedef struct Panels {
     const char *b;
     uint64_t bytes;
     int64_t N, K, width, n;
-    const DnnlKernel *full[4], *last[4];
+    CpuKernel full[4], last[4];
 } Panels;
 
 typedef struct Chunk {
@@ -74,13 +74,11 @@ static Panels panels_of (const char *packed, const CpuPanels *at, int64_t K, int
 
 static DpsStatus find_kernels (const Head *t, Panels *p, int size, uint64_t *scratch, DpsError *err)
 {
-    DnnlProduct one = {
-        .M = (size + 1) * CPU_ROW_GROUP, .N = p->N - (p->n - 1) * p->width, .K = p->K, .lda = p->K, .packed_b = 1, .dtype = t->dtype};
-    DPS_TRY (dnnl_kernel (&one, &p->last[size], err));
-    one.N = p->width;
+    int64_t rows = (size + 1) * CPU_ROW_GROUP;
+    DPS_TRY (cpu_kernel (rows, p->N - (p->n - 1) * p->width, p->K, p->K, t->dtype, &p->last[size], err));
     if (p->n > 1)
-        DPS_TRY (dnnl_kernel (&one, &p->full[size], err));
-    uint64_t a = dnnl_kernel_scratch (p->last[size]), b = p->n > 1 ? dnnl_kernel_scratch (p->full[size]) : 0;
+        DPS_TRY (cpu_kernel (rows, p->width, p->K, p->K, t->dtype, &p->full[size], err));
+    uint64_t a = p->last[size].scratch_bytes, b = p->full[size].scratch_bytes;
     *scratch = a > *scratch ? a : *scratch;
     *scratch = b > *scratch ? b : *scratch;
     return DPS_OK;
@@ -91,10 +89,10 @@ static DpsStatus run_panels (const Panels *p, int size, int64_t rows, const void
                              DpsError *err)
 {
     if (p->n == 1 && !c)
-        return dnnl_run (p->last[size], a, p->b, y, scratch, err);
+        return cpu_kernel_run (&p->last[size], rows, a, p->b, y, scratch, err);
     for (int64_t i = 0; i < p->n; i++) {
         int is_last = i == p->n - 1;
-        DPS_TRY (dnnl_run ((is_last ? p->last : p->full)[size], a, p->b + (uint64_t)i * p->bytes, sums, scratch, err));
+        DPS_TRY (cpu_kernel_run (&(is_last ? p->last : p->full)[size], rows, a, p->b + (uint64_t)i * p->bytes, sums, scratch, err));
         const CpuTile t = {.sum = sums,
                            .rows = rows,
                            .cols = is_last ? p->N - i * p->width : p->width,
@@ -127,7 +125,7 @@ static DpsStatus open_chunk (CpuCall *c, const Head *t, int64_t first, Chunk *k)
     for (int64_t i = 0; i < t->tiles; i++) {
         int64_t row, rows;
         int size = tile_size (t, i, &row, &rows);
-        if (k->z.last[size])
+        if (k->z.last[size].K)
             continue;
         DPS_TRY (find_kernels (t, &k->z, size, &k->scratch, c->err));
         if (t->grad)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * matmul.c: linear, linear_dx, linear_dw: products by oneDNN. Both factors of a product have one dtype: that of the weight (bf16 or f32);
+ * matmul.c: linear, linear_dx, linear_dw: products by product.h. Both factors of a product have one dtype: that of the weight (bf16 or f32);
  * an activation of another dtype is converted into scratch first.
  *
  * Small products run on one thread; what a product does is fixed by its shape, never by the threads there are.
@@ -22,19 +22,13 @@ static const void *in_dtype (const DpsView *x, uint32_t dtype, int slot)
 
 static DpsStatus no_memory (CpuCall *c) { return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for %s", c->name); }
 
-/* The dtype a product with this weight computes in. */
-static uint32_t product_dtype (const DpsView *w)
-{
-    return w->dtype == DPS_DTYPE_BF16 && cpu_machine ()->has_bf16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
-}
-
 static float alpha_of (const CpuCall *c) { return cpu_f (c, 0) != 0 ? (float)cpu_f (c, 0) : 1; }
 
 DpsStatus cpu_linear (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *w = cpu_in (c, 1), *y = cpu_out (c, 0);
     int64_t I = w->shape[1], O = w->shape[0];
-    uint32_t dtype = product_dtype (w);
+    uint32_t dtype = w->dtype;
     CpuPanels panels;
     const void *b, *a = in_dtype (x, dtype, CPU_SLOT_A);
     if (!a)
@@ -62,7 +56,7 @@ DpsStatus cpu_linear_dx (CpuCall *c)
 {
     const DpsView *dy = cpu_in (c, 0), *w = cpu_in (c, 1), *dx = cpu_out (c, 0);
     int64_t I = w->shape[1], O = w->shape[0], rows = cpu_block_rows (O);
-    uint32_t dtype = product_dtype (w);
+    uint32_t dtype = w->dtype;
     const void *b, *a = in_dtype (dy, dtype, CPU_SLOT_A);
     if (!a)
         return no_memory (c);

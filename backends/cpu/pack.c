@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pack.c: weights in oneDNN's own blocked layouts, panel by panel, written and read through tables of offsets. */
+/* pack.c: weights in the layouts that products want (product.h), panel by panel, written and read through tables of offsets. */
 #include "pack.h"
 
 #include <string.h>
@@ -19,11 +19,11 @@ static int64_t at_most (int64_t a, int64_t b) { return a < b ? a : b; }
 /* Bytes of a whole panel of B (K, …) and of all panels of N columns. */
 static DpsStatus panel_bytes (int64_t K, int64_t N, int64_t width, uint32_t dtype, uint64_t *out_panel, uint64_t *out_all, DpsError *err)
 {
-    const DnnlLayout *full = NULL, *last;
+    const CpuLayout *full = NULL, *last;
     int64_t panels = (N + width - 1) / width;
     if (panels > 1)
-        DPS_TRY (dnnl_layout (K, width, dtype, &full, err));
-    DPS_TRY (dnnl_layout (K, N - (panels - 1) * width, dtype, &last, err));
+        DPS_TRY (cpu_layout (K, width, dtype, &full, err));
+    DPS_TRY (cpu_layout (K, N - (panels - 1) * width, dtype, &last, err));
     *out_panel = full ? aligned (full->bytes) : 0;
     *out_all = (uint64_t)(panels - 1) * *out_panel + aligned (last->bytes);
     return DPS_OK;
@@ -66,8 +66,8 @@ static DpsStatus query (struct DpsDevice *dev, int64_t out_features, int64_t in_
     (void)dev;
     if (out_features <= 0 || in_features <= 0)
         return dps_fail (err, DPS_ERR_SHAPE, "cpu: an empty weight is not packed");
-    if (compute_dtype == DPS_DTYPE_BF16 ? !cpu_machine ()->has_bf16 : compute_dtype != DPS_DTYPE_F32)
-        return dps_fail (err, DPS_ERR_DTYPE, "cpu: no matrix products in this dtype on this CPU");
+    if (compute_dtype != DPS_DTYPE_BF16 && compute_dtype != DPS_DTYPE_F32)
+        return dps_fail (err, DPS_ERR_DTYPE, "cpu: matrix products are in f32 or bf16");
     if (orientation > DPS_PACK_INPUT_GRAD)
         return dps_fail (err, DPS_ERR_INVALID, "cpu: orientation %u is unknown", orientation);
     *out_layout = orientation == DPS_PACK_FORWARD ? LAYOUT_FORWARD : LAYOUT_INPUT_GRAD;
@@ -123,10 +123,10 @@ static DpsStatus pack_forward (const DpsView *from, int64_t skip, int64_t row, i
 {
     int64_t O = to->shape[0], I = to->shape[1], panel = cpu_forward_panel (O), first = row / panel * panel,
             width = at_most (O - first, panel);
-    const DnnlLayout *l;
+    const CpuLayout *l;
     CpuPanels p;
     DPS_TRY (cpu_forward_panels (O, I, to->dtype, first, &p, err));
-    DPS_TRY (dnnl_layout (I, width, to->dtype, &l, err));
+    DPS_TRY (cpu_layout (I, width, to->dtype, &l, err));
     Rectangle r = {.from = from,
                    .row = skip,
                    .n_rows = n,
@@ -148,8 +148,8 @@ static DpsStatus pack_grad (const DpsView *from, int64_t skip, int64_t row, int6
     CpuPanels p;
     DPS_TRY (cpu_grad_panels (O, I, to->dtype, first, &p, err));
     for (int64_t column = 0; column < I; column += panel) {
-        const DnnlLayout *l;
-        DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
+        const CpuLayout *l;
+        DPS_TRY (cpu_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
         Rectangle r = {.from = from,
                        .row = skip,
                        .n_rows = n,
@@ -170,10 +170,10 @@ static DpsStatus clear_padding (int64_t row, int64_t n, const DpsView *to, DpsEr
     int64_t O = to->shape[0], I = to->shape[1], rows = cpu_block_rows (O), panel = cpu_grad_panel (O, I);
     for (int64_t first = (row + rows - 1) / rows * rows; first < row + n; first += rows)
         for (int64_t column = 0; column < I; column += panel) {
-            const DnnlLayout *l;
+            const CpuLayout *l;
             CpuPanels p;
             DPS_TRY (cpu_grad_panels (O, I, to->dtype, first, &p, err));
-            DPS_TRY (dnnl_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
+            DPS_TRY (cpu_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
             if (l->padded)
                 memset ((char *)to->host + p.base + (uint64_t)(column / panel) * p.panel_bytes, 0, l->bytes);
         }
@@ -218,13 +218,13 @@ DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n,
 {
     int64_t O = packed->shape[0], I = packed->shape[1];
     for (int64_t i = 0; i < n; i++) {
-        const DnnlLayout *l;
+        const CpuLayout *l;
         CpuPanels p;
         if (ids[i] < 0 || ids[i] >= O)
             return dps_fail (err, DPS_ERR_INVALID, "cpu: row %d of a table of %lld", ids[i], (long long)O);
         int64_t panel = cpu_forward_panel (O), first = ids[i] / panel * panel;
         DPS_TRY (cpu_forward_panels (O, I, packed->dtype, first, &p, err));
-        DPS_TRY (dnnl_layout (I, at_most (O - first, panel), packed->dtype, &l, err));
+        DPS_TRY (cpu_layout (I, at_most (O - first, panel), packed->dtype, &l, err));
         DpsView at = *packed;
         at.host = (char *)packed->host + p.base;
         int64_t base = l->n_offset[ids[i] - first];

@@ -6,7 +6,7 @@
 #include "tiles.h"
 
 /*
- * A weight (O,I) as products want it, in panels that are each B (K, n) in oneDNN's layout:
+ * A weight (O,I) as products want it, in panels that are each B (K, n) in the layout of product.h:
  *   FORWARD     y = x·Wᵀ: panels of rows, B (I, n)
  *   INPUT_GRAD  dx = dy·W: panels of columns, B (O, n)
  * A vocabulary's weight (more than CPU_WHOLE_ROWS rows) is walked CPU_HEAD_ROWS rows at a time: its FORWARD panels are that many rows, and its

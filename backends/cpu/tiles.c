@@ -43,21 +43,20 @@ static DpsStatus open_room (Room *r, int64_t elements, DpsError *err)
 static float *sums_of (const Room *r) { return (float *)(r->base + (uint64_t)cpu_thread () * (r->sums + r->scratch)); }
 static void *scratch_of (const Room *r) { return (char *)sums_of (r) + r->sums; }
 
-static DpsStatus find_kernel (const DnnlProduct *p, const DnnlKernel **out, Room *r, DpsError *err)
+static DpsStatus find_kernel (const CpuProduct *p, int64_t rows, int64_t N, CpuKernel *out, Room *r, DpsError *err)
 {
-    if (*out)
+    if (out->K)
         return DPS_OK;
-    DPS_TRY (dnnl_kernel (p, out, err));
-    uint64_t bytes = dnnl_kernel_scratch (*out);
-    r->scratch = bytes > r->scratch ? bytes : r->scratch;
+    DPS_TRY (cpu_kernel (rows, N, p->K, p->lda, p->dtype, out, err));
+    r->scratch = out->scratch_bytes > r->scratch ? out->scratch_bytes : r->scratch;
     return DPS_OK;
 }
 
 typedef struct Grid {
     const CpuProduct *p;
-    const DnnlKernel *full[SIZES], *last[SIZES]; /* by rows/16 - 1: of a whole panel, of the last one */
-    int64_t tiles, panels, padded_first;         /* the first row of the tile that is padded; -1: none is */
-    const char *tail;                            /* its rows of A */
+    CpuKernel full[SIZES], last[SIZES];  /* by rows/16 - 1: of a whole panel, of the last one */
+    int64_t tiles, panels, padded_first; /* the first row of the tile that is padded; -1: none is */
+    const char *tail;                    /* its rows of A */
     Room room;
 } Grid;
 
@@ -71,16 +70,10 @@ static DpsStatus find_kernels (Grid *g, DpsError *err)
         int64_t first, n;
         cpu_tile_rows (p->M, g->tiles, t, &first, &n);
         int size = size_index (n);
-        DnnlProduct one = {.M = (size + 1) * CPU_ROW_GROUP,
-                           .N = p->N - (g->panels - 1) * p->panel,
-                           .K = p->K,
-                           .lda = p->lda,
-                           .packed_b = 1,
-                           .dtype = p->dtype};
-        DPS_TRY (find_kernel (&one, &g->last[size], &g->room, err));
-        one.N = p->panel;
+        int64_t rows = (size + 1) * CPU_ROW_GROUP;
+        DPS_TRY (find_kernel (p, rows, p->N - (g->panels - 1) * p->panel, &g->last[size], &g->room, err));
         if (g->panels > 1)
-            DPS_TRY (find_kernel (&one, &g->full[size], &g->room, err));
+            DPS_TRY (find_kernel (p, rows, p->panel, &g->full[size], &g->room, err));
     }
     return open_room (&g->room, CPU_TILE_ROWS * (p->N < p->panel ? p->N : p->panel), err);
 }
@@ -119,8 +112,8 @@ static DpsStatus run_tile (const Grid *g, int64_t i, DpsError *err)
     cpu_tile_rows (p->M, g->tiles, i % g->tiles, &first, &n);
     const char *a = first == g->padded_first ? g->tail : (const char *)p->a + (uint64_t)(first * p->lda) * size_of (p->dtype);
     float *sums = sums_of (&g->room);
-    DPS_TRY (dnnl_run ((is_last ? g->last : g->full)[size_index (n)], a, (const char *)p->b + (uint64_t)panel * p->panel_bytes, sums,
-                       scratch_of (&g->room), err));
+    DPS_TRY (cpu_kernel_run (&(is_last ? g->last : g->full)[size_index (n)], n, a, (const char *)p->b + (uint64_t)panel * p->panel_bytes,
+                             sums, scratch_of (&g->room), err));
     const CpuTile t = {.sum = sums,
                        .rows = n,
                        .cols = is_last ? p->N - column : p->panel,

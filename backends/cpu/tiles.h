@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tiles.h: matrix products cut into tiles of a few fixed sizes, each a oneDNN product on one thread. A tile has 16, 32, 48 or 64 rows; the last rows
+ * tiles.h: matrix products cut into tiles of a few fixed sizes, each a product on one thread. A tile has 16, 32, 48 or 64 rows; the last rows
  * of a product are padded to 16. So a product of any number of rows needs four kernels, a row's result depends on nothing but the row (test:
  * conformance.cpu_threads), and how many threads share the tiles changes no bit.
  */
 #ifndef DPS_CPU_TILES_H
 #define DPS_CPU_TILES_H
 
-#include "cpu.h"
-#include "dnnl.h"
-
-enum { CPU_TILE_ROWS = 64, CPU_ROW_GROUP = 16 };
+#include "product.h"
 
 /**
  * y (M,N) = alpha·A (M,K)·B (+ bias) (+ c), summed in f32 and rounded once. B is packed in panels of `panel` columns, `panel_bytes` apart, the last

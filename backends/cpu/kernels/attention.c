@@ -36,7 +36,7 @@ static void load_queries (const Attention *a, int64_t row, int64_t n, int64_t g,
         for (int64_t d = 0; d < a->hp; d += LANES) {
             int64_t left = a->h - d;
             store_f32 (q + r * a->hp + d, left >= LANES ? load (a->q->host, at + d, bf)
-                                          : left > 0    ? load_tail (a->q->host, at + d, bf, left)
+                                          : left > 0    ? load_n (a->q->host, at + d, bf, left)
                                                         : splat (0));
         }
     }
@@ -45,15 +45,15 @@ static void load_queries (const Attention *a, int64_t row, int64_t n, int64_t g,
 /* Scores of one row against a block → weights in place; the row's running maximum and sum; its accumulator rescaled. */
 static void soften (const Attention *a, float *s, int64_t lo, int64_t hi, float *max, float *sum, float *o)
 {
-    vf x[4], top = splat (-INFINITY);
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int i = 0; i < 4; i++) {
+    vf x[KEYS / LANES], top = splat (-INFINITY);
+    const vi lane = LANE_NUMBERS;
+    for (int i = 0; i < KEYS / LANES; i++) {
         vi at = lane + i * LANES;
         vi seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);
         vf v = load_f32 (s + i * LANES) * splat (a->scale);
         if (a->softcap > 0)
             v = splat (a->softcap) * vtanh (v / splat (a->softcap));
-        x[i] = select (seen, v, splat (-INFINITY));
+        x[i] = vselect (seen, v, splat (-INFINITY));
         top = vmax (top, x[i]);
     }
     float high = max_lanes (top), old = *max;
@@ -64,7 +64,7 @@ static void soften (const Attention *a, float *s, int64_t lo, int64_t hi, float 
     high = high > old ? high : old;
     float shrink = old == -INFINITY ? 0 : vexp (splat (old - high))[0];
     vf total = splat (0);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < KEYS / LANES; i++) {
         vf e = vexp (x[i] - splat (high));
         store_f32 (s + i * LANES, e);
         total += e;
@@ -87,7 +87,7 @@ static void finish (const Attention *a, const DpsView *out, float *lse, int64_t 
             if (a->h - d >= LANES)
                 store (out->host, head * a->h + d, bf, v);
             else
-                store_tail (out->host, head * a->h + d, bf, v, a->h - d);
+                store_n (out->host, head * a->h + d, bf, v, a->h - d);
         }
         if (lse)
             lse[head] = w->sum[r] > 0 ? w->max[r] + logf (w->sum[r]) : 0;

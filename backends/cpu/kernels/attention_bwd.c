@@ -48,7 +48,7 @@ static void load_heads (const Attention *a, const DpsView *x, int64_t row, int64
         for (int64_t d = 0; d < a->hp; d += LANES) {
             int64_t left = a->h - d;
             store_f32 (to + r * a->hp + d, left >= LANES ? load (x->host, at + d, bf)
-                                           : left > 0    ? load_tail (x->host, at + d, bf, left)
+                                           : left > 0    ? load_n (x->host, at + d, bf, left)
                                                          : splat (0));
         }
     }
@@ -58,8 +58,8 @@ static void load_heads (const Attention *a, const DpsView *x, int64_t row, int64
 static void row_gradient (const Gradient *t, float *s, float *dp, int64_t lo, int64_t hi, float lse, float delta)
 {
     const Attention *a = &t->a;
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    for (int i = 0; i < 4; i++) {
+    const vi lane = LANE_NUMBERS;
+    for (int i = 0; i < KEYS / LANES; i++) {
         vi at = lane + i * LANES, seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);
         vf x = load_f32 (s + i * LANES) * splat (a->scale), slope = splat (a->scale);
         if (a->softcap > 0) {
@@ -67,7 +67,7 @@ static void row_gradient (const Gradient *t, float *s, float *dp, int64_t lo, in
             x = splat (a->softcap) * u;
             slope = slope * (splat (1) - u * u);
         }
-        vf p = select (seen, vexp (x - splat (lse)), splat (0));
+        vf p = vselect (seen, vexp (x - splat (lse)), splat (0));
         store_f32 (s + i * LANES, p);
         store_f32 (dp + i * LANES, p * (load_f32 (dp + i * LANES) - splat (delta)) * slope);
     }
@@ -94,7 +94,7 @@ static void store_heads (const Attention *a, const DpsView *y, int64_t at, const
         if (a->h - d >= LANES)
             store (y->host, at + d, bf, load_f32 (from + d));
         else
-            store_tail (y->host, at + d, bf, load_f32 (from + d), a->h - d);
+            store_n (y->host, at + d, bf, load_f32 (from + d), a->h - d);
     }
 }
 
@@ -195,7 +195,7 @@ static void fill_delta (const Gradient *t)
         vf sum = splat (0);
         for (int64_t d = 0; d < a->h; d += LANES) {
             int64_t n = a->h - d < LANES ? a->h - d : LANES;
-            sum += load_tail (t->o->host, i * a->h + d, IS_BF (t->o), n) * load_tail (t->d_o->host, i * a->h + d, IS_BF (t->d_o), n);
+            sum += load_n (t->o->host, i * a->h + d, IS_BF (t->o), n) * load_n (t->d_o->host, i * a->h + d, IS_BF (t->d_o), n);
         }
         t->delta[i] = sum_lanes (sum);
     }

@@ -66,7 +66,7 @@ static void copy_key (const Attention *a, const DpsView *x, int64_t row, int64_t
         if (a->h - d >= LANES)
             store_f32 (to + d, load (x->host, at + d, bf));
         else
-            store_tail (to, d, 0, load_tail (x->host, at + d, bf, a->h - d), a->h - d);
+            store_n (to, d, 0, load_n (x->host, at + d, bf, a->h - d), a->h - d);
     }
     for (int64_t d = a->h; d < a->hp; d++)
         to[d] = 0;

@@ -19,20 +19,11 @@ enum { BLOCK = 4096 };
         }                                                                                                                                  \
     } while (0)
 
-INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
-INLINE void put (void *p, int64_t i, int bf, vf v, int64_t n)
-{
-    if (n == LANES)
-        store (p, i, bf, v);
-    else
-        store_tail (p, i, bf, v, n);
-}
-
 DpsStatus ISA_NAME (cpu_fill) (CpuCall *c)
 {
     const DpsView *y = cpu_out (c, 0);
     vf v = splat ((float)cpu_f (c, 0));
-    EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), v, n););
+    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), v, n););
     return DPS_OK;
 }
 
@@ -43,13 +34,13 @@ void ISA_NAME (cpu_convert) (const void *src, uint32_t from, void *dst, uint32_t
         memmove (dst, src, (size_t)total * (a ? 2 : 4));
         return;
     }
-    EACH_BLOCK (total, put (dst, i, b, get (src, i, a, n), n););
+    EACH_BLOCK (total, store_n (dst, i, b, load_n (src, i, a, n), n););
 }
 
 void ISA_NAME (cpu_scale) (const void *src, uint32_t from, void *dst, uint32_t to, double alpha, int64_t total)
 {
     vf k = splat ((float)alpha);
-    EACH_BLOCK (total, put (dst, i, to == DPS_DTYPE_BF16, get (src, i, from == DPS_DTYPE_BF16, n) * k, n););
+    EACH_BLOCK (total, store_n (dst, i, to == DPS_DTYPE_BF16, load_n (src, i, from == DPS_DTYPE_BF16, n) * k, n););
 }
 
 DpsStatus ISA_NAME (cpu_copy) (CpuCall *c)
@@ -66,14 +57,15 @@ DpsStatus ISA_NAME (cpu_add) (CpuCall *c)
     if (alpha == 0 && beta == 0)
         alpha = beta = 1;
     vf ka = splat (alpha), kb = splat (beta);
-    EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), ka * get (a->host, i, IS_BF (a), n) + kb * get (b->host, i, IS_BF (b), n), n););
+    EACH_BLOCK (cpu_count (y),
+                store_n (y->host, i, IS_BF (y), ka * load_n (a->host, i, IS_BF (a), n) + kb * load_n (b->host, i, IS_BF (b), n), n););
     return DPS_OK;
 }
 
 DpsStatus ISA_NAME (cpu_mul) (CpuCall *c)
 {
     const DpsView *a = cpu_in (c, 0), *b = cpu_in (c, 1), *y = cpu_out (c, 0);
-    EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), get (a->host, i, IS_BF (a), n) * get (b->host, i, IS_BF (b), n), n););
+    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), load_n (a->host, i, IS_BF (a), n) * load_n (b->host, i, IS_BF (b), n), n););
     return DPS_OK;
 }
 
@@ -81,10 +73,10 @@ DpsStatus ISA_NAME (cpu_div) (CpuCall *c)
 {
     const DpsView *a = cpu_in (c, 0), *b = cpu_in (c, 1), *y = cpu_out (c, 0);
     EACH_BLOCK (cpu_count (y), {
-        vf d = get (b->host, i, IS_BF (b), n);
+        vf d = load_n (b->host, i, IS_BF (b), n);
         for (int64_t k = n; k < LANES; k++)
             d[k] = 1;
-        put (y->host, i, IS_BF (y), get (a->host, i, IS_BF (a), n) / d, n);
+        store_n (y->host, i, IS_BF (y), load_n (a->host, i, IS_BF (a), n) / d, n);
     });
     return DPS_OK;
 }
@@ -93,7 +85,7 @@ DpsStatus ISA_NAME (cpu_softcap) (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *y = cpu_out (c, 0);
     vf cap = splat ((float)cpu_f (c, 0));
-    EACH_BLOCK (cpu_count (y), put (y->host, i, IS_BF (y), cap * vtanh (get (x->host, i, IS_BF (x), n) / cap), n););
+    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), cap * vtanh (load_n (x->host, i, IS_BF (x), n) / cap), n););
     return DPS_OK;
 }
 
@@ -106,8 +98,8 @@ DpsStatus ISA_NAME (cpu_softcap) (CpuCall *c)
         PARALLEL_FOR (row, N, N *D) for (int64_t d = 0; d < D; d += LANES)                                                                 \
         {                                                                                                                                  \
             int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;                                                                    \
-            vf a = get (x->host, i, IS_BF (x), n), b = get (v->host, d, IS_BF (v), n);                                                     \
-            put (y->host, i, IS_BF (y), expression, n);                                                                                    \
+            vf a = load_n (x->host, i, IS_BF (x), n), b = load_n (v->host, d, IS_BF (v), n);                                               \
+            store_n (y->host, i, IS_BF (y), expression, n);                                                                                \
         }                                                                                                                                  \
         return DPS_OK;                                                                                                                     \
     }
@@ -123,7 +115,7 @@ DpsStatus ISA_NAME (cpu_scale_rows) (CpuCall *c)
         vf k = splat (((const float *)v->host)[row]);
         for (int64_t d = 0; d < D; d += LANES) {
             int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;
-            put (y->host, i, IS_BF (y), get (x->host, i, IS_BF (x), n) * k, n);
+            store_n (y->host, i, IS_BF (y), load_n (x->host, i, IS_BF (x), n) * k, n);
         }
     }
     return DPS_OK;
@@ -137,16 +129,16 @@ static void column_sums (const DpsView *x, const DpsView *dy, const DpsView *roo
     PARALLEL_FOR (chunk, chunks, N * D)
     {
         int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;
-        vf total = get (out->host, d, 0, n);
+        vf total = load_n (out->host, d, 0, n);
         for (int64_t r = 0; r + 1 < roots->shape[0]; r++) {
             vf partial = splat (0);
             for (int64_t row = at[r]; row < at[r + 1]; row++) {
-                vf g = get (dy->host, row * D + d, IS_BF (dy), n);
-                partial += x ? g * get (x->host, row * D + d, IS_BF (x), n) : g;
+                vf g = load_n (dy->host, row * D + d, IS_BF (dy), n);
+                partial += x ? g * load_n (x->host, row * D + d, IS_BF (x), n) : g;
             }
             total += partial;
         }
-        put (out->host, d, 0, total, n);
+        store_n (out->host, d, 0, total, n);
     }
 }
 
@@ -181,7 +173,7 @@ DpsStatus ISA_NAME (cpu_dropout) (CpuCall *c)
                 double u = (double)(((uint64_t)w[1] << 32 | w[0]) >> 11) * 0x1p-53;
                 k[l] = u >= p ? scale : 0;
             }
-            put (y->host, i, IS_BF (y), get (x->host, i, IS_BF (x), n) * k, n);
+            store_n (y->host, i, IS_BF (y), load_n (x->host, i, IS_BF (x), n) * k, n);
         }
     }
     return DPS_OK;

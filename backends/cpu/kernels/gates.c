@@ -17,15 +17,6 @@ enum { BLOCK = 4096 };
         }                                                                                                                                  \
     } while (0)
 
-INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
-INLINE void put (void *p, int64_t i, int bf, vf v, int64_t n)
-{
-    if (n == LANES)
-        store (p, i, bf, v);
-    else
-        store_tail (p, i, bf, v, n);
-}
-
 /* ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) and its derivative. */
 INLINE vf gelu (vf x, vf *slope)
 {
@@ -48,8 +39,8 @@ INLINE vf silu (vf x, vf *slope)
         const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *y = cpu_out (c, 0);                                                     \
         int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (y);                                                                            \
         EACH (cpu_count (y), {                                                                                                             \
-            vf slope, a = f (get (gate->host, i, gb, n), &slope);                                                                          \
-            put (y->host, i, yb, a *get (up->host, i, ub, n), n);                                                                          \
+            vf slope, a = f (load_n (gate->host, i, gb, n), &slope);                                                                       \
+            store_n (y->host, i, yb, a *load_n (up->host, i, ub, n), n);                                                                   \
         });                                                                                                                                \
         return DPS_OK;                                                                                                                     \
     }                                                                                                                                      \
@@ -58,9 +49,9 @@ INLINE vf silu (vf x, vf *slope)
         const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *dy = cpu_in (c, 2), *dgate = cpu_out (c, 0), *dup = cpu_out (c, 1);     \
         int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (dy), dgb = IS_BF (dgate), dub = IS_BF (dup);                                   \
         EACH (cpu_count (gate), {                                                                                                          \
-            vf slope, a = f (get (gate->host, i, gb, n), &slope), g = get (dy->host, i, yb, n);                                            \
-            put (dgate->host, i, dgb, g *get (up->host, i, ub, n) * slope, n);                                                             \
-            put (dup->host, i, dub, g *a, n);                                                                                              \
+            vf slope, a = f (load_n (gate->host, i, gb, n), &slope), g = load_n (dy->host, i, yb, n);                                      \
+            store_n (dgate->host, i, dgb, g *load_n (up->host, i, ub, n) * slope, n);                                                      \
+            store_n (dup->host, i, dub, g *a, n);                                                                                          \
         });                                                                                                                                \
         return DPS_OK;                                                                                                                     \
     }

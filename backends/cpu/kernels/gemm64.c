@@ -1,44 +1,45 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gemm64.c: the small product inside attention: tiles of up to 6 rows × 64 columns held in registers, each element summed over j in order. */
+/* gemm64.c: the small product inside attention: tiles of up to 6 rows held in registers, each element summed over j in order. */
 #include "attention.h"
 
-#define TILE(M)                                                                                                                            \
-    static void tile_##M (int64_t d, const float *a, int64_t am, int64_t ad, const float *b, int64_t ldb, float *c, int64_t ldc, int add)  \
-    {                                                                                                                                      \
-        vf sum[M][4];                                                                                                                      \
-        for (int i = 0; i < M; i++)                                                                                                        \
-            for (int k = 0; k < 4; k++)                                                                                                    \
-                sum[i][k] = add ? load_f32 (c + i * ldc + k * LANES) : splat (0);                                                          \
-        for (int64_t j = 0; j < d; j++) {                                                                                                  \
-            const float *row = b + j * ldb;                                                                                                \
-            vf b0 = load_f32 (row), b1 = load_f32 (row + 16), b2 = load_f32 (row + 32), b3 = load_f32 (row + 48);                          \
-            for (int i = 0; i < M; i++) {                                                                                                  \
-                vf x = splat (a[i * am + j * ad]);                                                                                         \
-                sum[i][0] += x * b0;                                                                                                       \
-                sum[i][1] += x * b1;                                                                                                       \
-                sum[i][2] += x * b2;                                                                                                       \
-                sum[i][3] += x * b3;                                                                                                       \
-            }                                                                                                                              \
-        }                                                                                                                                  \
-        for (int i = 0; i < M; i++)                                                                                                        \
-            for (int k = 0; k < 4; k++)                                                                                                    \
-                store_f32 (c + i * ldc + k * LANES, sum[i][k]);                                                                            \
+#ifdef __AVX512F__
+enum { VECTORS = 4 };
+#else
+enum { VECTORS = 2 };
+#endif
+enum { ROWS = 6, WIDTH = VECTORS * LANES };
+
+INLINE void tile (int64_t d, const float *a, int64_t am, int64_t ad, const float *b, int64_t ldb, float *c, int64_t ldc, int add,
+                  const int rows)
+{
+    vf sum[ROWS][VECTORS];
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < VECTORS; k++)
+            sum[i][k] = add ? load_f32 (c + i * ldc + k * LANES) : splat (0);
+    for (int64_t j = 0; j < d; j++) {
+        vf x[VECTORS];
+        for (int k = 0; k < VECTORS; k++)
+            x[k] = load_f32 (b + j * ldb + k * LANES);
+#pragma GCC unroll 6
+        for (int i = 0; i < rows; i++)
+            for (int k = 0; k < VECTORS; k++)
+                sum[i][k] += splat (a[i * am + j * ad]) * x[k];
     }
-TILE (1)
-TILE (2)
-TILE (3)
-TILE (4)
-TILE (5)
-TILE (6)
+    for (int i = 0; i < rows; i++)
+        for (int k = 0; k < VECTORS; k++)
+            store_f32 (c + i * ldc + k * LANES, sum[i][k]);
+}
 
 void ISA_NAME (gemm64) (int64_t m, int64_t n, int64_t d, const float *a, int64_t am, int64_t ad, const float *b, int64_t ldb, float *c,
                         int64_t ldc, int add)
 {
-    static void (*const tiles[]) (int64_t, const float *, int64_t, int64_t, const float *, int64_t, float *, int64_t,
-                                  int) = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
-    for (int64_t col = 0; col < n; col += 64)
-        for (int64_t i = 0; i < m; i += 6) {
-            int64_t rows = m - i < 6 ? m - i : 6;
-            tiles[rows](d, a + i * am, am, ad, b + col, ldb, c + i * ldc + col, ldc, add);
-        }
+    for (int64_t col = 0; col < n; col += WIDTH) {
+        int64_t i = 0;
+        for (; m - i >= ROWS; i += ROWS)
+            tile (d, a + i * am, am, ad, b + col, ldb, c + i * ldc + col, ldc, add, ROWS);
+        for (; m - i >= 2; i += 2)
+            tile (d, a + i * am, am, ad, b + col, ldb, c + i * ldc + col, ldc, add, 2);
+        for (; i < m; i++)
+            tile (d, a + i * am, am, ad, b + col, ldb, c + i * ldc + col, ldc, add, 1);
+    }
 }

@@ -13,15 +13,6 @@ static Norm norm_of (CpuCall *c, const DpsView *x)
     return (Norm){.groups = h > 0 ? cpu_count (x) / h : 0, .h = h, .eps = (float)cpu_f (c, 0), .offset = (float)cpu_f (c, 1)};
 }
 
-INLINE vf get (const void *p, int64_t i, int bf, int64_t n) { return n == LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
-INLINE void put (void *p, int64_t i, int bf, vf v, int64_t n)
-{
-    if (n == LANES)
-        store (p, i, bf, v);
-    else
-        store_tail (p, i, bf, v, n);
-}
-
 #define COLUMNS(h) for (int64_t d = 0, n; n = (h)-d < LANES ? (h)-d : LANES, d < (h); d += LANES)
 
 INLINE void norm_row (const Norm *o, const void *x, int xb, const void *w, int wb, void *y, int yb, float *rstd, int64_t g)
@@ -30,13 +21,13 @@ INLINE void norm_row (const Norm *o, const void *x, int xb, const void *w, int w
     vf sum = splat (0);
     COLUMNS (o->h)
     {
-        vf v = get (x, at + d, xb, n);
+        vf v = load_n (x, at + d, xb, n);
         sum += v * v;
     }
     float r = 1.0f / sqrtf (sum_lanes (sum) / (float)o->h + o->eps);
     if (rstd)
         rstd[g] = r;
-    COLUMNS (o->h) put (y, at + d, yb, get (x, at + d, xb, n) * splat (r) * (get (w, d, wb, n) + splat (o->offset)), n);
+    COLUMNS (o->h) store_n (y, at + d, yb, load_n (x, at + d, xb, n) * splat (r) * (load_n (w, d, wb, n) + splat (o->offset)), n);
 }
 
 DpsStatus ISA_NAME (cpu_rms_norm) (CpuCall *c)
@@ -64,15 +55,15 @@ INLINE void norm_dx_row (const Norm *o, const void *x, int xb, const void *w, in
 {
     int64_t at = g * o->h;
     vf dot = splat (0);
-    COLUMNS (o->h) dot += get (dy, at + d, gb, n) * (get (w, d, wb, n) + splat (o->offset)) * get (x, at + d, xb, n);
+    COLUMNS (o->h) dot += load_n (dy, at + d, gb, n) * (load_n (w, d, wb, n) + splat (o->offset)) * load_n (x, at + d, xb, n);
     float k = sum_lanes (dot) / (float)o->h * r * r;
     COLUMNS (o->h)
     {
-        vf u = get (dy, at + d, gb, n) * (get (w, d, wb, n) + splat (o->offset));
-        vf v = splat (r) * (u - get (x, at + d, xb, n) * splat (k));
+        vf u = load_n (dy, at + d, gb, n) * (load_n (w, d, wb, n) + splat (o->offset));
+        vf v = splat (r) * (u - load_n (x, at + d, xb, n) * splat (k));
         if (add)
-            v += get (add, at + d, ab, n);
-        put (dx, at + d, db, v, n);
+            v += load_n (add, at + d, ab, n);
+        store_n (dx, at + d, db, v, n);
     }
 }
 
@@ -111,14 +102,14 @@ DpsStatus ISA_NAME (cpu_rms_norm_dw) (CpuCall *c)
     PARALLEL_FOR (chunk, chunks, cpu_count (x))
     {
         int64_t d = chunk * LANES, n = o.h - d < LANES ? o.h - d : LANES;
-        vf total = get (dw->host, d, 0, n);
+        vf total = load_n (dw->host, d, 0, n);
         for (int64_t r = 0; r + 1 < roots->shape[0]; r++) {
             vf partial = splat (0);
             for (int64_t g = row_at[r] * per_row; g < row_at[r + 1] * per_row; g++)
-                partial += get (dy->host, g * o.h + d, IS_BF (dy), n) * get (x->host, g * o.h + d, IS_BF (x), n) * splat (rstd[g]);
+                partial += load_n (dy->host, g * o.h + d, IS_BF (dy), n) * load_n (x->host, g * o.h + d, IS_BF (x), n) * splat (rstd[g]);
             total += partial;
         }
-        put (dw->host, d, 0, total, n);
+        store_n (dw->host, d, 0, total, n);
     }
     return DPS_OK;
 }

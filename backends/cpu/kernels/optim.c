@@ -60,7 +60,7 @@ DpsStatus ISA_NAME (cpu_sumsq) (CpuCall *c)
         int64_t end = first + BLOCK < total ? first + BLOCK : total;
         for (int64_t i = first; i < end; i += LANES) {
             int64_t n = end - i < LANES ? end - i : LANES;
-            vf v = load_tail (x->host, i, IS_BF (x), n);
+            vf v = load_n (x->host, i, IS_BF (x), n);
             for (int l = 0; l < LANES; l++)
                 part[l] += (double)v[l] * (double)v[l];
         }
@@ -79,10 +79,10 @@ static double norm_row (const DpsView *w, const DpsView *a, const DpsView *b, do
     double sum = 0;
     for (int64_t k = 0; k < K; k += LANES) {
         int64_t n = K - k < LANES ? K - k : LANES;
-        vf v = load_tail (w->host, o * K + k, IS_BF (w), n), delta = splat (0);
+        vf v = load_n (w->host, o * K + k, IS_BF (w), n), delta = splat (0);
         for (int64_t j = 0; j < r; j++) {
-            vf bj = splat (load_tail (b->host, o * r + j, IS_BF (b), 1)[0]);
-            delta += bj * load_tail (a->host, j * K + k, IS_BF (a), n);
+            vf bj = splat (load_n (b->host, o * r + j, IS_BF (b), 1)[0]);
+            delta += bj * load_n (a->host, j * K + k, IS_BF (a), n);
         }
         v += splat ((float)s) * delta;
         for (int l = 0; l < LANES; l++)
@@ -103,7 +103,7 @@ DpsStatus ISA_NAME (cpu_dora_norm) (CpuCall *c)
         if (norm)
             ((float *)norm->host)[o] = f;
         if (v && m)
-            ((float *)v->host)[o] = load_tail (m->host, o, IS_BF (m), 1)[0] / f;
+            ((float *)v->host)[o] = load_n (m->host, o, IS_BF (m), 1)[0] / f;
     }
     return DPS_OK;
 }

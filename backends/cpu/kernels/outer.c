@@ -8,7 +8,7 @@
 #ifdef __AVX512F__
 enum { TALL = 16, ROWS = 8, VECTORS = 3 };
 #else
-enum { TALL = 8, ROWS = 4, VECTORS = 1 };
+enum { TALL = 12, ROWS = 6, VECTORS = 2 };
 #endif
 
 /* rows × vectors of C at (m, n); both are constants where this is inlined. */
@@ -43,9 +43,9 @@ static void narrow (const CpuOuter *p, int64_t m, int64_t n, int64_t columns)
     for (int64_t i = 0; i < p->n_roots; i++) {
         vf acc = splat (0);
         for (int64_t k = p->roots[i]; k < p->roots[i + 1]; k++)
-            acc += splat (p->a[k * p->lda + m]) * load_tail (p->b, k * p->ldb + n, 0, columns);
+            acc += splat (p->a[k * p->lda + m]) * load_n (p->b, k * p->ldb + n, 0, columns);
         float *c = p->c + m * p->ldc + n;
-        store_tail (c, 0, 0, load_tail (c, 0, 0, columns) + acc * splat (p->alpha), columns);
+        store_n (c, 0, 0, load_n (c, 0, 0, columns) + acc * splat (p->alpha), columns);
     }
 }
 

@@ -72,10 +72,10 @@ static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half
 {
     for (int64_t i = 0; i < half; i += LANES) {
         int64_t n = half - i < LANES ? half - i : LANES;
-        vf a = load_tail (x->host, at + i, IS_BF (x), n), b = load_tail (x->host, at + half + i, IS_BF (x), n);
-        vf co = load_tail (cosine, i, 0, n), si = load_tail (sine, i, 0, n) * splat (sign), k = splat (scale);
-        store_tail (y->host, at + i, IS_BF (y), (a * co - b * si) * k, n);
-        store_tail (y->host, at + half + i, IS_BF (y), (b * co + a * si) * k, n);
+        vf a = load_n (x->host, at + i, IS_BF (x), n), b = load_n (x->host, at + half + i, IS_BF (x), n);
+        vf co = load_n (cosine, i, 0, n), si = load_n (sine, i, 0, n) * splat (sign), k = splat (scale);
+        store_n (y->host, at + i, IS_BF (y), (a * co - b * si) * k, n);
+        store_n (y->host, at + half + i, IS_BF (y), (b * co + a * si) * k, n);
     }
 }
 

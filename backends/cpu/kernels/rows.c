@@ -25,7 +25,7 @@ static void move_row (const DpsView *x, int64_t from, const DpsView *y, int64_t 
     }
     for (int64_t d = 0; d < D; d += LANES) {
         int64_t n = D - d < LANES ? D - d : LANES;
-        store_tail (dst, d, IS_BF (y), load_tail (src, d, IS_BF (x), n) * splat ((float)scale), n);
+        store_n (dst, d, IS_BF (y), load_n (src, d, IS_BF (x), n) * splat ((float)scale), n);
     }
 }
 
@@ -55,7 +55,7 @@ DpsStatus ISA_NAME (cpu_embed_dw) (CpuCall *c)
         int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;
         for (int64_t i = 0; i < N; i++) {
             int64_t at = id[i] * D + d;
-            store_tail (dw->host, at, 0, load_tail (dw->host, at, 0, n) + scale * load_tail (dy->host, i * D + d, IS_BF (dy), n), n);
+            store_n (dw->host, at, 0, load_n (dw->host, at, 0, n) + scale * load_n (dy->host, i * D + d, IS_BF (dy), n), n);
         }
     }
     return DPS_OK;
@@ -81,8 +81,8 @@ DpsStatus ISA_NAME (cpu_scatter_rows) (CpuCall *c)
     {
         int64_t d = chunk * LANES, n = D - d < LANES ? D - d : LANES;
         for (int64_t i = 0; i < S; i++)
-            store_tail (dx->host, at[i] * D + d, IS_BF (dx),
-                        load_tail (dx->host, at[i] * D + d, IS_BF (dx), n) + load_tail (dy->host, i * D + d, IS_BF (dy), n), n);
+            store_n (dx->host, at[i] * D + d, IS_BF (dx),
+                     load_n (dx->host, at[i] * D + d, IS_BF (dx), n) + load_n (dy->host, i * D + d, IS_BF (dy), n), n);
     }
     return DPS_OK;
 }

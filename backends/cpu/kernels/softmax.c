@@ -22,7 +22,7 @@ INLINE vf chunk_at (const float *z, int64_t i, int64_t n, float fill)
 {
     if (n >= LANES)
         return load_f32 (z + i);
-    vf v = load_tail (z, i, 0, n);
+    vf v = load_n (z, i, 0, n);
     for (int64_t l = n; l < LANES; l++)
         v[l] = fill;
     return v;
@@ -59,7 +59,7 @@ static void row_chunk (const CpuSoftmax *s, int64_t row, int64_t first, int64_t 
             if (left >= LANES)
                 store (s->p, row * s->ld + i, s->p_dtype == DPS_DTYPE_BF16, p);
             else
-                store_tail (s->p, row * s->ld + i, s->p_dtype == DPS_DTYPE_BF16, p, left);
+                store_n (s->p, row * s->ld + i, s->p_dtype == DPS_DTYPE_BF16, p, left);
         }
     }
     s->sum[row] = (first ? s->sum[row] * shrink : 0) + sum_lanes (sum);
@@ -74,7 +74,7 @@ static void row_chunk (const CpuSoftmax *s, int64_t row, int64_t first, int64_t 
         for (int64_t d = 0; d < s->D; d += LANES) {
             int64_t left = s->D - d < LANES ? s->D - d : LANES;
             float *a = s->acc + row * s->D;
-            store_tail (a, d, 0, load_tail (a, d, 0, left) * splat (shrink), left);
+            store_n (a, d, 0, load_n (a, d, 0, left) * splat (shrink), left);
         }
 }
 
@@ -104,7 +104,7 @@ void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t from, int64_t n_r
         for (int64_t i = 0; i < n; i += LANES) {
             int64_t left = n - i < LANES ? n - i : LANES;
             vf l = logits (s, chunk_at (z, i, left, 0), &slope);
-            store_tail (out, i, 0, -g * vexp (l - m) * inverse * slope, left);
+            store_n (out, i, 0, -g * vexp (l - m) * inverse * slope, left);
         }
         int64_t t = s->targets[row] - first;
         if (t >= 0 && t < n)

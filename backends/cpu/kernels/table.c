@@ -12,6 +12,7 @@ const CpuVector ISA_NAME (cpu_vector) = {
     .scale = ISA_NAME (cpu_scale),
     .tile_finish = ISA_NAME (cpu_tile_finish),
     .outer = ISA_NAME (cpu_outer_run),
+    .panel = ISA_NAME (cpu_panel_run),
     .softmax_rows = ISA_NAME (cpu_softmax_rows),
     .softmax_end = ISA_NAME (cpu_softmax_end),
     .softmax_grad = ISA_NAME (cpu_softmax_grad),

@@ -2,22 +2,20 @@
 /* tile.c: from a matrix product's f32 sums to its output: y = alpha·sum (+ bias) (+ c), rounded once. */
 #include "ops.h"
 
-INLINE vf load_any (const void *p, int64_t i, int bf, int64_t n) { return n >= LANES ? load (p, i, bf) : load_tail (p, i, bf, n); }
-
 INLINE void finish_row (const CpuTile *t, int64_t row, int c_bf, int y_bf)
 {
     const float *sum = t->sum + row * t->cols;
     for (int64_t i = 0; i < t->cols; i += LANES) {
         int64_t n = t->cols - i;
-        vf v = load_any (sum, i, 0, n) * splat (t->alpha);
+        vf v = load_n (sum, i, 0, n) * splat (t->alpha);
         if (t->bias)
-            v += load_any (t->bias, i, t->bias_bf16, n);
+            v += load_n (t->bias, i, t->bias_bf16, n);
         if (t->c)
-            v += load_any (t->c, row * t->ld + i, c_bf, n);
+            v += load_n (t->c, row * t->ld + i, c_bf, n);
         if (n >= LANES)
             store (t->y, row * t->ld + i, y_bf, v);
         else
-            store_tail (t->y, row * t->ld + i, y_bf, v, n);
+            store_n (t->y, row * t->ld + i, y_bf, v, n);
     }
 }
 

@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vec.h: sixteen floats at a time, in GCC's vector extension: the same source makes SSE, AVX2 and AVX-512 code (CMakeLists.txt compiles each
- * kernel file once for each). Tails go through small buffers, so memory past an array is never touched.
+ * vec.h: a register of floats at a time, in GCC's vector extension: the same source makes SSE, AVX2 and AVX-512 code (CMakeLists.txt compiles
+ * each kernel file once for each). A vector is exactly one register: of wider ones GCC 12 makes code that goes through memory at every step.
+ * Tails go through small buffers, so memory past an array is never touched.
  */
 #ifndef DPS_CPU_VEC_H
 #define DPS_CPU_VEC_H
 
 #include <math.h>
 #include <string.h>
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
 
 #include "../cpu.h"
 
@@ -17,13 +21,31 @@
 
 #define INLINE static inline __attribute__ ((always_inline))
 
+#if defined(__AVX512F__)
 enum { LANES = 16 };
-typedef float vf __attribute__ ((vector_size (64)));
-typedef int32_t vi __attribute__ ((vector_size (64)));
-typedef uint32_t vu __attribute__ ((vector_size (64)));
-typedef uint16_t vh __attribute__ ((vector_size (32)));
+#define LANE_NUMBERS                                                                                                                       \
+    {                                                                                                                                      \
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15                                                                               \
+    }
+#elif defined(__AVX2__)
+enum { LANES = 8 };
+#define LANE_NUMBERS                                                                                                                       \
+    {                                                                                                                                      \
+        0, 1, 2, 3, 4, 5, 6, 7                                                                                                             \
+    }
+#else
+enum { LANES = 4 };
+#define LANE_NUMBERS                                                                                                                       \
+    {                                                                                                                                      \
+        0, 1, 2, 3                                                                                                                         \
+    }
+#endif
+typedef float vf __attribute__ ((vector_size (LANES * 4)));
+typedef int32_t vi __attribute__ ((vector_size (LANES * 4)));
+typedef uint32_t vu __attribute__ ((vector_size (LANES * 4)));
+typedef uint16_t vh __attribute__ ((vector_size (LANES * 2)));
 
-INLINE vf splat (float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+INLINE vf splat (float x) { return x - (vf){0}; }
 
 INLINE vf load_f32 (const float *p)
 {
@@ -36,9 +58,13 @@ INLINE void store_f32 (float *p, vf v) { memcpy (p, &v, sizeof v); }
 
 INLINE vf load_bf16 (const uint16_t *p)
 {
+#if defined(__AVX2__) && !defined(__AVX512F__) /* GCC 12 widens sixteen bits in five steps here */
+    return (vf)((vu)_mm256_cvtepu16_epi32 (_mm_loadu_si128 ((const __m128i *)p)) << 16);
+#else
     vh h;
     memcpy (&h, p, sizeof h);
     return (vf)(__builtin_convertvector(h, vu) << 16);
+#endif
 }
 
 /* Round to nearest even; NaN stays NaN. */
@@ -62,10 +88,12 @@ INLINE void store (void *p, int64_t i, int bf, vf v)
         store_f32 ((float *)p + i, v);
 }
 
-/* n < 16 elements, zeros behind them. */
-INLINE vf load_tail (const void *p, int64_t i, int bf, int64_t n)
+/* At most LANES elements, zeros behind them. */
+INLINE vf load_n (const void *p, int64_t i, int bf, int64_t n)
 {
     vf v = splat (0);
+    if (n >= LANES)
+        return load (p, i, bf);
     if (bf) {
         uint16_t room[LANES] = {0};
         memcpy (room, (const uint16_t *)p + i, (size_t)n * 2);
@@ -75,9 +103,11 @@ INLINE vf load_tail (const void *p, int64_t i, int bf, int64_t n)
     return v;
 }
 
-INLINE void store_tail (void *p, int64_t i, int bf, vf v, int64_t n)
+INLINE void store_n (void *p, int64_t i, int bf, vf v, int64_t n)
 {
-    if (bf) {
+    if (n >= LANES)
+        store (p, i, bf, v);
+    else if (bf) {
         uint16_t room[LANES];
         store_bf16 (room, v);
         memcpy ((uint16_t *)p + i, room, (size_t)n * 2);
@@ -88,12 +118,12 @@ INLINE void store_tail (void *p, int64_t i, int bf, vf v, int64_t n)
 /* Lanes added in one fixed order. */
 INLINE float sum_lanes (vf v)
 {
-    float a[8], b[4];
-    for (int i = 0; i < 8; i++)
-        a[i] = v[i] + v[i + 8];
-    for (int i = 0; i < 4; i++)
-        b[i] = a[i] + a[i + 4];
-    return (b[0] + b[2]) + (b[1] + b[3]);
+    float a[LANES];
+    memcpy (a, &v, sizeof a);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            a[i] += a[i + half];
+    return a[0];
 }
 
 INLINE float max_lanes (vf v)
@@ -104,9 +134,9 @@ INLINE float max_lanes (vf v)
     return m;
 }
 
-INLINE vf select (vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
-INLINE vf vmax (vf a, vf b) { return select (a > b, a, b); }
-INLINE vf vmin (vf a, vf b) { return select (a < b, a, b); }
+INLINE vf vselect (vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+INLINE vf vmax (vf a, vf b) { return vselect (a > b, a, b); }
+INLINE vf vmin (vf a, vf b) { return vselect (a < b, a, b); }
 
 /*
  * eˣ: x = n·ln 2 + r, |r| ≤ ln2/2; a degree-6 polynomial for eʳ (Cephes' expf coefficients); about 1 ulp. Below -87.3 the result is 0, above
@@ -130,9 +160,9 @@ INLINE vf vexp (vf x)
     /* 2ⁿ in two halves, so that n = 128 does not overflow the exponent field */
     vi k = e - (vi)magic, half = k >> 1;
     vf y = p * (vf)((half + 127) << 23) * (vf)((k - half + 127) << 23);
-    y = select (x < splat (-87.33654f), splat (0), y);
-    y = select (x > splat (88.72283f), splat (INFINITY), y);
-    return select (x != x, x, y);
+    y = vselect (x < splat (-87.33654f), splat (0), y);
+    y = vselect (x > splat (88.72283f), splat (INFINITY), y);
+    return vselect (x != x, x, y);
 }
 
 /* tanh: 1 - 2/(e²ˣ + 1), and x - x³/3 + 2x⁵/15 where that cancels. */
@@ -142,7 +172,7 @@ INLINE vf vtanh (vf x)
     vf big = splat (1) - splat (2) / (e + splat (1));
     vf s = x * x;
     vf small = x + x * s * (splat (-0.333333343f) + s * (splat (0.133333340f) - s * splat (0.0539682540f)));
-    return select ((x < splat (0.1f)) & (x > splat (-0.1f)), small, big);
+    return vselect ((x < splat (0.1f)) & (x > splat (-0.1f)), small, big);
 }
 
 /* Rows or elements in parallel when there is enough work for it. Body sees i. */
