@@ -79,9 +79,9 @@ typedef struct CpuOuter {
 /** C (M,N) = A (M,K)·B on the calling thread; B packed in strips of 16 columns, see kernels/panel.c. C is dense. */
 typedef struct CpuPanelProduct {
     int64_t M, N, K, lda;
-    const float *a;
-    const void *b;
-    int b_bf16;
+    const void *a, *b;
+    int is_bf16; /* both */
+    float *wide; /* [M·K], for A as f32 where it is bf16 */
     float *c;
 } CpuPanelProduct;
 

@@ -150,14 +150,8 @@ DpsStatus cpu_kernel_run (const CpuKernel *k, int64_t rows, const void *a, const
 {
     if (k->dnnl)
         return dnnl_run (k->dnnl, a, b, c, scratch, err);
-    CpuPanelProduct p = {.M = rows, .N = k->N, .K = k->K, .lda = k->lda, .a = a, .b = b, .b_bf16 = k->dtype == DPS_DTYPE_BF16, .c = c};
-    if (p.b_bf16) { /* rows of A as f32, densely */
-        float *wide = scratch;
-        for (int64_t i = 0; i < rows; i++)
-            cpu_machine ()->vector->convert ((const uint16_t *)a + i * k->lda, DPS_DTYPE_BF16, wide + i * k->K, DPS_DTYPE_F32, k->K);
-        p.a = wide;
-        p.lda = k->K;
-    }
+    const CpuPanelProduct p = {
+        .M = rows, .N = k->N, .K = k->K, .lda = k->lda, .a = a, .b = b, .is_bf16 = k->dtype == DPS_DTYPE_BF16, .wide = scratch, .c = c};
     cpu_machine ()->vector->panel (&p);
     return DPS_OK;
 }

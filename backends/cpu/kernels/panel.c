@@ -27,7 +27,7 @@ INLINE void tile (const CpuPanelProduct *p, Corner at, int64_t row, int64_t stri
 {
     vf acc[ROWS][FEW_STRIPS * VECTORS];
     const int n = strips * VECTORS;
-    const float *a = p->a + row * p->lda;
+    const float *a = (const float *)p->a + row * p->lda;
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < n; v++)
             acc[r][v] = first ? load_f32 (at.c + r * at.ld + v * LANES) : splat (0);
@@ -86,8 +86,15 @@ INLINE void run (const CpuPanelProduct *p, const int bf)
 
 void ISA_NAME (cpu_panel_run) (const CpuPanelProduct *p)
 {
-    if (p->b_bf16)
-        run (p, 1);
-    else
+    CpuPanelProduct wide = *p;
+    if (!p->is_bf16) {
         run (p, 0);
+        return;
+    }
+    for (int64_t row = 0; row < p->M; row++)
+        for (int64_t k = 0; k < p->K; k += LANES)
+            store_n (p->wide, row * p->K + k, 0, load_n (p->a, row * p->lda + k, 1, p->K - k), p->K - k);
+    wide.a = p->wide;
+    wide.lda = p->K;
+    run (&wide, 1);
 }
