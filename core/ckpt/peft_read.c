@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/seal.h"
 #include "ckpt/peft.h"
 
 enum { MAX_KEY = 1024 };
@@ -185,7 +186,9 @@ static DpsStatus read_config (DpsPeftAdapter *a, const char *dir, DpsError *err)
 DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err)
 {
     DpsPeftAdapter *a = dps_calloc (1, sizeof *a);
-    DpsStatus st = a ? dps_tensors_open (format, dir, &a->file, err) : no_memory (err, dir);
+    DpsStatus st = a ? dps_seal_check (dir, err) : no_memory (err, dir);
+    if (st == DPS_OK)
+        st = dps_tensors_open (format, dir, &a->file, err);
     if (st == DPS_OK)
         st = read_config (a, dir, err);
     if (st == DPS_OK)

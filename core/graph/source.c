@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/seal.h"
 #include "graph/gguf_names.h"
 #include "graph/rope_fit.h"
 
@@ -177,6 +178,7 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     s->format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
     if (!s->format)
         return dps_registry_missing (reg, DPS_FORMAT_ID, "safetensors", err);
+    DPS_TRY (dps_seal_check (folder, err));
     char *path = dps_path_join (folder, "config.json");
     DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, 0, &s->config, err) : no_memory (folder, err);
     dps_free (path);

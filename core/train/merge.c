@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/seal.h"
 #include "train/model_files.h"
 
 enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8, MAX_SHARDS = 1024 /* that are read back */ };
@@ -243,6 +244,32 @@ static DpsStatus remove_other (const Files *f, const char *dir, DpsError *err)
     return st;
 }
 
+static DpsStatus seal (const Files *f, const char *dir, DpsError *err)
+{
+    char **names = dps_calloc (f->n_shards, sizeof *names);
+    DpsStatus st = names ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    for (size_t k = 0; st == DPS_OK && k < f->n_shards; k++)
+        if (!(names[k] = shard_name (f, k)))
+            st = dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    if (st == DPS_OK)
+        st = dps_model_files_seal (dir, names, f->n_shards, err);
+    for (size_t k = 0; names && k < f->n_shards; k++)
+        dps_free (names[k]);
+    dps_free (names);
+    return st;
+}
+
+/* The whole folder, sealed. */
+static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsError *err)
+{
+    DPS_TRY (dps_mkdirs (dir, err));
+    DPS_TRY (dps_seal_break (dir, err));
+    DPS_TRY (write_shards (m, f, dir, err));
+    DPS_TRY (remove_other (f, dir, err));
+    DPS_TRY (dps_model_files_write (m->s->source, m->dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err));
+    return seal (f, dir, err);
+}
+
 static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsError *err)
 {
     struct stat a, b;
@@ -265,13 +292,7 @@ DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_
         st = dps_fail (err, DPS_ERR_USAGE, "merge: %zu shards, at most %d are read back. Hint: a larger --max-shard-size", f.n_shards,
                        MAX_SHARDS);
     if (st == DPS_OK)
-        st = dps_mkdirs (dir, err);
-    if (st == DPS_OK)
-        st = write_shards (&m, &f, dir, err);
-    if (st == DPS_OK)
-        st = remove_other (&f, dir, err);
-    if (st == DPS_OK)
-        st = dps_model_files_write (s.source, dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err);
+        st = write_folder (&m, &f, dir, err);
     free_params (&m);
     dps_free (m.bytes);
     dps_free (f.tensors);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/seal.h"
 #include "infer/tokenizer_source.h"
 
 static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
@@ -52,6 +53,22 @@ DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, con
     json_decref (config);
     for (size_t i = 0; st == DPS_OK && !dps_source_is_gguf (source) && i < sizeof names / sizeof *names; i++)
         st = copy_file (dps_source_path (source), dir, names[i], err);
+    return st;
+}
+
+DpsStatus dps_model_files_seal (const char *dir, char *const *weights, size_t n, DpsError *err)
+{
+    const size_t n_names = sizeof names / sizeof *names;
+    const char **all = dps_calloc (n + n_names + 2, sizeof *all);
+    if (!all)
+        return no_memory (err);
+    for (size_t i = 0; i < n; i++)
+        all[i] = weights[i];
+    all[n] = "model.safetensors.index.json";
+    all[n + 1] = "config.json";
+    memcpy (all + n + 2, names, sizeof names);
+    DpsStatus st = dps_seal_write (dir, all, n + n_names + 2, err);
+    dps_free (all);
     return st;
 }
 

@@ -11,7 +11,9 @@
  * is. dtype: what config.json says the weights are stored in, or NULL: as it was. Into folder `dir`. Errors: IO, NOMEM. [any]
  */
 DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err);
-/** The same into a checkpoint. */
+/** Seal (base/seal.h) the folder: these files of weights, the index of shards, and what the call above wrote. Errors: IO, NOMEM. [any] */
+DpsStatus dps_model_files_seal (const char *dir, char *const *weights, size_t n, DpsError *err);
+/** What dps_model_files_write writes, into a checkpoint. */
 DpsStatus dps_model_files_add (const DpsSource *source, DpsCheckpointWriter *into, DpsError *err);
 
 #endif

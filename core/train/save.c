@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/seal.h"
 #include "train/model_files.h"
 #include "train/trainer.h"
 
@@ -210,12 +211,17 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
                             state->has_best ? state->best_model_checkpoint : NULL, err);
 }
 
-DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
+static DpsStatus export_adapter (const DpsTrainer *t, const char *dir, DpsError *err)
+{
+    static const char *const files[] = {DPS_CKPT_ADAPTER, DPS_CKPT_ADAPTER_CONFIG};
+    DPS_TRY (write_adapter (t, dir, NULL, err));
+    return dps_seal_write (dir, files, 2, err);
+}
+
+static DpsStatus export_model (const DpsTrainer *t, const char *dir, DpsError *err)
 {
     static const DpsTensorMeta pt = {.key = "format", .value = "pt"};
-    const char *dir = t->recipe->output_dir;
-    if (t->is_adapter)
-        return write_adapter (t, dir, NULL, err);
+    static char weights[] = DPS_CKPT_MODEL, *const files[] = {weights};
     List l = {0};
     char *path = dps_path_join (dir, DPS_CKPT_MODEL);
     DpsStatus st = path ? list_model (t, &l, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
@@ -223,7 +229,16 @@ DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
         st = dps_tensors_write (dps_registry_get (t->reg, DPS_FORMAT_ID, "safetensors"), path, l.items, l.n, &pt, 1, err);
     free_list (&l);
     dps_free (path);
-    return st == DPS_OK ? dps_model_files_write (t->session.source, NULL, dir, err) : st;
+    if (st == DPS_OK)
+        st = dps_model_files_write (t->session.source, NULL, dir, err);
+    return st == DPS_OK ? dps_model_files_seal (dir, files, 1, err) : st;
+}
+
+DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err)
+{
+    const char *dir = t->recipe->output_dir;
+    DPS_TRY (dps_seal_break (dir, err));
+    return (t->is_adapter ? export_adapter : export_model) (t, dir, err);
 }
 
 /* Back. */

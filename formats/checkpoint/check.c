@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "file.h"
@@ -25,7 +23,7 @@ static DpsStatus tensor_digest (const DpsFormat *format, struct DpsFormatFile *f
 }
 
 /* The manifest's digest of a tensor, or NULL. */
-static const char *saved_digest (const ManifestFile *f, DpsStr name)
+static const char *saved_digest (const DpsDigestFile *f, DpsStr name)
 {
     for (size_t i = 0; i < f->n_tensors; i++)
         if (dps_str_is (name, f->tensors[i]))
@@ -34,7 +32,7 @@ static const char *saved_digest (const ManifestFile *f, DpsStr name)
 }
 
 /* Which tensor of a damaged file is damaged: for the message only, so every failure on the way just means "unknown". */
-static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const ManifestFile *f, DpsError *err)
+static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path, const DpsDigestFile *f, DpsError *err)
 {
     struct DpsFormatFile *t = NULL;
     DpsDigest digest;
@@ -55,34 +53,17 @@ static DpsStatus name_damaged_tensor (const DpsFormat *format, const char *path,
     return st;
 }
 
-static DpsStatus check_file (const char *dir, const ManifestFile *f, const DpsFormat *format, DpsError *err)
+static DpsStatus check_file (const char *dir, const DpsDigestFile *f, const DpsFormat *format, DpsError *err)
 {
-    struct stat sb;
-    DpsDigest digest;
-    char *path = dps_path_join (dir, f->name);
-    if (!path)
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
-    DpsStatus st = DPS_OK;
-    if (stat (path, &sb) != 0)
-        st =
-            dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: missing from the checkpoint: %s", path, strerror (errno));
-    else if (!S_ISREG (sb.st_mode))
-        st = dps_fail (err, DPS_ERR_FORMAT, "%s: not a regular file", path);
-    else if ((uint64_t)sb.st_size != f->bytes)
-        st = dps_fail (err, DPS_ERR_DIGEST, "%s: has %lld bytes, %llu were saved", path, (long long)sb.st_size,
-                       (unsigned long long)f->bytes);
-    else
-        st = dps_sha256_file (path, &digest, err);
-    if (st == DPS_OK && strcmp (digest.hex, f->sha256.hex) != 0) {
-        st = name_damaged_tensor (format, path, f, err);
-        if (st == DPS_OK)
-            st = dps_fail (err, DPS_ERR_DIGEST, "%s: damaged: its SHA-256 is not the one it was saved with", path);
-    }
+    DpsStatus st = dps_digests_check (f, dir, err);
+    char *path = st == DPS_ERR_DIGEST ? dps_path_join (dir, f->name) : NULL;
+    if (path)
+        name_damaged_tensor (format, path, f, err);
     dps_free (path);
     return st;
 }
 
-DpsStatus check_files (const char *dir, const Manifest *m, const DpsFormat *safetensors, DpsError *err)
+DpsStatus check_files (const char *dir, const DpsDigests *m, const DpsFormat *safetensors, DpsError *err)
 {
     for (size_t i = 0; i < m->n; i++)
         DPS_TRY (check_file (dir, &m->files[i], safetensors, err));

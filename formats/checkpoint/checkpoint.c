@@ -23,7 +23,7 @@ size_t checkpoint_split (DpsStr name)
 
 static int32_t probe (DpsStr path, const void *head, size_t head_len)
 {
-    char *file = dps_strf ("%.*s/" MANIFEST_NAME, (int)path.len, path.ptr);
+    char *file = dps_strf ("%.*s/" DPS_DIGESTS_MANIFEST, (int)path.len, path.ptr);
     int there = !head && !head_len && file && dps_is_file (file);
     dps_free (file);
     return there ? 95 : 0;

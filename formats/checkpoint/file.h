@@ -10,8 +10,8 @@
 #ifndef DPS_CHECKPOINT_FILE_H
 #define DPS_CHECKPOINT_FILE_H
 
+#include "base/digests.h"
 #include "diapason/diapason.h"
-#include "manifest.h"
 
 /* The longest file that is handed over as one metadata value: a trainer_state.json with the history of a million steps. */
 #define MAX_TEXT ((size_t)1 << 30)
@@ -34,7 +34,7 @@ DpsStatus reader_map (struct DpsFormatFile *f, uint64_t i, const void **out, Dps
 void reader_release (struct DpsFormatFile *f, uint64_t i);
 
 /* check.c: every file of a manifest is there, whole, with its digest; a damaged tensor is named. Errors: NOT_FOUND, FORMAT, DIGEST, IO, NOMEM. */
-DpsStatus check_files (const char *dir, const Manifest *m, const DpsFormat *safetensors, DpsError *err);
+DpsStatus check_files (const char *dir, const DpsDigests *m, const DpsFormat *safetensors, DpsError *err);
 
 /* write.c */
 DpsStatus writer_create (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,

@@ -12,7 +12,7 @@
 typedef struct Item {
     struct DpsFormatFile *in; /* the tensor file; NULL for a text and for the step */
     uint64_t number;          /* in it */
-    const ManifestFile *file;
+    const DpsDigestFile *file;
     char *name;  /* "FILE/NAME"; NULL where the file's own name is meant */
     DpsBuf text; /* once read */
 } Item;
@@ -25,7 +25,7 @@ typedef struct Items {
 struct DpsFormatFile {
     char *dir;
     const DpsFormat *format; /* of the tensor files */
-    Manifest manifest;
+    DpsDigests manifest;
     struct DpsFormatFile **files; /* the tensor files, in the manifest's order */
     size_t n_files;
     Items tensors, meta;
@@ -50,13 +50,13 @@ void reader_close (struct DpsFormatFile *f)
         f->format->close (f->files[i]);
     free_items (&f->tensors);
     free_items (&f->meta);
-    manifest_free (&f->manifest);
+    dps_digests_free (&f->manifest);
     dps_free (f->files);
     dps_free (f->dir);
     dps_free (f);
 }
 
-static DpsStatus add_item (Items *l, Item item, const ManifestFile *file, DpsStr name, DpsError *err)
+static DpsStatus add_item (Items *l, Item item, const DpsDigestFile *file, DpsStr name, DpsError *err)
 {
     item.file = file;
     if (item.in && !(item.name = dps_strf ("%s/%.*s", file->name, (int)name.len, name.ptr)))
@@ -69,7 +69,7 @@ static DpsStatus add_item (Items *l, Item item, const ManifestFile *file, DpsStr
     return DPS_OK;
 }
 
-static DpsStatus list_tensors (struct DpsFormatFile *f, struct DpsFormatFile *in, const ManifestFile *file, DpsError *err)
+static DpsStatus list_tensors (struct DpsFormatFile *f, struct DpsFormatFile *in, const DpsDigestFile *file, DpsError *err)
 {
     uint64_t n_tensors = 0, n_meta = 0;
     DPS_TRY (f->format->info (in, &n_tensors, &n_meta, err));
@@ -92,7 +92,7 @@ static DpsStatus open_files (struct DpsFormatFile *f, DpsError *err)
     if (!f->files)
         return no_memory (f->dir, err);
     for (size_t i = 0; i < f->manifest.n; i++) {
-        const ManifestFile *file = &f->manifest.files[i];
+        const DpsDigestFile *file = &f->manifest.files[i];
         if (file->n_tensors == 0) {
             DPS_TRY (add_item (&f->meta, (Item){.in = NULL}, file, (DpsStr){NULL, 0}, err));
             continue;
@@ -110,7 +110,7 @@ static DpsStatus open_files (struct DpsFormatFile *f, DpsError *err)
 static DpsStatus read_manifest (struct DpsFormatFile *f, DpsError *err)
 {
     DpsBuf text = {0};
-    char *path = dps_path_join (f->dir, MANIFEST_NAME);
+    char *path = dps_path_join (f->dir, DPS_DIGESTS_MANIFEST);
     DpsStatus st = DPS_OK;
     if (!path)
         return no_memory (f->dir, err);
@@ -118,8 +118,8 @@ static DpsStatus read_manifest (struct DpsFormatFile *f, DpsError *err)
         st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such checkpoint folder", f->dir);
     else if (!dps_is_file (path))
         st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing: not a Diapason checkpoint, or one that was never finished", path);
-    else if ((st = dps_file_read (path, MANIFEST_LIMIT, &text, err)) == DPS_OK)
-        st = manifest_read (text.data ? text.data : "", text.len, path, &f->manifest, err);
+    else if ((st = dps_file_read (path, DPS_DIGESTS_LIMIT, &text, err)) == DPS_OK)
+        st = dps_digests_read (text.data ? text.data : "", text.len, path, &f->manifest, err);
     dps_buf_free (&text);
     dps_free (path);
     return st;

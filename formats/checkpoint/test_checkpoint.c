@@ -254,17 +254,17 @@ static void test_hostile_manifests_are_refused (void)
     };
     int64_t live = dps_mem_live ();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        Manifest m = {0};
-        CHECK_FAILS (manifest_parse (cases[i].json, strlen (cases[i].json), "m", &m, &err), cases[i].code, cases[i].text);
+        DpsDigests m = {0};
+        CHECK_FAILS (dps_digests_parse (cases[i].json, strlen (cases[i].json), "m", &m, &err), cases[i].code, cases[i].text);
         CU_ASSERT_EQUAL (m.n, 0);
     }
-    Manifest m = {0};
+    DpsDigests m = {0};
     DpsBuf many = {0};
     CU_ASSERT_FATAL (!dps_buf_str (&many, "{\"diapason_checkpoint\": 1, \"step\": 1, \"files\": {"));
     for (int i = 0; i < 5000; i++)
         CU_ASSERT_FATAL (!dps_buf_printf (&many, "%s\"f%d\": 0", i ? "," : "", i));
     CU_ASSERT_FATAL (!dps_buf_str (&many, "}}"));
-    CHECK_FAILS (manifest_parse (many.data, many.len, "m", &m, &err), DPS_ERR_LIMIT, "5000 files");
+    CHECK_FAILS (dps_digests_parse (many.data, many.len, "m", &m, &err), DPS_ERR_LIMIT, "5000 files");
     dps_buf_free (&many);
     CU_ASSERT_EQUAL (dps_mem_live (), live);
 }

@@ -21,7 +21,7 @@ typedef struct Tensor {
 struct DpsFormatWriter {
     DpsStream to;
     const DpsFormat *format; /* of the tensor files */
-    Manifest manifest;
+    DpsDigests manifest;
     Tensor *tensors;
     uint64_t n_tensors;
     uint64_t at, done;  /* the tensor whose bytes come next, and how many of them came */
@@ -49,7 +49,7 @@ void writer_abandon (struct DpsFormatWriter *w)
     dps_free (w->tensors);
     dps_free (w->digests);
     dps_buf_free (&w->meta);
-    manifest_free (&w->manifest);
+    dps_digests_free (&w->manifest);
     dps_free (w);
 }
 
@@ -76,20 +76,20 @@ static DpsStatus keep_tensor (Tensor *t, const DpsTensorInfo *from, DpsError *er
 }
 
 /* Close the member at hand and enter it in the manifest. */
-static DpsStatus enter_member (struct DpsFormatWriter *w, const char *name, ManifestFile **out, DpsError *err)
+static DpsStatus enter_member (struct DpsFormatWriter *w, const char *name, DpsDigestFile **out, DpsError *err)
 {
     DpsDigest digest = {.hex = ""};
     uint64_t bytes = 0;
     DPS_TRY (w->to.close_member (w->to.ctx, digest.hex, &bytes, err));
-    *out = manifest_add (&w->manifest, name, bytes, &digest);
+    *out = dps_digests_add (&w->manifest, name, bytes, &digest);
     return *out ? DPS_OK : no_memory (err);
 }
 
 static DpsStatus check_name (const struct DpsFormatWriter *w, const char *name, DpsError *err)
 {
-    if (!manifest_name_ok (name))
+    if (!dps_digests_name_ok (name))
         return dps_fail (err, DPS_ERR_INVALID, "checkpoint: '%.100s' is not a file name a checkpoint can hold", name);
-    if (manifest_find (&w->manifest, name))
+    if (dps_digests_find (&w->manifest, name))
         return dps_fail (err, DPS_ERR_INVALID, "checkpoint: '%.100s' comes twice", name);
     return DPS_OK;
 }
@@ -97,7 +97,7 @@ static DpsStatus check_name (const struct DpsFormatWriter *w, const char *name, 
 static DpsStatus write_text (struct DpsFormatWriter *w, const DpsMeta *m, DpsError *err)
 {
     DpsStream member = {.size = sizeof member};
-    ManifestFile *unused;
+    DpsDigestFile *unused;
     char *name = dps_strndup (m->key.ptr, m->key.len);
     DpsStatus st = name ? check_name (w, name, err) : no_memory (err);
     if (st == DPS_OK)
@@ -181,7 +181,7 @@ static DpsStatus open_file (struct DpsFormatWriter *w, DpsError *err)
     return st;
 }
 
-static DpsStatus list_tensors (const struct DpsFormatWriter *w, uint64_t first, ManifestFile *f, DpsError *err)
+static DpsStatus list_tensors (const struct DpsFormatWriter *w, uint64_t first, DpsDigestFile *f, DpsError *err)
 {
     uint64_t n = w->file_end - first;
     f->tensors = dps_calloc (n, sizeof *f->tensors);
@@ -202,7 +202,7 @@ static DpsStatus close_file (struct DpsFormatWriter *w, DpsError *err)
 {
     uint64_t first = w->at - 1;
     struct DpsFormatWriter *inner = w->inner;
-    ManifestFile *f = NULL;
+    DpsDigestFile *f = NULL;
     while (first > 0 && same_file (&w->tensors[first - 1], &w->tensors[first]))
         first--;
     w->inner = NULL;
@@ -290,9 +290,9 @@ static DpsStatus write_manifest (struct DpsFormatWriter *w, DpsError *err)
 {
     DpsBuf text = {0};
     DpsStream member = {.size = sizeof member};
-    DpsStatus st = manifest_write (&w->manifest, &text, err);
+    DpsStatus st = dps_digests_write (&w->manifest, &text, err);
     if (st == DPS_OK)
-        st = w->to.open_member (w->to.ctx, dps_str (MANIFEST_NAME), &member, err);
+        st = w->to.open_member (w->to.ctx, dps_str (DPS_DIGESTS_MANIFEST), &member, err);
     if (st == DPS_OK)
         st = member.write (member.ctx, text.data, text.len, err);
     dps_buf_free (&text);

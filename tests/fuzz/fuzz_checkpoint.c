@@ -3,12 +3,11 @@
  * fuzz_checkpoint.c: any bytes as what a checkpoint's JSON files hold: the manifest (without its own digest, which no fuzzer would guess;
  * an accepted one is written with it, read back and compared), trainer_state.json, and the guard's state.
  */
-/* fuzz-sources: formats/checkpoint/manifest.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/checkpoint/manifest.h"
+#include "base/digests.h"
 #include "observe/guard.h"
 #include "observe/state.h"
 
@@ -21,23 +20,23 @@ static void require (int ok)
 static void fuzz_manifest (const char *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;
-    Manifest m = {0}, again = {0};
+    DpsDigests m = {0}, again = {0};
     DpsBuf text = {0};
-    require (manifest_read (data, size, "manifest", &again, &err) != DPS_OK || size > 80);
-    manifest_free (&again);
-    if (manifest_parse (data, size, "manifest", &m, &err) != DPS_OK) {
+    require (dps_digests_read (data, size, "manifest", &again, &err) != DPS_OK || size > 80);
+    dps_digests_free (&again);
+    if (dps_digests_parse (data, size, "manifest", &m, &err) != DPS_OK) {
         require (m.n == 0 && m.files == NULL);
         return;
     }
-    require (manifest_write (&m, &text, &err) == DPS_OK);
-    require (manifest_read (text.data, text.len, "again", &again, &err) == DPS_OK);
+    require (dps_digests_write (&m, &text, &err) == DPS_OK);
+    require (dps_digests_read (text.data, text.len, "again", &again, &err) == DPS_OK);
     require (m.step == again.step && m.n == again.n);
     for (size_t i = 0; i < m.n; i++) {
         require (!strcmp (m.files[i].name, again.files[i].name) && m.files[i].bytes == again.files[i].bytes);
         require (m.files[i].n_tensors == again.files[i].n_tensors);
     }
-    manifest_free (&m);
-    manifest_free (&again);
+    dps_digests_free (&m);
+    dps_digests_free (&again);
     dps_buf_free (&text);
 }
 

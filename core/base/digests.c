@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "manifest.h"
+#include "base/digests.h"
 
+#include <errno.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/file.h"
 #include "base/jscan.h"
 #include "base/json.h"
 
@@ -10,14 +13,14 @@
 static const char self_before[] = "\"self_sha256\": \"", self_after[] = "\"\n}\n";
 enum { DIGITS = 64, TAIL = DIGITS + sizeof self_after - 1 };
 
-int manifest_name_ok (const char *name)
+int dps_digests_name_ok (const char *name)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     size_t n = strlen (name);
-    return n > 0 && n <= 200 && name[0] != '.' && strspn (name, allowed) == n && strcmp (name, MANIFEST_NAME) != 0;
+    return n > 0 && n <= 200 && name[0] != '.' && strspn (name, allowed) == n && strcmp (name, DPS_DIGESTS_MANIFEST) != 0;
 }
 
-const ManifestFile *manifest_find (const Manifest *m, const char *name)
+const DpsDigestFile *dps_digests_find (const DpsDigests *m, const char *name)
 {
     for (size_t i = 0; i < m->n; i++)
         if (!strcmp (m->files[i].name, name))
@@ -25,18 +28,18 @@ const ManifestFile *manifest_find (const Manifest *m, const char *name)
     return NULL;
 }
 
-ManifestFile *manifest_add (Manifest *m, const char *name, uint64_t bytes, const DpsDigest *digest)
+DpsDigestFile *dps_digests_add (DpsDigests *m, const char *name, uint64_t bytes, const DpsDigest *digest)
 {
-    if (!manifest_name_ok (name) || manifest_find (m, name) || DPS_GROW (m->files, m->n, m->capacity))
+    if (!dps_digests_name_ok (name) || dps_digests_find (m, name) || DPS_GROW (m->files, m->n, m->capacity))
         return NULL;
     char *copy = dps_strdup (name);
     if (!copy)
         return NULL;
-    m->files[m->n] = (ManifestFile){.name = copy, .bytes = bytes, .sha256 = *digest};
+    m->files[m->n] = (DpsDigestFile){.name = copy, .bytes = bytes, .sha256 = *digest};
     return &m->files[m->n++];
 }
 
-void manifest_free (Manifest *m)
+void dps_digests_free (DpsDigests *m)
 {
     for (size_t i = 0; i < m->n; i++) {
         for (size_t k = 0; k < m->files[i].n_tensors; k++)
@@ -46,10 +49,10 @@ void manifest_free (Manifest *m)
         dps_free (m->files[i].name);
     }
     dps_free (m->files);
-    *m = (Manifest){0};
+    *m = (DpsDigests){0};
 }
 
-static int write_file (DpsBuf *b, const ManifestFile *f)
+static int write_file (DpsBuf *b, const DpsDigestFile *f)
 {
     int bad = dps_buf_printf (b, "    \"%s\": {\"bytes\": %llu, \"sha256\": \"%s\"", f->name, (unsigned long long)f->bytes, f->sha256.hex);
     if (f->n_tensors && !bad)
@@ -60,7 +63,7 @@ static int write_file (DpsBuf *b, const ManifestFile *f)
     return bad || dps_buf_str (b, f->n_tensors ? "\n    }}" : "}");
 }
 
-DpsStatus manifest_write (const Manifest *m, DpsBuf *out, DpsError *err)
+DpsStatus dps_digests_write (const DpsDigests *m, DpsBuf *out, DpsError *err)
 {
     DpsDigest self;
     size_t start = out->len;
@@ -68,10 +71,33 @@ DpsStatus manifest_write (const Manifest *m, DpsBuf *out, DpsError *err)
     for (size_t i = 0; i < m->n && !bad; i++)
         bad = write_file (out, &m->files[i]) || dps_buf_str (out, i + 1 < m->n ? ",\n" : "\n");
     if (bad || dps_buf_printf (out, "  },\n  %s%064d%s", self_before, 0, self_after))
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", MANIFEST_NAME);
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_DIGESTS_MANIFEST);
     DPS_TRY (dps_sha256 (out->data + start, out->len - start, &self, err));
     memcpy (out->data + out->len - TAIL, self.hex, DIGITS);
     return DPS_OK;
+}
+
+DpsStatus dps_digests_check (const DpsDigestFile *f, const char *dir, DpsError *err)
+{
+    struct stat sb;
+    DpsDigest digest;
+    char *path = dps_path_join (dir, f->name);
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
+    DpsStatus st = DPS_OK;
+    if (stat (path, &sb) != 0)
+        st = dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: missing: %s", path, strerror (errno));
+    else if (!S_ISREG (sb.st_mode))
+        st = dps_fail (err, DPS_ERR_FORMAT, "%s: not a regular file", path);
+    else if ((uint64_t)sb.st_size != f->bytes)
+        st = dps_fail (err, DPS_ERR_DIGEST, "%s: has %lld bytes, %llu were saved", path, (long long)sb.st_size,
+                       (unsigned long long)f->bytes);
+    else
+        st = dps_sha256_file (path, &digest, err);
+    if (st == DPS_OK && strcmp (digest.hex, f->sha256.hex) != 0)
+        st = dps_fail (err, DPS_ERR_DIGEST, "%s: damaged: its SHA-256 is not the one it was saved with", path);
+    dps_free (path);
+    return st;
 }
 
 /* ---- reading ---- */
@@ -124,7 +150,7 @@ static DpsStatus count_members (DpsScan c, DpsBuf *key, size_t *out, DpsError *e
     }
 }
 
-static DpsStatus read_tensors (DpsScan *c, DpsBuf *key, DpsBuf *text, ManifestFile *f, DpsError *err)
+static DpsStatus read_tensors (DpsScan *c, DpsBuf *key, DpsBuf *text, DpsDigestFile *f, DpsError *err)
 {
     int first = 1, more;
     size_t n = 0;
@@ -146,7 +172,7 @@ static DpsStatus read_tensors (DpsScan *c, DpsBuf *key, DpsBuf *text, ManifestFi
 }
 
 /* The value of one file; its entry is there already, by name. */
-static DpsStatus read_file (DpsScan *c, ManifestFile *f, DpsBuf *key, DpsBuf *text, DpsError *err)
+static DpsStatus read_file (DpsScan *c, DpsDigestFile *f, DpsBuf *key, DpsBuf *text, DpsError *err)
 {
     enum { BYTES = 1, SHA256 = 2, TENSORS = 4 };
     int first = 1, more;
@@ -174,7 +200,7 @@ static DpsStatus read_file (DpsScan *c, ManifestFile *f, DpsBuf *key, DpsBuf *te
     return DPS_OK;
 }
 
-static DpsStatus read_files (DpsScan *c, DpsBuf *key, DpsBuf *text, Manifest *m, DpsError *err)
+static DpsStatus read_files (DpsScan *c, DpsBuf *key, DpsBuf *text, DpsDigests *m, DpsError *err)
 {
     static const DpsDigest none;
     int first = 1, more;
@@ -183,17 +209,17 @@ static DpsStatus read_files (DpsScan *c, DpsBuf *key, DpsBuf *text, Manifest *m,
         DPS_TRY (count_members (*c, key, &n, err));
     if (n == 0)
         return dps_fail (err, DPS_ERR_FORMAT, "'files' must be an object that names at least one file");
-    if (n > MANIFEST_MAX_FILES)
-        return dps_fail (err, DPS_ERR_LIMIT, "%zu files, at most %d are allowed", n, MANIFEST_MAX_FILES);
+    if (n > DPS_DIGESTS_MAX_FILES)
+        return dps_fail (err, DPS_ERR_LIMIT, "%zu files, at most %d are allowed", n, DPS_DIGESTS_MAX_FILES);
     for (;;) {
         DPS_TRY (dps_scan_member (c, &first, key, &more, err));
         if (!more)
             return DPS_OK;
-        if (key->len != strlen (key->data) || !manifest_name_ok (key->data))
+        if (key->len != strlen (key->data) || !dps_digests_name_ok (key->data))
             return dps_fail (err, DPS_ERR_FORMAT, "'%.100s' is not a plain file name", key->data);
-        if (manifest_find (m, key->data))
+        if (dps_digests_find (m, key->data))
             return dps_fail (err, DPS_ERR_FORMAT, "'%.100s' is listed twice", key->data);
-        ManifestFile *f = manifest_add (m, key->data, 0, &none);
+        DpsDigestFile *f = dps_digests_add (m, key->data, 0, &none);
         if (!f)
             return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
         DPS_TRY (read_file (c, f, key, text, err));
@@ -208,7 +234,7 @@ static DpsStatus read_version (DpsScan *c, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus read_all (DpsScan *c, DpsBuf *key, DpsBuf *text, Manifest *m, DpsError *err)
+static DpsStatus read_all (DpsScan *c, DpsBuf *key, DpsBuf *text, DpsDigests *m, DpsError *err)
 {
     enum { VERSION = 1, STEP = 2, FILES = 4 };
     int first = 1, more;
@@ -238,16 +264,16 @@ static DpsStatus read_all (DpsScan *c, DpsBuf *key, DpsBuf *text, Manifest *m, D
     return DPS_OK;
 }
 
-DpsStatus manifest_parse (const char *data, size_t len, const char *where, Manifest *out, DpsError *err)
+DpsStatus dps_digests_parse (const char *data, size_t len, const char *where, DpsDigests *out, DpsError *err)
 {
-    Manifest m = {0};
+    DpsDigests m = {0};
     DpsScan c = {data, len, 0};
     DpsBuf key = {0}, text = {0};
     DpsStatus st = read_all (&c, &key, &text, &m, err);
     dps_buf_free (&key);
     dps_buf_free (&text);
     if (st != DPS_OK) {
-        manifest_free (&m);
+        dps_digests_free (&m);
         dps_error_prefix (err, "%s", where);
         return st;
     }
@@ -255,14 +281,14 @@ DpsStatus manifest_parse (const char *data, size_t len, const char *where, Manif
     return DPS_OK;
 }
 
-DpsStatus manifest_read (const char *data, size_t len, const char *where, Manifest *out, DpsError *err)
+DpsStatus dps_digests_read (const char *data, size_t len, const char *where, DpsDigests *out, DpsError *err)
 {
     const size_t before = sizeof self_before - 1;
     DpsBuf copy = {0};
     DpsDigest self;
     if (len < TAIL + before || memcmp (data + len - (TAIL - DIGITS), self_after, TAIL - DIGITS) != 0 ||
         memcmp (data + len - TAIL - before, self_before, before) != 0)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: cut short or not a checkpoint manifest: it does not end with its own digest", where);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: cut short or no list of digests: it does not end with its own", where);
     if (dps_buf_add (&copy, data, len))
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
     memset (copy.data + len - TAIL, '0', DIGITS);
@@ -270,5 +296,5 @@ DpsStatus manifest_read (const char *data, size_t len, const char *where, Manife
     if (st == DPS_OK && memcmp (self.hex, data + len - TAIL, DIGITS) != 0)
         st = dps_fail (err, DPS_ERR_DIGEST, "%s: its own SHA-256 does not match: it was damaged or changed by hand", where);
     dps_buf_free (&copy);
-    return st == DPS_OK ? manifest_parse (data, len, where, out, err) : st;
+    return st == DPS_OK ? dps_digests_parse (data, len, where, out, err) : st;
 }
