@@ -1,29 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.c: fill, copy, add, mul, div, softcap, dropout, by columns and by rows. Blocks of 4096 elements are the unit of work. */
+/* elementwise.c: fill, copy, add, mul, div, softcap, dropout, by columns and by rows. */
 #include "ops.h"
 
 #include "base/rng.h"
-
-enum { BLOCK = 4096 };
-
-#define EACH_BLOCK(total, ...)                                                                                                             \
-    do {                                                                                                                                   \
-        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                                                                  \
-        PARALLEL_FOR (block_, blocks_, total_)                                                                                             \
-        {                                                                                                                                  \
-            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;                                                  \
-            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                                                                       \
-                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                                                           \
-                __VA_ARGS__                                                                                                                \
-            }                                                                                                                              \
-        }                                                                                                                                  \
-    } while (0)
 
 DpsStatus ISA_NAME (cpu_fill) (CpuCall *c)
 {
     const DpsView *y = cpu_out (c, 0);
     vf v = splat ((float)cpu_f (c, 0));
-    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), v, n););
+    EACH_VECTOR (cpu_count (y), 1, store_n (y->host, i, IS_BF (y), v, n););
     return DPS_OK;
 }
 
@@ -34,13 +19,13 @@ void ISA_NAME (cpu_convert) (const void *src, uint32_t from, void *dst, uint32_t
         memmove (dst, src, (size_t)total * (a ? 2 : 4));
         return;
     }
-    EACH_BLOCK (total, store_n (dst, i, b, load_n (src, i, a, n), n););
+    EACH_VECTOR (total, 1, store_n (dst, i, b, load_n (src, i, a, n), n););
 }
 
 void ISA_NAME (cpu_scale) (const void *src, uint32_t from, void *dst, uint32_t to, double alpha, int64_t total)
 {
     vf k = splat ((float)alpha);
-    EACH_BLOCK (total, store_n (dst, i, to == DPS_DTYPE_BF16, load_n (src, i, from == DPS_DTYPE_BF16, n) * k, n););
+    EACH_VECTOR (total, 1, store_n (dst, i, to == DPS_DTYPE_BF16, load_n (src, i, from == DPS_DTYPE_BF16, n) * k, n););
 }
 
 DpsStatus ISA_NAME (cpu_copy) (CpuCall *c)
@@ -57,22 +42,23 @@ DpsStatus ISA_NAME (cpu_add) (CpuCall *c)
     if (alpha == 0 && beta == 0)
         alpha = beta = 1;
     vf ka = splat (alpha), kb = splat (beta);
-    EACH_BLOCK (cpu_count (y),
-                store_n (y->host, i, IS_BF (y), ka * load_n (a->host, i, IS_BF (a), n) + kb * load_n (b->host, i, IS_BF (b), n), n););
+    EACH_VECTOR (cpu_count (y), 1,
+                 store_n (y->host, i, IS_BF (y), ka * load_n (a->host, i, IS_BF (a), n) + kb * load_n (b->host, i, IS_BF (b), n), n););
     return DPS_OK;
 }
 
 DpsStatus ISA_NAME (cpu_mul) (CpuCall *c)
 {
     const DpsView *a = cpu_in (c, 0), *b = cpu_in (c, 1), *y = cpu_out (c, 0);
-    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), load_n (a->host, i, IS_BF (a), n) * load_n (b->host, i, IS_BF (b), n), n););
+    EACH_VECTOR (cpu_count (y), 1,
+                 store_n (y->host, i, IS_BF (y), load_n (a->host, i, IS_BF (a), n) * load_n (b->host, i, IS_BF (b), n), n););
     return DPS_OK;
 }
 
 DpsStatus ISA_NAME (cpu_div) (CpuCall *c)
 {
     const DpsView *a = cpu_in (c, 0), *b = cpu_in (c, 1), *y = cpu_out (c, 0);
-    EACH_BLOCK (cpu_count (y), {
+    EACH_VECTOR (cpu_count (y), 1, {
         vf d = load_n (b->host, i, IS_BF (b), n);
         for (int64_t k = n; k < LANES; k++)
             d[k] = 1;
@@ -85,7 +71,7 @@ DpsStatus ISA_NAME (cpu_softcap) (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *y = cpu_out (c, 0);
     vf cap = splat ((float)cpu_f (c, 0));
-    EACH_BLOCK (cpu_count (y), store_n (y->host, i, IS_BF (y), cap * vtanh (load_n (x->host, i, IS_BF (x), n) / cap), n););
+    EACH_VECTOR (cpu_count (y), 1, store_n (y->host, i, IS_BF (y), cap * vtanh (load_n (x->host, i, IS_BF (x), n) / cap), n););
     return DPS_OK;
 }
 

@@ -2,21 +2,6 @@
 /* gates.c: geglu (GELU in its tanh form) and swiglu, forward and backward. */
 #include "ops.h"
 
-enum { BLOCK = 4096 };
-
-#define EACH(total, ...)                                                                                                                   \
-    do {                                                                                                                                   \
-        int64_t total_ = (total), blocks_ = (total_ + BLOCK - 1) / BLOCK;                                                                  \
-        PARALLEL_FOR (block_, blocks_, 16 * total_)                                                                                        \
-        {                                                                                                                                  \
-            int64_t end_ = (block_ + 1) * BLOCK < total_ ? (block_ + 1) * BLOCK : total_;                                                  \
-            for (int64_t i = block_ * BLOCK; i < end_; i += LANES) {                                                                       \
-                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                                                           \
-                __VA_ARGS__                                                                                                                \
-            }                                                                                                                              \
-        }                                                                                                                                  \
-    } while (0)
-
 /* ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) and its derivative. */
 INLINE vf gelu (vf x, vf *slope)
 {
@@ -38,7 +23,7 @@ INLINE vf silu (vf x, vf *slope)
     {                                                                                                                                      \
         const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *y = cpu_out (c, 0);                                                     \
         int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (y);                                                                            \
-        EACH (cpu_count (y), {                                                                                                             \
+        EACH_VECTOR (cpu_count (y), 16, {                                                                                                  \
             vf slope, a = f (load_n (gate->host, i, gb, n), &slope);                                                                       \
             store_n (y->host, i, yb, a *load_n (up->host, i, ub, n), n);                                                                   \
         });                                                                                                                                \
@@ -48,7 +33,7 @@ INLINE vf silu (vf x, vf *slope)
     {                                                                                                                                      \
         const DpsView *gate = cpu_in (c, 0), *up = cpu_in (c, 1), *dy = cpu_in (c, 2), *dgate = cpu_out (c, 0), *dup = cpu_out (c, 1);     \
         int gb = IS_BF (gate), ub = IS_BF (up), yb = IS_BF (dy), dgb = IS_BF (dgate), dub = IS_BF (dup);                                   \
-        EACH (cpu_count (gate), {                                                                                                          \
+        EACH_VECTOR (cpu_count (gate), 16, {                                                                                               \
             vf slope, a = f (load_n (gate->host, i, gb, n), &slope), g = load_n (dy->host, i, yb, n);                                      \
             store_n (dgate->host, i, dgb, g *load_n (up->host, i, ub, n) * slope, n);                                                      \
             store_n (dup->host, i, dub, g *a, n);                                                                                          \

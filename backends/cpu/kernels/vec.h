@@ -181,6 +181,21 @@ INLINE vf vtanh (vf x)
     PRAGMA (omp parallel for schedule (static) if ((work) > CPU_SERIAL_WORK))                                                              \
     for (int64_t i = 0; i < (n); i++)
 
+/* Body sees i, a vector's first element, and n, how many of it there are. Blocks of 4096 elements are shared out; `cost`: of an element. */
+enum { VECTOR_BLOCK = 4096 };
+#define EACH_VECTOR(total, cost, ...)                                                                                                      \
+    do {                                                                                                                                   \
+        int64_t total_ = (total), blocks_ = (total_ + VECTOR_BLOCK - 1) / VECTOR_BLOCK;                                                    \
+        PARALLEL_FOR (block_, blocks_, (cost)*total_)                                                                                      \
+        {                                                                                                                                  \
+            int64_t end_ = (block_ + 1) * VECTOR_BLOCK < total_ ? (block_ + 1) * VECTOR_BLOCK : total_;                                    \
+            for (int64_t i = block_ * VECTOR_BLOCK; i < end_; i += LANES) {                                                                \
+                int64_t n = end_ - i < LANES ? end_ - i : LANES;                                                                           \
+                __VA_ARGS__                                                                                                                \
+            }                                                                                                                              \
+        }                                                                                                                                  \
+    } while (0)
+
 #define IS_BF(v) ((v)->dtype == DPS_DTYPE_BF16)
 
 #endif
