@@ -38,6 +38,13 @@ static DpsJargs rest_of (const DpsJargs *args, size_t n)
     return rest;
 }
 
+/* map, select and the like take what is false (none above all) for an empty list, as jinja2's do. */
+static int items_or_none (DpsJinja *in, const DpsJval *v, DpsJlist *out)
+{
+    *out = (DpsJlist){0};
+    return dps__jinja_truth (v) ? dps__jinja_items (in, v, out) : 0;
+}
+
 static int filter_map (DpsJinja *in, const DpsJval *v, const DpsJargs *args, DpsJval *out)
 {
     DpsJlist items;
@@ -46,7 +53,7 @@ static int filter_map (DpsJinja *in, const DpsJval *v, const DpsJargs *args, Dps
     DpsJargs rest = rest_of (args, 1);
     if (!attribute && (!name || name->kind != DPS_J_STR))
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "map needs a filter or an attribute");
-    if (dps__jinja_items (in, v, &items) || dps__jinja_new_list (in, DPS_J_LIST, out))
+    if (items_or_none (in, v, &items) || dps__jinja_new_list (in, DPS_J_LIST, out))
         return -1;
     for (size_t i = 0; i < items.n; i++) {
         DpsJval one;
@@ -73,7 +80,7 @@ static int choose (DpsJinja *in, const DpsJval *v, const DpsJargs *args, int wan
     DpsJargs rest = rest_of (args, by_attribute ? 2 : 1);
     if ((by_attribute && !path) || (test && test->kind != DPS_J_STR))
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "select: an attribute or test is missing or no string");
-    if (dps__jinja_items (in, v, &items) || dps__jinja_new_list (in, DPS_J_LIST, out))
+    if (items_or_none (in, v, &items) || dps__jinja_new_list (in, DPS_J_LIST, out))
         return -1;
     for (size_t i = 0; i < items.n; i++) {
         DpsJval one = items.items[i];

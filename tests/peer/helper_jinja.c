@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* helper_jinja.c: for tests/peer: rows {"template", "messages", "go"} on standard input → {"text"} or {"error"}. bos_token is "<s>". */
+/* helper_jinja.c: for tests/peer: rows {"template", "messages", "go", "tools", "kwargs"} on standard input → {"text"} or {"error"}. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,14 +9,15 @@ static json_t *render (json_t *row)
 {
     DpsError err = DPS_ERROR_INIT;
     DpsRendered r;
-    json_t *kwargs = json_pack ("{s:s}", "bos_token", "<s>");
-    const DpsChatOptions o = {.kwargs = kwargs, .add_generation_prompt = json_is_true (json_object_get (row, "go"))};
+    json_t *tools = json_object_get (row, "tools");
+    const DpsChatOptions o = {.kwargs = json_object_get (row, "kwargs"),
+                              .tools = json_is_array (tools) ? tools : NULL,
+                              .add_generation_prompt = json_is_true (json_object_get (row, "go"))};
     DpsStatus st =
         dps_chat_render (json_string_value (json_object_get (row, "template")), NULL, json_object_get (row, "messages"), &o, &r, &err);
     json_t *out = st == DPS_OK ? json_pack ("{s:s%}", "text", r.text.data, r.text.len) : json_pack ("{s:s}", "error", err.msg);
     if (st == DPS_OK)
         dps_rendered_free (&r);
-    json_decref (kwargs);
     return out;
 }
 

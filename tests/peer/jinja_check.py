@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Chat templates rendered by Python's jinja2 as transformers sets it up, against `diapason tokenize`-independent helper output.
 usage: jinja_check.py HELPER [COUNT [SEED]]"""
-import json, random, subprocess, sys
+import datetime, json, random, subprocess, sys
 import jinja2
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -27,6 +27,7 @@ def environment():
     def refuse(message):
         raise jinja2.exceptions.TemplateError(message)
     env.globals["raise_exception"] = refuse
+    env.globals["strftime_now"] = lambda f: datetime.date(2024, 7, 26).strftime(f)  # the day chat.h stands still at
     return env
 
 
@@ -66,6 +67,15 @@ def expression(r, depth=0):
         "(%s if %s else %s)" % tuple(expression(r, depth + 1) for _ in range(3)),
         s + r.choice([".strip()", ".upper()", ".lower()", "[1:]", "[:-1]", "[::-1]", " | trim", " | upper", " | length", ".split('o') | join('|')",
                       ".startswith('a')", ".endswith('e')", " | tojson", ".lstrip('a')", " | capitalize", ".replace('a', 'bb')", ".rstrip()"]),
+        "helper(%s)" % expression(r, depth + 1), "helper(%s, sep=%s)" % (expression(r, depth + 1), expression(r, depth + 1)), "helper()",
+        "(loop.previtem.role if loop.previtem is defined else 'first')", "(loop.nextitem is undefined)", "(loop.nextitem.content | default('end') | string)",
+        "loop.revindex", "loop.revindex0", "loop.cycle('a', 'b', %s)" % expression(r, depth + 1), "loop.length", "loop.depth", "loop.changed(m.role)", "ns.n", "ns.s",
+        "({'b': 1, 'A': %s, 'c': 0} | dictsort | tojson)" % expression(r, depth + 1), "({'b': 1, 'a': 3, 'c': 2} | dictsort(by='value', reverse=true) | map('first') | join)",
+        "(m | dictsort | map('first') | join(','))", "({'k': %s}.items() | list | string)" % expression(r, depth + 1), "(%s | default('d', true))" % expression(r, depth + 1),
+        "(none | selectattr('a') | list | length)", "(tools | map(attribute='x') | list)", "(messages | rejectattr('role', 'in', ['user', 'tool']) | list | length)",
+        "(messages | map('length') | list)", "(messages | groupby('role') | map('first') | join('/'))", "(messages | last).role", "(messages | first)['role']",
+        s + r.choice([" | title", " | indent(2)", " | indent(3, true)", " | replace('a', 'b', 1)", " | wordcount", " | list | unique | join", " | reverse", ".title()",
+                      " | first", " | truncate(5)", ".find('a')", ".count('e')", " | escape", " | string | list | sort | join", ".partition('o')", ".splitlines()", " | int", " | float"]),
         "(%s in %s)" % (r.choice(["'a'", "'o'", "'assistant'"]), s),
         "(m.content | tojson)", "(messages | tojson(indent=2))", "(messages | selectattr('role', 'equalto', 'user') | list | length)",
         "(messages | map(attribute='role') | join(','))", "((loop.index0 %% 2) + %d)" % r.randint(0, 9), "('x' if loop.index0 is even else 'y')" if False else "range(3) | list | length",
@@ -84,11 +94,24 @@ def template(r):
             body += "{%%%s if %s %s%%}\n yes {%% elif loop.first %%}first{%% else %%} no\n{%%%s endif %s%%}\n" % (space[0], e, space[1], space[0], space[1])
         elif kind < 0.8:
             body += "{%% set v = %s %%}{{ v }}{%% set ns.n = ns.n + 1 %%}" % e
+        elif kind < 0.84:
+            body += "{%% set block%s %s%%} <%s{{ %s }}> {%% endset %%}{{ block }}" % (r.choice(["", " | upper", " | trim"]), space[1], text(r).replace("{", "("), e)
+        elif kind < 0.87:
+            body += "{%%- set ns.s = ns.s ~ %s -%%}" % e
         elif kind < 0.9:
+            body += "{%% for k in %s %%}{{ loop.index }}:{{ k }},{%% else %%}none{%% endfor %%}{{ k is defined }}" % r.choice([
+                "messages if k.role == 'user'", "messages[::-1] if k.content", "range(5) if k %% 2".replace("%%", "%"), "[] if k", "m | dictsort if k[0] != 'role'",
+                "range(2, 9, 3)", "'abc' if k != 'b'", "messages | selectattr('role', 'eq', 'assistant') if not loop.first".replace(" if not loop.first", "")])
+        elif kind < 0.93:
+            body += "{% filter " + r.choice(["upper", "trim", "replace('a', 'o')"]) + " %} a " + "{{ " + e + " }} {% endfilter %}"
+        elif kind < 0.95:
+            body += "{% call(x) wrap('w') %}[{{ x }}|{{ m.role }}]{% endcall %}"
+        elif kind < 0.96:
             body += "{% if loop.index0 > 2 %}{% break %}{% elif loop.first %}{% continue %}{% endif %}"
         else:
             body += "{# remark #}{% generation %}" + text(r).replace("{", "(") + "{% endgeneration %} text \n  "
-    return "{%- set ns = namespace(n=0) -%}{{ bos_token }}{% for m in messages %}\n" + body + "{% endfor %}{{ ns.n }}{% if add_generation_prompt %}GO{% endif %}"
+    return "{%- macro helper(x='none', y=2, sep='-') -%}{{ x }}{{ sep }}{{ y }}{{ varargs | length }}{%- endmacro -%}" \
+           "{% macro wrap(name) %}<{{ name }}>{{ caller(name ~ 1) }}</{{ name }}>{% endmacro %}{%- set ns = namespace(n=0, s='') -%}{{ bos_token }}{% for m in messages %}\n" + body + "{% endfor %}{{ ns.n }}{% if add_generation_prompt %}GO{% endif %}"
 
 
 def main():
@@ -100,7 +123,7 @@ def main():
             expected = env.from_string(source).render(messages=messages, tools=None, documents=None, add_generation_prompt=go, bos_token="<s>")
         except Exception:
             expected = None  # we may refuse it too; what we must not do is answer something else silently
-        rows.append(json.dumps({"template": source, "messages": messages, "go": go}))
+        rows.append(json.dumps({"template": source, "messages": messages, "go": go, "kwargs": {"bos_token": "<s>"}}))
         want.append(expected)
     out = subprocess.run([helper], input="\n".join(rows) + "\n", capture_output=True, text=True, check=True).stdout.splitlines()
     bad = refused = 0
@@ -118,4 +141,5 @@ def main():
     sys.exit(bool(bad) or comparable < count // 2)
 
 
-main()
+if __name__ == "__main__":
+    main()
