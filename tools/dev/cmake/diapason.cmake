@@ -35,40 +35,8 @@ function (dps_library target)
   dps_flags (${target})
 endfunction ()
 
-# dps_add_plugin (NAME [LIBRARIES …]): every *.c of this folder becomes build/lib/diapason/plugins/dps-<kind>-NAME.so, <kind> from
-# the folder above (backends → backend …), exporting one symbol; NAME.plugin.in beside it is the manifest; its SHA-256 is filled in.
-# Tests of the plugin (test_*.c) are CUnit programs run by ctest.
-function (dps_add_plugin name)
-  cmake_parse_arguments (arg "" "" "LIBRARIES;OPTIONS" ${ARGN})
-  get_filename_component (parent ${CMAKE_CURRENT_SOURCE_DIR} DIRECTORY)
-  get_filename_component (parent ${parent} NAME)
-  string (REGEX REPLACE "s$" "" kind ${parent})
-  if (parent STREQUAL "plugins.d")
-    set (kind plugin)
-  endif ()
-  set (target dps-${kind}-${name})
-  file (GLOB sources CONFIGURE_DEPENDS *.c)
-  list (FILTER sources EXCLUDE REGEX "/test_[^/]*$")
-  set (folder ${CMAKE_BINARY_DIR}/lib/diapason/plugins)
-  add_library (${target} MODULE ${sources})
-  dps_flags (${target})
-  target_compile_options (${target} PRIVATE ${arg_OPTIONS})
-  target_link_libraries (${target} PRIVATE dps_base ${arg_LIBRARIES})
-  target_link_options (${target} PRIVATE -Wl,-z,defs -Wl,--exclude-libs,ALL
-    -Wl,--version-script=${CMAKE_SOURCE_DIR}/tools/dev/plugin.map)
-  set_target_properties (${target} PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${folder} BUILD_RPATH "" SKIP_BUILD_RPATH ON
-    LINK_DEPENDS ${CMAKE_SOURCE_DIR}/tools/dev/plugin.map)
-  file (GLOB manifest ${CMAKE_CURRENT_SOURCE_DIR}/*.plugin.in ${CMAKE_SOURCE_DIR}/plugins.d/${target}.plugin.in)
-  add_custom_command (TARGET ${target} POST_BUILD
-    COMMAND ${CMAKE_SOURCE_DIR}/tools/dev/write-manifest ${manifest} $<TARGET_FILE:${target}> ${folder}/${target}.plugin
-    VERBATIM)
-  set_property (GLOBAL APPEND PROPERTY DPS_PLUGIN_TARGETS ${target})
-  install (FILES $<TARGET_FILE:${target}> ${folder}/${target}.plugin DESTINATION lib/diapason/plugins)
-  file (GLOB tests CONFIGURE_DEPENDS test_*.c)
-  foreach (test IN LISTS tests)
-    dps_add_test (${test} plugin.${name})
-  endforeach ()
-endfunction ()
+set (DPS_SDK ${CMAKE_SOURCE_DIR}/tools/dev)
+include (dps_add_plugin)
 
 # dps_add_test (FILE PREFIX): a CUnit program from one file; DPS_TEST_DATA is tests/data, DPS_BUILD the build folder.
 function (dps_add_test file prefix)
