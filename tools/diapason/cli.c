@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "observe/pace.h"
 
 CliCommon cli_common;
 
@@ -168,10 +169,11 @@ void cli_labelled (const char *label, int indent, const char *colour, const char
 }
 
 static int progress_drawn;
+static gint64 progress_since; /* µs; 0: nothing goes on */
 
 void cli_progress (const char *label, double done, double total, const char *detail)
 {
-    if (cli_common.quiet || cli_common.json || !isatty (STDERR_FILENO))
+    if (cli_common.quiet || !isatty (STDERR_FILENO) || (cli_common.json && isatty (STDOUT_FILENO)))
         return;
     struct winsize ws = {.ws_col = 80};
     if (ioctl (STDERR_FILENO, TIOCGWINSZ, &ws) != 0 || ws.ws_col < 20)
@@ -195,11 +197,29 @@ void cli_progress (const char *label, double done, double total, const char *det
     progress_drawn = 1;
 }
 
+void cli_progress_paced (const char *label, double done, double total, double tokens)
+{
+    char detail[96] = "", left[40];
+    gint64 now = g_get_monotonic_time ();
+    if (!progress_since)
+        progress_since = now;
+    double took = 1e-6 * (double)(now - progress_since);
+    if (done > 0 && took > 0) {
+        dps_duration_text (took * (total - done) / done, left, sizeof left);
+        if (tokens > 0)
+            snprintf (detail, sizeof detail, tokens < 10 * took ? "%.1f tokens/s, %s left" : "%.0f tokens/s, %s left", tokens / took, left);
+        else
+            snprintf (detail, sizeof detail, "%s left", left);
+    }
+    cli_progress (label, done, total, detail);
+}
+
 void cli_progress_end (void)
 {
     if (progress_drawn)
         fputs ("\r\033[K", stderr);
     progress_drawn = 0;
+    progress_since = 0;
 }
 
 uint64_t cli_size (const char *text)

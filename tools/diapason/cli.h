@@ -56,6 +56,8 @@ void cli_labelled (const char *label, int indent, const char *colour, const char
  * done/total in units of `unit`; `detail` is appended ("312 tokens/s, 2:10 left"). cli_progress_end clears the line.
  */
 void cli_progress (const char *label, double done, double total, const char *detail);
+/** The same; the detail is the pace since cli_progress_end: "312 tokens/s, 2:10 left". tokens: worked through so far; 0: not counted. */
+void cli_progress_paced (const char *label, double done, double total, double tokens);
 void cli_progress_end (void);
 
 #endif

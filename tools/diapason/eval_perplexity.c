@@ -40,7 +40,7 @@ static DpsStatus sum_rows (const EvalOptions *o, const DpsDataset *ds, Sums *sum
         dps_row_clear (&row);
         if (st == DPS_OK)
             st = cli_scorer_add (&scorer, &x, err);
-        cli_progress ("evaluating", (double)k, (double)n, "");
+        cli_scorer_progress (&scorer, "evaluating", k + 1, n);
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);
@@ -187,7 +187,7 @@ static DpsStatus guess_rows (const EvalOptions *o, const DpsDataset *ds, Labels 
         dps_row_clear (&row);
         DPS_TRY (st);
         right += guess == want;
-        cli_progress ("evaluating", (double)k, (double)n, "");
+        cli_progress_paced ("evaluating", (double)(k + 1), (double)n, 0);
     }
     json_object_set_new (out, "rows", json_integer ((json_int_t)n));
     json_object_set_new (out, "labels", json_integer (l->names->len));

@@ -144,7 +144,7 @@ static DpsStatus score_rows (Ranked *r, const DpsRows *rows, DpsError *err)
                 st = cli_scorer_add (&scorer, &x, err);
         }
         json_decref (row);
-        cli_progress ("evaluating", (double)k, (double)dps_rows_count (rows), "");
+        cli_scorer_progress (&scorer, "evaluating", k + 1, dps_rows_count (rows));
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);

@@ -25,9 +25,15 @@ DpsStatus cli_scorer_flush (CliScorer *s, DpsError *err)
         st = s->scored (s->ctx, &s->rows[i], at, err);
         at += s->rows[i].n;
     }
+    s->scored_tokens += (double)s->tokens;
     cli_scorer_free (s);
     dps_free (logp);
     return st;
+}
+
+void cli_scorer_progress (const CliScorer *s, const char *label, uint64_t added, uint64_t total)
+{
+    cli_progress_paced (label, (double)(added - s->n), (double)total, s->scored_tokens);
 }
 
 DpsStatus cli_scorer_add (CliScorer *s, DpsEncoded *x, DpsError *err)

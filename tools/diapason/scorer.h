@@ -15,13 +15,16 @@ typedef struct CliScorer {
     CliScored scored;
     void *ctx;
     DpsEncoded rows[CLI_SCORER_ROWS];
-    size_t n, tokens;
+    size_t n, tokens;     /* added and not scored yet */
+    double scored_tokens; /* so far */
 } CliScorer;
 
 /** *x is taken, also on errors. */
 DpsStatus cli_scorer_add (CliScorer *s, DpsEncoded *x, DpsError *err);
 /** Score what was added and is not scored yet. */
 DpsStatus cli_scorer_flush (CliScorer *s, DpsError *err);
+/** The progress bar after `added` of `total` rows were added. */
+void cli_scorer_progress (const CliScorer *s, const char *label, uint64_t added, uint64_t total);
 /** Drop what is left. */
 void cli_scorer_free (CliScorer *s);
 

@@ -112,6 +112,21 @@ static void show_token (void *ctx, size_t prompt, int32_t id)
 
 /* ---- rows ---- */
 
+/* Progress of many answers, in tokens: as if each became as long as it may, so the time left is at most what is shown. */
+typedef struct Bar {
+    double most, before, made; /* tokens of all rows at most; of the rows in earlier groups, counted so; made in this run of the program */
+    double group;              /* made in this group */
+} Bar;
+
+static void count_token (void *ctx, size_t prompt, int32_t id)
+{
+    Bar *b = ctx;
+    (void)prompt, (void)id;
+    b->made++;
+    b->group++;
+    cli_progress_paced ("generating", b->before + b->group, b->most, b->made);
+}
+
 static int put_answer (DpsBuf *b, const DpsCompletion *c)
 {
     if (!cli_common.json)
@@ -121,7 +136,8 @@ static int put_answer (DpsBuf *b, const DpsCompletion *c)
     return bad || dps_buf_printf (b, ",\"finish_reason\":\"%s\"}\n", c->stopped ? "stop" : "length");
 }
 
-static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uint64_t first, Live *live, CliOutput *out, DpsError *err)
+static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uint64_t first, Live *live, Bar *bar, CliOutput *out,
+                         DpsError *err)
 {
     const int32_t *ids[ROWS_AT_ONCE];
     size_t lengths[ROWS_AT_ONCE];
@@ -143,8 +159,10 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                   .ignore_end = o.ignore_eos,
                                   .stop = (const char *const *)o.stop,
                                   .n_stop = o.stop ? g_strv_length (o.stop) : 0,
-                                  .on_token = live ? show_token : NULL,
-                                  .ctx = live};
+                                  .on_token = live  ? show_token
+                                              : bar ? count_token
+                                                    : NULL,
+                                  .ctx = live ? (void *)live : bar};
     DpsStatus st = dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &options, answers, err);
     for (size_t i = 0; i < n; i++) {
         if (st == DPS_OK && !live && put_answer (&out->buf, &answers[i]))
@@ -156,6 +174,7 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
 
 static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *out, DpsError *err)
 {
+    Bar bar = {.most = (double)ds->n_rows * o.max_tokens};
     DpsStatus st = DPS_OK;
     for (uint64_t first = 0; first < ds->n_rows && st == DPS_OK; first += ROWS_AT_ONCE) {
         DpsEncoded prompts[ROWS_AT_ONCE];
@@ -169,8 +188,9 @@ static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *ou
             dps_row_clear (&row);
         }
         if (st == DPS_OK) {
-            cli_progress ("generating", (double)first, (double)ds->n_rows, "");
-            st = answer (s, prompts, n, first, NULL, out, err);
+            bar.before = (double)first * o.max_tokens;
+            bar.group = 0;
+            st = answer (s, prompts, n, first, NULL, &bar, out, err);
         }
         for (size_t i = 0; i < n; i++)
             dps_encoded_free (&prompts[i]);
@@ -194,7 +214,7 @@ static DpsStatus answer_prompt (CliSession *s, CliOutput *out, DpsError *err)
     dps_row_clear (&row);
     DPS_TRY (st);
     int shows = isatty (STDOUT_FILENO) && !cli_common.json && !o.out && !o.stop && s->session.tok;
-    st = answer (s, &prompt, 1, 0, shows ? &live : NULL, out, err);
+    st = answer (s, &prompt, 1, 0, shows ? &live : NULL, NULL, out, err);
     if (shows)
         putchar ('\n');
     dps_free (live.ids.ids);

@@ -30,7 +30,7 @@ static const GOptionEntry entries[] = {
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
-static void show (double share) { cli_progress ("merging", share, 1, ""); }
+static void show (double share) { cli_progress_paced ("merging", share, 1, 0); }
 
 static int check_format (void)
 {

@@ -64,7 +64,7 @@ static DpsStatus score_rows (CliSession *s, const DpsDataset *ds, CliOutput *o, 
         dps_row_clear (&row);
         if (st == DPS_OK)
             st = cli_scorer_add (&scorer, &x, err);
-        cli_progress ("scoring", (double)k, (double)ds->n_rows, "");
+        cli_scorer_progress (&scorer, "scoring", k + 1, ds->n_rows);
     }
     if (st == DPS_OK)
         st = cli_scorer_flush (&scorer, err);
