@@ -62,3 +62,12 @@ run 0 "$dia" train override.yaml --set max_steps=1 --set output_dir=elsewhere
 exists elsewhere/adapter_model.safetensors
 absent run-override
 ok "--set wins over the recipe"
+
+# Arguments are UTF-8 whatever the locale says; bytes that are none are refused.
+for locale in C C.UTF-8 fr_FR; do
+    run 0 env LC_ALL=$locale "$dia" train override.yaml --set "output_dir=sortie à côté/$locale" --set max_steps=1
+    exists "sortie à côté/$locale/adapter_model.safetensors"
+done
+run 2 "$dia" train override.yaml --set $'output_dir=c\xf4t\xe9'
+said "not valid UTF-8"
+ok "accents on the command line"

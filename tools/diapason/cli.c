@@ -91,7 +91,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     g_set_prgname (program);
     g_autoptr (GError) error = NULL;
     if (!g_option_context_parse (context, argc, argv, &error))
-        return cli_usage (verb, "%s", error->message);
+        return cli_usage (verb, "%s", error->domain == G_CONVERT_ERROR ? "an argument is not valid UTF-8" : error->message);
     if (help) {
         g_autofree char *text = g_option_context_get_help (context, FALSE, NULL);
         fputs (text, stdout);
