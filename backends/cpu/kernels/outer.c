@@ -8,7 +8,7 @@
 #ifdef __AVX512F__
 enum { TALL = 16, ROWS = 8, VECTORS = 3 };
 #else
-enum { TALL = 12, ROWS = 6, VECTORS = 2 };
+enum { TALL = 8, ROWS = 4, VECTORS = 3 };
 #endif
 
 /* rows × vectors of C at (m, n); both are constants where this is inlined. */
