@@ -67,8 +67,8 @@ static const char *const later[] = {"quantize", "export", "serve", "chat", "chec
 int main (int argc, char **argv)
 {
     signal (SIGPIPE, SIG_IGN);
-    setlocale (LC_CTYPE,
-               "C.UTF-8"); /* arguments and rows are UTF-8 whatever LANG says; GLib converts arguments from the locale's charset */
+    /* Arguments are UTF-8 whatever LANG says; GLib would convert them from the locale's charset. */
+    setlocale (LC_CTYPE, "C.UTF-8");
     dps_json_init ();
     if (argc < 2)
         return print_help (stderr);
