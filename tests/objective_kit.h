@@ -12,16 +12,36 @@
 static const char *const parity_models[] = {"gemma2", "gemma3", "llama", "mistral", "qwen2", "qwen3"};
 enum { N_PARITY_MODELS = 6, MAX_ROWS = 32, MAX_TOKENS = 1024 };
 
-/** Scored tokens of a model's batch.json, one unit a row. */
+/** Scored tokens of a model's batch.json, in units of one row or, after kit_pairs, of two. */
 typedef struct ParityBatch {
-    uint64_t n_rows, n_tokens;
+    uint64_t n_rows, n_tokens, n_units; /* n_units 0: one a row */
     int64_t offsets[MAX_ROWS + 1], units[MAX_ROWS + 1];
-    double logp[MAX_TOKENS], entropy[MAX_TOKENS], hit[MAX_TOKENS], weights[MAX_TOKENS];
+    double logp[MAX_TOKENS], entropy[MAX_TOKENS], hit[MAX_TOKENS], weights[MAX_TOKENS], reference[MAX_TOKENS];
+    double score[MAX_ROWS];
 } ParityBatch;
 
-/* Open objective `name` from the build's plugin folder with its default parameters; *out_reg is closed by the caller, after the objective.
+/** A parameter that is not at its default: a number, or a word. */
+typedef struct KitParam {
+    const char *name;
+    double num;
+    const char *str;
+} KitParam;
+
+/* DpsParamLookup over KitParam [… {NULL}]. */
+static inline int kit_param (void *ctx, const char *name, DpsParamValue *out)
+{
+    for (const KitParam *p = ctx; p->name; p++)
+        if (!strcmp (p->name, name)) {
+            *out = (DpsParamValue){.type = p->str ? DPS_PARAM_STR : DPS_PARAM_F64, .num = p->num, .where = "test"};
+            out->str = (DpsStr){p->str, p->str ? strlen (p->str) : 0};
+            return 1;
+        }
+    return 0;
+}
+
+/* Open objective `name` from the build's plugin folder; params end with {NULL}, NULL: defaults. *out_reg is closed by the caller, after the objective.
  */
-static inline DpsObjectiveInstance *kit_open (const char *name, DpsRegistry **out_reg)
+static inline DpsObjectiveInstance *kit_open_with (const char *name, const KitParam *params, DpsRegistry **out_reg)
 {
     DpsError err = DPS_ERROR_INIT;
     DpsObjectiveInstance *o = NULL;
@@ -30,9 +50,11 @@ static inline DpsObjectiveInstance *kit_open (const char *name, DpsRegistry **ou
     CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, out_reg, &err));
     const DpsObjective *table = dps_registry_get (*out_reg, DPS_OBJECTIVE_ID, name);
     CU_ASSERT_PTR_NOT_NULL_FATAL (table);
-    CHECK_OK (dps_objective_open (table, NULL, NULL, &o, &err));
+    CHECK_OK (dps_objective_open (table, params ? kit_param : NULL, (void *)params, &o, &err));
     return o;
 }
+
+static inline DpsObjectiveInstance *kit_open (const char *name, DpsRegistry **out_reg) { return kit_open_with (name, NULL, out_reg); }
 
 /* Entropy and arg max of one row of logits. */
 static inline void kit_score_row (const float *logits, int64_t v, int64_t target, double *entropy, double *hit)
@@ -87,39 +109,62 @@ static inline void kit_batch (ParityBatch *b, const char *model, const char *mas
     json_decref (json);
 }
 
+/* batch.json's pairs are its rows two by two: chosen, rejected. */
+static inline void kit_pairs (ParityBatch *b)
+{
+    CU_ASSERT_FATAL (b->n_rows > 0 && b->n_rows % 2 == 0);
+    b->n_units = b->n_rows / 2;
+    for (uint64_t u = 0; u <= b->n_units; u++)
+        b->units[u] = 2 * (int64_t)u;
+}
+
+static inline uint64_t kit_units (const ParityBatch *b) { return b->n_units ? b->n_units : b->n_rows; }
+
 /** What a step gave. */
 typedef struct KitStep {
     DpsStepSums sums;
-    double dlogp[MAX_TOKENS], losses[MAX_ROWS];
+    double dlogp[MAX_TOKENS], dscore[MAX_ROWS], losses[MAX_ROWS];
 } KitStep;
 
-/* The whole batch in micro-batches of `size` rows. */
+static inline const double *kit_signal (const ParityBatch *b, const DpsSignal *s, int64_t token, int64_t row)
+{
+    return !strcmp (s->role, "reference") ? b->reference + token
+           : !strcmp (s->name, "score")   ? b->score + row
+           : !strcmp (s->name, "logp")    ? b->logp + token
+           : !strcmp (s->name, "hit")     ? b->hit + token
+                                          : b->entropy + token;
+}
+
+/* The whole batch in micro-batches of `size` units. */
 static inline void kit_step (const DpsObjectiveInstance *o, const ParityBatch *b, uint64_t size, KitStep *out)
 {
     DpsError err = DPS_ERROR_INIT;
+    uint64_t all = kit_units (b);
     *out = (KitStep){.sums = {0}};
-    for (uint64_t first = 0; first < b->n_rows; first += size) {
-        uint64_t rows = first + size < b->n_rows ? size : b->n_rows - first;
-        int64_t start = b->offsets[first], offsets[MAX_ROWS + 1];
+    for (uint64_t first = 0; first < all; first += size) {
+        uint64_t n = first + size < all ? size : all - first;
+        int64_t row = b->units[first], rows = b->units[first + n] - row, start = b->offsets[row], offsets[MAX_ROWS + 1],
+                units[MAX_ROWS + 1];
         const double *signals[8] = {0};
         double *grads[8] = {0};
-        for (uint64_t r = 0; r <= rows; r++)
-            offsets[r] = b->offsets[first + r] - start;
-        for (uint32_t s = 0; s < o->info.n_signals; s++)
-            signals[s] = (!strcmp (o->signals[s].name, "logp")  ? b->logp
-                          : !strcmp (o->signals[s].name, "hit") ? b->hit
-                                                                : b->entropy) +
-                         start;
-        grads[dps_objective_signal (o, "logp", "policy")] = out->dlogp + start;
+        for (int64_t r = 0; r <= rows; r++)
+            offsets[r] = b->offsets[row + r] - start;
+        for (uint64_t u = 0; u <= n; u++)
+            units[u] = b->units[first + u] - row;
+        for (uint32_t s = 0; s < o->info.n_signals; s++) {
+            signals[s] = kit_signal (b, &o->signals[s], start, row);
+            if (o->signals[s].differentiable)
+                grads[s] = o->signals[s].axis == DPS_AXIS_ROW ? out->dscore + row : out->dlogp + start;
+        }
         DpsObjectiveBatch batch = {.size = sizeof batch,
                                    .n_tokens = (uint64_t)offsets[rows],
-                                   .n_rows = rows,
-                                   .n_units = rows,
+                                   .n_rows = (uint64_t)rows,
+                                   .n_units = n,
                                    .row_offsets = offsets,
-                                   .unit_offsets = b->units,
+                                   .unit_offsets = units,
                                    .signals = signals,
                                    .weights = b->weights + start,
-                                   .total = dps_objective_total (o, b->n_tokens, b->n_rows, b->n_rows)};
+                                   .total = dps_objective_total (o, b->n_tokens, b->n_rows, all)};
         CHECK_OK (dps_objective_micro_batch (o, &batch, &out->sums, grads, out->losses + first, &err));
     }
 }
@@ -135,16 +180,43 @@ static inline double kit_metric (const KitStep *s, const char *name)
     return 0;
 }
 
+/* dlogp and dscore against central differences of the step's loss, relative to the largest gradient; masked positions exactly 0. */
+static inline void kit_check_differences (const DpsObjectiveInstance *o, ParityBatch *b)
+{
+    static KitStep at, up, down;
+    const double h = 1e-6;
+    kit_step (o, b, kit_units (b), &at);
+    int score = dps_objective_signal (o, "score", "policy") >= 0;
+    uint64_t n = score ? b->n_rows : b->n_tokens;
+    double *x = score ? b->score : b->logp, *d = score ? at.dscore : at.dlogp, largest = 0;
+    for (uint64_t i = 0; i < n; i++)
+        largest = fmax (largest, fabs (d[i]));
+    CU_ASSERT (largest > 0);
+    for (uint64_t i = 0; i < n; i++) {
+        double kept = x[i];
+        x[i] = kept + h;
+        kit_step (o, b, kit_units (b), &up);
+        x[i] = kept - h;
+        kit_step (o, b, kit_units (b), &down);
+        x[i] = kept;
+        CHECK_NEAR (d[i], (dps_step_loss (&up.sums) - dps_step_loss (&down.sums)) / (2 * h), 1e-7 * fmax (1, largest));
+        dps_step_free (&up.sums);
+        dps_step_free (&down.sums);
+    }
+    dps_step_free (&at.sums);
+}
+
 /* The same bits from any split of the step. */
 static inline void kit_check_splits (const DpsObjectiveInstance *o, const ParityBatch *b)
 {
     static KitStep whole, split;
-    kit_step (o, b, b->n_rows, &whole);
-    for (uint64_t size = 1; size < b->n_rows; size++) {
+    kit_step (o, b, kit_units (b), &whole);
+    for (uint64_t size = 1; size < kit_units (b); size++) {
         kit_step (o, b, size, &split);
         double a = dps_step_loss (&whole.sums), c = dps_step_loss (&split.sums);
         CU_ASSERT_EQUAL (memcmp (&a, &c, sizeof a), 0);
         CU_ASSERT_EQUAL (memcmp (whole.dlogp, split.dlogp, sizeof whole.dlogp), 0);
+        CU_ASSERT_EQUAL (memcmp (whole.dscore, split.dscore, sizeof whole.dscore), 0);
         CU_ASSERT_EQUAL (memcmp (whole.losses, split.losses, sizeof whole.losses), 0);
         CU_ASSERT_EQUAL_FATAL (whole.sums.n_metrics, split.sums.n_metrics);
         for (size_t i = 0; i < whole.sums.n_metrics; i++)

@@ -24,6 +24,19 @@ DpsStatus dps__mask_read (const DpsRow *row, const char *column, const json_t *m
 
 /** Alpaca's columns → prompt and completion as messages. */
 DpsStatus dps__alpaca_read (DpsRow *row, const DpsRowMap *map, DpsError *err);
+/** The prompt alone. */
+DpsStatus dps__alpaca_prompt (DpsRow *row, const DpsRowMap *map, DpsError *err);
+
+/** A column that is present and not null, or NULL. */
+const json_t *dps__row_column (const DpsRow *row, const char *name);
+/** Room for n answers. */
+DpsStatus dps__row_answers (DpsRow *row, size_t n, DpsError *err);
+/** A column that may be text or messages (one message object counts as a list of one). */
+DpsStatus dps__side_read (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err);
+
+/** pair.c: a preference pair in the two columns `names`; and one of token ids. */
+DpsStatus dps__pair_read (DpsRow *row, const DpsRowMap *map, const char *const names[2], DpsError *err);
+DpsStatus dps__pair_read_ids (DpsRow *row, DpsError *err);
 
 /** "an array", "a number": for messages. */
 const char *dps__json_kind (const json_t *v);

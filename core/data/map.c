@@ -52,6 +52,8 @@ static DpsStatus set_columns (const DpsRecipeDataset *d, int alpaca, int sharegp
                                         "audios",
                                         "prompt_input_ids",
                                         "completion_input_ids",
+                                        "chosen_input_ids",
+                                        "rejected_input_ids",
                                         "completion_mask",
                                         NULL};
     const char *name;
@@ -215,7 +217,7 @@ static DpsStatus add_history (const DpsRow *row, json_t *list, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus alpaca_prompt (const DpsRow *row, json_t *list, DpsError *err)
+static DpsStatus alpaca_messages (const DpsRow *row, json_t *list, DpsError *err)
 {
     const json_t *instruction, *input;
     DpsBuf text = {0};
@@ -234,17 +236,26 @@ static DpsStatus alpaca_prompt (const DpsRow *row, json_t *list, DpsError *err)
     return bad ? dps__row_no_memory (row, err) : DPS_OK;
 }
 
-DpsStatus dps__alpaca_read (DpsRow *row, const DpsRowMap *map, DpsError *err)
+DpsStatus dps__alpaca_prompt (DpsRow *row, const DpsRowMap *map, DpsError *err)
 {
-    const json_t *output, *system;
-    json_t *prompt = json_array (), *answer = json_array ();
-    DpsStatus st = prompt && answer ? text_of (row, "output", &output, err) : dps__row_no_memory (row, err);
+    const json_t *system = NULL;
+    json_t *prompt = json_array ();
+    DpsStatus st = prompt ? text_of (row, "system", &system, err) : dps__row_no_memory (row, err);
     if (st == DPS_OK)
-        st = text_of (row, "system", &system, err);
-    if (st == DPS_OK)
-        st = alpaca_prompt (row, prompt, err);
+        st = alpaca_messages (row, prompt, err);
     if (st == DPS_OK)
         st = dps__messages_read (row, prompt, map, "prompt", system, &row->prompt, err);
+    json_decref (prompt);
+    return st;
+}
+
+DpsStatus dps__alpaca_read (DpsRow *row, const DpsRowMap *map, DpsError *err)
+{
+    const json_t *output = NULL;
+    json_t *answer = json_array ();
+    DpsStatus st = answer ? text_of (row, "output", &output, err) : dps__row_no_memory (row, err);
+    if (st == DPS_OK)
+        st = dps__alpaca_prompt (row, map, err);
     row->kind = st == DPS_OK && output ? DPS_ROW_COMPLETION : DPS_ROW_PROMPT;
     if (st == DPS_OK && output) {
         row->answers = dps_calloc (1, sizeof *row->answers);
@@ -253,7 +264,6 @@ DpsStatus dps__alpaca_read (DpsRow *row, const DpsRowMap *map, DpsError *err)
                  ? dps__row_no_memory (row, err)
                  : dps__messages_read (row, answer, NULL, "output", NULL, row->answers, err);
     }
-    json_decref (prompt);
     json_decref (answer);
     return st;
 }

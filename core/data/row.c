@@ -53,7 +53,7 @@ void dps_row_clear (DpsRow *row)
     memset (row, 0, sizeof *row);
 }
 
-static DpsStatus make_answers (DpsRow *row, size_t n, DpsError *err)
+DpsStatus dps__row_answers (DpsRow *row, size_t n, DpsError *err)
 {
     row->answers = dps_calloc (n, sizeof *row->answers);
     if (!row->answers)
@@ -62,14 +62,13 @@ static DpsStatus make_answers (DpsRow *row, size_t n, DpsError *err)
     return DPS_OK;
 }
 
-/* A column that is present and not null. */
-static const json_t *column (const DpsRow *row, const char *name)
+const json_t *dps__row_column (const DpsRow *row, const char *name)
 {
     const json_t *v = json_object_get (row->object, name);
     return v && !json_is_null (v) ? v : NULL;
 }
 
-static int has (const DpsRow *row, const char *name) { return column (row, name) != NULL; }
+static int has (const DpsRow *row, const char *name) { return dps__row_column (row, name) != NULL; }
 
 static void set_text (DpsContent *c, const json_t *v)
 {
@@ -77,10 +76,9 @@ static void set_text (DpsContent *c, const json_t *v)
     c->text_len = json_string_length (v);
 }
 
-/* A column that may be text or messages (one message object counts as a list of one). */
-static DpsStatus read_side (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err)
+DpsStatus dps__side_read (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err)
 {
-    const json_t *v = column (row, name);
+    const json_t *v = dps__row_column (row, name);
     if (json_is_string (v)) {
         set_text (out, v);
         return DPS_OK;
@@ -101,70 +99,51 @@ static DpsStatus read_ids (DpsRow *row, DpsError *err)
     const char *name = has (row, "input_ids") ? "input_ids" : "ids";
     static const char *const masks[] = {"completion_mask", "assistant_masks", "loss_mask"};
     row->kind = DPS_ROW_IDS;
-    DPS_TRY (make_answers (row, 1, err));
-    DPS_TRY (dps__ids_read (row, name, column (row, name), &row->answers[0], err));
-    const json_t *attention = column (row, "attention_mask");
+    DPS_TRY (dps__row_answers (row, 1, err));
+    DPS_TRY (dps__ids_read (row, name, dps__row_column (row, name), &row->answers[0], err));
+    const json_t *attention = dps__row_column (row, "attention_mask");
     for (size_t i = 0; i < json_array_size (attention); i++)
         if (json_integer_value (json_array_get (attention, i)) != 1)
             return dps_row_fail (row, err, "attention_mask[%zu] is not 1: rows are never padded here; cut the padding off", i);
     if (has (row, "labels"))
-        return dps__labels_read (row, column (row, "labels"), &row->answers[0], err);
+        return dps__labels_read (row, dps__row_column (row, "labels"), &row->answers[0], err);
     for (size_t i = 0; i < sizeof masks / sizeof *masks; i++)
         if (has (row, masks[i]))
-            return dps__mask_read (row, masks[i], column (row, masks[i]), &row->answers[0], err);
+            return dps__mask_read (row, masks[i], dps__row_column (row, masks[i]), &row->answers[0], err);
     return DPS_OK;
 }
 
 static DpsStatus read_completion_ids (DpsRow *row, DpsError *err)
 {
-    if (has (row, "chosen_input_ids") || has (row, "rejected_input_ids")) {
-        static const char *const sides[] = {"chosen_input_ids", "rejected_input_ids"};
-        row->kind = DPS_ROW_PAIR;
-        DPS_TRY (make_answers (row, 2, err));
-        for (size_t i = 0; i < 2; i++)
-            DPS_TRY (dps__ids_read (row, sides[i], column (row, sides[i]), &row->answers[i], err));
-        return dps__ids_read (row, "prompt_input_ids", column (row, "prompt_input_ids"), &row->prompt, err);
-    }
+    if (has (row, "chosen_input_ids") || has (row, "rejected_input_ids"))
+        return dps__pair_read_ids (row, err);
     row->kind = DPS_ROW_COMPLETION_IDS;
-    DPS_TRY (dps__ids_read (row, "prompt_input_ids", column (row, "prompt_input_ids"), &row->prompt, err));
+    DPS_TRY (dps__ids_read (row, "prompt_input_ids", dps__row_column (row, "prompt_input_ids"), &row->prompt, err));
     if (!has (row, "completion_input_ids")) {
         row->kind = DPS_ROW_PROMPT;
         return DPS_OK;
     }
-    DPS_TRY (make_answers (row, 1, err));
-    return dps__ids_read (row, "completion_input_ids", column (row, "completion_input_ids"), &row->answers[0], err);
+    DPS_TRY (dps__row_answers (row, 1, err));
+    return dps__ids_read (row, "completion_input_ids", dps__row_column (row, "completion_input_ids"), &row->answers[0], err);
 }
 
 static DpsStatus read_conversation (DpsRow *row, const DpsRowMap *map, DpsError *err)
 {
     const char *name = has (row, "messages") ? "messages" : "conversations";
     row->kind = DPS_ROW_MESSAGES;
-    DPS_TRY (make_answers (row, 1, err));
-    return dps__messages_read (row, column (row, name), map, name, column (row, "system"), &row->answers[0], err);
-}
-
-/* prompt (optional) with chosen and rejected; ShareGPT's conversations are the prompt of its two message objects. */
-static DpsStatus read_pair (DpsRow *row, const DpsRowMap *map, const char *const names[2], DpsError *err)
-{
-    row->kind = DPS_ROW_PAIR;
-    DPS_TRY (make_answers (row, 2, err));
-    for (size_t i = 0; i < 2; i++)
-        DPS_TRY (read_side (row, names[i], map, NULL, &row->answers[i], err));
-    if (json_equal ((json_t *)column (row, names[0]), (json_t *)column (row, names[1])))
-        return dps_row_fail (row, err, "%s and %s are the same", names[0], names[1]);
-    const char *prompt = has (row, "prompt") ? "prompt" : has (row, "conversations") ? "conversations" : NULL;
-    return prompt ? read_side (row, prompt, map, column (row, "system"), &row->prompt, err) : DPS_OK;
+    DPS_TRY (dps__row_answers (row, 1, err));
+    return dps__messages_read (row, dps__row_column (row, name), map, name, dps__row_column (row, "system"), &row->answers[0], err);
 }
 
 static DpsStatus read_prompt (DpsRow *row, const DpsRowMap *map, DpsError *err)
 {
     const int with_answer = has (row, "completion");
     row->kind = with_answer ? has (row, "label") ? DPS_ROW_FEEDBACK : DPS_ROW_COMPLETION : DPS_ROW_PROMPT;
-    DPS_TRY (read_side (row, "prompt", map, column (row, "system"), &row->prompt, err));
+    DPS_TRY (dps__side_read (row, "prompt", map, dps__row_column (row, "system"), &row->prompt, err));
     if (!with_answer)
         return DPS_OK;
-    DPS_TRY (make_answers (row, 1, err));
-    DPS_TRY (read_side (row, "completion", map, NULL, &row->answers[0], err));
+    DPS_TRY (dps__row_answers (row, 1, err));
+    DPS_TRY (dps__side_read (row, "completion", map, NULL, &row->answers[0], err));
     if (!row->prompt.messages != !row->answers[0].messages)
         return dps_row_fail (row, err, "prompt is %s and completion is %s: both must be text, or both messages",
                              row->prompt.messages ? "messages" : "text", row->answers[0].messages ? "messages" : "text");
@@ -176,9 +155,9 @@ static DpsStatus read_prompt (DpsRow *row, const DpsRowMap *map, DpsError *err)
 
 static DpsStatus read_text (DpsRow *row, const char *name, DpsError *err)
 {
-    const json_t *v = column (row, name);
+    const json_t *v = dps__row_column (row, name);
     row->kind = DPS_ROW_TEXT;
-    DPS_TRY (make_answers (row, 1, err));
+    DPS_TRY (dps__row_answers (row, 1, err));
     if (!json_is_string (v))
         return dps_row_fail (row, err, "%s: expected text, found %s", name, dps__json_kind (v));
     set_text (&row->answers[0], v);
@@ -196,9 +175,12 @@ static DpsStatus no_shape (const DpsRow *row, DpsError *err)
         if (used > sizeof found - 60)
             break;
     }
+    const char *missing = dps_row_missing_side (row);
+    if (missing)
+        return dps_row_fail (row, err, "a preference pair without %s: found %s", missing, found);
     return dps_row_fail (row, err,
-                         "no known shape of row: found %s; expected text, messages, prompt with completion, instruction with output, "
-                         "conversations, or input_ids. Hint: map its columns in the recipe's datasets",
+                         "no known shape of row: found %s; expected text, messages, prompt with completion, chosen with rejected, "
+                         "instruction with output, conversations, or input_ids. Hint: map its columns in the recipe's datasets",
                          used ? found : "no column");
 }
 
@@ -213,9 +195,9 @@ static DpsStatus read_shape (DpsRow *row, const DpsRowMap *map, DpsError *err)
     if (map && map->alpaca)
         return dps__alpaca_read (row, map, err);
     if (has (row, "chosen") && has (row, "rejected"))
-        return read_pair (row, map, chosen, err);
+        return dps__pair_read (row, map, chosen, err);
     if (has (row, "preferred_output") && has (row, "non_preferred_output"))
-        return read_pair (row, map, preferred, err);
+        return dps__pair_read (row, map, preferred, err);
     if (has (row, "completions")) {
         row->kind = has (row, "labels") ? DPS_ROW_STEPS : DPS_ROW_GROUP;
         return DPS_OK;
@@ -250,7 +232,7 @@ static int add_tool (json_t *tools, json_t *tool)
 
 static DpsStatus read_tools (DpsRow *row, DpsError *err)
 {
-    const json_t *v = column (row, "tools");
+    const json_t *v = dps__row_column (row, "tools");
     json_t *parsed = NULL;
     if (!v || (json_is_string (v) && !json_string_length (v)))
         return DPS_OK;
@@ -305,9 +287,10 @@ failed:
 /* A CSV cell is text; in these columns it is JSON as text. */
 static DpsStatus parse_cells (DpsRow *row, DpsError *err)
 {
-    static const char *const columns[] = {"messages", "conversations", "input_ids", "labels", "prompt_input_ids", "completion_input_ids"};
+    static const char *const columns[] = {"messages",         "conversations",        "input_ids",        "labels",
+                                          "prompt_input_ids", "completion_input_ids", "chosen_input_ids", "rejected_input_ids"};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
-        const json_t *v = column (row, columns[i]);
+        const json_t *v = dps__row_column (row, columns[i]);
         if (!json_is_string (v) || *json_string_value (v) != '[')
             continue;
         json_t *parsed = NULL;
@@ -319,6 +302,17 @@ static DpsStatus parse_cells (DpsRow *row, DpsError *err)
             return dps__row_no_memory (row, err);
     }
     return DPS_OK;
+}
+
+/* OpenAI's preference rows keep the conversation, and its tools, in "input". 0 or -1. */
+static int open_input (DpsRow *row)
+{
+    json_t *input = json_object_get (row->object, "input"), *messages = json_object_get (input, "messages"),
+           *tools = json_object_get (input, "tools");
+    if (!messages || has (row, "prompt"))
+        return 0;
+    return json_object_set (row->object, "prompt", messages) ||
+           (tools && !has (row, "tools") && json_object_set (row->object, "tools", tools));
 }
 
 DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file, uint64_t line, uint64_t number, DpsRow *out, DpsError *err)
@@ -335,10 +329,7 @@ DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file,
         if (!out->object)
             st = dps__row_no_memory (out, err);
     }
-    /* OpenAI's preference rows keep the conversation in "input". */
-    const json_t *input = json_object_get (out->object, "input");
-    if (st == DPS_OK && json_is_object (input) && json_object_get (input, "messages") && !has (out, "prompt") &&
-        json_object_set (out->object, "prompt", json_object_get (input, "messages")))
+    if (st == DPS_OK && open_input (out))
         st = dps__row_no_memory (out, err);
     if (st == DPS_OK)
         st = parse_cells (out, err);
@@ -346,7 +337,7 @@ DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file,
         st = read_shape (out, map, err);
     if (st == DPS_OK)
         st = read_tools (out, err);
-    const json_t *kwargs = column (out, "chat_template_kwargs");
+    const json_t *kwargs = dps__row_column (out, "chat_template_kwargs");
     if (st == DPS_OK && kwargs && !json_is_object (kwargs))
         st = dps_row_fail (out, err, "chat_template_kwargs: expected an object, found %s", dps__json_kind (kwargs));
     else if (kwargs)

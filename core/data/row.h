@@ -9,7 +9,8 @@
  *   prompt alone, or a conversation to be continued  for generation
  *   input_ids | ids, labels, completion_mask         already tokenized
  *   prompt_input_ids + completion_input_ids          already tokenized, with a prompt
- *   chosen + rejected, label, labels, completions    preference rows: recognised, and refused by the stages there are
+ *   chosen + rejected, with prompt or a common beginning   a preference pair; text, messages, chosen_input_ids … or OpenAI's preferred_output
+ *   label, labels, completions                       judged rows: recognised, and refused by the stages there are
  *
  * Columns that mean nothing to a shape are left alone.
  */
@@ -90,6 +91,9 @@ void dps_row_map_clear (DpsRowMap *map);
 DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file, uint64_t line, uint64_t number, DpsRow *out,
                          DpsError *err);
 void dps_row_clear (DpsRow *row);
+
+/** The column that would make the row a preference pair, when it has one side only: "rejected" …; else NULL. Static. */
+const char *dps_row_missing_side (const DpsRow *row);
 
 /** "plain text" … Static. */
 const char *dps_row_kind_name (DpsRowKind kind);

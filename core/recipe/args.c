@@ -4,13 +4,20 @@
 
 #include "recipe/internal.h"
 
+/* Where a parameter was given: at its own key, or among the others. */
+static const char *where_of (const DpsRecipe *r, DpsKeyId group, const char *name)
+{
+    int key = group == DPS_KEY_objective_args ? dps__key_find (name) : -1;
+    return dps_recipe_where (r, key >= 0 && dps__keys[key].type == DPS_KEY_PARAM && r->place[key] ? (DpsKeyId)key : group);
+}
+
 /* A member of objective_args or adapter_args as a plugin's parameter. */
 static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, DpsParamValue *out)
 {
     const json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *v = json_object_get (args, name);
     if (!v || json_is_null (v))
         return 0;
-    *out = (DpsParamValue){.where = dps_recipe_where (r, key)};
+    *out = (DpsParamValue){.where = where_of (r, key, name)};
     if (json_is_boolean (v)) {
         out->type = DPS_PARAM_BOOL;
         out->num = json_is_true (v);
@@ -65,7 +72,7 @@ static const char *own_key (DpsKeyId key, const char *name)
 DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
                                  DpsError *err)
 {
-    const char *where = dps_recipe_where (r, key), *group = dps_recipe_key_name (key), *name, *words[DPS_PARAMS_MAX + 1] = {NULL};
+    const char *group = dps_recipe_key_name (key), *name, *words[DPS_PARAMS_MAX + 1] = {NULL};
     json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *value;
     for (uint32_t i = 0; i < n && i < DPS_PARAMS_MAX; i++)
         words[i] = params[i]->name;
@@ -73,12 +80,13 @@ DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *o
         uint32_t i = 0;
         while (i < n && i < DPS_PARAMS_MAX && strcmp (words[i], name))
             i++;
-        const char *own = own_key (key, name), *near = dps_suggest (name, words);
+        const char *where = where_of (r, key, name), *own = own_key (key, name), *near = dps_suggest (name, words);
         if (own)
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s has a key of its own: %s", where, group, name, own);
+        const char *its_group = strcmp (where, dps_recipe_where (r, key)) ? "" : group;
         if (i == n)
-            return dps_fail (err, DPS_ERR_USAGE, "%s: %s: '%.60s' is not a parameter of %s%s%s%s", where, group, name, owner,
-                             near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s%s'%.60s' is not a parameter of %s%s%s%s", where, its_group, *its_group ? ": " : "",
+                             name, owner, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
         if (json_is_object (value) || json_is_array (value))
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s: expected a word or a number", where, group, name);
     }

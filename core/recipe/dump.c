@@ -46,8 +46,8 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
 /* Keys in which the recipe holds something, and that nothing else in it repeats. */
 int dps__key_is_dumped (DpsKeyId id)
 {
-    return dps__keys[id].type != DPS_KEY_FIXED && dps__keys[id].type != DPS_KEY_LATER && id != DPS_KEY_warmup_ratio &&
-           id != DPS_KEY_use_peft;
+    const DpsKeyType type = dps__keys[id].type;
+    return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio && id != DPS_KEY_use_peft;
 }
 
 static DpsStatus dump (const DpsRecipe *r, int indent, int locked_only, DpsBuf *out, DpsError *err)

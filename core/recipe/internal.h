@@ -17,6 +17,7 @@ typedef enum DpsKeyType {
     DPS_KEY_NAMES,
     DPS_KEY_OBJECT,
     DPS_KEY_DATASETS,
+    DPS_KEY_PARAM,
     DPS_KEY_FIXED,
     DPS_KEY_LATER
 } DpsKeyType;

@@ -246,6 +246,22 @@ static DpsStatus read_object (const DpsRecipeReader *in, const DpsYaml *n, const
     return dps_yaml_json (n, out, in->err);
 }
 
+/* A parameter of the objective: its plugin checks the value. */
+static DpsStatus read_param (const DpsRecipeReader *in, const DpsYaml *n, const DpsKey *key)
+{
+    json_t *value = NULL, **all = &in->recipe->params;
+    if (dps_yaml_is_null (n))
+        return DPS_OK;
+    if (n->type != DPS_YAML_SCALAR)
+        return expected (in, n, key->name, "a word or a number");
+    DPS_TRY (dps_yaml_json (n, &value, in->err));
+    if (!*all && !(*all = json_object ())) {
+        json_decref (value);
+        return no_memory (in, n);
+    }
+    return json_object_set_new (*all, key->name, value) ? no_memory (in, n) : DPS_OK;
+}
+
 /* A key at which only one value does what the reader means. */
 static DpsStatus read_fixed (const DpsRecipeReader *in, const DpsYaml *n, const DpsKey *key)
 {
@@ -289,6 +305,7 @@ DpsStatus dps__read_key (const DpsRecipeReader *in, const DpsYaml *n, DpsKeyId i
     case DPS_KEY_NAMES: return read_names (in, n, key->name, field);
     case DPS_KEY_OBJECT: return read_object (in, n, key->name, field);
     case DPS_KEY_DATASETS: return dps__read_datasets (in, n, key->name, field);
+    case DPS_KEY_PARAM: return read_param (in, n, key);
     case DPS_KEY_FIXED: return read_fixed (in, n, key);
     case DPS_KEY_LATER: return read_later (in, n, key);
     case DPS_KEY_TEXT: st = dps__read_text (in, n, key->name, &text); break;

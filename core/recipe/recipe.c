@@ -30,8 +30,10 @@ void dps_recipe_free (DpsRecipe *r)
         }
         dps_free (r->place[i]);
     }
-    if (r)
+    if (r) {
+        json_decref (r->params);
         dps_free (r->file);
+    }
     dps_free (r);
 }
 

@@ -52,6 +52,7 @@ typedef enum DpsKeyId {
 #define NAMES           BOOL
 #define OBJECT          BOOL
 #define DATASETS        BOOL
+#define PARAM           BOOL
 #define FIXED           BOOL
 #define LATER           BOOL
 #include "recipe/keys.def"
@@ -71,6 +72,7 @@ typedef struct DpsRecipe {
 #define OBJECT(name, ...)   json_t *name;
 #define DATASETS(name, ...) DpsRecipeDatasets name;
 #include "recipe/keys.def"
+    json_t *params;          /* keys that are parameters of the objective, until they are settled into objective_args */
     char *place[DPS_N_KEYS]; /* "recipe.yaml:12:3" or "--set lr=1" where the key was given, else NULL */
     char *file;              /* the recipe's path */
 } DpsRecipe;
@@ -91,7 +93,7 @@ const char *dps_recipe_key_name (DpsKeyId key);
 /** 1 when the recipe or an override gave the key. [any] */
 int dps_recipe_given (const DpsRecipe *r, DpsKeyId key);
 
-/** A DpsParamLookup over objective_args, ctx being the recipe. */
+/** A DpsParamLookup over objective_args (where keys that are parameters of the objective are too), ctx being the recipe. */
 int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out);
 /** Over adapter_args, and the lora_* keys for r, alpha, dropout, use_rslora. */
 int dps_recipe_adapter_param (void *recipe, const char *name, DpsParamValue *out);

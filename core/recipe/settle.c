@@ -32,14 +32,14 @@ static int is_name (const char *s) { return *s && !s[strspn (s, "abcdefghijklmno
 
 static DpsStatus settle_stage (const DpsRecipeReader *in)
 {
-    static const char later[] = "rm|reward|ppo|dpo|ipo|kto|orpo|simpo|cpo|grpo|rloo|online_dpo|gkd|prm|bco|distill";
+    static const char later[] = "rm|reward|ppo|dpo|ipo|kto|orpo|cpo|grpo|rloo|online_dpo|gkd|prm|bco|distill";
+    static const char *const short_names[][2] = {{"pt", "pretrain"}, {"it", "sft"}};
     DpsRecipe *r = in->recipe;
-    if (!strcmp (r->stage, "pt"))
-        return replace (in, &r->stage, "pretrain");
-    if (!strcmp (r->stage, "it"))
-        return replace (in, &r->stage, "sft");
+    for (size_t i = 0; i < G_N_ELEMENTS (short_names); i++)
+        if (!strcmp (r->stage, short_names[i][0]))
+            return replace (in, &r->stage, short_names[i][1]);
     if (dps__word_in (later, r->stage, strlen (r->stage)))
-        return fail_at (in, DPS_KEY_stage, "stage %s is not implemented in this version; there are pretrain and sft", r->stage);
+        return fail_at (in, DPS_KEY_stage, "stage %s is not implemented in this version; there are pretrain, sft, simpo", r->stage);
     if (!is_name (r->stage))
         return fail_at (in, DPS_KEY_stage, "stage: expected pretrain, sft or the name of an objective plugin, found \"%.60s\"", r->stage);
     return DPS_OK;
@@ -85,6 +85,33 @@ static DpsStatus settle_adapter (const DpsRecipeReader *in)
         return replace (in, &r->adapter, "dora");
     r->use_dora |= name && !strcmp (name, "dora");
     return name ? DPS_OK : replace (in, &r->adapter, r->use_dora ? "dora" : "lora");
+}
+
+/* TRL's learning rates, by stage; keys.def has that of sft. */
+static void settle_rate (DpsRecipe *r)
+{
+    static const struct {
+        const char *stage;
+        double rate;
+    } rates[] = {{"simpo", 1e-6}, {"dpo", 1e-6}, {"reward", 1e-4}};
+    for (size_t i = 0; i < G_N_ELEMENTS (rates); i++)
+        if (!r->place[DPS_KEY_learning_rate] && !strcmp (r->stage, rates[i].stage))
+            r->learning_rate = rates[i].rate;
+}
+
+/* Keys that are parameters of the objective become objective_args. */
+static DpsStatus settle_params (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    const char *name;
+    json_t *value;
+    json_object_foreach (r->params, name, value) {
+        if (json_object_get (r->objective_args, name))
+            return fail_at (in, (DpsKeyId)dps__key_find (name), "%s is given, and in objective_args too: remove one", name);
+        if ((!r->objective_args && !(r->objective_args = json_object ())) || json_object_set (r->objective_args, name, value))
+            return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
+    }
+    return DPS_OK;
 }
 
 static DpsStatus settle_steps (const DpsRecipeReader *in)
@@ -172,6 +199,8 @@ static DpsStatus check_env (const DpsRecipeReader *in)
 DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
 {
     DPS_TRY (settle_stage (in));
+    DPS_TRY (settle_params (in));
+    settle_rate (in->recipe);
     DPS_TRY (settle_adapter (in));
     DPS_TRY (settle_steps (in));
     DPS_TRY (settle_best (in));

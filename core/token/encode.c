@@ -116,13 +116,13 @@ static DpsStatus encode_text (const DpsEncoder *e, const DpsRow *row, const DpsC
     return st;
 }
 
-static DpsStatus encode_text_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
+static DpsStatus encode_text_pair (const DpsEncoder *e, const DpsRow *row, const DpsContent *c, DpsEncoded *out, DpsError *err)
 {
     DpsBuf joined = {0};
     DpsIds ids = {0};
     DpsRendered view = {0};
     size_t n_prompt = 0;
-    const DpsContent *p = &row->prompt, *c = row->answers;
+    const DpsContent *p = &row->prompt;
     DpsStatus st = DPS_OK;
     if (dps_buf_add (&joined, p->text, p->text_len) || dps_buf_add (&joined, c->text, c->text_len))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);
@@ -169,7 +169,7 @@ static size_t count_trained (const DpsEncoded *x)
     return n;
 }
 
-static DpsStatus check_trained (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, size_t cut, DpsError *err)
+DpsStatus dps__encode_check_trained (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, size_t cut, DpsError *err)
 {
     if (x->n > 1 && e->bos >= 0 && x->ids[0] == e->bos && x->ids[1] == e->bos)
         return dps_row_fail (row, err,
@@ -223,27 +223,32 @@ static DpsStatus need_tokenizer (const DpsEncoder *e, const DpsRow *row, DpsErro
                                   dps_row_kind_name (row->kind));
 }
 
+DpsStatus dps__encode_completion (const DpsEncoder *e, const DpsRow *row, const DpsContent *answer, DpsEncoded *out, DpsError *err)
+{
+    if (answer->ids) {
+        DPS_TRY (take_ids (row, &row->prompt, answer, out, err));
+        out->n_prompt = row->prompt.n_ids;
+        return DPS_OK;
+    }
+    DPS_TRY (need_tokenizer (e, row, err));
+    return row->prompt.messages ? dps__encode_chat_pair (e, row, answer->messages, out, err) : encode_text_pair (e, row, answer, out, err);
+}
+
 static DpsStatus encode_any (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
 {
     switch (row->kind) {
     case DPS_ROW_IDS: return take_ids (row, row->answers, NULL, out, err);
-    case DPS_ROW_COMPLETION_IDS: {
-        DPS_TRY (take_ids (row, &row->prompt, row->answers, out, err));
-        out->n_prompt = row->prompt.n_ids;
-        return DPS_OK;
-    }
     case DPS_ROW_TEXT: DPS_TRY (need_tokenizer (e, row, err)); return encode_text (e, row, row->answers, out, err);
     case DPS_ROW_MESSAGES: DPS_TRY (need_tokenizer (e, row, err)); return dps__encode_chat (e, row, out, err);
-    case DPS_ROW_COMPLETION:
-        DPS_TRY (need_tokenizer (e, row, err));
-        return row->prompt.messages ? dps__encode_chat_pair (e, row, out, err) : encode_text_pair (e, row, out, err);
+    case DPS_ROW_COMPLETION_IDS:
+    case DPS_ROW_COMPLETION: return dps__encode_completion (e, row, row->answers, out, err);
     default:
         return dps_row_fail (row, err, "%s: this stage takes text, conversations, prompt with completion, or ids",
                              dps_row_kind_name (row->kind));
     }
 }
 
-static DpsStatus check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, DpsError *err)
+DpsStatus dps__encode_check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, DpsError *err)
 {
     for (size_t i = 0; i < x->n && e->vocab; i++)
         if (x->ids[i] < 0 || x->ids[i] >= e->vocab)
@@ -258,14 +263,14 @@ DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *ou
     *out = (DpsEncoded){0};
     DpsStatus st = encode_any (e, row, out, err);
     if (st == DPS_OK)
-        st = check_ids (e, row, out, err);
+        st = dps__encode_check_ids (e, row, out, err);
     if (st == DPS_OK && !(e->recipe && e->recipe->completion_only_loss == 0))
         for (size_t i = 0; i < out->n_prompt && i < out->n; i++)
             out->weights[i] = 0;
     if (st == DPS_OK && e->recipe)
         st = truncate_row (e, row, out, &cut, err);
     if (st == DPS_OK && e->recipe && out->n)
-        st = check_trained (e, row, out, cut, err);
+        st = dps__encode_check_trained (e, row, out, cut, err);
     if (st != DPS_OK)
         dps_encoded_free (out);
     return st;
@@ -290,7 +295,7 @@ DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded 
         return dps_row_fail (row, err, "%s: nothing to continue", dps_row_kind_name (row->kind));
     DpsStatus st = prompt_of (e, row, has_prompt ? &row->prompt : row->answers, out, err);
     if (st == DPS_OK)
-        st = check_ids (e, row, out, err);
+        st = dps__encode_check_ids (e, row, out, err);
     out->n_prompt = out->n;
     if (st != DPS_OK)
         dps_encoded_free (out);

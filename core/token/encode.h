@@ -48,6 +48,22 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
  */
 DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
 
+/** What one row trains together: one sequence, or the answers to one prompt. All zeros is empty, and what truncation_mode drop leaves. */
+typedef struct DpsEncodedUnit {
+    DpsEncoded *rows;
+    size_t n;
+    size_t prefix; /* leading tokens that all rows have in common: the prompt of a pair; 0 for a single sequence */
+} DpsEncodedUnit;
+
+/**
+ * A row as the unit (DPS_UNIT_*) an objective works on. SINGLE: as dps_encode_row. PAIR: chosen, then rejected; only the completions count.
+ * What is longer than max_length loses the end of its answers; with keep_end both lose the beginning of their prompt instead. Refused besides: another
+ * kind of row, a missing side, an answer without a token, a prompt that fills max_length, answers that are the same in what is left of them.
+ * Errors: as dps_encode_row. Free with dps_encoded_unit_free. [any]
+ */
+DpsStatus dps_encode_unit (const DpsEncoder *e, const DpsRow *row, uint32_t unit, DpsEncodedUnit *out, DpsError *err);
+void dps_encoded_unit_free (DpsEncodedUnit *u);
+
 /** The prompt of a row, ready to be continued: of a conversation all but a last reply, with the template's generation prompt. Errors as above. */
 DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
 void dps_encoded_free (DpsEncoded *x);

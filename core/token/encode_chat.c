@@ -97,11 +97,11 @@ DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_
     return st;
 }
 
-DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
+DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, json_t *answer, DpsEncoded *out, DpsError *err)
 {
     DpsRendered prompt = {0}, whole = {0};
     json_t *messages = json_copy (row->prompt.messages);
-    DpsStatus st = messages && !json_array_extend (messages, row->answers[0].messages) ? DPS_OK : no_memory (row, err);
+    DpsStatus st = messages && !json_array_extend (messages, answer) ? DPS_OK : no_memory (row, err);
     if (st == DPS_OK)
         st = render (e, row, row->prompt.messages, 1, &prompt, err);
     if (st == DPS_OK)

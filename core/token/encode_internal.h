@@ -25,9 +25,16 @@ int dps__encoder_is_end (const DpsEncoder *e, int32_t id);
 DpsStatus dps__encoded_take (const DpsRow *row, DpsIds *ids, float weight, DpsEncoded *out, DpsError *err);
 
 /** prompt and completion as messages. */
-DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, json_t *answer, DpsEncoded *out, DpsError *err);
 DpsStatus dps__encode_chat (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
 DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_t *messages, DpsEncoded *out, DpsError *err);
+
+/** The row's prompt with one of its answers: text, messages or ids. Prompt and answer weigh 1. */
+DpsStatus dps__encode_completion (const DpsEncoder *e, const DpsRow *row, const DpsContent *answer, DpsEncoded *out, DpsError *err);
+
+/** What training refuses of a sequence; `cut`: tokens that max_length took. */
+DpsStatus dps__encode_check_trained (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, size_t cut, DpsError *err);
+DpsStatus dps__encode_check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, DpsError *err);
 
 /** How many of ids the first `len` bytes of the rendered text are. Errors: DATA when they are not their beginning. */
 DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what,

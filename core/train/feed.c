@@ -5,15 +5,17 @@
 
 #include "base/mem.h"
 #include "data/dataset.h"
+#include "diapason/draft/objective.h"
 #include "token/encode.h"
 #include "token/pack.h"
 
 /* Larger files are not read ahead: their rows are checked when they are reached. */
 static const uint64_t SCAN_MAX_BYTES = (uint64_t)64 << 20;
 
-/* Tokens of one row of a file; all zeros before the scan. */
+/* One row of a file; all zeros before the scan, and of a row that is dropped. */
 typedef struct RowSize {
     uint32_t tokens, scored;
+    uint16_t segments, sequences;
 } RowSize;
 
 /* The places of one epoch with packing: place p holds rows[starts[p]] … rows[starts[p + 1] − 1], each a place of the unpacked epoch. */
@@ -27,26 +29,32 @@ struct DpsFeed {
     DpsDataset *ds;
     DpsEncoder *encoder;
     uint64_t max_length;
+    uint32_t unit;
     int packing, scanned;
-    uint64_t *bases; /* [n_files] index of a file's first row in sizes */
-    RowSize *sizes;  /* [all rows of all files]; NULL before the scan */
-    uint64_t longest;
+    uint64_t *bases;     /* [n_files] index of a file's first row in sizes */
+    RowSize *sizes;      /* [all rows of all files]; NULL before the scan */
+    DpsBatchCounts most; /* of the scanned rows, each count by itself */
     Packed packed;
     uint64_t *counts; /* [n_counts] places of the epochs seen so far */
     size_t n_counts, count_capacity;
 };
 
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out,
-                         DpsError *err)
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, uint32_t unit,
+                         DpsFeed **out, DpsError *err)
 {
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
     f->max_length = (uint64_t)recipe->max_length;
     f->packing = recipe->packing > 0 && !eval;
+    f->unit = unit;
     DpsStatus st = DPS_OK;
     if (f->packing && !f->max_length)
         st = dps_fail (err, DPS_ERR_USAGE, "%s: packing needs a max_length to fill", dps_recipe_where (recipe, DPS_KEY_packing));
+    if (f->packing && unit != DPS_UNIT_SINGLE)
+        st = dps_fail (err, DPS_ERR_USAGE,
+                       "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
+                       dps_recipe_where (recipe, DPS_KEY_packing));
     if (st == DPS_OK)
         st = dps_dataset_from_recipe (recipe, eval, &f->ds, err);
     if (st == DPS_OK)
@@ -84,13 +92,16 @@ void dps_feed_close (DpsFeed *f)
     dps_free (f);
 }
 
-static RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k)
+/* The number of a row among those of all files. */
+static uint64_t row_of (const DpsFeed *f, uint64_t epoch, uint64_t k)
 {
     size_t file;
     uint64_t row;
     dps_dataset_place (f->ds, epoch, k, &file, &row);
-    return &f->sizes[f->bases[file] + row];
+    return f->bases[file] + row;
 }
+
+static const RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[row_of (f, epoch, k)]; }
 
 /* Rows to places of an epoch. Bins are filled within windows, so that an epoch's order stays nearly what the permutation says. */
 enum { PACK_WINDOW = 8192 };
@@ -164,24 +175,39 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
     return DPS_OK;
 }
 
+/* A unit's rows behind the n sequences there are; they own its ids and weights then. */
+static DpsStatus take_unit (DpsSequence **sequences, size_t *n, DpsEncodedUnit *u, uint64_t key, uint64_t row, DpsError *err)
+{
+    DpsSequence *grown = dps_realloc (*sequences, *n + u->n, sizeof *grown);
+    if (!grown)
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    *sequences = grown;
+    for (size_t i = 0; i < u->n; i++) {
+        grown[(*n)++] = (DpsSequence){.ids = u->rows[i].ids,
+                                      .weights = u->rows[i].weights,
+                                      .n = u->rows[i].n,
+                                      .prefix = u->prefix,
+                                      .joins = i > 0,
+                                      .key = key,
+                                      .row = row};
+        u->rows[i] = (DpsEncoded){0};
+    }
+    return DPS_OK;
+}
+
 /* Row k of the unpacked epoch, appended to a place. A row that truncation_mode drops adds nothing. */
 static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
 {
     DpsRow row;
-    DpsEncoded x;
+    DpsEncodedUnit u;
     DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
-    DpsStatus st = dps_encode_row (f->encoder, &row, &x, err);
+    DpsStatus st = dps_encode_unit (f->encoder, &row, f->unit, &u, err);
     dps_row_clear (&row);
     DPS_TRY (st);
-    if (x.n == 0) {
-        dps_encoded_free (&x);
-        return DPS_OK;
-    }
-    out->sequences[out->n++] = (DpsSequence){.ids = x.ids, .weights = x.weights, .n = x.n, .key = epoch * f->ds->n_rows + k};
-    out->tokens += x.n;
-    for (size_t i = 0; i < x.n; i++)
-        out->scored += x.weights[i] > 0;
-    return DPS_OK;
+    if (u.n)
+        st = take_unit (&out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, row_of (f, epoch, k), err);
+    dps_encoded_unit_free (&u);
+    return st;
 }
 
 DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
@@ -193,12 +219,12 @@ DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, D
         first = f->packed.starts[k];
         n = f->packed.starts[k + 1] - first;
     }
-    out->sequences = dps_calloc (n, sizeof *out->sequences);
-    DpsStatus st = out->sequences ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    DpsStatus st = DPS_OK;
     for (uint64_t i = 0; st == DPS_OK && i < n; i++)
         st = append_row (f, epoch, f->packing ? f->packed.rows[first + i] : k, out, err);
     if (st != DPS_OK)
         dps_place_free (out);
+    dps_batch_count (out->sequences, out->n, &out->counts);
     return st;
 }
 
@@ -220,21 +246,26 @@ static uint64_t file_bytes (const DpsFeed *f)
     return bytes;
 }
 
+static int64_t larger (int64_t a, int64_t b) { return a > b ? a : b; }
+
 static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row, RowSize *size, DpsError *err)
 {
     DpsRow r;
-    DpsEncoded x;
+    DpsEncodedUnit u;
+    DpsPlace p = {0};
     DPS_TRY (dps_dataset_file_row (file, row, &r, err));
-    DpsStatus st = dps_encode_row (f->encoder, &r, &x, err);
+    DpsStatus st = dps_encode_unit (f->encoder, &r, f->unit, &u, err);
     dps_row_clear (&r);
     DPS_TRY (st);
-    size->tokens = (uint32_t)x.n;
-    for (size_t i = 0; i < x.n; i++)
-        size->scored += x.weights[i] > 0;
-    if (x.n > f->longest)
-        f->longest = x.n;
-    dps_encoded_free (&x);
-    return DPS_OK;
+    if (u.n)
+        st = take_unit (&p.sequences, &p.n, &u, 0, 0, err);
+    dps_batch_count (p.sequences, p.n, &p.counts);
+    *size = (RowSize){(uint32_t)p.counts.tokens, (uint32_t)p.counts.scored, (uint16_t)p.counts.segments, (uint16_t)p.counts.sequences};
+    f->most = (DpsBatchCounts){larger (f->most.tokens, p.counts.tokens), larger (f->most.scored, p.counts.scored),
+                               larger (f->most.segments, p.counts.segments), larger (f->most.sequences, p.counts.sequences), 1};
+    dps_place_free (&p);
+    dps_encoded_unit_free (&u);
+    return st;
 }
 
 DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err)
@@ -262,25 +293,42 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
     return DPS_OK;
 }
 
-DpsStatus dps_feed_size (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlaceSize *out, DpsError *err)
+static void add_size (const RowSize *s, DpsBatchCounts *io)
 {
-    *out = (DpsPlaceSize){0};
+    io->tokens += s->tokens;
+    io->scored += s->scored;
+    io->segments += s->segments;
+    io->sequences += s->sequences;
+    io->roots += s->tokens > 0;
+}
+
+DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts *io, DpsError *err)
+{
     if (!f->packing) {
-        const RowSize *s = size_of (f, epoch, k);
-        *out = (DpsPlaceSize){s->tokens, s->scored, s->tokens > 0};
+        add_size (size_of (f, epoch, k), io);
         return DPS_OK;
     }
     DPS_TRY (need_packed (f, epoch, err));
-    for (uint64_t i = f->packed.starts[k]; i < f->packed.starts[k + 1]; i++) {
-        const RowSize *s = size_of (f, epoch, f->packed.rows[i]);
-        out->tokens += s->tokens;
-        out->scored += s->scored;
-        out->sequences += s->tokens > 0;
-    }
+    for (uint64_t i = f->packed.starts[k]; i < f->packed.starts[k + 1]; i++)
+        add_size (size_of (f, epoch, f->packed.rows[i]), io);
     return DPS_OK;
 }
 
-uint64_t dps_feed_longest (const DpsFeed *f) { return f->scanned ? f->longest : f->max_length; }
+DpsBatchCounts dps_feed_most (const DpsFeed *f)
+{
+    int64_t tokens = (int64_t)f->max_length;
+    if (f->scanned || tokens == 0)
+        return f->most;
+    /* Two answers to a prompt of one token have the most: the prompt is there once. */
+    return f->unit == DPS_UNIT_PAIR ? (DpsBatchCounts){2 * tokens - 1, 2 * tokens - 2, 3, 2, 1}
+                                    : (DpsBatchCounts){tokens, tokens - 1, 1, 1, 1};
+}
+
+uint64_t dps_feed_rows (const DpsFeed *f)
+{
+    size_t last = f->ds->n_files - 1;
+    return f->bases[last] + dps_rows_count (f->ds->files[last].rows);
+}
 
 int dps_feed_file (const DpsFeed *f, size_t i, const char **out_path, const char **out_sha256)
 {

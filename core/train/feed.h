@@ -12,20 +12,20 @@
 
 typedef struct DpsFeed DpsFeed;
 
-/** One place of a micro-batch: one sequence, or with packing several. */
+/** One place of a micro-batch: one unit of the objective (a sequence, a pair), or with packing several sequences. */
 typedef struct DpsPlace {
     DpsSequence *sequences; /* ids and weights owned by the place */
     size_t n;
-    uint64_t scored, tokens;
+    DpsBatchCounts counts;
 } DpsPlace;
 
 /**
- * eval: 1 for eval_datasets in file order. tok may be NULL (pre-tokenized rows). config: the model's, for its special
- * ids where there is no tokenizer. vocab: ids of the model, others are refused.
+ * eval: 1 for eval_datasets in file order. unit: DPS_UNIT_* of the objective. tok may be NULL (pre-tokenized rows). config: the model's, for
+ * its special ids where there is no tokenizer. vocab: ids of the model, others are refused.
  * Errors: USAGE, DATA, NOT_FOUND …
  */
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, DpsFeed **out,
-                         DpsError *err);
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, uint32_t unit,
+                         DpsFeed **out, DpsError *err);
 void dps_feed_close (DpsFeed *f);
 
 /** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */
@@ -40,14 +40,12 @@ void dps_place_free (DpsPlace *p);
  */
 DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err);
 
-typedef struct DpsPlaceSize {
-    uint64_t tokens, scored, sequences;
-} DpsPlaceSize;
-
-/** After a scan: the size of place k of an epoch, without reading it. Errors: NOMEM. */
-DpsStatus dps_feed_size (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlaceSize *out, DpsError *err);
-/** Tokens of the longest sequence there is, or without a scan can be; 0: no limit is known. */
-uint64_t dps_feed_longest (const DpsFeed *f);
+/** After a scan: the sizes of place k of an epoch, added to *io, without reading it. Errors: NOMEM. */
+DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts *io, DpsError *err);
+/** The most of everything that a place has, or without a scan can have; tokens 0: no limit is known. */
+DpsBatchCounts dps_feed_most (const DpsFeed *f);
+/** Rows of the data set: DpsSequence.row is below. */
+uint64_t dps_feed_rows (const DpsFeed *f);
 
 /** SHA-256 and path of each file, for the lock: entry i, or 0 past the last. */
 int dps_feed_file (const DpsFeed *f, size_t i, const char **out_path, const char **out_sha256);

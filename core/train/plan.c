@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * plan.c: what a run will need, from shapes alone. The arena of a micro-batch depends on its counts (tokens, scored tokens, sequences); the plan
- * records the graph of every micro-batch that no other one exceeds in all three, and takes the largest arena.
+ * plan.c: what a run will need, from shapes alone. The arena of a micro-batch depends on its counts (tokens, scored tokens, segments, roots); the plan
+ * records the graph of every micro-batch that no other one exceeds in all of them, and takes the largest arena.
  */
 #include <string.h>
 
@@ -9,9 +9,7 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-typedef struct Counts {
-    int64_t tokens, scored, sequences;
-} Counts;
+typedef DpsBatchCounts Counts;
 
 typedef struct Front {
     Counts *items;
@@ -27,7 +25,7 @@ enum { MAX_COUNTS = 64 };
 
 static int covers (const Counts *a, const Counts *b)
 {
-    return a->tokens >= b->tokens && a->scored >= b->scored && a->sequences >= b->sequences;
+    return a->tokens >= b->tokens && a->scored >= b->scored && a->segments >= b->segments && a->roots >= b->roots;
 }
 
 static int add (Front *f, Counts c)
@@ -58,13 +56,8 @@ static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint
 {
     for (uint64_t i = 0; i < n; i += size) {
         Counts c = {0};
-        for (uint64_t k = i; k < n && k < i + size; k++) {
-            DpsPlaceSize place;
-            DPS_TRY (dps_feed_size (feed, epoch, first + k, &place, err));
-            c.tokens += (int64_t)place.tokens;
-            c.scored += (int64_t)place.scored;
-            c.sequences += (int64_t)place.sequences;
-        }
+        for (uint64_t k = i; k < n && k < i + size; k++)
+            DPS_TRY (dps_feed_count (feed, epoch, first + k, &c, err));
         *tokens += (double)c.tokens;
         if (c.scored && add (f, c))
             return dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
@@ -75,11 +68,12 @@ static DpsStatus add_places (DpsFeed *feed, uint64_t epoch, uint64_t first, uint
 /* The most a micro-batch can be, when not each of them is looked at. */
 static DpsStatus add_bound (DpsTrainer *t, DpsFeed *feed, int64_t size, Front *f, DpsError *err)
 {
-    int64_t longest = (int64_t)dps_feed_longest (feed);
-    if (longest == 0)
+    Counts c = dps_feed_most (feed);
+    if (c.tokens == 0)
         return dps_fail (err, DPS_ERR_USAGE, "%s: rows of files this large are not read ahead, so the plan needs a max_length",
                          dps_recipe_where (t->recipe, DPS_KEY_max_length));
-    return add (f, (Counts){longest * size, longest * size - size, size}) ? dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory") : DPS_OK;
+    c = (Counts){c.tokens * size, c.scored * size, c.segments * size, c.sequences * size, c.roots * size};
+    return add (f, c) ? dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory") : DPS_OK;
 }
 
 /* Every micro-batch of the run, in order. Of runs beyond this many steps the most that can be. */
@@ -116,8 +110,7 @@ static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int trai
 {
     for (size_t i = 0; i < f->n; i++) {
         const Counts *c = &f->items[i];
-        DpsForward counts = {
-            .n_tokens = c->tokens, .n_segments = c->sequences, .n_roots = c->sequences, .n_scored = c->scored, .logprobs = 1};
+        DpsForward counts = {.n_tokens = c->tokens, .n_segments = c->segments, .n_roots = c->roots, .n_scored = c->scored, .logprobs = 1};
         DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
         uint64_t peak, scratch;
         DPS_TRY (dps_pass_measure (w, &counts, &o, &peak, &scratch, err));

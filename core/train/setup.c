@@ -38,9 +38,8 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
     const DpsObjectiveInfo *info = &t->objective->info;
     DPS_TRY (dps_recipe_args_known (t->recipe, DPS_KEY_objective_args, info->name, info->params, info->n_params, err));
-    if (info->unit != DPS_UNIT_SINGLE)
-        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on pairs or groups of rows, which this version does not train",
-                         t->recipe->stage);
+    if (info->unit == DPS_UNIT_GROUP)
+        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on groups of rows, which this version does not train", t->recipe->stage);
     return DPS_OK;
 }
 
@@ -88,13 +87,18 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
     return st;
 }
 
+static DpsStatus open_feed (DpsTrainer *t, int eval, DpsFeed **out, DpsError *err)
+{
+    return dps_feed_open (t->recipe, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, eval,
+                          t->objective->info.unit, out, err);
+}
+
 static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
-    DPS_TRY (dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 0, &t->feed, err));
+    DPS_TRY (open_feed (t, 0, &t->feed, err));
     if (r->eval_datasets.n)
-        DPS_TRY (
-            dps_feed_open (r, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, 1, &t->eval_feed, err));
+        DPS_TRY (open_feed (t, 1, &t->eval_feed, err));
     else if (strcmp (r->eval_strategy, "no"))
         return dps_fail (err, DPS_ERR_USAGE, "%s: eval_strategy needs eval_datasets", dps_recipe_where (r, DPS_KEY_eval_strategy));
     if (t->eval_feed)

@@ -14,7 +14,7 @@
 typedef struct StepRows {
     DpsPlace *places;
     size_t n_places;
-    uint64_t tokens, scored, sequences;
+    DpsBatchCounts counts;
 } StepRows;
 
 static void free_rows (StepRows *r)
@@ -25,11 +25,19 @@ static void free_rows (StepRows *r)
     *r = (StepRows){0};
 }
 
-static void count_row (StepRows *rows, const DpsPlace *p)
+static void add_counts (DpsBatchCounts *io, const DpsBatchCounts *c)
 {
-    rows->tokens += p->tokens;
-    rows->scored += p->scored;
-    rows->sequences += p->n;
+    io->tokens += c->tokens;
+    io->scored += c->scored;
+    io->segments += c->segments;
+    io->sequences += c->sequences;
+    io->roots += c->roots;
+}
+
+/* What the loss of these rows is divided by. */
+static double total_of (const DpsTrainer *t, const DpsBatchCounts *c)
+{
+    return dps_objective_total (t->objective, (uint64_t)c->scored, (uint64_t)c->sequences, (uint64_t)c->roots);
 }
 
 static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t n, StepRows *out, DpsError *err)
@@ -43,7 +51,7 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
             free_rows (out);
             return st;
         }
-        count_row (out, &out->places[out->n_places++]);
+        add_counts (&out->counts, &out->places[out->n_places++].counts);
     }
     return DPS_OK;
 }
@@ -51,7 +59,6 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
 /* Arrays of one micro-batch on the objective's side. */
 typedef struct Signals {
     double *values[8], *grads[8];
-    int64_t *row_offsets, *unit_offsets;
     float *dlogp;
 } Signals;
 
@@ -61,8 +68,6 @@ static void free_signals (Signals *s)
         dps_free (s->values[i]);
         dps_free (s->grads[i]);
     }
-    dps_free (s->row_offsets);
-    dps_free (s->unit_offsets);
     dps_free (s->dlogp);
 }
 
@@ -77,16 +82,10 @@ static const float *pass_signal (const DpsPass *p, const char *name)
 
 static DpsStatus gather_signals (const DpsObjectiveInstance *o, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
 {
-    size_t n = (size_t)b->n_scored, rows = (size_t)b->n_roots;
+    size_t n = (size_t)b->n_scored;
     memset (s, 0, sizeof *s);
-    s->row_offsets = dps_malloc (rows + 1, sizeof *s->row_offsets);
-    s->unit_offsets = dps_malloc (rows + 1, sizeof *s->unit_offsets);
     s->dlogp = dps_calloc (n, sizeof *s->dlogp);
-    int ok = s->row_offsets && s->unit_offsets && s->dlogp;
-    for (size_t r = 0; ok && r <= rows; r++) {
-        s->row_offsets[r] = b->scored_roots[r];
-        s->unit_offsets[r] = (int64_t)r;
-    }
+    int ok = s->dlogp != NULL;
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
         const float *from = i < 8 && !strcmp (o->signals[i].role, "policy") ? pass_signal (p, o->signals[i].name) : NULL;
         if (!from)
@@ -109,10 +108,10 @@ static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double tot
     DpsStatus st = gather_signals (o, p, b, &s, err);
     DpsObjectiveBatch ob = {.size = sizeof ob,
                             .n_tokens = (uint64_t)b->n_scored,
-                            .n_rows = (uint64_t)b->n_roots,
+                            .n_rows = (uint64_t)b->n_sequences,
                             .n_units = (uint64_t)b->n_roots,
-                            .row_offsets = s.row_offsets,
-                            .unit_offsets = s.unit_offsets,
+                            .row_offsets = b->sequence_scored,
+                            .unit_offsets = b->root_sequences,
                             .signals = (const double *const *)s.values,
                             .weights = b->weights,
                             .total = total};
@@ -162,7 +161,7 @@ static DpsStatus micro_batch (DpsTrainer *t, const DpsPlace *places, size_t n, d
 /* All micro-batches of places, `size` places each. */
 static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int training, DpsStepSums *sums, DpsError *err)
 {
-    double total = dps_objective_total (t->objective, r->scored, r->sequences, r->sequences);
+    double total = total_of (t, &r->counts);
     for (size_t i = 0; i < r->n_places; i += size) {
         size_t n = r->n_places - i < size ? r->n_places - i : size;
         DPS_TRY (micro_batch (t, r->places + i, n, total, training, (uint64_t)t->recipe->seed, sums, err));
@@ -176,9 +175,9 @@ static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_los
 {
     dps_weights_zero_grads (&t->session.weights);
     dps_step_reset (&t->sums);
-    DpsStatus st = rows->scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)
-                                : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token",
-                                            (unsigned long long)t->step + 1, (unsigned long long)rows->sequences);
+    DpsStatus st = rows->counts.scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)
+                                       : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token",
+                                                   (unsigned long long)t->step + 1, (unsigned long long)rows->counts.sequences);
     if (st == DPS_ERR_NONFINITE) {
         *out_loss = *out_grad_norm = NAN;
         return DPS_OK;
@@ -192,7 +191,7 @@ DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, dou
 {
     StepRows rows = {.places = places, .n_places = n};
     for (size_t i = 0; i < n; i++)
-        count_row (&rows, &places[i]);
+        add_counts (&rows.counts, &places[i].counts);
     return gradients (t, &rows, out_loss, out_grad_norm, err);
 }
 
@@ -203,7 +202,7 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
     DPS_TRY (dps__trainer_place (t, t->step, &at, err));
     DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
     DpsStatus st = gradients (t, &rows, out_loss, out_grad_norm, err);
-    *out_tokens = rows.tokens;
+    *out_tokens = (uint64_t)rows.counts.tokens;
     t->rows_done += at.n;
     free_rows (&rows);
     return st;
@@ -212,7 +211,8 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
 {
     DpsStepSums sums = {0};
-    uint64_t places, size = (uint64_t)t->recipe->per_device_eval_batch_size, scored = 0, tokens = 0;
+    uint64_t places, size = (uint64_t)t->recipe->per_device_eval_batch_size;
+    DpsBatchCounts counts = {0};
     DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
     double start = dps__trainer_now (), loss = 0;
     DpsStatus st = DPS_OK;
@@ -221,22 +221,21 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
         st = fetch (t->eval_feed, 0, i, places - i < size ? places - i : size, &rows, err);
         if (st != DPS_OK)
             break;
-        if (rows.scored)
+        if (rows.counts.scored)
             st = run_places (t, &rows, (size_t)size, 0, &sums, err);
-        scored += rows.scored;
-        tokens += rows.tokens;
+        add_counts (&counts, &rows.counts);
         free_rows (&rows);
         if (t->options->should_stop && t->options->should_stop ())
             st = dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted during an evaluation");
     }
-    double total = dps_objective_total (t->objective, scored, places, places), took = dps__trainer_now () - start;
+    double total = total_of (t, &counts), took = dps__trainer_now () - start;
     loss = total > 0 ? sums.loss / total : NAN;
     int bad = st == DPS_OK && (dps_metrics_set (out, "loss", loss) || dps_metrics_set (out, "runtime", took) ||
                                dps_metrics_set (out, "samples_per_second", (double)places / took) ||
                                dps_metrics_set (out, "steps_per_second", ceil ((double)places / (double)size) / took));
     for (size_t i = 0; st == DPS_OK && !bad && i < sums.n_metrics; i++)
         bad = dps_metrics_set (out, sums.metrics[i].name, dps_step_metric (&sums, i));
-    bad = bad || (st == DPS_OK && dps_metrics_set (out, "num_tokens", (double)tokens));
+    bad = bad || (st == DPS_OK && dps_metrics_set (out, "num_tokens", (double)counts.tokens));
     dps_step_free (&sums);
     return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : st;
 }

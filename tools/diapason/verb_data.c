@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "data/dataset.h"
+#include "diapason/draft/objective.h"
 #include "diapason/output.h"
 #include "diapason/run_recipe.h"
 #include "infer/tokenizer_source.h"
@@ -39,7 +40,19 @@ typedef struct Rows {
     DpsTokenizer *tok;
     DpsDataset *ds;
     DpsEncoder *encoder;
+    uint32_t unit; /* what the recipe's stage makes of a row */
 } Rows;
+
+static DpsStatus find_unit (Rows *r, DpsError *err)
+{
+    DpsObjectiveInfo info = {.unit = DPS_UNIT_SINGLE};
+    const DpsObjective *stage = dps_registry_get (r->reg, DPS_OBJECTIVE_ID, r->recipe->stage);
+    if (!stage)
+        return dps_registry_missing (r->reg, DPS_OBJECTIVE_ID, r->recipe->stage, err);
+    dps_table_copy (&info, sizeof info, stage->describe ());
+    r->unit = info.unit;
+    return DPS_OK;
+}
 
 static DpsStatus open_rows (Rows *r, const char *path, DpsError *err)
 {
@@ -49,6 +62,7 @@ static DpsStatus open_rows (Rows *r, const char *path, DpsError *err)
     model = r->recipe->model_name_or_path;
     if (!model)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: its tokenizer reads the rows", path);
+    DPS_TRY (find_unit (r, err));
     r->recipe->shuffle = 0; /* files' order: what a person looks for */
     DPS_TRY (dps_source_open (r->reg, model, &r->source, err));
     DPS_TRY (dps_tokenizer_from_source (r->reg, r->source, &r->tok, err));
@@ -91,25 +105,29 @@ static void note_problem (Count *c, const char *message)
 static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t k, Count *c, DpsError *err)
 {
     DpsRow row;
-    DpsEncoded x = {0};
+    DpsEncodedUnit u = {0};
     DpsError why = DPS_ERROR_INIT;
     c->rows++;
     DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
     if (st == DPS_OK) {
         c->kinds[row.kind]++;
-        st = dps_encode_row (r->encoder, &row, &x, &why);
+        st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
         dps_row_clear (&row);
     }
     if (st == DPS_ERR_DATA)
         note_problem (c, why.msg);
     else if (st != DPS_OK)
         return dps_fail (err, st, "%s", why.msg);
-    c->dropped += st == DPS_OK && x.n == 0;
-    c->tokens += x.n;
-    c->longest = MAX (c->longest, x.n);
-    for (size_t i = 0; i < x.n; i++)
-        c->trained += x.weights[i] > 0;
-    dps_encoded_free (&x);
+    c->dropped += st == DPS_OK && u.n == 0;
+    c->tokens += u.n ? u.prefix : 0;
+    for (size_t side = 0; side < u.n; side++) {
+        const DpsEncoded *x = &u.rows[side];
+        c->tokens += x->n - u.prefix;
+        c->longest = MAX (c->longest, x->n);
+        for (size_t i = 0; i < x->n; i++)
+            c->trained += x->weights[i] > 0;
+    }
+    dps_encoded_unit_free (&u);
     return DPS_OK;
 }
 
@@ -189,7 +207,8 @@ static void print_token (const Rows *r, int32_t id, int trained, int colour)
     dps_buf_free (&text);
 }
 
-static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x)
+/* side: which row of its unit this is, or NULL. */
+static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x, const char *side)
 {
     int colour = cli_colour (stdout);
     uint64_t trained = 0;
@@ -202,12 +221,14 @@ static void print_mask (const Rows *r, const DpsRow *row, const DpsEncoded *x)
     if (cli_common.json) {
         json_t *o = json_pack ("{s:s, s:I, s:s, s:O, s:O}", "file", row->file, "line", (json_int_t)row->line, "kind",
                                dps_row_kind_name (row->kind), "ids", ids, "mask", mask);
+        if (side)
+            json_object_set_new (o, "side", json_string (side));
         json_dumpf (o, stdout, JSON_COMPACT);
         putchar ('\n');
         json_decref (o);
     } else {
-        printf ("%s:%llu  %s, %zu tokens, %llu trained\n", row->file, (unsigned long long)row->line, dps_row_kind_name (row->kind), x->n,
-                (unsigned long long)trained);
+        printf ("%s:%llu  %s%s%s, %zu tokens, %llu trained\n", row->file, (unsigned long long)row->line, dps_row_kind_name (row->kind),
+                side ? ": " : "", side ? side : "", x->n, (unsigned long long)trained);
         for (size_t i = 0; i < x->n; i++)
             print_token (r, x->ids[i], x->weights[i] > 0, colour);
         fputs ("\n\n", stdout);
@@ -222,14 +243,15 @@ static DpsStatus mask_rows (const Rows *r, DpsError *err)
     if (first >= r->ds->n_rows)
         return dps_fail (err, DPS_ERR_USAGE, "--row is %d, but there are %llu rows, counted from 0", first_row,
                          (unsigned long long)r->ds->n_rows);
+    static const char *const sides[] = {"chosen", "rejected"};
     for (uint64_t k = first; k < end && k < r->ds->n_rows; k++) {
         DpsRow row;
-        DpsEncoded x;
+        DpsEncodedUnit u;
         DPS_TRY (dps_dataset_row (r->ds, 0, k, &row, err));
-        DpsStatus st = dps_encode_row (r->encoder, &row, &x, err);
-        if (st == DPS_OK)
-            print_mask (r, &row, &x);
-        dps_encoded_free (&x);
+        DpsStatus st = dps_encode_unit (r->encoder, &row, r->unit, &u, err);
+        for (size_t i = 0; st == DPS_OK && i < u.n; i++)
+            print_mask (r, &row, &u.rows[i], r->unit == DPS_UNIT_PAIR ? sides[i] : NULL);
+        dps_encoded_unit_free (&u);
         dps_row_clear (&row);
         DPS_TRY (st);
     }

@@ -6,8 +6,8 @@
 #include "base/file.h"
 #include "check.h"
 #include "objective/tape.h"
+#include "places.h"
 #include "safetensors_mini.h"
-#include "train/trainer.h"
 
 static DpsError err = DPS_ERROR_INIT;
 static const char *const devices[] = {"ref", "cpu"};
@@ -21,55 +21,35 @@ static json_t *read_json (const char *rest)
 }
 
 /* The recipe of a run; its rows only open the trainer, the steps take the sequences the trajectory names. */
-static DpsRecipe *recipe_of (const json_t *run, const char *device, const char *adapter)
+static DpsRecipe *recipe_of (const json_t *run, const char *device, const char *adapter, int pairs)
 {
     char text[2048], rows[128];
     double lr = json_number_value (json_object_get (run, "base_lr")), decay = json_number_value (json_object_get (run, "weight_decay"));
     snprintf (rows, sizeof rows, "%s/rows.jsonl", folder);
-    FILE *f = fopen (rows, "w");
-    CU_ASSERT_PTR_NOT_NULL_FATAL (f);
-    for (int i = 0; i < 16; i++)
-        fputs ("{\"input_ids\": [2, 5, 6, 7, 8]}\n", f);
-    fclose (f);
+    write_rows (rows, pairs);
     int n = snprintf (text, sizeof text,
                       "model_name_or_path: %s\ndevice: %s\ndtype: float32\noutput_dir: %s/run\nlearning_rate: %.17g\nweight_decay: %.17g\n"
                       "lr_scheduler_type: cosine\nwarmup_steps: 3\nmax_steps: 10\nper_device_train_batch_size: 4\n%s%s%s\n"
-                      "gradient_checkpointing: false\noverwrite_output_dir: true\ndatasets: %s\n",
+                      "gradient_checkpointing: false\noverwrite_output_dir: true\ndatasets: %s\nstage: %s\n",
                       parity_path ("models/gemma3"), device, folder, lr, decay, adapter ? "adapter_init: " : "adapter: none",
-                      adapter ? adapter : "", adapter ? "\nadapter: lora\nlora_dropout: 0" : "", rows);
+                      adapter ? adapter : "", adapter ? "\nadapter: lora\nlora_dropout: 0" : "", rows, pairs ? "simpo" : "sft");
     CU_ASSERT_FATAL (n > 0 && (size_t)n < sizeof text);
     DpsRecipe *r;
     CHECK_OK (dps_recipe_parse (text, (size_t)n, "run", NULL, NULL, 0, &r, &err));
     return r;
 }
 
-/* Sequences of batch.json as places, each alone. */
-static DpsPlace place_of (const json_t *batch, size_t index)
-{
-    json_t *s = json_array_get (json_object_get (batch, "sequences"), index), *ids = json_object_get (s, "ids"),
-           *mask = json_object_get (s, "sft_mask");
-    size_t n = json_array_size (ids);
-    DpsPlace p = {.sequences = dps_calloc (1, sizeof *p.sequences), .n = 1, .tokens = n};
-    int32_t *copy = dps_calloc (n, sizeof *copy);
-    float *weights = dps_calloc (n, sizeof *weights);
-    for (size_t k = 0; k < n; k++) {
-        copy[k] = (int32_t)json_integer_value (json_array_get (ids, k));
-        weights[k] = (float)json_integer_value (json_array_get (mask, k));
-        p.scored += weights[k] > 0;
-    }
-    p.sequences[0] = (DpsSequence){.ids = copy, .weights = weights, .n = n, .key = index};
-    return p;
-}
-
-static void check_step (DpsTrainer *t, const json_t *step, const json_t *batch)
+static void check_step (DpsTrainer *t, const json_t *step, const json_t *batch, int pairs)
 {
     json_t *indices = json_object_get (step, "indices");
     size_t n = json_array_size (indices);
     DpsPlace places[16];
     double loss, norm, lr = dps_schedule_lr (&t->schedule, t->step);
     CU_ASSERT_FATAL (n > 0 && n <= 16);
-    for (size_t i = 0; i < n; i++)
-        places[i] = place_of (batch, (size_t)json_integer_value (json_array_get (indices, i)));
+    for (size_t i = 0; i < n; i++) {
+        size_t index = (size_t)json_integer_value (json_array_get (indices, i));
+        places[i] = pairs ? place_of_pair (batch, index, 1) : place_of_sequence (batch, index);
+    }
     CHECK_OK (dps__trainer_gradients (t, places, n, &loss, &norm, &err));
     double want_norm = json_number_value (json_object_get (step, "grad_norm"));
     CHECK_NEAR (lr, json_number_value (json_object_get (step, "lr")), 1e-12);
@@ -103,7 +83,7 @@ static void check_final (const DpsTrainer *t, const StFile *final)
     CU_ASSERT_EQUAL (seen, json_object_size (final->header) - (json_object_get (final->header, "__metadata__") != NULL));
 }
 
-static void check_run_of (const char *run, int is_adapter, const char *device)
+static void check_run_of (const char *run, int is_adapter, int pairs, const char *device)
 {
     char rest[128], initial[512];
     static const DpsTrainOptions quiet = {0};
@@ -116,13 +96,13 @@ static void check_run_of (const char *run, int is_adapter, const char *device)
     st_open (&final, parity_path (rest));
     snprintf (rest, sizeof rest, "optim/%s/initial", run);
     snprintf (initial, sizeof initial, "%s", parity_path (rest));
-    DpsRecipe *r = recipe_of (trajectory, device, is_adapter ? initial : NULL);
+    DpsRecipe *r = recipe_of (trajectory, device, is_adapter ? initial : NULL, pairs);
     CHECK_OK (dps_registry_open (NULL, &reg, &err));
     CHECK_OK (dps__trainer_open (&t, reg, r, &quiet, 0, &err));
     t.session.ex.sealed = 0; /* the batches below are not those the recipe planned */
     size_t i;
     json_array_foreach (json_object_get (trajectory, "steps"), i, step)
-        check_step (&t, step, batch);
+        check_step (&t, step, batch, pairs);
     CU_ASSERT_EQUAL (t.step, 10);
     check_final (&t, &final);
     dps__trainer_close (&t);
@@ -136,16 +116,22 @@ static void check_run_of (const char *run, int is_adapter, const char *device)
 static void test_full (void)
 {
     for (size_t d = 0; d < 2; d++)
-        check_run_of ("full-sft", 0, devices[d]);
+        check_run_of ("full-sft", 0, 0, devices[d]);
 }
 
 static void test_lora (void)
 {
     for (size_t d = 0; d < 2; d++)
-        check_run_of ("lora-sft", 1, devices[d]);
+        check_run_of ("lora-sft", 1, 0, devices[d]);
 }
 
-CHECK_SUITE (check_all, "AdamW runs", T (test_full), T (test_lora))
+static void test_lora_simpo (void)
+{
+    for (size_t d = 0; d < 2; d++)
+        check_run_of ("lora-simpo", 1, 1, devices[d]);
+}
+
+CHECK_SUITE (check_all, "AdamW runs", T (test_full), T (test_lora), T (test_lora_simpo))
 
 int main (void)
 {
