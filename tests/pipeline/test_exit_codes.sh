@@ -37,7 +37,7 @@ refused 'seed: [1, 2]' seed
 refused 'optim: lion' 'lion is not implemented'
 refused 'packing_strategy: wrapped' 'wrapped is not implemented'
 refused 'load_in_4bit: true' 'load_in_4bit'
-refused 'beta: 0.1' ''beta' is not a parameter of sft'
+refused 'beta: 0.1' "'beta' is not a parameter of sft"
 refused 'report_to: wandb' wandb
 refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"
 refused 'adapter_args: {margin: 3}' "'margin' is not a parameter of lora"
