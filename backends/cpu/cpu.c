@@ -137,6 +137,8 @@ static DpsStatus check_operand (const CpuOp *op, char letter, int optional, cons
         for (int64_t expected = 1, k = v->rank; k-- > 0; expected *= v->shape[k])
             if (v->stride[k] != expected && v->shape[k] > 1)
                 return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is strided; contiguous rows are expected", op->name, side, i);
+    if (letter == 'w' && cpu_count (v) == 0)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is an empty weight", op->name, side, i);
     if (v->layout >= DPS_LAYOUT_PACKED && letter != 'w')
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is packed", op->name, side, i);
     return DPS_OK;
@@ -186,17 +188,39 @@ static const DpsBackend backend = {
     .determinism = determinism,
 };
 
-static void find_machine (void)
+/* From the least: what one has, those after it have too. bf16 products are a step of their own. */
+enum { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISAS };
+static const char *const isa_names[ISAS] = {"x86-64", "avx2", "avx512", "avx512_bf16"};
+
+static int best_isa (void)
 {
     __builtin_cpu_init ();
-    int avx2 = __builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma");
-    int avx512 = avx2 && __builtin_cpu_supports ("avx512f") && __builtin_cpu_supports ("avx512bw") && __builtin_cpu_supports ("avx512vl") &&
-                 __builtin_cpu_supports ("avx512dq");
-    machine.isa = avx512 ? "avx512" : avx2 ? "avx2" : "x86-64";
-    machine.kernels = avx512 ? cpu_kernels_avx512 : avx2 ? cpu_kernels_avx2 : cpu_kernels_base;
-    machine.vector = avx512 ? &cpu_vector_avx512 : avx2 ? &cpu_vector_avx2 : &cpu_vector_base;
-    machine.has_avx512 = avx512;
-    machine.has_bf16 = avx512 && __builtin_cpu_supports ("avx512bf16");
+    if (!__builtin_cpu_supports ("avx2") || !__builtin_cpu_supports ("fma"))
+        return ISA_BASE;
+    if (!__builtin_cpu_supports ("avx512f") || !__builtin_cpu_supports ("avx512bw") || !__builtin_cpu_supports ("avx512vl") ||
+        !__builtin_cpu_supports ("avx512dq"))
+        return ISA_AVX2;
+    return __builtin_cpu_supports ("avx512bf16") ? ISA_AVX512_BF16 : ISA_AVX512;
+}
+
+/* The host's "isa" can lower the choice, never raise it. */
+static DpsStatus find_machine (DpsError *err)
+{
+    char asked[32];
+    int isa = best_isa (), most = 0;
+    size_t n = host.config_get ? host.config_get (dps_str ("isa"), asked, sizeof asked) : 0;
+    while (n && most < ISAS && strcmp (asked, isa_names[most]))
+        most++;
+    if (most == ISAS)
+        return dps_fail (err, DPS_ERR_USAGE, "cpu: isa '%s' is unknown. Hint: DIAPASON_CPU_ISA is one of x86-64, avx2, avx512, avx512_bf16",
+                         asked);
+    isa = n && most < isa ? most : isa;
+    machine.isa = isa_names[isa == ISA_AVX512_BF16 ? ISA_AVX512 : isa];
+    machine.kernels = isa >= ISA_AVX512 ? cpu_kernels_avx512 : isa == ISA_AVX2 ? cpu_kernels_avx2 : cpu_kernels_base;
+    machine.vector = isa >= ISA_AVX512 ? &cpu_vector_avx512 : isa == ISA_AVX2 ? &cpu_vector_avx2 : &cpu_vector_base;
+    machine.has_avx512 = isa >= ISA_AVX512;
+    machine.has_bf16 = isa == ISA_AVX512_BF16;
+    return DPS_OK;
 }
 
 static DpsStatus add_ops (const CpuOp *list, DpsError *err)
@@ -215,7 +239,7 @@ static DpsStatus init (const DpsHost *from, const char *path, DpsError *err)
 {
     (void)path;
     dps_table_copy (&host, sizeof host, from);
-    find_machine ();
+    DPS_TRY (find_machine (err));
     n_ops = 0;
     DPS_TRY (add_ops (products, err));
     return add_ops (machine.kernels, err);

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -86,18 +87,21 @@ DpsStatus dps_host_config_set (const char *key, const char *value, DpsError *err
     return DPS_OK;
 }
 
+/* What the program set; for "isa" else the variable that tests and measurements lower the instruction set with. */
+static const char *config_value (DpsStr key)
+{
+    for (size_t i = 0; i < MAX_CONFIG && config[i].key[0]; i++)
+        if (dps_str_is (key, config[i].key))
+            return config[i].value;
+    return dps_str_is (key, "isa") ? getenv ("DIAPASON_CPU_ISA") : NULL;
+}
+
 static size_t config_get (DpsStr key, char *buf, size_t cap)
 {
+    const char *value = config_value (key);
     if (buf && cap)
-        buf[0] = '\0';
-    for (size_t i = 0; i < MAX_CONFIG && config[i].key[0]; i++) {
-        if (!dps_str_is (key, config[i].key))
-            continue;
-        if (buf && cap)
-            snprintf (buf, cap, "%s", config[i].value);
-        return strlen (config[i].value);
-    }
-    return 0;
+        snprintf (buf, cap, "%s", value ? value : "");
+    return value ? strlen (value) : 0;
 }
 
 static DpsStr intern_name (uint32_t number) { return dps_str (dps_intern_name (number)); }

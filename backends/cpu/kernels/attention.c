@@ -57,7 +57,7 @@ static void soften (const Attention *a, float *s, int64_t lo, int64_t hi, float 
         top = vmax (top, x[i]);
     }
     float high = max_lanes (top), old = *max;
-    if (high == -INFINITY && old == -INFINITY) {
+    if (hi < 0 || lo >= KEYS || hi < lo) { /* no key is seen; scores that are all NaN have no maximum either, but must reach the output */
         memset (s, 0, KEYS * sizeof *s);
         return;
     }
@@ -81,7 +81,7 @@ static void finish (const Attention *a, const DpsView *out, float *lse, int64_t 
     int bf = IS_BF (out);
     for (int64_t r = 0; r < n * a->R; r++) {
         int64_t head = (row + r / a->R) * a->H + g * a->R + r % a->R;
-        vf inverse = splat (w->sum[r] > 0 ? 1 / w->sum[r] : 0);
+        vf inverse = splat (w->sum[r] != 0 ? 1 / w->sum[r] : 0);
         for (int64_t d = 0; d < a->h; d += LANES) {
             vf v = load_f32 (w->o + r * a->hp + d) * inverse;
             if (a->h - d >= LANES)
@@ -90,7 +90,7 @@ static void finish (const Attention *a, const DpsView *out, float *lse, int64_t 
                 store_n (out->host, head * a->h + d, bf, v, a->h - d);
         }
         if (lse)
-            lse[head] = w->sum[r] > 0 ? w->max[r] + logf (w->sum[r]) : 0;
+            lse[head] = w->sum[r] != 0 ? w->max[r] + logf (w->sum[r]) : 0;
     }
 }
 
@@ -120,6 +120,19 @@ static void unit (const Attention *a, const Work *w, int64_t s, int64_t g, int64
     finish (a, out, lse, seg.q_start + first, n, g, w);
 }
 
+/* Rows of no segment are zeros. */
+static void clear_strays (const Attention *a, const DpsView *out, float *lse)
+{
+    int64_t rows = 0;
+    for (int64_t s = 0; s < a->n_segments; s++)
+        rows += ISA_NAME (attention_segment) (a, s).q_len;
+    if (rows >= a->N)
+        return;
+    memset (out->host, 0, (size_t)cpu_count (out) * (IS_BF (out) ? 2 : 4));
+    if (lse)
+        memset (lse, 0, (size_t)(a->N * a->H) * sizeof *lse);
+}
+
 DpsStatus ISA_NAME (cpu_attention) (CpuCall *c)
 {
     const DpsView *out = cpu_out (c, 0);
@@ -129,6 +142,7 @@ DpsStatus ISA_NAME (cpu_attention) (CpuCall *c)
     int64_t n_units = 0;
     for (int64_t s = 0; s < a.n_segments; s++)
         n_units += a.G * ((ISA_NAME (attention_segment) (&a, s).q_len + QUERIES - 1) / QUERIES);
+    clear_strays (&a, out, lse);
     struct {
         int32_t s, g, block;
     } *units = cpu_scratch (CPU_SLOT_A, (uint64_t)(n_units + 1) * sizeof *units);

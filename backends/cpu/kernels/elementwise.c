@@ -146,7 +146,9 @@ DpsStatus ISA_NAME (cpu_dropout) (CpuCall *c)
     int64_t N = cpu_rows (x), D = cpu_cols (x);
     double p = cpu_f (c, 0);
     uint64_t seed = (uint64_t)cpu_i (c, 1), site = (uint64_t)cpu_i (c, 2);
-    float scale = p < 1 ? (float)(1 / (1 - p)) : 0;
+    if (!(p >= 0 && p < 1))
+        return dps_fail (c->err, DPS_ERR_INVALID, "cpu: dropout: p is %g, expected 0 ≤ p < 1", p);
+    float scale = (float)(1 / (1 - p));
     PARALLEL_FOR (row, N, 32 * N * D)
     {
         uint64_t key = (uint64_t)((const int64_t *)keys->host)[row] << 20;

@@ -8,10 +8,11 @@ static void shadow (const DpsView *to, int64_t i, float p)
 {
     if (!to)
         return;
-    uint32_t u;
-    memcpy (&u, &p, 4);
-    ((uint16_t *)to->host)[i] = (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+    store_n (to->host, i, 1, splat (p), 1);
 }
+
+/* 0 is a missing attribute: gradients as they are. */
+static float grad_scale (const CpuCall *c) { return cpu_f (c, 6) == 0 ? 1 : (float)cpu_f (c, 6); }
 
 DpsStatus ISA_NAME (cpu_adamw_step) (CpuCall *c)
 {
@@ -19,7 +20,7 @@ DpsStatus ISA_NAME (cpu_adamw_step) (CpuCall *c)
     float *p = cpu_out (c, 0)->host, *m = cpu_out (c, 1)->host, *v = cpu_out (c, 2)->host;
     const DpsView *to = cpu_out (c, 3);
     double t = (double)cpu_i (c, 5), b1 = cpu_f (c, 1), b2 = cpu_f (c, 2);
-    float lr = (float)cpu_f (c, 0), beta1 = (float)b1, beta2 = (float)b2, eps = (float)cpu_f (c, 3), scale = (float)cpu_f (c, 6);
+    float lr = (float)cpu_f (c, 0), beta1 = (float)b1, beta2 = (float)b2, eps = (float)cpu_f (c, 3), scale = grad_scale (c);
     float decay = (float)(1 - cpu_f (c, 0) * cpu_f (c, 4)), c1 = (float)(1 / (1 - pow (b1, t))), c2 = (float)(1 / (1 - pow (b2, t)));
     int64_t n = cpu_count (cpu_out (c, 0));
     float one1 = (float)(1 - b1), one2 = (float)(1 - b2);
@@ -38,7 +39,7 @@ DpsStatus ISA_NAME (cpu_sgd_step) (CpuCall *c)
 {
     const float *g = cpu_in (c, 1)->host, *p_in = cpu_in (c, 0)->host, *m_in = cpu_in (c, 2) ? cpu_in (c, 2)->host : NULL;
     float *p = cpu_out (c, 0)->host, *m = cpu_out (c, 1) ? cpu_out (c, 1)->host : NULL;
-    float lr = (float)cpu_f (c, 0), momentum = (float)cpu_f (c, 1), decay = (float)cpu_f (c, 4), scale = (float)cpu_f (c, 6);
+    float lr = (float)cpu_f (c, 0), momentum = (float)cpu_f (c, 1), decay = (float)cpu_f (c, 4), scale = grad_scale (c);
     int64_t n = cpu_count (cpu_out (c, 0));
     for (int64_t i = 0; i < n; i++) {
         float d = g[i] * scale + decay * p_in[i];

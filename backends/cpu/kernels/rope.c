@@ -79,11 +79,11 @@ static void rotate (const DpsView *x, const DpsView *y, int64_t at, int64_t half
     }
 }
 
-/* The position of every row. */
+/* The position of every row; -1: of no segment. */
 static DpsStatus find_positions (CpuCall *c, const DpsView *table, int64_t N, int32_t *position, int32_t *out_most)
 {
     int64_t stride = table->shape[1];
-    memset (position, 0, (size_t)N * 4);
+    memset (position, 0xff, (size_t)N * 4);
     for (int64_t s = 0; s < table->shape[0]; s++) {
         DpsSegment g;
         memcpy (&g, (const char *)table->host + s * stride, sizeof g);
@@ -116,9 +116,14 @@ DpsStatus ISA_NAME (cpu_rope) (CpuCall *c)
     if (!sines)
         return dps_fail (c->err, DPS_ERR_NOMEM, "cpu: out of memory for rope");
     if (own)
-        PARALLEL_FOR (i, N, 64 * N * half) angles (inv_freq->host, half, position[i], own + i * h, own + i * h + half);
+        PARALLEL_FOR (i, N, 64 * N * half)
+    angles (inv_freq->host, half, position[i] < 0 ? 0 : position[i], own + i * h, own + i * h + half);
     PARALLEL_FOR (i, N, N * D)
     {
+        if (position[i] < 0) {
+            memset ((char *)y->host + (size_t)(i * D) * (IS_BF (y) ? 2 : 4), 0, (size_t)D * (IS_BF (y) ? 2 : 4));
+            continue;
+        }
         const float *co = sines + (near ? position[i] : i) * h;
         for (int64_t at = 0; at < D; at += h)
             rotate (x, y, i * D + at, half, co, co + half, scale, sign);
