@@ -22,15 +22,13 @@ usage() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# need_root COMMAND …: say so at once when as_root could not run it.
+need_root() { [ "$(id -u)" = 0 ] || have sudo || die "'$*' needs root and there is no sudo" "run that as root, then this script again as yourself"; }
+
 # as_root COMMAND …: through sudo where needed.
 as_root() {
-    if [ "$(id -u)" = 0 ]; then
-        "$@"
-    elif have sudo; then
-        sudo "$@"
-    else
-        die "'$*' needs root and there is no sudo" "run tools/deps once as root, then this script again as yourself"
-    fi
+    need_root "$@"
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
 # The cache outside the tree: models, data, downloads, the venv of the Python peers.
