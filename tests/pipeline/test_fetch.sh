@@ -45,3 +45,16 @@ diff "$data/helpdesk/expected.txt" got >&2 || fail "other rows came out of tests
 jq -s -e 'group_by(.page) | length == 2' all.jsonl >/dev/null
 ! python3 "$src/tools/fetch.d/helpdesk.py" "$data/helpdesk" few 2>/dev/null || fail "too few rows must be refused"
 ok "help-desk rows from Mallard pages"
+
+# tools/deps without root and sudo: which command somebody has to run.
+if ! command -v sudo > /dev/null; then
+    mkdir shadow
+    printf '#!/bin/sh\necho 1000\n' > shadow/id
+    printf '#!/bin/sh\nexit 1\n' > shadow/dpkg-query
+    printf '#!/bin/sh\nexit 100\n' > shadow/apt-get
+    chmod +x shadow/*
+    PATH=$work/shadow:$PATH run 1 "$src/tools/deps"
+    said "'apt-get install gcc"
+    said "needs root and there is no sudo"
+    ok "packages that nobody may install"
+fi
