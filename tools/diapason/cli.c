@@ -170,6 +170,7 @@ void cli_labelled (const char *label, int indent, const char *colour, const char
 
 static int progress_drawn;
 static gint64 progress_since; /* µs; 0: nothing goes on */
+static double progress_done;  /* when it was drawn last: less than that is another task */
 
 void cli_progress (const char *label, double done, double total, const char *detail)
 {
@@ -201,8 +202,9 @@ void cli_progress_paced (const char *label, double done, double total, double to
 {
     char detail[96] = "", left[40];
     gint64 now = g_get_monotonic_time ();
-    if (!progress_since)
+    if (!progress_since || done < progress_done)
         progress_since = now;
+    progress_done = done;
     double took = 1e-6 * (double)(now - progress_since);
     if (done > 0 && took > 0) {
         dps_duration_text (took * (total - done) / done, left, sizeof left);

@@ -56,11 +56,14 @@ static void on_signal (int sig)
 
 static void show_progress (void *ctx, const DpsTrainProgress *p)
 {
-    char detail[160] = "";
+    char detail[160];
     (void)ctx;
-    if (isfinite (p->loss))
-        snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long)p->step, (unsigned long long)p->max_steps,
-                  p->loss, p->pace);
+    if (!isfinite (p->loss)) { /* reading, loading, evaluating */
+        cli_progress_paced (p->phase, (double)p->step, (double)p->max_steps, 0);
+        return;
+    }
+    snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long)p->step, (unsigned long long)p->max_steps,
+              p->loss, p->pace);
     cli_progress (p->phase, (double)p->step, (double)p->max_steps, detail);
 }
 
