@@ -4,6 +4,7 @@
  * records the graph of every micro-batch that no other one exceeds in all of them, and takes the largest arena.
  */
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -211,6 +212,11 @@ DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err)
                          (unsigned long long)ex->arena_peak, (unsigned long long)t->plan.arena);
     dps_log (DPS_LOG_DEBUG, "arena: %llu bytes used of %llu planned", (unsigned long long)ex->arena_peak,
              (unsigned long long)t->plan.arena);
+    struct rusage u;
+    if (getrusage (RUSAGE_SELF, &u) == 0)
+        dps_log (DPS_LOG_DEBUG, "memory: %llu bytes resident at most, %llu planned, %llu of them fixed",
+                 (unsigned long long)u.ru_maxrss * 1024, (unsigned long long)dps_train_plan_total (&t->plan),
+                 (unsigned long long)t->plan.fixed);
     return DPS_OK;
 }
 

@@ -107,6 +107,12 @@ static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
     return count_steps (t, err);
 }
 
+/*
+ * What is resident only once a run goes: code that is touched late, threads' stacks, the backend's own scratch, the observer. Measured, with two
+ * threads: 1.7 MiB on the tiny models, 20 MiB on Gemma 3 270M, where the 5 % that RSS may exceed a plan cover the rest.
+ */
+enum { LATER_BYTES = 4 << 20 };
+
 static double resident_bytes (void)
 {
     char text[128];
@@ -223,7 +229,7 @@ static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
     DPS_TRY (open_objective (t, err));
     DPS_TRY (open_model (t, &o, err));
     DPS_TRY (open_rows (t, err));
-    t->plan.fixed = (uint64_t)resident_bytes ();
+    t->plan.fixed = (uint64_t)resident_bytes () + LATER_BYTES;
     if (plan_only)
         return DPS_OK;
     DPS_TRY (dps__trainer_plan (t, 0, err));

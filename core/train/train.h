@@ -41,7 +41,7 @@ typedef struct DpsTrainPlan {
     uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */
     uint64_t arena;               /* activations and gradients of the largest micro-batch */
     uint64_t scratch;             /* intermediates of ops that the device runs as simple ones */
-    uint64_t fixed;               /* program, libraries, tokenizer: measured at start */
+    uint64_t fixed;               /* program, libraries, tokenizer: measured at start; and 4 MiB for what comes later */
     int64_t tokens, scored, rows; /* of the micro-batch that decides */
     uint64_t steps, steps_per_epoch, rows_per_epoch;
     double tokens_per_step, flops_per_step; /* means */
