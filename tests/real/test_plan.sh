@@ -10,7 +10,7 @@ awk 'BEGIN { for (r = 0; r < 4; r++) { printf "{\"prompt\": \"Question %d:", r; 
 tiny_recipe recipe.yaml run model_name_or_path="$model" dtype=bfloat16 max_steps=1 save_steps=1 lora_r=16 lora_alpha=32 \
     per_device_train_batch_size=4 gradient_accumulation_steps=1
 run 0 "$dia" explain recipe.yaml
-run 5 "$dia" plan recipe.yaml --fit 500MiB
+run 1 "$dia" plan recipe.yaml --fit 1GiB
 said "the least this run needs is"
 for budget in 1280MiB 1536MiB 3GiB; do
     run 0 "$dia" plan recipe.yaml --fit "$budget" --json
