@@ -87,6 +87,19 @@ tiny_recipe() {
     } > "$file"
 }
 
+# tiny_model FOLDER MEMBERS: a tiny tokenizer.json whose top-level members (over the defaults) are the JSON object given, beside the tiny Gemma 3.
+tiny_vocab='{"<unk>":0,"<s>":1,"</s>":2,"a":3,"b":4,"ab":5,"c":6," ":7}'
+tiny_model() {
+    local folder=$1
+    rm -rf "$folder"
+    mkdir "$folder"
+    cp "$models/gemma3/config.json" "$folder/"
+    ln -s "$models/gemma3/model.safetensors" "$folder/"
+    jq -n --argjson vocab "$tiny_vocab" --slurpfile with <(printf '%s' "$2") '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":2,"content":"</s>","special":true}],
+        "normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":{"type":"Fuse"},
+        "model":{"type":"BPE","unk_token":"<unk>","vocab":$vocab,"merges":["a b"]}} * $with[0]' > "$folder/tokenizer.json"
+}
+
 # real_model NAME: the path of a fetched model, or leave with "skipped". Never touches the network.
 real_model() {
     "$src/tools/fetch" --cached "$1" 2>/dev/null || skip "$1 is not in the cache: run tools/fetch $1"

@@ -188,28 +188,29 @@ DpsStatus dps__encode_check_trained (const DpsEncoder *e, const DpsRow *row, con
     return DPS_OK;
 }
 
-/* max_length. *out_cut: tokens cut off. */
-static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *x, size_t *out_cut, DpsError *err)
+/* max_length. */
+static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *x, DpsError *err)
 {
     size_t limit = (size_t)e->recipe->max_length;
     const char *mode = e->recipe->truncation_mode;
-    *out_cut = 0;
     if (limit == 0 || x->n <= limit)
         return DPS_OK;
+    size_t cut = x->n - limit;
     if (!strcmp (mode, "error"))
         return dps_row_fail (row, err, "%zu tokens, max_length is %zu", x->n, limit);
     if (!strcmp (mode, "drop")) {
         dps_encoded_free (x);
+        x->n_long = cut;
         return DPS_OK;
     }
-    *out_cut = x->n - limit;
     if (!strcmp (mode, "keep_end")) {
-        memmove (x->ids, x->ids + *out_cut, limit * sizeof *x->ids);
-        memmove (x->weights, x->weights + *out_cut, limit * sizeof *x->weights);
+        memmove (x->ids, x->ids + cut, limit * sizeof *x->ids);
+        memmove (x->weights, x->weights + cut, limit * sizeof *x->weights);
         x->weights[0] = 0;
-        x->n_prompt = x->n_prompt > *out_cut ? x->n_prompt - *out_cut : 0;
+        x->n_prompt = x->n_prompt > cut ? x->n_prompt - cut : 0;
     }
     x->n = limit;
+    x->n_long = cut;
     x->n_prompt = x->n_prompt < limit ? x->n_prompt : limit;
     return DPS_OK;
 }
@@ -259,7 +260,6 @@ DpsStatus dps__encode_check_ids (const DpsEncoder *e, const DpsRow *row, const D
 
 DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
 {
-    size_t cut;
     *out = (DpsEncoded){0};
     DpsStatus st = encode_any (e, row, out, err);
     if (st == DPS_OK)
@@ -268,9 +268,9 @@ DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *ou
         for (size_t i = 0; i < out->n_prompt && i < out->n; i++)
             out->weights[i] = 0;
     if (st == DPS_OK && e->recipe)
-        st = truncate_row (e, row, out, &cut, err);
+        st = truncate_row (e, row, out, err);
     if (st == DPS_OK && e->recipe && out->n)
-        st = dps__encode_check_trained (e, row, out, cut, err);
+        st = dps__encode_check_trained (e, row, out, out->n_long, err);
     if (st != DPS_OK)
         dps_encoded_free (out);
     return st;

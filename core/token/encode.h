@@ -26,6 +26,7 @@ typedef struct DpsEncoded {
     float *weights; /* [n] 0 or 1: whether predicting token t counts */
     size_t n;
     size_t n_prompt; /* leading tokens that are the prompt; 0 where a row has none */
+    size_t n_long;   /* tokens above max_length, cut off or dropped with the row */
 } DpsEncoded;
 
 /**
@@ -53,6 +54,7 @@ typedef struct DpsEncodedUnit {
     DpsEncoded *rows;
     size_t n;
     size_t prefix; /* leading tokens that all rows have in common: the prompt of a pair; 0 for a single sequence */
+    size_t n_long; /* tokens of its longest row above max_length, cut off or dropped with it */
 } DpsEncodedUnit;
 
 /**

@@ -23,8 +23,10 @@ static DpsStatus encode_single (const DpsEncoder *e, const DpsRow *row, DpsEncod
 {
     DPS_TRY (make_rows (row, 1, out, err));
     DPS_TRY (dps_encode_row (e, row, &out->rows[0], err));
+    const size_t n_long = out->rows[0].n_long;
     if (out->rows[0].n == 0)
         dps_encoded_unit_free (out);
+    out->n_long = n_long;
     return DPS_OK;
 }
 
@@ -62,9 +64,10 @@ static DpsStatus truncate_pair (const DpsEncoder *e, const DpsRow *row, DpsEncod
         return dps_row_fail (row, err, "%zu tokens, max_length is %zu", longest, limit);
     if (!strcmp (mode, "drop")) {
         dps_encoded_unit_free (u);
+        u->n_long = longest - limit;
         return DPS_OK;
     }
-    *out_cut = longest - limit;
+    u->n_long = *out_cut = longest - limit;
     if (!strcmp (mode, "keep_end")) {
         if (*out_cut >= a->n_prompt)
             return dps_row_fail (row, err, "%s: the answer alone has %zu tokens, max_length is %zu and a token of the prompt must stay",

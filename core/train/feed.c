@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "data/dataset.h"
 #include "diapason/draft/objective.h"
@@ -31,9 +32,10 @@ struct DpsFeed {
     uint64_t max_length;
     uint32_t unit;
     int packing, scanned;
-    uint64_t *bases;     /* [n_files] index of a file's first row in sizes */
-    RowSize *sizes;      /* [all rows of all files]; NULL before the scan */
-    DpsBatchCounts most; /* of the scanned rows, each count by itself */
+    uint64_t *bases;           /* [n_files] index of a file's first row in sizes */
+    RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
+    DpsBatchCounts most;       /* of the scanned rows, each count by itself */
+    uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
     Packed packed;
     uint64_t *counts; /* [n_counts] places of the epochs seen so far */
     size_t n_counts, count_capacity;
@@ -263,6 +265,8 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     *size = (RowSize){(uint32_t)p.counts.tokens, (uint32_t)p.counts.scored, (uint16_t)p.counts.segments, (uint16_t)p.counts.sequences};
     f->most = (DpsBatchCounts){larger (f->most.tokens, p.counts.tokens), larger (f->most.scored, p.counts.scored),
                                larger (f->most.segments, p.counts.segments), larger (f->most.sequences, p.counts.sequences), 1};
+    f->n_cut += u.n && u.n_long;
+    f->n_dropped += !u.n && u.n_long;
     dps_place_free (&p);
     dps_encoded_unit_free (&u);
     return st;
@@ -289,6 +293,10 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
                 progress (ctx, (double)done / (double)wanted);
         }
     }
+    if (f->n_cut + f->n_dropped)
+        dps_log (DPS_LOG_WARNING, "%llu of %llu rows have more tokens than max_length %llu: %llu are cut, %llu dropped (truncation_mode)",
+                 (unsigned long long)(f->n_cut + f->n_dropped), (unsigned long long)wanted, (unsigned long long)f->max_length,
+                 (unsigned long long)f->n_cut, (unsigned long long)f->n_dropped);
     f->scanned = *out_exact = 1;
     return DPS_OK;
 }

@@ -15,8 +15,50 @@ run 0 "$dia" data mask recipe.yaml
 run 0 "$dia" data mask recipe.yaml --json
 jq -s -e 'length >= 1' out >/dev/null || fail "data mask --json is not JSON"
 
-printf '{"input_ids":[1,5,6,7],"labels":[-100,-100,-100,-100]}\n' >> rows.jsonl
-run 5 "$dia" data check recipe.yaml
-cat out err | grep -q 'rows.jsonl:9' || fail "data check does not name rows.jsonl:9"
-absent run
 ok "data check and data mask"
+
+# What training refuses, by file and line, before anything is written; check and train say the same.
+refused() { # NAME ROW TEXT [KEY=VALUE …]: ROW as line 9
+    local name=$1 row=$2 text=$3
+    shift 3
+    tiny_rows rows.jsonl 8
+    printf '%s\n' "$row" >> rows.jsonl
+    tiny_recipe refused.yaml run "$@"
+    run 5 "$dia" data check refused.yaml
+    said "rows.jsonl:9: "
+    said "$text"
+    run 5 "$dia" train refused.yaml
+    said "rows.jsonl:9: "
+    said "$text"
+    absent run/checkpoint-4 run/adapter_model.safetensors run/metrics.jsonl
+    ok "refused by check and train: $name"
+}
+refused "no trained token" '{"input_ids":[1,5,6,7],"labels":[-100,-100,-100,-100]}' "none of its 4 tokens is trained"
+refused "two beginnings" '{"input_ids":[1,1,5,6]}' "two beginning-of-sequence tokens"
+refused "an untrained end of turn" '{"input_ids":[1,5,6,2,7],"labels":[-100,5,6,-100,7]}' "would not learn to stop"
+tiny_model worded '{}'
+refused "a prompt that is no prefix" '{"prompt":"a","completion":"b c"}' "are not the beginning of the whole's" model_name_or_path="$work/worded"
+refused "a reply that max_length cuts off" '{"prompt_input_ids":[1,5,6,7,8,9,5,6,7,8,9,5,6,7],"completion_input_ids":[5,2]}' "max_length 12 cuts 4 of them off" max_length=12 truncation_mode=keep_start
+
+# Longer rows are counted, and cut or dropped as truncation_mode says.
+awk 'BEGIN { for (i = 1; i <= 10; i++) { ids = "1"; for (k = 0; k < i * 3; k++) ids = ids "," 5 + k; printf "{\"input_ids\":[%s]}\n", ids } }' > rows.jsonl # 4, 7 … 31 ids
+for mode in keep_start keep_end drop; do
+    tiny_recipe long.yaml cut-$mode max_length=16 truncation_mode=$mode max_steps=1
+    run 0 "$dia" data check long.yaml --json
+    case $mode in
+    drop) holds out '.rows == 10 and .cut == 0 and .dropped == 5 and .longest == 16 and .tokens == 50' ;;
+    *) holds out '.rows == 10 and .cut == 5 and .dropped == 0 and .longest == 16 and .tokens == 130' ;;
+    esac
+    run 0 "$dia" train long.yaml
+    said "5 of 10 rows have more tokens than max_length 16"
+    run 0 "$dia" data mask long.yaml --row 9 --rows 1 --json
+    case $mode in
+    keep_start) holds out '.ids[0] == 1 and (.ids | length) == 16' ;;
+    keep_end) holds out '.ids[15] == 34 and (.ids | length) == 16' ;;
+    drop) holds out '.ids == []' ;;
+    esac
+done
+tiny_recipe long.yaml cut-error max_length=16 truncation_mode=error
+run 5 "$dia" train long.yaml
+said "rows.jsonl:6: 19 tokens, max_length is 16"
+ok "rows above max_length"

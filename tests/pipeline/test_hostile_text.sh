@@ -8,19 +8,6 @@ limit_kib=3000000 # of address space: far above a tokenizer, far below what a ho
 [[ $build == *sanitize* ]] && limit_kib=unlimited
 n_items=0
 
-# model FOLDER MEMBERS: a tiny tokenizer.json whose top-level members (over the defaults) are the JSON object given, beside the tiny Gemma 3.
-vocab='{"<unk>":0,"<s>":1,"</s>":2,"a":3,"b":4,"ab":5,"c":6," ":7}'
-model() {
-    local folder=$1
-    rm -rf "$folder"
-    mkdir "$folder"
-    cp "$models/gemma3/config.json" "$folder/"
-    ln -s "$models/gemma3/model.safetensors" "$folder/"
-    jq -n --argjson vocab "$vocab" --slurpfile with <(printf '%s' "$2") '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":2,"content":"</s>","special":true}],
-        "normalizer":null,"pre_tokenizer":null,"post_processor":null,"decoder":{"type":"Fuse"},
-        "model":{"type":"BPE","unk_token":"<unk>","vocab":$vocab,"merges":["a b"]}} * $with[0]' > "$folder/tokenizer.json"
-}
-
 # item NAME CODE TEXT COMMAND …: leaves with CODE (accept: 0) within 20 s under the limit; standard error holds TEXT.
 item() {
     local name=$1 want=$2 text=$3 got=0
@@ -35,7 +22,7 @@ item() {
 
 # ---- JSONL ----
 
-model small '{}'
+tiny_model small '{}'
 rows() { item "JSONL $1" "$2" "$3" "$dia" tokenize --model small --data "${4:-rows.jsonl}" --out written; }
 refuse() { printf "$2" > rows.jsonl; rows "$1" 5 "$3"; } # NAME BYTES TEXT
 accept() { printf "$2" > rows.jsonl; rows "$1" 0 ""; }
@@ -81,7 +68,7 @@ n_items=0
 printf '{"text":"%s!"}\n' "$(head -c 3000 /dev/zero | tr '\0' a)" > many.jsonl
 printf '{"text":"ab"}\n' > ab.jsonl
 tokenizer() { # NAME CODE TEXT MEMBERS [ROWS]
-    model bad "$4"
+    tiny_model bad "$4"
     item "tokenizer.json $1" "$2" "$3" "$dia" tokenize --model bad --data "${5:-ab.jsonl}" --out written
 }
 bomb='{"type":"Replace","pattern":{"Regex":"(a+)+$"},"content":"x"}'
@@ -97,16 +84,23 @@ tokenizer "a merge of an absent token" 1 "merge 0 joins" '{"model":{"merges":["a
 tokenizer "a merge that is none" 1 "merges" '{"model":{"merges":["ab"]}}'
 tokenizer "an added token within a special one" 0 "" '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":9,"content":"s>a","special":false},{"id":2,"content":"</s>","special":true}]}'
 nested=$(awk 'BEGIN { for (i = 0; i < 2000; i++) printf "{\"type\":\"Sequence\",\"normalizers\":["; printf "{\"type\":\"NFC\"}"; for (i = 0; i < 2000; i++) printf "]}" }')
-model bad '{}'
+tiny_model bad '{}'
 printf 's/"normalizer": null/"normalizer": %s/' "$nested" > script
 sed -i -f script bad/tokenizer.json
 item "tokenizer.json normalizer nested 2,000 deep" 1 "tokenizer.json" "$dia" tokenize --model bad --data ab.jsonl --out written
-model bad '{}'
+tiny_model bad '{}'
 sed -i 's/"type": "BPE"/"type": "Unigram", "type": "BPE"/' bad/tokenizer.json
 item "tokenizer.json duplicate keys, the last wins" 0 "" "$dia" tokenize --model bad --data ab.jsonl --out written
-model bad '{"model":{"vocab":{"z":2000}},"post_processor":null}'
+tiny_model bad '{"model":{"vocab":{"z":2000}},"post_processor":null}'
 printf '{"text":"z"}\n' > z.jsonl
 item "tokenizer.json vocabulary larger than the embedding" 5 "z.jsonl:1" "$dia" score --model bad --data z.jsonl --out written
+tokenizer "merges that undo one another" 1 "their join is no token" '{"model":{"vocab":{"ba":8},"merges":["ab a","ba b"]}}'
+tokenizer "a merge given twice" 0 "" '{"model":{"merges":["a b","a b"]}}'
+tokenizer "a cycle of merges" 0 "" '{"model":{"vocab":{"aa":8,"aaaa":9},"merges":["a a","aa aa"]}}' many.jsonl
+jq -n '{added_tokens: [{id: 9, content: ("y" * 1000000), special: true}]}' > members
+tokenizer "an added token of 10^6 characters" 1 "the limit is 65536" "$(cat members)"
+jq -n '{model: {vocab: {("z" * 1000000): 9}}}' > members
+tokenizer "a vocabulary entry of 10^6 characters" 0 "" "$(cat members)"
 ok "tokenizer.json: $n_items items"
 
 # ---- adapter_config.json ----
@@ -128,7 +122,15 @@ adapter "r above the dimensions" 1 "adapter" '{"r":100000}'
 adapter "lora_alpha 0" 1 "adapter_config.json" '{"lora_alpha":0}'
 adapter "ReDoS in target_modules" 1 "target_modules" '{"target_modules":"(a+)+$|((.*)*)*x"}'
 adapter "all-linear" 0 "" '{"target_modules":"all-linear"}'
+sed 's/"lora_alpha": *[0-9.]*/"lora_alpha": NaN/' "$data/parity/lora/gemma3-lora/adapter_config.json" > adapter/adapter_config.json
+item "adapter_config.json lora_alpha NaN" 1 "adapter_config.json:" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
 adapter "a base elsewhere" 0 "" '{"base_model_name_or_path":"file:///etc/passwd"}'
+adapter "a URL for a base" 0 "" '{"base_model_name_or_path":"http://127.0.0.1:1/../../evil"}'
+adapter "lora_alpha null" 1 "lora_alpha" '{"lora_alpha":null}'
+adapter "an absolute path in target_modules" 1 "does not name it" '{"target_modules":["/etc/passwd"]}'
+adapter "an absolute path as target_modules" 1 "does not name it" '{"target_modules":"/etc/passwd"}'
+adapter "modules_to_save that are not there" 0 "" '{"modules_to_save":["lm_head"]}'
+adapter "dora without magnitudes" 1 "lora_magnitude_vector" '{"use_dora":true}'
 adapter "auto_mapping" 3 "auto_mapping" '{"auto_mapping":{"base_model_class":"x","parent_library":"os"}}'
 adapter "auto_map" 3 "auto_map" '{"auto_map":{"AutoModel":"evil--x.y"}}'
 rm -rf adapter
@@ -138,6 +140,17 @@ printf '\x80\x02cos\nsystem\n' > adapter/adapter_model.bin
 item "adapter_model.bin, a pickle" 3 "pickle" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
 ln -s "$data/parity/lora/llama-lora/adapter_model.safetensors" adapter/
 item "tensors of another base" 1 "adapter" "$dia" score --model "$models/gemma3" --adapter adapter --data ids.jsonl --out written
+# A module trained whole replaces the base's in the session, never in the base's file.
+rows=$work/whole.jsonl
+tiny_rows whole.jsonl 4
+tiny_recipe whole.yaml saved lora_modules_to_save='[embed_tokens]' max_steps=1
+before=$(sha256sum < "$models/gemma3/model.safetensors")
+if "$dia" train whole.yaml > out 2> err; then
+    item "modules_to_save over the base" 0 "" "$dia" score --model "$models/gemma3" --adapter saved --data ids.jsonl --out written
+else
+    fail "modules_to_save: $(tail -n 1 err)"
+fi
+[ "$(sha256sum < "$models/gemma3/model.safetensors")" = "$before" ] || fail "the base was written to"
 ok "adapter_config.json: $n_items items"
 
 # ---- the YAML recipe ----

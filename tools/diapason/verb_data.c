@@ -86,7 +86,7 @@ static void close_rows (Rows *r)
 /* ---- check ---- */
 
 typedef struct Count {
-    uint64_t rows, refused, dropped, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
+    uint64_t rows, refused, dropped, cut, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
     json_t *problems;
 } Count;
 
@@ -119,6 +119,7 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     else if (st != DPS_OK)
         return dps_fail (err, st, "%s", why.msg);
     c->dropped += st == DPS_OK && u.n == 0;
+    c->cut += u.n && u.n_long;
     c->tokens += u.n ? u.prefix : 0;
     for (size_t side = 0; side < u.n; side++) {
         const DpsEncoded *x = &u.rows[side];
@@ -142,17 +143,17 @@ static void print_count (const Rows *r, const Count *c)
                                                  "sha256", dps_rows_digest (r->ds->files[i].rows)->hex));
     if (cli_common.json) {
         json_t *o =
-            json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused", (json_int_t)c->refused,
-                       "dropped", (json_int_t)c->dropped, "tokens", (json_int_t)c->tokens, "trained_tokens", (json_int_t)c->trained,
-                       "longest", (json_int_t)c->longest, "kinds", kinds, "files", files, "problems", c->problems);
+            json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused", (json_int_t)c->refused,
+                       "dropped", (json_int_t)c->dropped, "cut", (json_int_t)c->cut, "tokens", (json_int_t)c->tokens, "trained_tokens",
+                       (json_int_t)c->trained, "longest", (json_int_t)c->longest, "kinds", kinds, "files", files, "problems", c->problems);
         json_dumpf (o, stdout, JSON_INDENT (2));
         putchar ('\n');
         json_decref (o);
     } else {
         const char *kind;
         json_t *n;
-        printf ("%llu rows in %zu files, %llu refused, %llu dropped by max_length\n", (unsigned long long)c->rows, r->ds->n_files,
-                (unsigned long long)c->refused, (unsigned long long)c->dropped);
+        printf ("%llu rows in %zu files, %llu refused; %llu cut and %llu dropped by max_length\n", (unsigned long long)c->rows,
+                r->ds->n_files, (unsigned long long)c->refused, (unsigned long long)c->cut, (unsigned long long)c->dropped);
         json_object_foreach (kinds, kind, n)
             printf ("  %8lld  %s\n", (long long)json_integer_value (n), kind);
         printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long)c->tokens,
