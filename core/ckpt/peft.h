@@ -11,7 +11,8 @@
 #include "ckpt/checkpoint.h"
 #include "ckpt/peft_config.h"
 
-#define DPS_PEFT_PREFIX "base_model.model."
+#define DPS_PEFT_PREFIX    "base_model.model."
+#define DPS_PEFT_TIED_HEAD "lm_head.weight" /* beside embed_tokens in modules_to_save, where the two are one */
 /** Metadata key: the base's identity (dps_source_digest). */
 #define DPS_PEFT_BASE_KEY "diapason.base_sha256"
 

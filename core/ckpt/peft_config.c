@@ -20,17 +20,20 @@ typedef struct Reader {
 } Reader;
 
 /* Keys that say nothing about the arithmetic, or only how training began. */
-static const char *const ignored[] = {"peft_version",        "inference_mode",  "init_lora_weights",       "loftq_config",
-                                      "megatron_core",       "megatron_config", "qalora_group_size",       "auto_mapping",
-                                      "eva_config",          "corda_config",    "lora_ga_config",          "monteclora_config",
-                                      "ensure_weight_tying", "kasa_config",     "base_model_name_or_path", "revision",
-                                      "velora_config"};
+static const char *const ignored[] = {"peft_version",      "inference_mode",
+                                      "init_lora_weights", "loftq_config",
+                                      "megatron_core",     "megatron_config",
+                                      "qalora_group_size", "auto_mapping",
+                                      "eva_config",        "corda_config",
+                                      "lora_ga_config",    "monteclora_config",
+                                      "kasa_config",       "base_model_name_or_path",
+                                      "revision",          "velora_config"};
 /* Keys that are read. */
 static const char *const read_keys[] = {"peft_type",       "task_type",           "r",
                                         "lora_alpha",      "lora_dropout",        "use_rslora",
                                         "use_dora",        "target_modules",      "exclude_modules",
                                         "modules_to_save", "layers_to_transform", "layers_pattern",
-                                        "rank_pattern",    "alpha_pattern"};
+                                        "rank_pattern",    "alpha_pattern",       "ensure_weight_tying"};
 /* Keys that change what the adapter computes and must be absent, null, false or empty ("bias": or "none"). */
 static const char *const must_be_off[] = {"bias",
                                           "lora_bias",
@@ -165,6 +168,7 @@ static DpsStatus read_numbers (const Reader *r)
     if ((p && !json_is_number (p)) || !(c->lora_dropout >= 0 && c->lora_dropout < 1))
         return wrong (r, "lora_dropout", "a number from 0 to below 1");
     DPS_TRY (read_flag (r, "use_rslora", &c->use_rslora));
+    DPS_TRY (read_flag (r, "ensure_weight_tying", &c->ensure_weight_tying));
     return read_flag (r, "use_dora", &c->use_dora);
 }
 

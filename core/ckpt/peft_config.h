@@ -20,6 +20,7 @@ typedef struct DpsPeftConfig {
     double lora_dropout; /* 0 ≤ p < 1 */
     int use_rslora;      /* scale alpha/√r instead of alpha/r */
     int use_dora;
+    int ensure_weight_tying;                    /* a saved embed_tokens is the head's too; written only when set */
     const char *base_model;                     /* base_model_name_or_path: shown, never opened */
     const char *revision;                       /* NULL: null */
     DpsTargetSpec targets;                      /* target_modules, exclude_modules, modules_to_save, layers_to_transform, layers_pattern */

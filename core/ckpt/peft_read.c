@@ -55,6 +55,9 @@ static DpsPeftModule *module_for (DpsPeftAdapter *a, const char *path)
 static DpsStatus add_saved (DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, const char *name, int64_t tensor, DpsError *err)
 {
     char module[MAX_KEY];
+    /* The head that is tied to a saved embedding: PEFT writes it, and wants it, a second time. */
+    if (a->config.ensure_weight_tying && !strcmp (name, DPS_PEFT_TIED_HEAD) && !dps_targets_saves (targets, "lm_head"))
+        return DPS_OK;
     snprintf (module, sizeof module, "%s", name);
     char *dot = strrchr (module, '.');
     if (dot)

@@ -74,6 +74,8 @@ json_t *dps_peft_config_json (const DpsPeftConfig *c)
     int bad = !o;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         bad |= json_object_set_new (o, fields[i].key, fields[i].value) != 0; /* takes the value even when it fails */
+    if (c->ensure_weight_tying)                                              /* PEFT 0.18 and later */
+        bad |= json_object_set_new (o, "ensure_weight_tying", json_true ()) != 0;
     if (bad) {
         json_decref (o);
         return NULL;

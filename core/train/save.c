@@ -36,6 +36,9 @@ static DpsStatus add (List *l, char *name, const DpsWeight *w, uint32_t dtype, c
 
 static int trains (const DpsTrainer *t, size_t i) { return t->session.weights.stores[i].grad.host != NULL; }
 
+/* The embedding is trained whole, and with it the head, which is the same weight. */
+static int trains_tied_head (const DpsTrainer *t) { return t->session.model.dec.tied && trains (t, (size_t)t->session.model.embed); }
+
 /* Adapter tensors and modules trained whole, under PEFT's names. */
 static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
 {
@@ -44,6 +47,9 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
         if (i >= m->n_base || trains (t, i))
             DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
                           dps_weights_master (&t->session.weights, (int32_t)i), err));
+    if (trains_tied_head (t))
+        DPS_TRY (add (l, dps_strdup (DPS_PEFT_PREFIX DPS_PEFT_TIED_HEAD), &m->weights[m->embed], DPS_DTYPE_F32,
+                      dps_weights_master (&t->session.weights, m->embed), err));
     return DPS_OK;
 }
 
@@ -127,6 +133,7 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
             config.lora_dropout = r->lora_dropout;
     }
     config.base_model = r->model_name_or_path;
+    config.ensure_weight_tying = trains_tied_head (t);
     if (st == DPS_OK)
         st = adapter_names (t, &names, &n, &paths, &n_paths, err);
     DpsNames saved = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n};

@@ -157,7 +157,7 @@ static DpsStatus map_saved (DpsSession *s, const char *where, int training, DpsE
         if (w < 0 || (size_t)w >= s->model.n_base)
             return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", where,
                              a->saved[i].name, s->model.dec.arch);
-        if (w == s->model.embed && s->model.dec.tied && !json_is_true (json_object_get (a->config.json, "ensure_weight_tying")))
+        if (w == s->model.embed && s->model.dec.tied && !a->config.ensure_weight_tying)
             return dps_fail (err, DPS_ERR_UNSUPPORTED,
                              "%s: replaces embed_tokens of a model whose output head is tied to it, and leaves the head as it was "
                              "(ensure_weight_tying is not set); heads untied by an adapter are not implemented",
