@@ -22,5 +22,15 @@ for pair in gemma3-270m:gemma smollm2-135m:smollm2; do
     jq -n --slurpfile want "$set" --slurpfile got greedy.jsonl -c '$want[0].prompts | to_entries[] |
         ([.value.greedy_margins | to_entries[] | select(.value < 0.01) | .key] | min // 24) as $n | [.value.greedy_ids[:$n], $got[.key].ids[:$n]]' > pairs
     jq -s -e 'all(.[0] == .[1])' pairs > /dev/null || { cat pairs >&2; fail "${pair#*:}: other greedy tokens"; }
+    jq -n --slurpfile want "$set" --slurpfile got greedy.jsonl -c '$want[0].prompts | to_entries[] |
+        select(.value.greedy_margins | all(. >= 0.01)) | [.value.greedy_text, $got[.key].text]' > texts
+    jq -s -e 'length > 0 and all(.[0] == .[1])' texts > /dev/null || { cat texts >&2; fail "${pair#*:}: other greedy text"; }
+
+    # The ten likeliest next tokens: each behind its prompt, scored; the likeliest is the one that is generated.
+    jq -c '.prompts[] | .ids as $ids | .top10_ids[] | {input_ids: ($ids + [.]), labels: (($ids | map(-100)) + [.])}' "$set" > next.jsonl
+    run 0 "$dia" score --model "$model" --data next.jsonl --out next-scores.jsonl
+    jq -n --slurpfile want "$set" --slurpfile got next-scores.jsonl \
+        '[$want[0].prompts[].top10_logps[]] | to_entries[] | .value - $got[.key].logprobs[-1]' | within 5e-4 "${pair#*:}: ten likeliest next tokens"
+    jq -e '.prompts | all(.top10_ids[0] == .greedy_ids[0] or .greedy_margins[0] < 0.01)' "$set" > /dev/null || fail "${pair#*:}: greedy is not the likeliest"
     ok "${pair#*:}: $(wc -l < pairs) prompts continue with the same tokens"
 done
