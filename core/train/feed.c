@@ -95,7 +95,7 @@ void dps_feed_close (DpsFeed *f)
 }
 
 /* The number of a row among those of all files. */
-static uint64_t row_of (const DpsFeed *f, uint64_t epoch, uint64_t k)
+uint64_t dps_feed_row (const DpsFeed *f, uint64_t epoch, uint64_t k)
 {
     size_t file;
     uint64_t row;
@@ -103,7 +103,7 @@ static uint64_t row_of (const DpsFeed *f, uint64_t epoch, uint64_t k)
     return f->bases[file] + row;
 }
 
-static const RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[row_of (f, epoch, k)]; }
+static const RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[dps_feed_row (f, epoch, k)]; }
 
 /* Rows to places of an epoch. Bins are filled within windows, so that an epoch's order stays nearly what the permutation says. */
 enum { PACK_WINDOW = 8192 };
@@ -207,7 +207,7 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
     dps_row_clear (&row);
     DPS_TRY (st);
     if (u.n)
-        st = take_unit (&out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, row_of (f, epoch, k), err);
+        st = take_unit (&out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
     dps_encoded_unit_free (&u);
     return st;
 }

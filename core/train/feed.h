@@ -44,6 +44,8 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
 DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts *io, DpsError *err);
 /** The most of everything that a place has, or without a scan can have; tokens 0: no limit is known. */
 DpsBatchCounts dps_feed_most (const DpsFeed *f);
+/** DpsSequence.row of place k of an epoch, without packing. */
+uint64_t dps_feed_row (const DpsFeed *f, uint64_t epoch, uint64_t k);
 /** Rows of the data set: DpsSequence.row is below. */
 uint64_t dps_feed_rows (const DpsFeed *f);
 

@@ -139,6 +139,8 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
         st = list_evaluation (t, &evaluation, err);
     if (st == DPS_OK)
         st = measure (t, &outline, &training, 1, checkpointing, err);
+    if (st == DPS_OK && dps__reference_wanted (t)) /* without adjoints a micro-batch is laid out otherwise */
+        st = measure (t, &outline, &training, 0, 0, err);
     if (st == DPS_OK)
         st = measure (t, &outline, &evaluation, 0, 0, err);
     t->arena_exact = t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;

@@ -208,12 +208,14 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
         st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
     if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
         st = dps_weights_init (&t->session.weights, (uint64_t)t->recipe->seed, err);
-    if (st == DPS_OK && c)
-        st = dps__trainer_restore (t, c, err);
     if (st == DPS_OK)
         st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
     if (st == DPS_OK)
         st = dps_exec_reserve_scratch (&t->session.ex, t->plan.scratch, err);
+    if (st == DPS_OK)
+        st = dps__reference_make (t, c ? dps_ckpt_step (c) : 0, err);
+    if (st == DPS_OK && c)
+        st = dps__trainer_restore (t, c, err);
     t->session.ex.sealed = t->arena_exact && (!t->eval_feed || t->eval_exact);
     t->resumed = c != NULL;
     if (st == DPS_OK)
@@ -255,6 +257,8 @@ void dps__trainer_close (DpsTrainer *t)
         dps_objective_close (t->objective);
     dps_feed_close (t->feed);
     dps_feed_close (t->eval_feed);
+    dps__reference_free (&t->reference);
+    dps__reference_free (&t->eval_reference);
     dps_session_close (&t->session);
     dps_step_free (&t->sums);
     dps_step_free (&t->window.sums);

@@ -57,19 +57,30 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
 }
 
 /* Arrays of one micro-batch on the objective's side. */
+enum { MAX_SIGNALS = 8 };
+
 typedef struct Signals {
-    double *values[8], *grads[8];
+    double *values[MAX_SIGNALS], *grads[MAX_SIGNALS];
     float *dlogp;
 } Signals;
 
 static void free_signals (Signals *s)
 {
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < MAX_SIGNALS; i++) {
         dps_free (s->values[i]);
         dps_free (s->grads[i]);
     }
     dps_free (s->dlogp);
 }
+
+/* What judging a batch needs, and where its sums go. */
+typedef struct Judge {
+    DpsTrainer *t;
+    const DpsReference *reference;
+    double total; /* of the step */
+    int training;
+    DpsStepSums *sums;
+} Judge;
 
 static const float *pass_signal (const DpsPass *p, const char *name)
 {
@@ -80,32 +91,46 @@ static const float *pass_signal (const DpsPass *p, const char *name)
     return strcmp (name, "hit") ? NULL : dps_pass_hit (p);
 }
 
-static DpsStatus gather_signals (const DpsObjectiveInstance *o, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
+static DpsStatus read_signal (const Judge *j, const DpsSignal *signal, const DpsPass *p, const DpsBatch *b, double *out, DpsError *err)
 {
+    if (!strcmp (signal->role, "reference") && !strcmp (signal->name, "logp"))
+        return dps__reference_read (j->reference, b, out, err);
+    const float *from = !strcmp (signal->role, "policy") ? pass_signal (p, signal->name) : NULL;
+    if (!from)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
+                         j->t->objective->info.name, signal->name, signal->role);
+    for (int64_t k = 0; k < b->n_scored; k++)
+        out[k] = (double)from[k];
+    return DPS_OK;
+}
+
+static DpsStatus gather_signals (const Judge *j, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
+{
+    const DpsObjectiveInstance *o = j->t->objective;
     size_t n = (size_t)b->n_scored;
     memset (s, 0, sizeof *s);
+    if (o->info.n_signals > MAX_SIGNALS)
+        return dps_fail (err, DPS_ERR_LIMIT, "objective '%s' asks for %u signals, at most %d", o->info.name, o->info.n_signals,
+                         MAX_SIGNALS);
     s->dlogp = dps_calloc (n, sizeof *s->dlogp);
     int ok = s->dlogp != NULL;
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
-        const float *from = i < 8 && !strcmp (o->signals[i].role, "policy") ? pass_signal (p, o->signals[i].name) : NULL;
-        if (!from)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
-                             o->info.name, o->signals[i].name, o->signals[i].role);
         s->values[i] = dps_malloc (n, sizeof **s->values);
         s->grads[i] = o->signals[i].differentiable ? dps_calloc (n, sizeof **s->grads) : NULL;
         ok = s->values[i] && (s->grads[i] || !o->signals[i].differentiable);
-        for (size_t k = 0; ok && k < n; k++)
-            s->values[i][k] = (double)from[k];
+        if (ok)
+            DPS_TRY (read_signal (j, &o->signals[i], p, b, s->values[i], err));
     }
     return ok ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
 }
 
 /* Signals of a pass through the objective; with training, back to the weights. */
-static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double total, int training, DpsStepSums *sums, DpsError *err)
+static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
 {
-    const DpsObjectiveInstance *o = t->objective;
+    const Judge *j = ctx;
+    const DpsObjectiveInstance *o = j->t->objective;
     Signals s;
-    DpsStatus st = gather_signals (o, p, b, &s, err);
+    DpsStatus st = gather_signals (j, p, b, &s, err);
     DpsObjectiveBatch ob = {.size = sizeof ob,
                             .n_tokens = (uint64_t)b->n_scored,
                             .n_rows = (uint64_t)b->n_sequences,
@@ -114,11 +139,11 @@ static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double tot
                             .unit_offsets = b->root_sequences,
                             .signals = (const double *const *)s.values,
                             .weights = b->weights,
-                            .total = total};
+                            .total = j->total};
     if (st == DPS_OK)
-        st = dps_objective_micro_batch (o, &ob, sums, training ? s.grads : NULL, NULL, err);
+        st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
     int logp = dps_objective_signal (o, "logp", "policy");
-    if (st == DPS_OK && training && logp >= 0) {
+    if (st == DPS_OK && j->training && logp >= 0) {
         for (int64_t i = 0; i < b->n_scored; i++)
             s.dlogp[i] = (float)s.grads[logp][i];
         st = dps_pass_backward (p, s.dlogp, err);
@@ -127,8 +152,8 @@ static DpsStatus judge (DpsTrainer *t, DpsPass *p, const DpsBatch *b, double tot
     return st;
 }
 
-static DpsStatus micro_batch (DpsTrainer *t, const DpsPlace *places, size_t n, double total, int training, uint64_t seed, DpsStepSums *sums,
-                              DpsError *err)
+DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
+                                DpsError *err)
 {
     size_t count = 0, at = 0;
     for (size_t i = 0; i < n; i++)
@@ -145,12 +170,11 @@ static DpsStatus micro_batch (DpsTrainer *t, const DpsPlace *places, size_t n, d
     DPS_TRY (st);
     if (b.n_scored > 0) {
         DpsPass p;
-        DpsPassOptions o = {.training = training, .checkpoint = training && t->checkpointing, .dropout_seed = seed};
-        st = dps_pass_open (&p, &t->session.weights, &b, &o, err);
+        st = dps_pass_open (&p, &t->session.weights, &b, o, err);
         if (st == DPS_OK) {
             st = dps_pass_forward (&p, err);
             if (st == DPS_OK)
-                st = judge (t, &p, &b, total, training, sums, err);
+                st = visit (ctx, &p, &b, err);
             dps_pass_close (&p);
         }
     }
@@ -162,9 +186,11 @@ static DpsStatus micro_batch (DpsTrainer *t, const DpsPlace *places, size_t n, d
 static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int training, DpsStepSums *sums, DpsError *err)
 {
     double total = total_of (t, &r->counts);
+    Judge j = {t, training ? &t->reference : &t->eval_reference, total, training, sums};
+    const DpsPassOptions o = {.training = training, .checkpoint = training && t->checkpointing, .dropout_seed = (uint64_t)t->recipe->seed};
     for (size_t i = 0; i < r->n_places; i += size) {
         size_t n = r->n_places - i < size ? r->n_places - i : size;
-        DPS_TRY (micro_batch (t, r->places + i, n, total, training, (uint64_t)t->recipe->seed, sums, err));
+        DPS_TRY (dps__trainer_forward (t, r->places + i, n, &o, judge, &j, err));
     }
     sums->total = total;
     return DPS_OK;

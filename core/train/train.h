@@ -8,7 +8,7 @@
 
 /** What a progress bar shows. */
 typedef struct DpsTrainProgress {
-    const char *phase; /* "reading rows", "loading weights", "training", "evaluating", "saving" */
+    const char *phase; /* "reading rows", "loading weights", "computing the reference", "training", "evaluating", "saving" */
     uint64_t step, max_steps;
     double loss, learning_rate;
     const char *pace; /* "312 tokens/s, 2:10 left" */

@@ -23,12 +23,20 @@ typedef struct DpsWindow {
     double loss, seconds, tokens; /* sums over them; seconds and tokens over all */
 } DpsWindow;
 
+/** Log-probs of the reference policy by DpsSequence.row: those of a root's scored tokens. All zeros: none are kept. */
+typedef struct DpsReference {
+    uint64_t n; /* rows of the data set */
+    float **logp;
+    uint32_t *lengths;
+} DpsReference;
+
 typedef struct DpsTrainer {
     const DpsRecipe *recipe;
     const DpsRegistry *reg;
     const DpsTrainOptions *options;
     DpsSession session;
     DpsFeed *feed, *eval_feed;
+    DpsReference reference, eval_reference;
     DpsObjectiveInstance *objective;
     DpsOptim optim;
     DpsSchedule schedule;
@@ -101,6 +109,22 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
 DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err);
 /** The mean loss over eval_datasets, and the objective's other metrics. */
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
+
+/** What is done with a batch after its forward pass. */
+typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
+/** The forward pass of n places in one batch; nothing when none of their tokens is scored. */
+DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
+                                DpsError *err);
+
+/* reference.c */
+/** 1 when the objective reads the reference's log-probs. */
+int dps__reference_wanted (const DpsTrainer *t);
+/** Those of all rows from step `first_step` on and of eval_datasets, from the weights as they are. Errors: INTERRUPTED, DATA, NOMEM. */
+DpsStatus dps__reference_make (DpsTrainer *t, uint64_t first_step, DpsError *err);
+DpsStatus dps__reference_set (DpsReference *r, uint64_t row, const float *logp, size_t n, DpsError *err);
+/** Of a batch's scored tokens, in their order. */
+DpsStatus dps__reference_read (const DpsReference *r, const DpsBatch *b, double *out, DpsError *err);
+void dps__reference_free (DpsReference *r);
 
 /* save.c */
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err);

@@ -24,6 +24,7 @@ typedef struct Loss {
 
 static const Loss losses[] = {
     {"simpo", "simpo", "beta: 2\nsimpo_gamma: 1\ncpo_alpha: 0\n"},
+    {"dpo", "dpo", "beta: 0.1\n"},
 };
 enum { N_LOSSES = sizeof losses / sizeof *losses };
 
@@ -64,10 +65,25 @@ static void open_run (Run *r, const Loss *loss, const char *model, const char *d
     r->batch = read_json (rest);
 }
 
+/* The recorded log-probs of the reference, instead of those of the policy as it starts. */
+static void take_reference (Run *r)
+{
+    json_t *all = json_object_get (r->batch, "ref_logps"), *value;
+    for (size_t i = 0; i < N_PAIRS && r->t.reference.n; i++) {
+        float logp[128];
+        size_t n = 0, k, at;
+        for (k = 0; k < 2; k++)
+            json_array_foreach (json_array_get (all, 2 * i + k), at, value)
+                logp[n++] = (float)json_number_value (value);
+        CHECK_OK (dps__reference_set (&r->t.reference, i, logp, n, &err));
+    }
+}
+
 /* Gradients of all pairs' mean loss. */
 static void gradients (Run *r, int shared)
 {
     DpsPlace places[N_PAIRS];
+    take_reference (r);
     for (size_t i = 0; i < N_PAIRS; i++)
         places[i] = place_of_pair (r->batch, i, shared);
     CHECK_OK (dps__trainer_gradients (&r->t, places, N_PAIRS, &r->loss, &r->norm, &err));
