@@ -71,6 +71,29 @@ tiny_rows() {
     }' > "$1"
 }
 
+# tiny_pairs FILE COUNT [SEED]: pre-tokenized preference pairs; the chosen answers follow a pattern, the rejected ones another.
+tiny_pairs() {
+    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
+        state = seed * 7919 + 12345
+        for (row = 0; row < count; row++) {
+            state = (state * 1103515245 + 12345) % 2147483648
+            id = 5 + int(state / 256) % 60; prompt = "1"; chosen = rejected = ""
+            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (id = 5 + (id * 3 + row % 5 + i % 3) % 70)
+            for (i = 0; i < 3 + int(state / 1024) % 9; i++) chosen = chosen (i ? "," : "") (id = 5 + (id * 3 + i % 3) % 70)
+            for (i = 0; i < 3 + int(state / 4096) % 12; i++) rejected = rejected (i ? "," : "") (id = 5 + (id * 5 + 1 + i % 2) % 70)
+            printf "{\"prompt_input_ids\":[%s],\"chosen_input_ids\":[%s],\"rejected_input_ids\":[%s]}\n", prompt, chosen, rejected
+        }
+    }' > "$1"
+}
+
+# rows_for STAGE FILE COUNT [SEED]: rows as the stage takes them.
+rows_for() {
+    case $1 in
+    simpo | dpo | reward) tiny_pairs "${@:2}" ;;
+    *) tiny_rows "${@:2}" ;;
+    esac
+}
+
 # tiny_recipe FILE OUTPUT_DIR [KEY=VALUE …]: LoRA SFT of the tiny Gemma 3 on rows.jsonl; later keys replace earlier ones.
 tiny_recipe() {
     local file=$1 out=$2 pair

@@ -133,14 +133,15 @@ static DpsStatus check_init (const Reader *r)
     return DPS_OK;
 }
 
-static DpsStatus read_kind (const Reader *r)
+static DpsStatus read_kind (const Reader *r, int *out_classifies)
 {
     const json_t *task = json_object_get (r->j, "task_type");
     const char *kind = plain_string (json_object_get (r->j, "peft_type")), *name = plain_string (task);
     if (!kind || strcmp (kind, "LORA") != 0)
         return wrong (r, "peft_type", "\"LORA\"");
-    if (task && !json_is_null (task) && !(name && !strcmp (name, "CAUSAL_LM")))
-        return wrong (r, "task_type", "\"CAUSAL_LM\" or null");
+    if (task && !json_is_null (task) && !(name && (!strcmp (name, "CAUSAL_LM") || !strcmp (name, "SEQ_CLS"))))
+        return wrong (r, "task_type", "\"CAUSAL_LM\", \"SEQ_CLS\" or null");
+    *out_classifies = name && !strcmp (name, "SEQ_CLS");
     return DPS_OK;
 }
 
@@ -270,7 +271,7 @@ static DpsStatus read_all (Reader *r)
         return dps_fail (r->err, DPS_ERR_FORMAT, "%s: expected a JSON object", r->where);
     DPS_TRY (check_keys (r));
     DPS_TRY (check_auto_mapping (r));
-    DPS_TRY (read_kind (r));
+    DPS_TRY (read_kind (r, &r->c->classifies));
     DPS_TRY (check_init (r));
     DPS_TRY (read_numbers (r));
     DPS_TRY (read_targets (r));

@@ -21,6 +21,7 @@ typedef struct DpsPeftConfig {
     int use_rslora;      /* scale alpha/√r instead of alpha/r */
     int use_dora;
     int ensure_weight_tying;                    /* a saved embed_tokens is the head's too; written only when set */
+    int classifies;                             /* task_type SEQ_CLS: a score head is among modules_to_save */
     const char *base_model;                     /* base_model_name_or_path: shown, never opened */
     const char *revision;                       /* NULL: null */
     DpsTargetSpec targets;                      /* target_modules, exclude_modules, modules_to_save, layers_to_transform, layers_pattern */

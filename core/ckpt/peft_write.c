@@ -65,7 +65,7 @@ json_t *dps_peft_config_json (const DpsPeftConfig *c)
         {"rank_pattern", pattern (c->rank_pattern)},
         {"revision", text_or_null (c->revision)},
         {"target_modules", targets (&c->targets)},
-        {"task_type", json_string ("CAUSAL_LM")},
+        {"task_type", json_string (c->classifies ? "SEQ_CLS" : "CAUSAL_LM")},
         {"trainable_token_indices", json_null ()},
         {"use_dora", json_boolean (c->use_dora)},
         {"use_rslora", json_boolean (c->use_rslora)},

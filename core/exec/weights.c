@@ -312,19 +312,23 @@ static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t see
     }
 }
 
+DpsStatus dps_weights_init_one (DpsWeights *w, int32_t weight, uint64_t seed, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[weight];
+    float *values = dps_malloc ((size_t)dps_weight_elements (spec), sizeof *values);
+    if (!values)
+        return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    DpsStatus st = init_values (w, spec, seed, values, err);
+    if (st == DPS_OK)
+        st = dps_weights_set (w, weight, values, err);
+    dps_free (values);
+    return st;
+}
+
 DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err)
 {
-    for (size_t i = w->model->n_base; i < w->model->n_weights; i++) {
-        const DpsWeight *spec = &w->model->weights[i];
-        float *values = dps_malloc ((size_t)dps_weight_elements (spec), sizeof *values);
-        if (!values)
-            return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
-        DpsStatus st = init_values (w, spec, seed, values, err);
-        if (st == DPS_OK)
-            st = dps_weights_set (w, (int32_t)i, values, err);
-        dps_free (values);
-        DPS_TRY (st);
-    }
+    for (size_t i = w->model->n_base; i < w->model->n_weights; i++)
+        DPS_TRY (dps_weights_init_one (w, (int32_t)i, seed, err));
     return DPS_OK;
 }
 

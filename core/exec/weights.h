@@ -60,6 +60,9 @@ void dps_weights_free (DpsWeights *w);
 /** Fresh adapters: as each DpsAdapterParam says, from `seed`; a draw depends on the weight's name and position only. [init] */
 DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err);
 
+/** One of them. [init] */
+DpsStatus dps_weights_init_one (DpsWeights *w, int32_t weight, uint64_t seed, DpsError *err);
+
 /** Copy a weight out of or into its f32 master (trained or adapter weights; also frozen ones kept as rows). n elements. */
 DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err);
 DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, DpsError *err);

@@ -120,14 +120,15 @@ DpsStatus dps_graph_backward (DpsGraph *g, int checkpoint, DpsError *err)
     for (size_t i = 0; map && i < g->n_tensors; i++)
         map[i] = (DpsNode)i;
     int bad = !map;
-    for (size_t i = 0; !bad && i < g->n_forward; i++)
-        if (g->ops[i].op == DPS_OP_token_logprobs) {
-            DpsNode logp = g->ops[i].out[0];
-            DpsNode seed = dps_graph_input (g, DPS_INPUT_DLOGP, DPS_DTYPE_F32, 1, g->tensors[logp].shape);
-            bad = seed < 0 || cover (&a);
-            if (!bad)
-                a.grad[logp] = seed;
-        }
+    for (int i = 0; !bad && i < DPS_INPUT_COUNT; i++) {
+        DpsNode value = g->seeds[i];
+        if (value < 0)
+            continue;
+        DpsNode seed = dps_graph_input (g, (DpsInput)i, DPS_DTYPE_F32, g->tensors[value].rank, g->tensors[value].shape);
+        bad = seed < 0 || cover (&a);
+        if (!bad)
+            a.grad[value] = seed;
+    }
     bad = bad || cover (&a) || walk (&a, checkpoint, map);
     dps_free (map);
     dps_free (a.grad);

@@ -29,7 +29,7 @@ DpsStatus dps_graph_init (DpsGraph *g, size_t n_params, uint32_t compute, int tr
     for (size_t i = 0; i < n_params; i++)
         g->params[i] = g->grads[i] = -1;
     for (int i = 0; i < DPS_INPUT_COUNT; i++)
-        g->inputs[i] = -1;
+        g->inputs[i] = g->seeds[i] = -1;
     return DPS_OK;
 }
 
@@ -41,6 +41,8 @@ void dps_graph_free (DpsGraph *g)
     dps_free (g->grads);
     *g = (DpsGraph){0};
 }
+
+void dps_graph_seed (DpsGraph *g, DpsNode value, DpsInput input) { g->seeds[input] = value; }
 
 DpsStatus dps_graph_status (const DpsGraph *g, DpsError *err)
 {

@@ -39,6 +39,7 @@ typedef enum DpsInput {
     DPS_INPUT_SCORED_ROOTS, /* (R+1) offsets of the roots among the S rows */
     DPS_INPUT_KEYS,         /* i64 (N) dropout keys */
     DPS_INPUT_DLOGP,        /* f32 (S) d loss / d logp */
+    DPS_INPUT_DSCORE,       /* f32 (S,1) d loss / d score */
     DPS_INPUT_CACHE_ROWS,   /* (N) row of the cache each token's key and value go to */
     DPS_INPUT_ROPE0,        /* f32 (h/2) inverse frequencies, one input per rope table */
     DPS_INPUT_ROPE1,
@@ -81,7 +82,8 @@ typedef struct DpsGraph {
     uint32_t compute;  /* dtype of activations: f32, bf16 or f64 */
     uint32_t residual; /* dtype of the residual stream and of what is added to it */
     DpsNode inputs[DPS_INPUT_COUNT];
-    DpsNode *params, *grads; /* node of parameter i, or -1; both [n_params] */
+    DpsNode seeds[DPS_INPUT_COUNT]; /* the forward value whose gradient that input is, or -1 */
+    DpsNode *params, *grads;        /* node of parameter i, or -1; both [n_params] */
     size_t n_params;
     DpsStatus status;
     DpsError err;
@@ -108,7 +110,10 @@ DpsNode dps_graph_grad_of (DpsGraph *g, DpsNode param);
 DpsNode dps_graph_op (DpsGraph *g, DpsOpCode op, const DpsNode *in, uint32_t n_in, const DpsScalar *attrs, uint32_t n_attrs, uint32_t dtype,
                       DpsNode *out, uint32_t n_out);
 
-/** Append the adjoints of everything `loss_side` token_logprobs ops depend on. checkpoint: recompute each layer in its backward pass. */
+/** The gradient of `value` will come from `input`: where backward starts. */
+void dps_graph_seed (DpsGraph *g, DpsNode value, DpsInput input);
+
+/** Append the adjoints of everything the seeded values depend on. checkpoint: recompute each layer in its backward pass. */
 DpsStatus dps_graph_backward (DpsGraph *g, int checkpoint, DpsError *err);
 
 const DpsTensor *dps_graph_tensor (const DpsGraph *g, DpsNode node);

@@ -90,7 +90,7 @@ static DpsStatus add_all (DpsModel *m, DpsError *err)
 
 DpsStatus dps_model_init (DpsModel *m, const json_t *config, DpsError *err)
 {
-    *m = (DpsModel){0};
+    *m = (DpsModel){.score = -1};
     DPS_TRY (dps_decoder_read (config, &m->dec, err));
     DpsStatus st = add_all (m, err);
     if (st != DPS_OK)
@@ -119,6 +119,19 @@ int32_t dps_model_find (const DpsModel *m, const char *name)
     return -1;
 }
 
+DpsStatus dps_model_add_score (DpsModel *m, int trainable, DpsError *err)
+{
+    if (m->score < 0)
+        m->score = add_weight (m, DPS_WEIGHT_SCORE, -1, 2, 1, m->dec.hidden, dps_strdup (DPS_SCORE_WEIGHT), err);
+    if (m->score < 0)
+        return DPS_ERR_NOMEM;
+    DpsWeight *w = &m->weights[m->score];
+    w->trainable = (uint8_t)trainable;
+    w->init = DPS_INIT_NORMAL;
+    w->init_scale = 0.02;
+    return DPS_OK;
+}
+
 void dps_model_train_all (DpsModel *m)
 {
     for (size_t i = 0; i < m->n_base; i++)
@@ -139,6 +152,7 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
     for (size_t i = 0; i < m->n_base; i++)
         if (module_is (m->weights[i].name, module))
             m->weights[i].trainable = (uint8_t)(found = 1);
+    found |= m->score >= 0 && m->weights[m->score].trainable && module_is (DPS_SCORE_WEIGHT, module);
     if (found)
         return DPS_OK;
     return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model%s", module, m->dec.arch,

@@ -15,7 +15,8 @@ typedef enum DpsWeightRole {
     DPS_WEIGHT_LINEAR,
     DPS_WEIGHT_NORM,
     DPS_WEIGHT_BIAS,
-    DPS_WEIGHT_ADAPTER /* a tensor an adapter added */
+    DPS_WEIGHT_ADAPTER, /* a tensor an adapter added */
+    DPS_WEIGHT_SCORE    /* (1,D): the head of a reward model, added like an adapter's tensor */
 } DpsWeightRole;
 
 typedef struct DpsWeight {
@@ -50,6 +51,7 @@ typedef struct DpsModel {
     size_t n_base; /* weights of the pretrained model: the first n_base */
     DpsLayerWeights *layers;
     int32_t embed, head, final_norm; /* head == embed when tied */
+    int32_t score;                   /* -1: no score head */
     const DpsAdapter *adapter;       /* NULL: none. Borrowed from the registry */
     DpsSite *sites;                  /* [n_base], n 0 where nothing is attached */
     void **instances;                /* adapter instances, destroyed with the model */
@@ -62,6 +64,10 @@ void dps_model_free (DpsModel *m);
 
 /** The number of a weight by name, or -1. */
 int32_t dps_model_find (const DpsModel *m, const char *name);
+
+/** Give the model a score head, transformers' "score.weight" of a sequence classifier with one label. Fresh: N(0, 0.02²). */
+#define DPS_SCORE_WEIGHT "score.weight"
+DpsStatus dps_model_add_score (DpsModel *m, int trainable, DpsError *err);
 
 /** Mark every pretrained weight trainable (full fine-tuning). */
 void dps_model_train_all (DpsModel *m);
@@ -82,6 +88,7 @@ typedef struct DpsForward {
     int64_t n_scored;   /* rows of `scored` */
     int logprobs;       /* record token_logprobs on the scored rows */
     int logits;         /* record logits of the scored rows instead */
+    int scores;         /* record the score head on the scored rows instead */
     double temperature; /* of token_logprobs; 0: 1 */
     int64_t cache_rows; /* > 0: keys and values go to and are read from state tensors 2·layer, 2·layer+1 of that many rows */
     uint64_t dropout_seed;
@@ -89,7 +96,7 @@ typedef struct DpsForward {
 } DpsForward;
 
 typedef struct DpsForwardOut {
-    DpsNode logp, entropy, hit, logits;
+    DpsNode logp, entropy, hit, logits, score;
     DpsNode hidden;                        /* scored rows after the final norm */
     DpsNode layer_out[DPS_MAX_LAYERS + 1]; /* with keep_layers: [0] the scaled embeddings, then the layers */
 } DpsForwardOut;

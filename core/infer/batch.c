@@ -30,8 +30,9 @@ void dps_batch_count (const DpsSequence *seqs, size_t n, DpsBatchCounts *io)
             io->sequences++;
             io->segments++;
             io->tokens += (int64_t)(seqs[k].n - shared);
-            for (size_t t = 1; t < seqs[k].n; t++)
+            for (size_t t = 1; t < seqs[k].n && !seqs[k].last_state; t++)
                 io->scored += weight_of (&seqs[k], t) > 0;
+            io->scored += seqs[k].last_state != 0;
         }
     }
 }
@@ -100,18 +101,26 @@ static void put_segment (DpsBatch *b, Cursor *at, const DpsSequence *s, size_t f
     }
 }
 
+static void put_state (DpsBatch *b, Cursor *at, int32_t row, int32_t target, double weight)
+{
+    b->scored[at->scored] = row;
+    b->targets[at->scored] = target;
+    b->weights[at->scored++] = weight;
+    b->total_weight += weight;
+}
+
 /* The state before token t predicts it; the first `shared` states are those of the prefix. */
 static void put_scored (DpsBatch *b, Cursor *at, const DpsSequence *s, size_t shared, int32_t prefix_row, int32_t row)
 {
     b->sequence_scored[at->sequence++] = at->scored;
+    if (s->last_state) {
+        put_state (b, at, row + (int32_t)(s->n - shared) - 1, s->ids[s->n - 1], 1);
+        return;
+    }
     for (size_t t = 1; t < s->n; t++) {
         double w = weight_of (s, t);
-        if (!(w > 0))
-            continue;
-        b->scored[at->scored] = t <= shared ? prefix_row + (int32_t)t - 1 : row + (int32_t)(t - shared) - 1;
-        b->targets[at->scored] = s->ids[t];
-        b->weights[at->scored++] = w;
-        b->total_weight += w;
+        if (w > 0)
+            put_state (b, at, t <= shared ? prefix_row + (int32_t)t - 1 : row + (int32_t)(t - shared) - 1, s->ids[t], w);
     }
 }
 

@@ -19,10 +19,11 @@ typedef struct DpsSequence {
     const int32_t *ids;
     const float *weights; /* [n] whether (and how much) predicting token t counts; [0] is ignored; NULL: every token but the first */
     size_t n;
-    size_t prefix; /* leading tokens it has in common with the sequences that join it; < n */
-    int joins;     /* 1: of the same root as the sequence before it */
-    uint64_t key;  /* names the root within a run, for dropout: the number of rows consumed before it */
-    uint64_t row;  /* names the root within its data set, for what is kept of it between steps */
+    size_t prefix;  /* leading tokens it has in common with the sequences that join it; < n */
+    int last_state; /* 1: what counts is not how it is predicted but the state after its last token: a score is read there */
+    int joins;      /* 1: of the same root as the sequence before it */
+    uint64_t key;   /* names the root within a run, for dropout: the number of rows consumed before it */
+    uint64_t row;   /* names the root within its data set, for what is kept of it between steps */
 } DpsSequence;
 
 /** Sizes of a batch, without building it. */

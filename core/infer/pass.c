@@ -22,7 +22,8 @@ static DpsForward counts_of (const DpsBatch *b, const DpsPassOptions *o)
                         .n_segments = b->n_segments,
                         .n_roots = b->n_roots,
                         .n_scored = b->n_scored,
-                        .logprobs = !o->hidden_only && !o->logits,
+                        .logprobs = !o->hidden_only && !o->logits && !o->scores,
+                        .scores = o->scores,
                         .logits = o->logits,
                         .temperature = o->temperature,
                         .dropout_seed = o->dropout_seed,
@@ -81,11 +82,15 @@ DpsStatus dps_pass_forward (DpsPass *p, DpsError *err)
     return dps_exec_run (p->weights->ex, &p->graph, p->peak, 0, p->graph.n_forward, &p->bindings, err);
 }
 
-DpsStatus dps_pass_backward (DpsPass *p, const float *dlogp, DpsError *err)
+static DpsStatus backward (DpsPass *p, DpsInput seed, const float *gradient, DpsError *err)
 {
-    p->bindings.inputs[DPS_INPUT_DLOGP] = dlogp;
+    p->bindings.inputs[seed] = gradient;
     return dps_exec_run (p->weights->ex, &p->graph, p->peak, p->graph.n_forward, p->graph.n_ops, &p->bindings, err);
 }
+
+DpsStatus dps_pass_backward (DpsPass *p, const float *dlogp, DpsError *err) { return backward (p, DPS_INPUT_DLOGP, dlogp, err); }
+
+DpsStatus dps_pass_backward_scores (DpsPass *p, const float *dscore, DpsError *err) { return backward (p, DPS_INPUT_DSCORE, dscore, err); }
 
 void dps_pass_close (DpsPass *p)
 {
@@ -98,3 +103,4 @@ void dps_pass_close (DpsPass *p)
 const float *dps_pass_logp (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.logp); }
 const float *dps_pass_entropy (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.entropy); }
 const float *dps_pass_hit (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.hit); }
+const float *dps_pass_score (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.score); }

@@ -14,6 +14,7 @@ typedef struct DpsPassOptions {
     int checkpoint;     /* recompute layers in the backward pass */
     int keep_layers;    /* keep every layer's output (parity tests) */
     int hidden_only;    /* stop at the hidden states of the scored rows */
+    int scores;         /* the score head on the scored rows instead of log-probs */
     int logits;         /* logits of the scored rows instead of log-probs */
     double temperature; /* 0: 1 */
     uint64_t dropout_seed;
@@ -34,12 +35,15 @@ DpsStatus dps_pass_open (DpsPass *p, DpsWeights *weights, const DpsBatch *batch,
 DpsStatus dps_pass_forward (DpsPass *p, DpsError *err);
 /** dlogp: f32 (S). Gradients are added to those of the weights. */
 DpsStatus dps_pass_backward (DpsPass *p, const float *dlogp, DpsError *err);
+/** The same from d loss / d score, f32 (S), of a pass with scores. */
+DpsStatus dps_pass_backward_scores (DpsPass *p, const float *dscore, DpsError *err);
 void dps_pass_close (DpsPass *p);
 
 /** After forward, valid until backward or the next pass: f32 (S) each. */
 const float *dps_pass_logp (const DpsPass *p);
 const float *dps_pass_entropy (const DpsPass *p);
 const float *dps_pass_hit (const DpsPass *p);
+const float *dps_pass_score (const DpsPass *p);
 
 /**
  * Only the arena's size for a batch of these counts, and the scratch of decomposed ops: what `plan` and the start of a run ask. Both depend on

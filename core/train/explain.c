@@ -7,7 +7,7 @@
 
 static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
 {
-    const DpsPassOptions o = {.training = 1, .checkpoint = t->recipe->gradient_checkpointing > 0};
+    const DpsPassOptions o = {.training = 1, .scores = dps__trainer_scores (t), .checkpoint = t->recipe->gradient_checkpointing > 0};
     DpsPass p;
     float *dlogp = dps_calloc ((size_t)b->n_scored + 1, sizeof *dlogp);
     DpsStatus st = dlogp ? dps_pass_open (&p, &t->session.weights, b, &o, err) : dps_fail (err, DPS_ERR_NOMEM, "explain: out of memory");
@@ -16,7 +16,7 @@ static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
         if (st == DPS_OK)
             st = dps_pass_forward (&p, err);
         if (st == DPS_OK)
-            st = dps_pass_backward (&p, dlogp, err);
+            st = o.scores ? dps_pass_backward_scores (&p, dlogp, err) : dps_pass_backward (&p, dlogp, err);
         dps_pass_close (&p);
     }
     dps_free (dlogp);

@@ -30,7 +30,8 @@ struct DpsFeed {
     DpsDataset *ds;
     DpsEncoder *encoder;
     uint64_t max_length;
-    uint32_t unit;
+    uint32_t unit;  /* DPS_UNIT_* */
+    int last_state; /* the objective reads scores */
     int packing, scanned;
     uint64_t *bases;           /* [n_files] index of a file's first row in sizes */
     RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
@@ -41,19 +42,20 @@ struct DpsFeed {
     size_t n_counts, count_capacity;
 };
 
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, uint32_t unit,
-                         DpsFeed **out, DpsError *err)
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval,
+                         const DpsObjectiveInstance *objective, DpsFeed **out, DpsError *err)
 {
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
     f->max_length = (uint64_t)recipe->max_length;
     f->packing = recipe->packing > 0 && !eval;
-    f->unit = unit;
+    f->unit = objective->info.unit;
+    f->last_state = dps_objective_signal (objective, "score", "policy") >= 0;
     DpsStatus st = DPS_OK;
     if (f->packing && !f->max_length)
         st = dps_fail (err, DPS_ERR_USAGE, "%s: packing needs a max_length to fill", dps_recipe_where (recipe, DPS_KEY_packing));
-    if (f->packing && unit != DPS_UNIT_SINGLE)
+    if (f->packing && f->unit != DPS_UNIT_SINGLE)
         st = dps_fail (err, DPS_ERR_USAGE,
                        "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
                        dps_recipe_where (recipe, DPS_KEY_packing));
@@ -178,7 +180,8 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
 }
 
 /* A unit's rows behind the n sequences there are; they own its ids and weights then. */
-static DpsStatus take_unit (DpsSequence **sequences, size_t *n, DpsEncodedUnit *u, uint64_t key, uint64_t row, DpsError *err)
+static DpsStatus take_unit (const DpsFeed *f, DpsSequence **sequences, size_t *n, DpsEncodedUnit *u, uint64_t key, uint64_t row,
+                            DpsError *err)
 {
     DpsSequence *grown = dps_realloc (*sequences, *n + u->n, sizeof *grown);
     if (!grown)
@@ -190,6 +193,7 @@ static DpsStatus take_unit (DpsSequence **sequences, size_t *n, DpsEncodedUnit *
                                       .n = u->rows[i].n,
                                       .prefix = u->prefix,
                                       .joins = i > 0,
+                                      .last_state = f->last_state,
                                       .key = key,
                                       .row = row};
         u->rows[i] = (DpsEncoded){0};
@@ -207,7 +211,7 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
     dps_row_clear (&row);
     DPS_TRY (st);
     if (u.n)
-        st = take_unit (&out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
+        st = take_unit (f, &out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
     dps_encoded_unit_free (&u);
     return st;
 }
@@ -260,7 +264,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     dps_row_clear (&r);
     DPS_TRY (st);
     if (u.n)
-        st = take_unit (&p.sequences, &p.n, &u, 0, 0, err);
+        st = take_unit (f, &p.sequences, &p.n, &u, 0, 0, err);
     dps_batch_count (p.sequences, p.n, &p.counts);
     *size = (RowSize){(uint32_t)p.counts.tokens, (uint32_t)p.counts.scored, (uint16_t)p.counts.segments, (uint16_t)p.counts.sequences};
     f->most = (DpsBatchCounts){larger (f->most.tokens, p.counts.tokens), larger (f->most.scored, p.counts.scored),

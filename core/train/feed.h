@@ -7,6 +7,7 @@
 #define DPS_TRAIN_FEED_H
 
 #include "infer/batch.h"
+#include "objective/objective.h"
 #include "recipe/recipe.h"
 #include "token/tokenizer.h"
 
@@ -20,12 +21,12 @@ typedef struct DpsPlace {
 } DpsPlace;
 
 /**
- * eval: 1 for eval_datasets in file order. unit: DPS_UNIT_* of the objective. tok may be NULL (pre-tokenized rows). config: the model's, for
+ * eval: 1 for eval_datasets in file order. objective: what its units are, and whether it reads scores. tok may be NULL (pre-tokenized rows). config: the model's, for
  * its special ids where there is no tokenizer. vocab: ids of the model, others are refused.
  * Errors: USAGE, DATA, NOT_FOUND …
  */
-DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval, uint32_t unit,
-                         DpsFeed **out, DpsError *err);
+DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval,
+                         const DpsObjectiveInstance *objective, DpsFeed **out, DpsError *err);
 void dps_feed_close (DpsFeed *f);
 
 /** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */

@@ -286,6 +286,9 @@ DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_
     Files f = {0};
     DPS_TRY (check_folder (o, dir, err));
     DpsStatus st = dps_session_begin (&s, reg, o, err);
+    if (st == DPS_OK && s.model.score >= 0)
+        st = dps_fail (err, DPS_ERR_UNSUPPORTED, "merge: %s is a reward model: merging its score head is not implemented",
+                       o->adapter ? o->adapter : o->model);
     if (st == DPS_OK)
         st = list_tensors (&m, &f, err);
     if (st == DPS_OK && f.n_shards > MAX_SHARDS)

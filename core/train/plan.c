@@ -109,9 +109,15 @@ static DpsStatus list_evaluation (DpsTrainer *t, Front *f, DpsError *err)
 
 static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int training, int checkpointing, DpsError *err)
 {
+    const int scores = dps__trainer_scores (t);
     for (size_t i = 0; i < f->n; i++) {
         const Counts *c = &f->items[i];
-        DpsForward counts = {.n_tokens = c->tokens, .n_segments = c->segments, .n_roots = c->roots, .n_scored = c->scored, .logprobs = 1};
+        DpsForward counts = {.n_tokens = c->tokens,
+                             .n_segments = c->segments,
+                             .n_roots = c->roots,
+                             .n_scored = c->scored,
+                             .logprobs = !scores,
+                             .scores = scores};
         DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
         uint64_t peak, scratch;
         DPS_TRY (dps_pass_measure (w, &counts, &o, &peak, &scratch, err));

@@ -54,12 +54,39 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
     }
     DPS_TRY (dps_source_check (s->source, &s->model, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
-    return o->adapter ? dps__session_attach (s, o, err) : DPS_OK;
+    if (o->adapter)
+        return dps__session_attach (s, o, err);
+    return o->score || (!o->training && dps_source_find (s->source, DPS_SCORE_WEIGHT) >= 0)
+               ? dps_model_add_score (&s->model, o->training, err)
+               : DPS_OK;
+}
+
+/* Of a model folder that was trained whole; an adapter's replaces it. */
+static DpsStatus load_score (DpsSession *s, DpsError *err)
+{
+    const DpsModel *m = &s->model;
+    int64_t at = m->score >= 0 ? dps_source_find (s->source, DPS_SCORE_WEIGHT) : -1;
+    DpsTensorInfo t = {.size = sizeof t};
+    s->fresh_score = m->score >= 0 && at < 0;
+    if (at < 0)
+        return DPS_OK;
+    DPS_TRY (dps_source_info (s->source, (size_t)at, &t, err));
+    if (t.n_elements != (uint64_t)m->dec.hidden)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: 'score.weight' has %llu numbers, expected %lld: one label", dps_source_path (s->source),
+                         (unsigned long long)t.n_elements, (long long)m->dec.hidden);
+    float *values = dps_malloc ((size_t)m->dec.hidden, sizeof *values);
+    DpsStatus st = values ? dps_source_read (s->source, (size_t)at, 0, t.n_elements, values, err)
+                          : dps_fail (err, DPS_ERR_NOMEM, "score head: out of memory");
+    if (st == DPS_OK)
+        st = dps_weights_set (&s->weights, m->score, values, err);
+    dps_free (values);
+    return st;
 }
 
 DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_moments, DpsError *err)
 {
     DPS_TRY (dps_weights_load (&s->weights, &s->ex, &s->model, s->source, s->compute, o->training, n_moments, err));
+    DPS_TRY (load_score (s, err));
     return s->adapter ? dps__session_adapter_load (s, err) : DPS_OK;
 }
 

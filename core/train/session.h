@@ -21,6 +21,7 @@ typedef struct DpsSessionOptions {
     const char *const *devices; /* in order of preference; NULL: all there are */
     size_t n_devices;
     int strict_device;       /* refuse what the first device does not run, instead of falling back */
+    int score;               /* give the model a score head, trained with `training`, unless it has one */
     int training;            /* the adapter's weights train, and weights are packed for both directions */
     const double *dropout;   /* of the adapter's input while training; NULL: what its configuration says */
     int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
@@ -34,6 +35,7 @@ typedef struct DpsSession {
     DpsWeights weights;      /* .stores NULL until load */
     DpsTokenizer *tok;       /* NULL: the model has none */
     DpsPeftAdapter *adapter; /* NULL: none */
+    int fresh_score;         /* the model's score head has no values yet */
     int64_t *tensors;        /* [model.n_weights] the adapter file's tensor of each weight, or -1; NULL without an adapter */
     uint32_t compute;        /* DPS_DTYPE_F32 or BF16 */
     DpsDigest base;          /* dps_session_base; hex "" until asked */

@@ -9,8 +9,15 @@
 
 static int shape_of (void *ctx, const char *name, uint32_t *rank, int64_t shape[DPS_TENSOR_MAX_RANK])
 {
-    const DpsSource *source = ctx;
+    const DpsSession *s = ctx;
+    const DpsSource *source = s->source;
     DpsTensorInfo t = {.size = sizeof t};
+    if (!strcmp (name, DPS_SCORE_WEIGHT)) { /* the base need not have one */
+        *rank = 2;
+        shape[0] = 1;
+        shape[1] = s->model.dec.hidden;
+        return 1;
+    }
     int64_t at = dps_source_find (source, name);
     if (at < 0 || dps_source_info (source, (size_t)at, &t, NULL) != DPS_OK || t.rank > DPS_TENSOR_MAX_RANK)
         return 0;
@@ -29,7 +36,7 @@ static DpsStatus check_base (DpsSession *s, const DpsSessionOptions *o, DpsError
         DPS_TRY (dps_session_base (s, &base, err));
         expected = base->hex;
     }
-    DpsStatus st = dps_peft_check_base (s->adapter, shape_of, s->source, o->allow_base_mismatch ? NULL : expected, err);
+    DpsStatus st = dps_peft_check_base (s->adapter, shape_of, s, o->allow_base_mismatch ? NULL : expected, err);
     if (st == DPS_ERR_DIGEST)
         dps_fail (err, st,
                   "%s: trained on the base with digest %.12s…, %s has %.12s…: the shapes fit, the weights differ. Hint: "
@@ -127,6 +134,8 @@ static DpsStatus map_attached (DpsSession *s, const char *where, DpsError *err)
     const DpsPeftAdapter *a = s->adapter;
     for (size_t i = s->model.n_base; i < s->model.n_weights; i++) {
         const DpsWeight *w = &s->model.weights[i];
+        if (w->role == DPS_WEIGHT_SCORE)
+            continue; /* map_saved */
         s->tensors[i] = tensor_of (a, w->name);
         if (s->tensors[i] < 0)
             return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '" DPS_PEFT_PREFIX "%s', though target_modules selects its module", where,
@@ -154,7 +163,7 @@ static DpsStatus map_saved (DpsSession *s, const char *where, int training, DpsE
     const DpsPeftAdapter *a = s->adapter;
     for (size_t i = 0; i < a->n_saved; i++) {
         int32_t w = dps_model_find (&s->model, a->saved[i].name);
-        if (w < 0 || (size_t)w >= s->model.n_base)
+        if (w < 0 || ((size_t)w >= s->model.n_base && w != s->model.score))
             return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", where,
                              a->saved[i].name, s->model.dec.arch);
         if (w == s->model.embed && s->model.dec.tied && !a->config.ensure_weight_tying)
@@ -166,6 +175,14 @@ static DpsStatus map_saved (DpsSession *s, const char *where, int training, DpsE
         s->model.weights[w].trainable = training != 0;
     }
     return DPS_OK;
+}
+
+static int has_score (const DpsPeftAdapter *a)
+{
+    for (size_t i = 0; i < a->n_saved; i++)
+        if (!strcmp (a->saved[i].name, DPS_SCORE_WEIGHT))
+            return 1;
+    return 0;
 }
 
 static int is_gguf (const char *path)
@@ -185,6 +202,8 @@ DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsErr
     DPS_TRY (check_base (s, o, err));
     if (s->adapter->n_modules)
         DPS_TRY (attach (s, o, err));
+    if (o->score || (!o->training && has_score (s->adapter)))
+        DPS_TRY (dps_model_add_score (&s->model, o->training, err));
     s->tensors = dps_malloc (s->model.n_weights, sizeof *s->tensors);
     if (!s->tensors)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", o->adapter);
@@ -213,6 +232,7 @@ DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err)
         DpsStatus st = dps_session_adapter_values (s, (int32_t)i, values, err);
         if (st == DPS_OK)
             st = dps_weights_set (&s->weights, (int32_t)i, values, err);
+        s->fresh_score &= (int32_t)i != s->model.score;
         dps_free (values);
         DPS_TRY (st);
     }

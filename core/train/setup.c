@@ -20,6 +20,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .n_devices = r->device.n,
                              .strict_device = r->strict_device > 0,
                              .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) ? &r->lora_dropout : NULL,
+                             .score = dps__trainer_scores (t),
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
@@ -89,8 +90,8 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
 
 static DpsStatus open_feed (DpsTrainer *t, int eval, DpsFeed **out, DpsError *err)
 {
-    return dps_feed_open (t->recipe, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, eval,
-                          t->objective->info.unit, out, err);
+    return dps_feed_open (t->recipe, t->session.tok, dps_source_config (t->session.source), t->session.model.dec.vocab, eval, t->objective,
+                          out, err);
 }
 
 static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
@@ -208,6 +209,8 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
         st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
     if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
         st = dps_weights_init (&t->session.weights, (uint64_t)t->recipe->seed, err);
+    else if (st == DPS_OK && t->session.fresh_score)
+        st = dps_weights_init_one (&t->session.weights, t->session.model.score, (uint64_t)t->recipe->seed, err);
     if (st == DPS_OK)
         st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
     if (st == DPS_OK)

@@ -61,7 +61,7 @@ enum { MAX_SIGNALS = 8 };
 
 typedef struct Signals {
     double *values[MAX_SIGNALS], *grads[MAX_SIGNALS];
-    float *dlogp;
+    float *seed; /* where the backward pass starts */
 } Signals;
 
 static void free_signals (Signals *s)
@@ -70,8 +70,10 @@ static void free_signals (Signals *s)
         dps_free (s->values[i]);
         dps_free (s->grads[i]);
     }
-    dps_free (s->dlogp);
+    dps_free (s->seed);
 }
+
+int dps__trainer_scores (const DpsTrainer *t) { return dps_objective_signal (t->objective, "score", "policy") >= 0; }
 
 /* What judging a batch needs, and where its sums go. */
 typedef struct Judge {
@@ -88,6 +90,8 @@ static const float *pass_signal (const DpsPass *p, const char *name)
         return dps_pass_logp (p);
     if (!strcmp (name, "entropy"))
         return dps_pass_entropy (p);
+    if (!strcmp (name, "score"))
+        return dps_pass_score (p);
     return strcmp (name, "hit") ? NULL : dps_pass_hit (p);
 }
 
@@ -95,7 +99,8 @@ static DpsStatus read_signal (const Judge *j, const DpsSignal *signal, const Dps
 {
     if (!strcmp (signal->role, "reference") && !strcmp (signal->name, "logp"))
         return dps__reference_read (j->reference, b, out, err);
-    const float *from = !strcmp (signal->role, "policy") ? pass_signal (p, signal->name) : NULL;
+    int given = !strcmp (signal->role, "policy") && dps__trainer_scores (j->t) == !strcmp (signal->name, "score");
+    const float *from = given ? pass_signal (p, signal->name) : NULL;
     if (!from)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
                          j->t->objective->info.name, signal->name, signal->role);
@@ -112,8 +117,8 @@ static DpsStatus gather_signals (const Judge *j, const DpsPass *p, const DpsBatc
     if (o->info.n_signals > MAX_SIGNALS)
         return dps_fail (err, DPS_ERR_LIMIT, "objective '%s' asks for %u signals, at most %d", o->info.name, o->info.n_signals,
                          MAX_SIGNALS);
-    s->dlogp = dps_calloc (n, sizeof *s->dlogp);
-    int ok = s->dlogp != NULL;
+    s->seed = dps_calloc (n, sizeof *s->seed);
+    int ok = s->seed != NULL;
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
         s->values[i] = dps_malloc (n, sizeof **s->values);
         s->grads[i] = o->signals[i].differentiable ? dps_calloc (n, sizeof **s->grads) : NULL;
@@ -142,11 +147,11 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
                             .total = j->total};
     if (st == DPS_OK)
         st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
-    int logp = dps_objective_signal (o, "logp", "policy");
-    if (st == DPS_OK && j->training && logp >= 0) {
+    int scores = dps__trainer_scores (j->t), from = dps_objective_signal (o, scores ? "score" : "logp", "policy");
+    if (st == DPS_OK && j->training && from >= 0) {
         for (int64_t i = 0; i < b->n_scored; i++)
-            s.dlogp[i] = (float)s.grads[logp][i];
-        st = dps_pass_backward (p, s.dlogp, err);
+            s.seed[i] = (float)s.grads[from][i];
+        st = scores ? dps_pass_backward_scores (p, s.seed, err) : dps_pass_backward (p, s.seed, err);
     }
     free_signals (&s);
     return st;
@@ -187,7 +192,10 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
 {
     double total = total_of (t, &r->counts);
     Judge j = {t, training ? &t->reference : &t->eval_reference, total, training, sums};
-    const DpsPassOptions o = {.training = training, .checkpoint = training && t->checkpointing, .dropout_seed = (uint64_t)t->recipe->seed};
+    const DpsPassOptions o = {.training = training,
+                              .scores = dps__trainer_scores (t),
+                              .checkpoint = training && t->checkpointing,
+                              .dropout_seed = (uint64_t)t->recipe->seed};
     for (size_t i = 0; i < r->n_places; i += size) {
         size_t n = r->n_places - i < size ? r->n_places - i : size;
         DPS_TRY (dps__trainer_forward (t, r->places + i, n, &o, judge, &j, err));

@@ -110,6 +110,8 @@ DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, dou
 /** The mean loss over eval_datasets, and the objective's other metrics. */
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 
+/** 1 when the objective reads a score of each sequence instead of log-probs. */
+int dps__trainer_scores (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */
 typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
 /** The forward pass of n places in one batch; nothing when none of their tokens is scored. */

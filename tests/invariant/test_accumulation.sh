@@ -3,22 +3,22 @@
 # How a step of 8 rows is cut into micro-batches changes no bit: 8×1, 1×8, 2×4, 4×2; with dropout, with activation checkpointing.
 . "$(dirname "$0")/../lib.sh" "$1"
 
-tiny_rows rows.jsonl 40
-for model in gemma3 qwen2; do
-    for dtype in float32 bfloat16; do
-        first=
-        for split in 8x1 1x8 2x4 4x2; do
-            for checkpointing in false true; do
-                out=$model-$dtype-$split-$checkpointing
-                tiny_recipe recipe.yaml "$out" model_name_or_path="$models/$model" dtype=$dtype max_steps=5 save_steps=5 lora_dropout=0.1 \
-                    per_device_train_batch_size="${split%x*}" gradient_accumulation_steps="${split#*x}" gradient_checkpointing=$checkpointing
-                run 0 "$dia" train recipe.yaml
-                first=${first:-$out}
-                same "$first/adapter_model.safetensors" "$out/adapter_model.safetensors"
-                diff <(jq -c '[.step, .loss, .grad_norm]' "$first/metrics.jsonl") <(jq -c '[.step, .loss, .grad_norm]' "$out/metrics.jsonl") >&2 ||
-                    fail "$out: metrics differ from $first"
-            done
+for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llama:float32 reward:gemma3:float32; do
+    IFS=: read -r stage model dtype <<< "$case"
+    rows_for "$stage" rows.jsonl 40
+    first=
+    for split in 8x1 1x8 2x4 4x2; do
+        for checkpointing in false true; do
+            out=$stage-$model-$dtype-$split-$checkpointing
+            tiny_recipe recipe.yaml "$out" stage="$stage" model_name_or_path="$models/$model" dtype=$dtype max_steps=5 save_steps=5 \
+                lora_dropout=0.1 per_device_train_batch_size="${split%x*}" gradient_accumulation_steps="${split#*x}" \
+                gradient_checkpointing=$checkpointing
+            run 0 "$dia" train recipe.yaml
+            first=${first:-$out}
+            same "$first/adapter_model.safetensors" "$out/adapter_model.safetensors"
+            diff <(jq -c '[.step, .loss, .grad_norm]' "$first/metrics.jsonl") <(jq -c '[.step, .loss, .grad_norm]' "$out/metrics.jsonl") >&2 ||
+                fail "$out: metrics differ from $first"
         done
-        ok "$model $dtype: 8×1, 1×8, 2×4 and 4×2 are the same bytes"
     done
+    ok "$stage, $model $dtype: 8×1, 1×8, 2×4 and 4×2 are the same bytes"
 done

@@ -3,30 +3,26 @@
 # kill -9 at random moments, then --resume: the adapter and the last checkpoint end in the same bytes as an uninterrupted run.
 . "$(dirname "$0")/../lib.sh" "$1"
 
-tiny_rows rows.jsonl 48
-tiny_rows eval.jsonl 16 2
 kills=6 seeds=1
 [ "$full" = 0 ] || kills=40 seeds=3
 steps=60
 common=("max_steps=$steps" save_steps=6 save_total_limit=2 lora_dropout=0.1 logging_steps=4 eval_strategy=steps eval_steps=3
     load_best_model_at_end=true)
+# make_recipe NAME STAGE
 make_recipe() {
-    tiny_recipe "$1.yaml" "$1" "${common[@]}"
-    printf 'eval_datasets:\n  - path: eval.jsonl\n' >> "$1.yaml"
+    rows="$work/$2-rows.jsonl" tiny_recipe "$1.yaml" "$1" stage="$2" "${common[@]}"
+    printf 'eval_datasets:\n  - path: %s-eval.jsonl\n' "$2" >> "$1.yaml"
 }
 # What a run is: everything it wrote but times. trainer_state.json and manifest.json hold times, or digests of them.
 timeless() { jq -c 'with_entries(select(.key | test("runtime|per_second") | not))' "$1/metrics.jsonl"; }
-make_recipe whole
-start=$(date +%s%N)
-run 0 "$dia" train whole.yaml
-whole_ms=$((($(date +%s%N) - start) / 1000000))
 
-for seed in $(seq $seeds); do
-    RANDOM=$((seed * 1009))
-    make_recipe "cut-$seed"
-    killed=0
+# kill_and_resume STAGE SEED
+kill_and_resume() {
+    local stage=$1 cut=cut-$1-$2 whole=whole-$1 killed=0 ms code pid last file
+    RANDOM=$(($2 * 1009))
+    make_recipe "$cut" "$stage"
     for _ in $(seq $kills); do
-        "$dia" train "cut-$seed.yaml" --resume > log 2>&1 &
+        "$dia" train "$cut.yaml" --resume > log 2>&1 &
         pid=$!
         ms=$((1 + RANDOM * whole_ms / 3 / 32768)) # a third of a run: several kills before it is through
         sleep "$((ms / 1000)).$(printf '%03d' $((ms % 1000)))"
@@ -36,19 +32,33 @@ for seed in $(seq $seeds); do
         case $code in 0 | 137) ;; *) cat log >&2; fail "after a kill, --resume left with $code" ;; esac
         [ $code != 0 ] || break
     done
-    run 0 "$dia" train "cut-$seed.yaml" --resume
-    same whole/adapter_model.safetensors "cut-$seed/adapter_model.safetensors"
-    last=$(cd whole && ls -d checkpoint-* | sort -t- -k2 -n | tail -n 1)
-    exists "cut-$seed/$last"
-    for file in $(cd "whole/$last" && find . -name '*.safetensors'); do
-        same "whole/$last/$file" "cut-$seed/$last/$file"
+    run 0 "$dia" train "$cut.yaml" --resume
+    same "$whole/adapter_model.safetensors" "$cut/adapter_model.safetensors"
+    last=$(cd "$whole" && ls -d checkpoint-* | sort -t- -k2 -n | tail -n 1)
+    exists "$cut/$last"
+    for file in $(cd "$whole/$last" && find . -name '*.safetensors'); do
+        same "$whole/$last/$file" "$cut/$last/$file"
     done
-    [ "$(find "cut-$seed" -maxdepth 1 -name 'checkpoint-*' | wc -l)" -le 2 ] || fail "save_total_limit was not kept"
-    [ -z "$(find "cut-$seed" -name '*.tmp*')" ] || fail "temporary files were left: $(find "cut-$seed" -name '*.tmp*')"
+    [ "$(find "$cut" -maxdepth 1 -name 'checkpoint-*' | wc -l)" -le 2 ] || fail "save_total_limit was not kept"
+    [ -z "$(find "$cut" -name '*.tmp*')" ] || fail "temporary files were left: $(find "$cut" -name '*.tmp*')"
     # Every line is logged once, with the uninterrupted run's values.
-    diff <(timeless whole) <(timeless "cut-$seed") >&2 || fail "the logged lines differ"
-    ok "killed $killed times, the same bytes"
+    diff <(timeless "$whole") <(timeless "$cut") >&2 || fail "the logged lines differ"
+    ok "$stage: killed $killed times, the same bytes"
+}
+
+for stage in simpo dpo sft; do
+    rows_for $stage $stage-rows.jsonl 48
+    rows_for $stage $stage-eval.jsonl 16 2
+    make_recipe whole-$stage $stage
+    start=$(date +%s%N)
+    run 0 "$dia" train whole-$stage.yaml
+    whole_ms=$((($(date +%s%N) - start) / 1000000))
+    for seed in $(seq $seeds); do
+        kill_and_resume $stage "$seed"
+    done
 done
+mv whole-sft whole
+sed 's/^output_dir: .*/output_dir: whole/' whole-sft.yaml > whole.yaml
 
 # The end of a run, from its last checkpoint on: killed before each rename it makes, the adapter is the old one, none, or whole.
 command -v strace >/dev/null && strace -qq -o /dev/null -e trace=fsync -e inject=fsync:error=EIO true 2>/dev/null || exit 0

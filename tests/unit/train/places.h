@@ -30,8 +30,8 @@ static inline DpsPlace place_of_sequence (const json_t *batch, size_t index)
     return p;
 }
 
-/* Entry `index` of batch.json's pairs; shared: the prompt once for both. */
-static inline DpsPlace place_of_pair (const json_t *batch, size_t index, int shared)
+/* Entry `index` of batch.json's pairs; shared: the prompt once for both; last_state: what is scored is each last token's. */
+static inline DpsPlace place_of_pair (const json_t *batch, size_t index, int shared, int last_state)
 {
     DpsPlace p = {0};
     json_t *pair = json_array_get (json_object_get (batch, "pairs"), index);
@@ -40,6 +40,7 @@ static inline DpsPlace place_of_pair (const json_t *batch, size_t index, int sha
         json_t *s = json_array_get (json_object_get (batch, "sequences"), at);
         place_add (&p, batch, at, "completion_mask", shared ? (size_t)json_integer_value (json_object_get (s, "prompt_length")) : 0);
         p.sequences[k].row = index;
+        p.sequences[k].last_state = last_state;
     }
     dps_batch_count (p.sequences, p.n, &p.counts);
     return p;

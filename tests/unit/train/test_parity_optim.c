@@ -48,7 +48,7 @@ static void check_step (DpsTrainer *t, const json_t *step, const json_t *batch, 
     CU_ASSERT_FATAL (n > 0 && n <= 16);
     for (size_t i = 0; i < n; i++) {
         size_t index = (size_t)json_integer_value (json_array_get (indices, i));
-        places[i] = pairs ? place_of_pair (batch, index, 1) : place_of_sequence (batch, index);
+        places[i] = pairs ? place_of_pair (batch, index, 1, 0) : place_of_sequence (batch, index);
     }
     CHECK_OK (dps__trainer_gradients (t, places, n, &loss, &norm, &err));
     double want_norm = json_number_value (json_object_get (step, "grad_norm"));

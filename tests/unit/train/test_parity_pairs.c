@@ -25,6 +25,8 @@ typedef struct Loss {
 static const Loss losses[] = {
     {"simpo", "simpo", "beta: 2\nsimpo_gamma: 1\ncpo_alpha: 0\n"},
     {"dpo", "dpo", "beta: 0.1\n"},
+    {"reward", "reward", ""},
+    {"reward_centered", "reward", "center_rewards_coefficient: 0.01\n"},
 };
 enum { N_LOSSES = sizeof losses / sizeof *losses };
 
@@ -42,6 +44,25 @@ typedef struct Run {
     json_t *batch;
     double loss, norm;
 } Run;
+
+/* The recorded score head, instead of a fresh one. */
+static void take_head (Run *r, const char *model)
+{
+    char rest[128];
+    StFile heads;
+    int32_t score = r->t.session.model.score;
+    if (score < 0)
+        return;
+    snprintf (rest, sizeof rest, "models/%s/heads.safetensors", model);
+    st_open (&heads, parity_path (rest));
+    StTensor x = st_get (&heads, "score.weight");
+    CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&r->t.session.model.weights[score]));
+    float *copy = malloc (x.bytes);
+    memcpy (copy, x.data, x.bytes);
+    CHECK_OK (dps_weights_set (&r->t.session.weights, score, copy, &err));
+    free (copy);
+    st_close (&heads);
+}
 
 static void open_run (Run *r, const Loss *loss, const char *model, const char *device, int checkpointing, const char *adapter)
 {
@@ -63,6 +84,7 @@ static void open_run (Run *r, const Loss *loss, const char *model, const char *d
     r->t.session.ex.sealed = 0; /* the batches below are not those the recipe planned */
     snprintf (rest, sizeof rest, "models/%s/batch.json", model);
     r->batch = read_json (rest);
+    take_head (r, model);
 }
 
 /* The recorded log-probs of the reference, instead of those of the policy as it starts. */
@@ -85,7 +107,7 @@ static void gradients (Run *r, int shared)
     DpsPlace places[N_PAIRS];
     take_reference (r);
     for (size_t i = 0; i < N_PAIRS; i++)
-        places[i] = place_of_pair (r->batch, i, shared);
+        places[i] = place_of_pair (r->batch, i, shared, dps__trainer_scores (&r->t));
     CHECK_OK (dps__trainer_gradients (&r->t, places, N_PAIRS, &r->loss, &r->norm, &err));
     for (size_t i = 0; i < N_PAIRS; i++)
         dps_place_free (&places[i]);
@@ -130,7 +152,8 @@ static size_t check_gradients (const Run *r, const StFile *expected, const char 
     for (size_t i = 0; i < m->n_weights; i++) {
         char name[256];
         const float *g = dps_weights_grad (&r->t.session.weights, (int32_t)i);
-        snprintf (name, sizeof name, "grad.%s.%s%s", loss, i < m->n_base ? "" : "base_model.model.", m->weights[i].name);
+        snprintf (name, sizeof name, "grad.%s.%s%s", loss,
+                  i < m->n_base || m->weights[i].role == DPS_WEIGHT_SCORE ? "" : "base_model.model.", m->weights[i].name);
         int known = json_object_get (expected->header, name) != NULL;
         seen += (size_t)known;
         if (!g) {

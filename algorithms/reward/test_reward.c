@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reward on the recorded scores of all six parity models, without and with centering: loss, metrics, finite differences. */
+#include "objective_kit.h"
+
+static void check (const char *name, const KitParam *params)
+{
+    DpsRegistry *reg = NULL;
+    DpsObjectiveInstance *o = kit_open_with ("reward", params, &reg);
+    static const char *const names[][2] = {{"rewards/accuracies", "accuracy"},
+                                           {"rewards/chosen", "chosen_reward"},
+                                           {"rewards/rejected", "rejected_reward"},
+                                           {"rewards/margins", "margin"}};
+    static ParityBatch b;
+    static KitStep s;
+    for (int m = 0; m < N_PARITY_MODELS; m++) {
+        StFile expected;
+        char key[64];
+        int64_t n;
+        kit_batch (&b, parity_models[m], "completion_mask", &expected);
+        kit_pairs (&b);
+        const float *scores = st_f32 (&expected, "score", &n);
+        CU_ASSERT_FATAL (n == (int64_t)b.n_rows);
+        for (uint64_t r = 0; r < b.n_rows; r++)
+            b.score[r] = (double)scores[r];
+        kit_step (o, &b, b.n_units, &s);
+        snprintf (key, sizeof key, "loss.%s", name);
+        double want = st_scalar (&expected, key);
+        CHECK_NEAR (dps_step_loss (&s.sums), want, 2e-5 + 1e-5 * fabs (want));
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+            snprintf (key, sizeof key, "metric.%s.%s", name, names[i][1]);
+            want = st_scalar (&expected, key);
+            CHECK_NEAR (kit_metric (&s, names[i][0]), want, 2e-5 + 1e-5 * fabs (want));
+        }
+        dps_step_free (&s.sums);
+        kit_check_splits (o, &b);
+        kit_check_differences (o, &b);
+        st_close (&expected);
+    }
+    dps_objective_close (o);
+    dps_registry_close (reg);
+}
+
+static void test_reward_parity (void)
+{
+    static const KitParam centred[] = {{"center_rewards_coefficient", 0.01, NULL}, {0}};
+    check ("reward", NULL);
+    check ("reward_centered", centred);
+}
+
+CHECK_MAIN ("algorithms.reward", T (test_reward_parity))
