@@ -59,7 +59,7 @@ typedef struct DpsEncodedUnit {
 
 /**
  * A row as the unit (DPS_UNIT_*) an objective works on. SINGLE: as dps_encode_row. PAIR: chosen, then rejected; only the completions count.
- * What is longer than max_length loses the end of its answers; with keep_end both lose the beginning of their prompt instead. Refused besides: another
+ * A prompt longer than max_prompt_length loses its beginning. What is then longer than max_length loses the end of its answers; with keep_end both lose the beginning of their prompt instead. Refused besides: another
  * kind of row, a missing side, an answer without a token, a prompt that fills max_length, answers that are the same in what is left of them.
  * Errors: as dps_encode_row. Free with dps_encoded_unit_free. [any]
  */

@@ -43,12 +43,22 @@ static DpsStatus encode_side (const DpsEncoder *e, const DpsRow *row, size_t k, 
     return x->n > x->n_prompt ? DPS_OK : dps_row_fail (row, err, "%s: the completion is empty", sides[k]);
 }
 
-static void drop_beginning (DpsEncoded *x, size_t n)
+/* Of a prompt longer than n; a beginning-of-sequence token stays. */
+static void drop_beginning (const DpsEncoder *e, DpsEncoded *x, size_t n)
 {
-    memmove (x->ids, x->ids + n, (x->n - n) * sizeof *x->ids);
-    memmove (x->weights, x->weights + n, (x->n - n) * sizeof *x->weights);
+    size_t first = e->bos >= 0 && x->ids[0] == e->bos;
+    memmove (x->ids + first, x->ids + first + n, (x->n - n - first) * sizeof *x->ids);
+    memmove (x->weights + first, x->weights + first + n, (x->n - n - first) * sizeof *x->weights);
     x->n -= n;
     x->n_prompt -= n;
+}
+
+/* max_prompt_length: the end of a prompt is next to its answers. */
+static void truncate_prompt (const DpsEncoder *e, DpsEncodedUnit *u)
+{
+    size_t limit = (size_t)e->recipe->max_prompt_length, n = u->rows[0].n_prompt;
+    for (size_t k = 0; limit && n > limit && u->rows[1].n_prompt == n && k < u->n; k++)
+        drop_beginning (e, &u->rows[k], n - limit);
 }
 
 /* max_length for both sides, so that their prompts stay alike. *out_cut: the most tokens a side lost. */
@@ -72,8 +82,8 @@ static DpsStatus truncate_pair (const DpsEncoder *e, const DpsRow *row, DpsEncod
         if (*out_cut >= a->n_prompt)
             return dps_row_fail (row, err, "%s: the answer alone has %zu tokens, max_length is %zu and a token of the prompt must stay",
                                  sides[longest == b->n && a->n < b->n], longest - a->n_prompt, limit);
-        drop_beginning (a, *out_cut);
-        drop_beginning (b, *out_cut);
+        drop_beginning (e, a, *out_cut);
+        drop_beginning (e, b, *out_cut);
         return DPS_OK;
     }
     if (a->n_prompt >= limit)
@@ -107,8 +117,10 @@ static DpsStatus encode_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded
     DPS_TRY (make_rows (row, 2, out, err));
     for (size_t k = 0; k < 2; k++)
         DPS_TRY (encode_side (e, row, k, &out->rows[k], err));
-    if (e->recipe)
+    if (e->recipe) {
+        truncate_prompt (e, out);
         DPS_TRY (truncate_pair (e, row, out, &cut, err));
+    }
     if (out->n == 0)
         return DPS_OK;
     out->prefix = out->rows[0].n_prompt;

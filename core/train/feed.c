@@ -59,6 +59,9 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
         st = dps_fail (err, DPS_ERR_USAGE,
                        "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
                        dps_recipe_where (recipe, DPS_KEY_packing));
+    if (recipe->max_prompt_length && f->unit == DPS_UNIT_SINGLE)
+        st = dps_fail (err, DPS_ERR_USAGE, "%s: max_prompt_length is for stages on preference pairs: remove it",
+                       dps_recipe_where (recipe, DPS_KEY_max_prompt_length));
     if (st == DPS_OK)
         st = dps_dataset_from_recipe (recipe, eval, &f->ds, err);
     if (st == DPS_OK)

@@ -84,6 +84,9 @@ said 'singles.jsonl:1: token ids: this stage takes preference pairs'
 tiny_recipe packed.yaml packed stage=simpo packing=true
 run 2 "$dia" train packed.yaml
 said 'packing: this stage trains several answers to a prompt together'
+rows=singles.jsonl tiny_recipe prompts.yaml prompts stage=sft max_prompt_length=4
+run 2 "$dia" train prompts.yaml
+said 'max_prompt_length is for stages on preference pairs'
 tiny_recipe keys.yaml keys stage=dpo simpo_gamma=1
 run 2 "$dia" train keys.yaml
 said "'simpo_gamma' is not a parameter of dpo"

@@ -151,6 +151,11 @@ static void test_encoded (void)
     check_row (&u.rows[0], 5, (int32_t[]){2, 3, 4, 5, 6}, 2);
     check_row (&u.rows[1], 4, (int32_t[]){2, 3, 4, 7}, 2);
     dps_encoded_unit_free (&u);
+    CHECK_OK (encode (PAIR, "max_length: 4\nmax_prompt_length: 1\n", DPS_UNIT_PAIR, &u));
+    CU_ASSERT_FATAL (u.n == 2 && u.prefix == 1);
+    check_row (&u.rows[0], 4, (int32_t[]){3, 4, 5, 6}, 1);
+    check_row (&u.rows[1], 3, (int32_t[]){3, 4, 7}, 1);
+    dps_encoded_unit_free (&u);
     CHECK_OK (encode (PAIR, "max_length: 5\ntruncation_mode: drop\n", DPS_UNIT_PAIR, &u));
     CU_ASSERT_EQUAL (u.n, 0);
 }
