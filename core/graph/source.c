@@ -10,12 +10,15 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/seal.h"
 #include "graph/gguf_names.h"
+#include "graph/multimodal.h"
 #include "graph/rope_fit.h"
+#include "graph/shard_index.h"
 
-enum { CONFIG_LIMIT = 1 << 22, INDEX_LIMIT = 1 << 26, MAX_SHARDS = 1024 };
+enum { CONFIG_LIMIT = 1 << 22 };
 
 typedef struct Item {
     char *name; /* Hugging Face's */
@@ -63,27 +66,22 @@ static DpsStatus add_item (DpsSource *s, const char *name, size_t len, Item item
 
 static int by_name (const void *a, const void *b) { return strcmp (((const Item *)a)->name, ((const Item *)b)->name); }
 
-static DpsStatus sort_items (DpsSource *s, DpsError *err)
+/* shards: whose names an error gives; NULL for a single file. */
+static DpsStatus sort_items (DpsSource *s, const DpsShardIndex *shards, DpsError *err)
 {
     qsort (s->items, s->n_items, sizeof *s->items, by_name);
-    for (size_t i = 1; i < s->n_items; i++)
-        if (!strcmp (s->items[i - 1].name, s->items[i].name))
-            return dps_fail (err, DPS_ERR_FORMAT, "%s: tensor '%s' is in two shards", s->path, s->items[i].name);
+    for (size_t i = 1; i < s->n_items; i++) {
+        const Item *a = &s->items[i - 1], *b = &s->items[i];
+        if (strcmp (a->name, b->name))
+            continue;
+        if (!shards || a->file == b->file)
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: tensor '%s' is there twice, under two spellings of its name", s->path, a->name);
+        return dps_fail (
+            err, DPS_ERR_FORMAT,
+            "%s: tensor '%s' is in two shards, %s and %s. Hint: shards of two versions of the model: download the folder again, whole",
+            s->path, a->name, shards->names[a->file], shards->names[b->file]);
+    }
     return DPS_OK;
-}
-
-/* Multimodal checkpoints nest the language model; its names without the nesting are the text model's. */
-static const char *plain_name (const char *name, char *buffer, size_t cap)
-{
-    static const char *const prefixes[] = {"model.language_model.", "language_model.model.", NULL};
-    for (int i = 0; prefixes[i]; i++)
-        if (!strncmp (name, prefixes[i], strlen (prefixes[i]))) {
-            snprintf (buffer, cap, "model.%s", name + strlen (prefixes[i]));
-            return buffer;
-        }
-    if (!strncmp (name, "language_model.lm_head.", 23))
-        return name + strlen ("language_model.");
-    return name;
 }
 
 static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
@@ -95,82 +93,91 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
         char name[1100], buffer[1200];
         DPS_TRY (s->format->tensor_info (s->files[file], i, &t, err));
         snprintf (name, sizeof name, "%.*s", (int)t.name.len, t.name.ptr);
-        const char *plain = plain_name (name, buffer, sizeof buffer);
+        const char *plain = dps__text_name (name, buffer, sizeof buffer);
         DPS_TRY (add_item (s, plain, strlen (plain), (Item){.file = file, .tensor = i}, err));
     }
     return DPS_OK;
 }
 
-static int plain_file_name (const char *name)
+static DpsStatus open_safetensors (DpsSource *s, const char *folder, const char *name, DpsError *err)
 {
-    return name && *name && *name != '.' && strlen (name) < 256 && !strchr (name, '/') && !strchr (name, '\\');
+    char *path = dps_path_join (folder, name);
+    DpsStatus st = path ? open_file (s, path, err) : no_memory (folder, err);
+    dps_free (path);
+    return st == DPS_OK ? list_safetensors (s, (uint32_t)s->n_files - 1, err) : st;
 }
 
-static DpsStatus open_shards (DpsSource *s, const char *folder, json_t *index, DpsError *err)
+/* Every tensor the index names is in the shard it names. */
+static DpsStatus check_index (const DpsSource *s, const DpsShardIndex *x, const char *folder, DpsError *err)
 {
-    json_t *map = json_object_get (index, "weight_map"), *value, *seen = json_object ();
-    const char *key;
-    DpsStatus st = seen ? DPS_OK : no_memory (folder, err);
-    if (st == DPS_OK && !json_is_object (map))
-        st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: \"weight_map\" is missing", folder);
-    if (st == DPS_OK)
-        json_object_foreach (map, key, value) {
-            const char *file = json_string_value (value);
-            if (!plain_file_name (file))
-                st = dps_fail (err, DPS_ERR_FORMAT, "%s/model.safetensors.index.json: the shard of '%.100s' is not a plain file name",
-                               folder, key);
-            else if (json_object_size (seen) >= MAX_SHARDS)
-                st = dps_fail (err, DPS_ERR_LIMIT, "%s: more than %d shards", folder, MAX_SHARDS);
-            else if (!json_object_get (seen, file)) {
-                char *path = dps_path_join (folder, file);
-                st = path ? open_file (s, path, err) : no_memory (folder, err);
-                if (st == DPS_OK)
-                    st = list_safetensors (s, (uint32_t)s->n_files - 1, err);
-                dps_free (path);
-                if (st == DPS_OK && json_object_set_new (seen, file, json_true ()))
-                    st = no_memory (folder, err);
-            }
-            if (st != DPS_OK)
-                break;
-        }
-    json_decref (seen);
-    if (st == DPS_OK)
-        st = sort_items (s, err);
-    if (st == DPS_OK)
-        json_object_foreach (map, key, value) {
-            char buffer[1200];
-            const char *plain = plain_name (key, buffer, sizeof buffer);
-            if (dps_source_find (s, plain) < 0)
-                return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: no tensor '%.200s', which the index names", folder, json_string_value (value),
-                                 key);
-        }
-    return st;
+    const char *tensor;
+    json_t *value;
+    json_object_foreach (x->map, tensor, value) {
+        char buffer[1200];
+        const char *shard = json_string_value (value);
+        int64_t at = dps_source_find (s, dps__text_name (tensor, buffer, sizeof buffer));
+        if (at < 0 || strcmp (x->names[s->items[at].file], shard))
+            return dps_fail (err, DPS_ERR_FORMAT,
+                             "%s/%s: no tensor '%.200s', which " DPS_SHARD_INDEX " says is here%s%s. Hint: shard and index are of two "
+                             "versions of the model: download the folder again, whole",
+                             folder, shard, tensor, at < 0 ? "" : "; it is in ", at < 0 ? "" : x->names[s->items[at].file]);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus open_shards (DpsSource *s, const char *folder, const DpsShardIndex *x, DpsError *err)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < x->n_names; i++)
+        DPS_TRY (open_safetensors (s, folder, x->names[i], err));
+    DPS_TRY (sort_items (s, x, err));
+    DPS_TRY (check_index (s, x, folder, err));
+    for (size_t i = 0; i < s->n_items; i++) {
+        DpsTensorInfo t = {.size = sizeof t};
+        DPS_TRY (dps_source_info (s, i, &t, err));
+        bytes += t.bytes;
+    }
+    dps__shard_index_compare (x, folder, bytes);
+    return DPS_OK;
 }
 
 static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
 {
-    char *single = dps_path_join (folder, "model.safetensors"), *index = dps_path_join (folder, "model.safetensors.index.json");
-    json_t *j = NULL;
+    char *single = dps_path_join (folder, "model.safetensors"), *index = dps_path_join (folder, DPS_SHARD_INDEX);
     DpsStatus st = single && index ? DPS_OK : no_memory (folder, err);
-    if (st == DPS_OK && dps_is_file (index)) {
-        st = dps_json_file (index, INDEX_LIMIT, 0, &j, err);
+    if (st == DPS_OK && dps_is_file (single)) { /* first, as transformers has it */
+        st = open_safetensors (s, folder, "model.safetensors", err);
         if (st == DPS_OK)
-            st = open_shards (s, folder, j, err);
-    } else if (st == DPS_OK && dps_is_file (single)) {
-        st = open_file (s, single, err);
+            st = sort_items (s, NULL, err);
+    } else if (st == DPS_OK && dps_is_file (index)) {
+        DpsShardIndex x;
+        st = dps__shard_index_open (folder, &x, err);
         if (st == DPS_OK)
-            st = list_safetensors (s, 0, err);
-        if (st == DPS_OK)
-            st = sort_items (s, err);
+            st = open_shards (s, folder, &x, err);
+        dps__shard_index_close (&x);
     } else if (st == DPS_OK)
         st = dps_fail (err, DPS_ERR_NOT_FOUND,
-                       "%s: neither model.safetensors nor model.safetensors.index.json. Hint: pickled weights "
-                       "(pytorch_model.bin) are not read; save the model as safetensors",
+                       "%s: neither model.safetensors nor " DPS_SHARD_INDEX ". Hint: pickled weights (pytorch_model.bin) are not read; "
+                       "save the model as safetensors",
                        folder);
-    json_decref (j);
     dps_free (single);
     dps_free (index);
     return st;
+}
+
+/* Nothing is left out in silence. */
+static void tell_unread (const DpsSource *s)
+{
+    size_t n = 0;
+    const char *first = "";
+    for (size_t i = 0; i < s->n_items; i++) {
+        int is_text = dps__text_is_part (s->items[i].name);
+        first = is_text || n ? first : s->items[i].name;
+        n += !is_text;
+    }
+    if (n)
+        dps_log (DPS_LOG_INFO, "%s: a multimodal model: its text part is read, %zu tensors of other parts are not ('%s', ...)", s->path, n,
+                 first);
 }
 
 static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
@@ -190,15 +197,15 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
                          is_adapter ? ". Hint: it is an adapter: --model BASE --adapter it" : "");
     }
     DPS_TRY (st);
-    json_t *text = json_object_get (s->config, "text_config");
-    if (json_is_object (text)) {
-        json_incref (text);
-        json_decref (s->config);
-        s->config = text;
-    }
+    int nested = dps__text_config (&s->config);
+    if (nested < 0)
+        return no_memory (folder, err);
     if (!json_is_object (s->config))
         return dps_fail (err, DPS_ERR_FORMAT, "%s/config.json: expected an object", folder);
-    return open_tensors (s, folder, err);
+    DPS_TRY (open_tensors (s, folder, err));
+    if (nested)
+        tell_unread (s);
+    return DPS_OK;
 }
 
 static DpsStatus copy_meta (DpsSource *s, DpsError *err)
@@ -230,7 +237,7 @@ static DpsStatus list_gguf (DpsSource *s, const char *arch, DpsError *err)
         Item item = {.tensor = i, .fix = name.fix, .is_key = name.is_key};
         DPS_TRY (name.hf[0] ? add_item (s, name.hf, strlen (name.hf), item, err) : add_item (s, t.name.ptr, t.name.len, item, err));
     }
-    return sort_items (s, err);
+    return sort_items (s, NULL, err);
 }
 
 /* The llama 3 scaling is stored as one divisor per frequency. */

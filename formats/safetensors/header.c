@@ -294,7 +294,7 @@ static DpsStatus check_size (const struct DpsFormatFile *f, const Entry *e, DpsE
 {
     uint64_t n = dtype_at (e->dtype)->bytes;
     if (e->end < e->begin || e->end > f->data_bytes)
-        return tensor_fail (f, e, err, "lies outside the file's %llu bytes of data: the file is cut or damaged",
+        return tensor_fail (f, e, err, "lies outside the file's %llu bytes of data: the file is cut or damaged. Hint: download it again",
                             (unsigned long long)f->data_bytes);
     for (int i = 0; i < e->rank; i++)
         if (__builtin_mul_overflow (n, (uint64_t)f->shapes[e->shape + i], &n))
@@ -340,18 +340,23 @@ static DpsStatus check_names (const struct DpsFormatFile *f, DpsError *err)
 
 DpsStatus header_parse (struct DpsFormatFile *f, DpsError *err)
 {
+    static const char lfs[] = "version https://git-lfs";
     uint64_t n = 0;
     if (f->map.len < 8)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: %zu bytes are too few for a safetensors file (8 of length, then a header)", f->path,
+        return dps_fail (err, DPS_ERR_FORMAT,
+                         "%s: %zu bytes are too few for a safetensors file (8 of length, then a header). Hint: download it again", f->path,
                          f->map.len);
     for (int i = 0; i < 8; i++)
         n |= (uint64_t)f->map.data[i] << (8 * i);
+    if (f->map.len > sizeof lfs && !memcmp (f->map.data, lfs, sizeof lfs - 1))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: a Git LFS pointer, not the file it stands for. Hint: git lfs pull", f->path);
     if (n > MAX_HEADER)
         return dps_fail (err, DPS_ERR_LIMIT, "%s: a header of %llu bytes, at most %d are allowed", f->path, (unsigned long long)n,
                          MAX_HEADER);
     if (n > f->map.len - 8)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: a header of %llu bytes in a file of %zu: the file is cut or not safetensors", f->path,
-                         (unsigned long long)n, f->map.len);
+        return dps_fail (err, DPS_ERR_FORMAT,
+                         "%s: a header of %llu bytes in a file of %zu: the file is cut or not safetensors. Hint: download it again",
+                         f->path, (unsigned long long)n, f->map.len);
     f->data = f->map.data + 8 + n;
     f->data_bytes = f->map.len - 8 - n;
     if (dps_buf_reserve (&f->names, 64))
