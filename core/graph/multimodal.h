@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "base/status.h"
 
-/** The text model's name of a tensor: transformers 4 and 5 put the nesting at two places. `name` itself, a part of it, or `buffer`. Pure. */
+/** The text model's name of a tensor: the nesting is spelt in two ways. `name` itself, a part of it, or `buffer`. Pure. */
 const char *dps__text_name (const char *name, char *buffer, size_t cap);
 /** Whether a text_name is the language model's; 0: a tower of images or sounds, a projector. Pure. */
 int dps__text_is_part (const char *text_name);

@@ -144,8 +144,8 @@ nested() {
 }
 gemma='{"architectures":["Gemma3ForConditionalGeneration"],"model_type":"gemma3","image_token_index":79,"mm_tokens_per_image":4}'
 llava='{"architectures":["LlavaForConditionalGeneration"],"model_type":"llava","image_token_index":79}'
-old='"language_model." + .' # transformers 4
-new='if startswith("model.") then sub("^model[.]"; "model.language_model.") else . end' # 5, and 4 from 4.52 on
+old='"language_model." + .' # what transformers 4 writes, and 5.23 still
+new='if startswith("model.") then sub("^model[.]"; "model.language_model.") else . end' # its modules since 4.52
 same_scores() { # FOLDER TEXT_MODEL
     score "$1" nested.jsonl
     said "$1: a multimodal model: its text part is read, 2 tensors of other parts are not ('"
@@ -164,7 +164,7 @@ for layout in config.json config_classic.json; do
     nested llava-new "$models/llama/$layout" "$llava" "$new" model.
     same_scores llava-new "$models/llama"
 done
-ok "Gemma 3 and a Llama inside multimodal folders score as the text models, under the names of transformers 4 and 5"
+ok "Gemma 3 and a Llama inside multimodal folders score as the text models, under both spellings of the names"
 
 cp -r sound pieces
 cp new/config.json pieces/
