@@ -89,10 +89,7 @@ void dps__shard_index_close (DpsShardIndex *index)
     *index = (DpsShardIndex){0};
 }
 
-/*
- * No error: every tensor is checked by name and shape, and sound models are about whose number is wrong (that of other weights in another
- * dtype, a parameter count, a sum that ZeRO left at its first shard).
- */
+/* No error: every tensor is checked by name and shape, and there are sound models whose index has the wrong number. */
 void dps__shard_index_compare (const DpsShardIndex *index, const char *folder, uint64_t bytes)
 {
     const json_t *total = json_object_get (json_object_get (index->root, "metadata"), "total_size");
