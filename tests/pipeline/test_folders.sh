@@ -130,6 +130,17 @@ said "$(shard 2)"
 absent written
 ok "a sealed folder's shard that was cut is refused"
 
+for dtype in null 7; do
+    mkdir folder
+    jq ".dtype = $dtype" "$tiny/config.json" > folder/config.json
+    ln -s "$tiny/model.safetensors" folder/
+    run 0 "$dia" merge --model folder --format safetensors --dtype float32 --out merged
+    score merged nested.jsonl
+    same nested.jsonl plain.jsonl
+    rm -r folder merged
+done
+ok "a dtype that is no name does no harm"
+
 # ---- a language model inside a multimodal one ----
 
 # nested FOLDER TEXT_CONFIG OUTER_MEMBERS NAMES VISION: every tensor under the name that the jq filter NAMES gives it, and two more, of VISION.

@@ -50,7 +50,8 @@ static DpsStatus find_dtype (const DpsRegistry *reg, uint32_t *out_dtype, DpsErr
     DpsStatus st = dps_exec_open (&ex, reg, NULL, 0, err);
     const json_t *stored = json_object_get (dps_source_config (source), "dtype");
     stored = stored ? stored : json_object_get (dps_source_config (source), "torch_dtype");
-    const char *fallback = stored && !strcmp (json_string_value (stored), "float32") ? "float32" : "bfloat16";
+    const char *name = json_string_value (stored); /* NULL too when it is null */
+    const char *fallback = name && !strcmp (name, "float32") ? "float32" : "bfloat16";
     if (st == DPS_OK)
         st = dps_session_dtype (&ex, source, cli_model.dtype ? cli_model.dtype : fallback, out_dtype, err);
     dps_exec_close (&ex);
