@@ -21,12 +21,14 @@ static int is_matrix (const DpsWeight *w)
 typedef struct Forms {
     uint32_t rows_dtype; /* 0: none */
     uint64_t rows, packed[2], master, grad, moment;
+    uint64_t lookups; /* the part of grad, at its end, that embed_dw adds to (dps_weights_grad) */
     uint32_t layout[2];
 } Forms;
 
-static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int training)
+static Forms forms_of (DpsExec *ex, const DpsModel *m, size_t i, uint32_t compute, int training)
 {
     Forms f = {0};
+    const DpsWeight *w = &m->weights[i];
     const DpsExecDevice *d = &ex->devices[0];
     uint64_t n = (uint64_t)dps_weight_elements (w);
     int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
@@ -47,7 +49,9 @@ static Forms forms_of (DpsExec *ex, const DpsWeight *w, uint32_t compute, int tr
     }
     if (trains) {
         f.master = f.rows_dtype == DPS_DTYPE_F32 ? 0 : 4 * n;
-        f.grad = f.moment = 4 * n;
+        f.moment = 4 * n;
+        f.lookups = m->embed == m->head && (int32_t)i == m->embed ? 4 * n : 0;
+        f.grad = 4 * n + f.lookups;
     }
     return f;
 }
@@ -58,7 +62,7 @@ DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t comp
     (void)err;
     *out = (DpsWeightBytes){0};
     for (size_t i = 0; i < model->n_weights; i++) {
-        Forms f = forms_of (ex, &model->weights[i], compute, training);
+        Forms f = forms_of (ex, model, i, compute, training);
         out->rows += f.rows;
         out->packed_forward += f.packed[0];
         out->packed_grad += f.packed[1];
@@ -76,7 +80,7 @@ DpsStatus dps_weights_outline (DpsWeights *w, DpsExec *ex, const DpsModel *model
     if (!w->stores)
         return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
     for (size_t i = 0; i < model->n_weights; i++) {
-        Forms f = forms_of (ex, &model->weights[i], compute, training);
+        Forms f = forms_of (ex, model, i, compute, training);
         w->stores[i].rows_dtype = f.rows_dtype;
         for (int k = 0; k < 2; k++)
             w->stores[i].layout[k] = f.layout[k];
@@ -96,7 +100,7 @@ static DpsStatus zeroed (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *e
 static DpsStatus allocate (DpsWeights *w, size_t i, int n_moments, DpsError *err)
 {
     DpsStore *s = &w->stores[i];
-    Forms f = forms_of (w->ex, &w->model->weights[i], w->compute, w->training);
+    Forms f = forms_of (w->ex, w->model, i, w->compute, w->training);
     s->rows_dtype = f.rows_dtype;
     if (f.rows)
         DPS_TRY (dps_exec_alloc (w->ex, f.rows, &s->rows, err));
@@ -107,6 +111,7 @@ static DpsStatus allocate (DpsWeights *w, size_t i, int n_moments, DpsError *err
     }
     if (f.master)
         DPS_TRY (dps_exec_alloc (w->ex, f.master, &s->master, err));
+    s->lookups = f.lookups;
     DPS_TRY (zeroed (w->ex, f.grad, &s->grad, err));
     DPS_TRY (zeroed (w->ex, n_moments > 0 ? f.moment : 0, &s->m, err));
     return zeroed (w->ex, n_moments > 1 ? f.moment : 0, &s->v, err);
@@ -193,7 +198,18 @@ float *dps_weights_master (const DpsWeights *w, int32_t weight)
     return s->master.host ? s->master.host : s->rows_dtype == DPS_DTYPE_F32 ? s->rows.host : NULL;
 }
 
-float *dps_weights_grad (const DpsWeights *w, int32_t weight) { return w->stores[weight].grad.host; }
+float *dps_weights_grad (const DpsWeights *w, int32_t weight)
+{
+    const DpsStore *s = &w->stores[weight];
+    float *grad = s->grad.host;
+    if (s->lookups) {
+        size_t n = s->lookups / sizeof *grad;
+        for (size_t k = 0; k < n; k++)
+            grad[k] += grad[n + k];
+        memset (grad + n, 0, s->lookups);
+    }
+    return grad;
+}
 
 DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err)
 {
@@ -354,6 +370,10 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
     if (kind == DPS_TENSOR_GRAD) {
         out->buffer = s->grad.buffer;
         out->host = s->grad.host;
+        if (op == DPS_OP_embed_dw && s->lookups) {
+            out->offset = s->grad.bytes - s->lookups;
+            out->host = (char *)s->grad.host + out->offset;
+        }
         return s->grad.host || w->outline
                    ? DPS_OK
                    : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);

@@ -17,6 +17,7 @@ typedef struct DpsStore {
     DpsBlock packed[2];  /* DPS_PACK_FORWARD, DPS_PACK_INPUT_GRAD */
     DpsBlock master;     /* f32, when it trains and rows is bf16; else rows is the master */
     DpsBlock grad, m, v; /* f32, when it trains */
+    uint64_t lookups;    /* bytes at the end of grad that embed_dw adds to: those of an embedding that is the head too, else 0 */
 } DpsStore;
 
 /** Bytes by category, as `diapason plan` prints them. */
@@ -67,7 +68,11 @@ DpsStatus dps_weights_init_one (DpsWeights *w, int32_t weight, uint64_t seed, Dp
 DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err);
 DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, DpsError *err);
 
-/** The f32 master and the gradient of a trained weight, in place; n elements each. */
+/**
+ * The f32 master and the gradient of a trained weight, in place; n elements each. An embedding that is the head too gathers its two
+ * gradients apart, each root by root, so that no cut into micro-batches changes the order of the sums; they are added here. Ask for it
+ * after the last micro-batch of a step.
+ */
 float *dps_weights_master (const DpsWeights *w, int32_t weight);
 float *dps_weights_grad (const DpsWeights *w, int32_t weight);
 int64_t dps_weight_elements (const DpsWeight *w);
