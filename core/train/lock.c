@@ -80,16 +80,16 @@ static int collect (const DpsTrainer *t, Entries *e)
            (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
 }
 
-/* A folder's tokenizer is a file of its own; a GGUF's is where the base is. */
-static DpsStatus add_tokenizer (const DpsTrainer *t, Entries *e, DpsError *err)
+/* A file beside the weights of a folder, if there is one; a GGUF's is where the base is. */
+static DpsStatus add_beside (const DpsTrainer *t, Entries *e, const char *file, const char *key, DpsError *err)
 {
     DpsDigest digest;
     const char *dir = dps_source_path (t->session.source);
-    char *path = dps_source_is_gguf (t->session.source) ? NULL : dps_path_join (dir, "tokenizer.json");
+    char *path = dps_source_is_gguf (t->session.source) ? NULL : dps_path_join (dir, file);
     DpsStatus st = DPS_OK;
     if (path && dps_is_file (path)) {
         st = dps_sha256_file (path, &digest, err);
-        if (st == DPS_OK && add (e, dps_strdup ("tokenizer.sha256"), digest.hex, dir))
+        if (st == DPS_OK && add (e, dps_strdup (key), digest.hex, dir))
             st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     }
     dps_free (path);
@@ -119,7 +119,9 @@ DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsErr
     char *path = dps_path_join (t->recipe->output_dir, DPS_CKPT_LOCK);
     DpsStatus st = path && !collect (t, &e) ? add_template (t, &e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st == DPS_OK)
-        st = add_tokenizer (t, &e, err);
+        st = add_beside (t, &e, "config.json", "config.sha256", err);
+    if (st == DPS_OK)
+        st = add_beside (t, &e, "tokenizer.json", "tokenizer.sha256", err);
     if (st == DPS_OK && resumed) {
         char *old = dps_path_join (dps_ckpt_path (resumed), DPS_CKPT_LOCK);
         st = old ? dps_lock_compare (t->recipe, e.items, e.n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");

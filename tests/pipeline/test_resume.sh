@@ -65,3 +65,13 @@ tiny_recipe changed.yaml changed max_steps=$steps save_steps=50 lora_dropout=0.1
 run 4 "$dia" train changed.yaml --resume
 said learning_rate
 ok "changed rows or a changed recipe refuse to resume (4)"
+
+# config.json decides the arithmetic as much as the weights do.
+cp -r "$models/gemma3" base
+chmod -R u+w base
+tiny_recipe base.yaml based model_name_or_path=base max_steps=2 save_steps=1
+run 0 "$dia" train base.yaml
+jq '.rms_norm_eps = 1e-5' base/config.json > edited && cp edited base/config.json
+run 4 "$dia" train base.yaml --resume
+said config.sha256
+ok "a changed config.json of the base refuses to resume (4)"
