@@ -153,7 +153,7 @@ static DpsStatus read_number (const DpsRecipeReader *in, const DpsYaml *n, const
     double value;
     if (dps_yaml_is_null (n))
         return DPS_OK;
-    snprintf (what, sizeof what, "a number from %g to %g", key->min, key->max);
+    snprintf (what, sizeof what, "a number from %.10g to %.10g", key->min, key->max);
     if (!dps_yaml_number (n, &value) || !(value >= key->min && value <= key->max))
         return expected (in, n, key->name, what);
     *out = value;

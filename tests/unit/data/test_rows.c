@@ -96,6 +96,8 @@ static void test_refused (void)
         {"same.jsonl", ROW ("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n"), "chosen and rejected are the same"},
         {"labels.jsonl", ROW ("{\"input_ids\":[1,2],\"labels\":[1]}\n"), "labels has 1 entries"},
         {"id.jsonl", ROW ("{\"input_ids\":[1,-2]}\n"), "input_ids[1]"},
+        {"float.jsonl", ROW ("{\"ids\":[1,5.5]}\n"), "ids[1]: expected a token id, found a number 5.5"},
+        {"word.jsonl", ROW ("{\"ids\":[1,\"5\"]}\n"), "ids[1]: expected a token id, found text"},
         {"utf16.jsonl", ROW ("\xff\xfe{\0}\0"), "UTF-16"},
         {"bytes.txt", ROW ("ok\nbad \xff\n"), "bytes.txt:2"},
         {"fields.csv", ROW ("a,b\n1,2,3\n"), "fields.csv:2"},

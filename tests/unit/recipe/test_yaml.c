@@ -24,6 +24,7 @@ static const struct {
     {"lr infinite", "lr: .inf\n", "found .inf"},
     {"lr -1", "learning_rate: -1\n", "found -1"},
     {"lr 1e9", "learning_rate: 1e9\n", "found 1e9"},
+    {"a limit just below 1 is said whole", "adam_beta1: 1\n", "adam_beta1: expected a number from 0 to 0.9999999, found 1"},
     {"lr a word", "learning_rate: fast\n", "found the text \"fast\""},
     {"lr quoted", "learning_rate: \"2e-5\"\n", "remove the quotes"},
     {"steps 2^63", "max_steps: 9223372036854775808\n",
