@@ -9,7 +9,6 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <openssl/crypto.h>
 #include <pcre2.h>
-#include <protobuf-c/protobuf-c.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -93,9 +92,8 @@ static json_t *libraries_json (void)
     char glib[32], pcre2[64] = "";
     g_snprintf (glib, sizeof glib, "%u.%u.%u", glib_major_version, glib_minor_version, glib_micro_version);
     pcre2_config (PCRE2_CONFIG_VERSION, pcre2);
-    return json_pack ("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "glib", glib, "jansson", jansson_version_str (), "libfyaml",
-                      fy_library_version (), "libcrypto", OpenSSL_version (OPENSSL_VERSION), "pcre2", pcre2, "protobuf-c",
-                      protobuf_c_version (), "utf8proc", utf8proc_version ());
+    return json_pack ("{s:s, s:s, s:s, s:s, s:s, s:s}", "glib", glib, "jansson", jansson_version_str (), "libfyaml", fy_library_version (),
+                      "libcrypto", OpenSSL_version (OPENSSL_VERSION), "pcre2", pcre2, "utf8proc", utf8proc_version ());
 }
 
 static json_t *plugins_json (const DpsRegistry *reg)
