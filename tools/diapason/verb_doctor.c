@@ -9,6 +9,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <openssl/crypto.h>
 #include <pcre2.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -122,11 +123,15 @@ static json_t *devices_json (const DpsRegistry *reg)
     return all;
 }
 
-/* What else changes behaviour: our own variables, and those of the threading runtimes and oneDNN. */
+static int by_name (const void *a, const void *b) { return strcmp (*(char *const *)a, *(char *const *)b); }
+
+/* What else changes behaviour: our own variables, and those of the threading runtimes and oneDNN; by name, for a shell may reorder them. */
 static json_t *environment_json (void)
 {
     json_t *set = json_object ();
     g_auto (GStrv) names = g_listenv ();
+    if (names)
+        qsort (names, g_strv_length (names), sizeof *names, by_name);
     for (char **n = names; n && *n; n++)
         if (g_str_has_prefix (*n, "DIAPASON_") || g_str_has_prefix (*n, "OMP_") || g_str_has_prefix (*n, "ONEDNN_") ||
             g_str_has_prefix (*n, "DNNL_") || !strcmp (*n, "LD_PRELOAD") || !strcmp (*n, "LD_LIBRARY_PATH")) {
