@@ -25,6 +25,12 @@ static DpsStatus read_signals (DpsObjectiveInstance *o, DpsError *err)
         dps_table_copy (s, sizeof *s, info->signals[i]);
         if (!s->name || !s->role || (s->axis != DPS_AXIS_TOKEN && s->axis != DPS_AXIS_ROW))
             return dps_fail (err, DPS_ERR_FORMAT, "%s: signal %u has no name or role, or is not per token or row", info->name, (unsigned)i);
+        if (!strcmp (s->role, "step") && !o->table.score)
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: signal %s is of role step, but there is no score to compute it", info->name,
+                             s->name);
+        if (s->differentiable && strcmp (s->role, "policy"))
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: signal %s (%s) is differentiable, but only the policy is trained", info->name,
+                             s->name, s->role);
     }
     return DPS_OK;
 }
@@ -217,8 +223,6 @@ static DpsStatus check_loss (Call *c, const double **out, DpsError *err)
     for (uint64_t u = 0; u < n; u++)
         if (!isfinite ((*out)[u]))
             return dps_fail (err, DPS_ERR_NONFINITE, "%s: the loss of unit %llu is %g", c->o->info.name, (unsigned long long)u, (*out)[u]);
-    if (c->reported != DPS_OK)
-        return dps_fail (err, c->reported, "%s: a metric could not be kept", c->o->info.name);
     return DPS_OK;
 }
 
@@ -244,9 +248,12 @@ static DpsStatus read_gradients (Call *c, double *const *out_grads, DpsError *er
     return DPS_OK;
 }
 
-static DpsStatus add_up (const Call *c, const double *losses, DpsStepSums *sums, double *out_losses, DpsError *err)
+/* The reports of a call, into the step. On an error nothing was added. */
+static DpsStatus add_reports (const Call *c, DpsStepSums *sums, DpsError *err)
 {
     size_t before = sums->n_metrics, at;
+    if (c->reported != DPS_OK)
+        return dps_fail (err, c->reported, "%s: a metric could not be kept", c->o->info.name);
     for (size_t i = 0; i < c->n_reports; i++) { /* room first: what follows cannot fail */
         DpsStatus st = find_metric (sums, dps_str (c->reports[i].name), &at, err);
         if (st != DPS_OK) {
@@ -256,6 +263,12 @@ static DpsStatus add_up (const Call *c, const double *losses, DpsStepSums *sums,
     }
     for (size_t i = 0; i < c->n_reports; i++)
         DPS_TRY (dps_step_add (sums, dps_str (c->reports[i].name), c->reports[i].value, c->reports[i].weight, err));
+    return DPS_OK;
+}
+
+static DpsStatus add_up (const Call *c, const double *losses, DpsStepSums *sums, double *out_losses, DpsError *err)
+{
+    DPS_TRY (add_reports (c, sums, err));
     for (uint64_t u = 0; u < c->batch.n_units; u++) {
         sums->loss += losses[u];
         if (out_losses)
@@ -285,25 +298,96 @@ static DpsStatus run (Call *c, DpsStepSums *sums, double *const *out_grads, doub
     return add_up (c, losses, sums, out_losses, err);
 }
 
+static DpsStatus open_call (Call *c, const DpsObjectiveInstance *o, const DpsObjectiveBatch *batch, DpsError *err)
+{
+    *c = (Call){.o = o, .loss = -1};
+    dps_table_copy (&c->batch, sizeof c->batch, batch);
+    if (c->batch.weights)
+        return DPS_OK;
+    c->ones = dps_malloc (batch->n_tokens, sizeof *c->ones);
+    if (!c->ones)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for %llu weights", o->info.name, (unsigned long long)batch->n_tokens);
+    for (uint64_t i = 0; i < batch->n_tokens; i++)
+        c->ones[i] = 1;
+    c->batch.weights = c->ones;
+    return DPS_OK;
+}
+
+static void close_call (Call *c)
+{
+    dps_tape_free (c->tape);
+    dps_free (c->reports);
+    dps_free (c->ones);
+}
+
 DpsStatus dps_objective_micro_batch (const DpsObjectiveInstance *o, const DpsObjectiveBatch *batch, DpsStepSums *sums,
                                      double *const *out_grads, double *out_losses, DpsError *err)
 {
     if (!(batch->total > 0) || !isfinite (batch->total))
         return dps_fail (err, DPS_ERR_DATA, "%s: the step's total is %g, expected at least one scored token, row or unit", o->info.name,
                          batch->total);
-    Call c = {.o = o, .loss = -1};
-    dps_table_copy (&c.batch, sizeof c.batch, batch);
-    if (!c.batch.weights) {
-        c.ones = dps_malloc (batch->n_tokens, sizeof *c.ones);
-        if (!c.ones)
-            return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for %llu weights", o->info.name, (unsigned long long)batch->n_tokens);
-        for (uint64_t i = 0; i < batch->n_tokens; i++)
-            c.ones[i] = 1;
-        c.batch.weights = c.ones;
-    }
+    Call c;
+    DPS_TRY (open_call (&c, o, batch, err));
     DpsStatus st = run (&c, sums, out_grads, out_losses, err);
-    dps_tape_free (c.tape);
-    dps_free (c.reports);
-    dps_free (c.ones);
+    close_call (&c);
+    return st;
+}
+
+/* A whole step, scored. */
+
+static uint64_t length_of (const Call *c, uint32_t signal)
+{
+    return c->o->signals[signal].axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+}
+
+static int is_scored (const Call *c, uint32_t signal) { return !strcmp (c->o->signals[signal].role, "step"); }
+
+static DpsStatus check_step (const Call *c, const DpsRewards *rewards, DpsError *err)
+{
+    const char *name = c->o->info.name;
+    if (!c->o->table.score)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: this objective makes nothing of rewards", name);
+    for (uint64_t i = 0; i < rewards->n_criteria * c->batch.n_rows; i++)
+        if (isinf (rewards->values[i]))
+            return dps_fail (err, DPS_ERR_NONFINITE, "%s: criterion %llu of row %llu is infinite", name,
+                             (unsigned long long)(i % rewards->n_criteria), (unsigned long long)(i / rewards->n_criteria));
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++)
+        if (c->batch.signals[i])
+            DPS_TRY (check_finite (c, &c->o->signals[i], c->batch.signals[i], length_of (c, i), err));
+    return DPS_OK;
+}
+
+static DpsStatus score (Call *c, const DpsRewards *rewards, double **made, double *const *out, DpsStepSums *sums, DpsError *err)
+{
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++)
+        if (is_scored (c, i) && !(made[i] = dps_calloc (length_of (c, i), sizeof **made)))
+            return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory", c->o->info.name);
+    const DpsMetricSink sink = {.size = sizeof sink, .ctx = c, .add = report};
+    DpsError theirs = DPS_ERROR_INIT;
+    DpsStatus st = c->o->table.score (c->o->self, &c->batch, rewards, made, &sink, &theirs);
+    if (st != DPS_OK)
+        return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++)
+        if (made[i])
+            DPS_TRY (check_finite (c, &c->o->signals[i], made[i], length_of (c, i), err));
+    DPS_TRY (add_reports (c, sums, err));
+    for (uint32_t i = 0; i < c->o->info.n_signals; i++)
+        for (uint64_t k = 0; made[i] && k < length_of (c, i); k++)
+            out[i][k] = made[i][k];
+    return DPS_OK;
+}
+
+DpsStatus dps_objective_score (const DpsObjectiveInstance *o, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
+                               DpsStepSums *sums, DpsError *err)
+{
+    Call c;
+    double *made[MAX_SIGNALS] = {0};
+    DPS_TRY (open_call (&c, o, step, err));
+    DpsStatus st = check_step (&c, rewards, err);
+    if (st == DPS_OK)
+        st = score (&c, rewards, made, out, sums, err);
+    for (uint32_t i = 0; i < MAX_SIGNALS; i++)
+        dps_free (made[i]);
+    close_call (&c);
     return st;
 }

@@ -59,6 +59,15 @@ double dps_objective_total (const DpsObjectiveInstance *o, uint64_t n_tokens, ui
 DpsStatus dps_objective_micro_batch (const DpsObjectiveInstance *o, const DpsObjectiveBatch *batch, DpsStepSums *sums,
                                      double *const *out_grads, double *out_losses, DpsError *err);
 
+/**
+ * The signals of role step, from a whole step (or rollout) and what its answers earned. step as micro_batch takes it, signals NULL in the
+ * places of roles policy and step. out: per signal an array as long as the signal where its role is step, else NULL.
+ * Ensures: on an error out and sums are untouched. Errors: SHAPE, NONFINITE (names the signal and its place), UNSUPPORTED when the objective
+ * has no score, NOMEM; the plugin's own, prefixed with its name. Thread: [any], one call at a time per instance.
+ */
+DpsStatus dps_objective_score (const DpsObjectiveInstance *o, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
+                               DpsStepSums *sums, DpsError *err);
+
 /** Add a metric to a step by hand (what the core measures itself). Errors: LIMIT for a long name, NOMEM. */
 DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight, DpsError *err);
 /** The step's loss, 0 when it is empty, and metric i. */

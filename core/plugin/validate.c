@@ -156,9 +156,9 @@ static DpsStatus end (Call *c, DpsStatus st)
 #define OBJECTIVE(X, I)                                                                                                                    \
     X (I, objective, create, NULL, TAG_INIT, (const double *num, const DpsStr *str, void **out, DpsError *err), (num, str, out, &c.err))   \
     X (I, objective, score, self, TAG_ANY,                                                                                                 \
-       (void *self, const double *rewards, uint64_t rows, uint64_t criteria, const double *w, const int64_t *units, uint64_t n,            \
-        double *out, const DpsMetricSink *metrics, DpsError *err),                                                                         \
-       (self, rewards, rows, criteria, w, units, n, out, metrics, &c.err))                                                                 \
+       (void *self, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out, const DpsMetricSink *metrics,            \
+        DpsError *err),                                                                                                                    \
+       (self, step, rewards, out, metrics, &c.err))                                                                                        \
     X (I, objective, loss, self, TAG_SERIAL,                                                                                               \
        (void *self, const DpsHostTape *ops, struct DpsTape *tape, const DpsObjectiveBatch *batch, const DpsVal *signals,                   \
         const DpsMetricSink *metrics, DpsVal *out, DpsError *err),                                                                         \

@@ -79,7 +79,8 @@ int dps__trainer_scores (const DpsTrainer *t) { return dps_objective_signal (t->
 typedef struct Judge {
     DpsTrainer *t;
     const DpsReference *reference;
-    double total; /* of the step */
+    const DpsBatchCounts *step; /* counts of the whole step */
+    uint64_t micro_batches;     /* it is split into */
     int training;
     DpsStepSums *sums;
 } Judge;
@@ -144,7 +145,11 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
                             .unit_offsets = b->root_sequences,
                             .signals = (const double *const *)s.values,
                             .weights = b->weights,
-                            .total = j->total};
+                            .total = total_of (j->t, j->step),
+                            .step_tokens = (uint64_t)j->step->scored,
+                            .step_rows = (uint64_t)j->step->sequences,
+                            .step_units = (uint64_t)j->step->roots,
+                            .micro_batches = j->micro_batches};
     if (st == DPS_OK)
         st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
     int scores = dps__trainer_scores (j->t), from = dps_objective_signal (o, scores ? "score" : "logp", "policy");
@@ -190,8 +195,12 @@ DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n,
 /* All micro-batches of places, `size` places each. */
 static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int training, DpsStepSums *sums, DpsError *err)
 {
-    double total = total_of (t, &r->counts);
-    Judge j = {t, training ? &t->reference : &t->eval_reference, total, training, sums};
+    Judge j = {.t = t,
+               .reference = training ? &t->reference : &t->eval_reference,
+               .step = &r->counts,
+               .micro_batches = (r->n_places + size - 1) / size,
+               .training = training,
+               .sums = sums};
     const DpsPassOptions o = {.training = training,
                               .scores = dps__trainer_scores (t),
                               .checkpoint = training && t->checkpointing,
@@ -200,7 +209,7 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
         size_t n = r->n_places - i < size ? r->n_places - i : size;
         DPS_TRY (dps__trainer_forward (t, r->places + i, n, &o, judge, &j, err));
     }
-    sums->total = total;
+    sums->total = total_of (t, &r->counts);
     return DPS_OK;
 }
 

@@ -155,9 +155,20 @@ _Static_assert (offsetof (DpsObjectiveBatch, row_offsets) == 32, "DpsObjectiveBa
 _Static_assert (offsetof (DpsObjectiveBatch, unit_offsets) == 40, "DpsObjectiveBatch.unit_offsets");
 _Static_assert (offsetof (DpsObjectiveBatch, signals) == 48, "DpsObjectiveBatch.signals");
 _Static_assert (offsetof (DpsObjectiveBatch, weights) == 56, "DpsObjectiveBatch.weights");
-_Static_assert (offsetof (DpsObjectiveBatch, advantages) == 64, "DpsObjectiveBatch.advantages");
-_Static_assert (offsetof (DpsObjectiveBatch, total) == 72, "DpsObjectiveBatch.total");
-_Static_assert (sizeof (DpsObjectiveBatch) == 80, "DpsObjectiveBatch");
+_Static_assert (offsetof (DpsObjectiveBatch, total) == 64, "DpsObjectiveBatch.total");
+_Static_assert (offsetof (DpsObjectiveBatch, step_tokens) == 72, "DpsObjectiveBatch.step_tokens");
+_Static_assert (offsetof (DpsObjectiveBatch, step_rows) == 80, "DpsObjectiveBatch.step_rows");
+_Static_assert (offsetof (DpsObjectiveBatch, step_units) == 88, "DpsObjectiveBatch.step_units");
+_Static_assert (offsetof (DpsObjectiveBatch, micro_batches) == 96, "DpsObjectiveBatch.micro_batches");
+_Static_assert (sizeof (DpsObjectiveBatch) == 104, "DpsObjectiveBatch");
+
+_Static_assert (offsetof (DpsRewards, size) == 0, "DpsRewards.size");
+_Static_assert (offsetof (DpsRewards, n_criteria) == 8, "DpsRewards.n_criteria");
+_Static_assert (offsetof (DpsRewards, values) == 16, "DpsRewards.values");
+_Static_assert (offsetof (DpsRewards, weights) == 24, "DpsRewards.weights");
+_Static_assert (offsetof (DpsRewards, names) == 32, "DpsRewards.names");
+_Static_assert (offsetof (DpsRewards, truncated) == 40, "DpsRewards.truncated");
+_Static_assert (sizeof (DpsRewards) == 48, "DpsRewards");
 
 _Static_assert (offsetof (DpsMetricSink, size) == 0, "DpsMetricSink.size");
 _Static_assert (offsetof (DpsMetricSink, ctx) == 8, "DpsMetricSink.ctx");

@@ -35,15 +35,17 @@ typedef struct DpsParam {
 
 /**
  * One signal the objective reads. logp: log-probability of the target, nats, ≤ 0; entropy: of the distribution, nats; hit: 1 when the target is
- * the arg max; topk_logp: log-probabilities of the K likeliest; value, score: a head's number; pooled: a row's hidden state. A host that
- * cannot give a signal refuses the objective by name.
+ * the arg max; topk_logp: log-probabilities of the K likeliest; value: of the state before the token; score: a head's number; pooled: a row's
+ * hidden state. A host that cannot give a signal refuses the objective by name.
+ * Whose it is: policy: the model as it is trained; rollout: the policy when the answers were sampled, before the first update on them;
+ * reference: the policy before step 1; step: what `score` of this objective computed from the whole step, under a name of its own choosing.
  */
 typedef struct DpsSignal {
     size_t size;
-    const char *name; /* "logp", "entropy", "hit", "topk_logp", "value", "score", "pooled" */
-    const char *role; /* "policy", "reference", "teacher", "value", "reward" */
-    uint32_t axis;    /* DPS_AXIS_TOKEN (per scored token) or DPS_AXIS_ROW */
-    uint32_t differentiable;
+    const char *name;        /* "logp", "entropy", "hit", "topk_logp", "value", "score", "pooled"; role step: "advantage", "return", … */
+    const char *role;        /* "policy", "rollout", "reference", "teacher", "value", "reward", "step" */
+    uint32_t axis;           /* DPS_AXIS_TOKEN (per scored token) or DPS_AXIS_ROW */
+    uint32_t differentiable; /* role policy only */
 } DpsSignal;
 
 typedef struct DpsObjectiveInfo {
@@ -60,8 +62,8 @@ typedef struct DpsObjectiveInfo {
 } DpsObjectiveInfo;
 
 /**
- * One micro-batch. Borrowed until return. Scored tokens go through the rows in order: row r has tokens [row_offsets[r], row_offsets[r+1]);
- * unit u has rows [unit_offsets[u], unit_offsets[u+1]).
+ * One micro-batch, or (in `score`) a whole step. Borrowed until return. Scored tokens go through the rows in order: row r has tokens
+ * [row_offsets[r], row_offsets[r+1]); unit u has rows [unit_offsets[u], unit_offsets[u+1]).
  */
 typedef struct DpsObjectiveBatch {
     size_t size;
@@ -70,9 +72,21 @@ typedef struct DpsObjectiveBatch {
     const int64_t *unit_offsets;  /* [n_units + 1] */
     const double *const *signals; /* [n_signals] in the order of describe: per token or per row */
     const double *weights;        /* per token, ≥ 0, 1 by default */
-    const double *advantages;     /* per row, from score; NULL when the objective has none */
     double total;                 /* the step total named in describe */
+    uint64_t step_tokens, step_rows,
+        step_units;         /* counts of the whole step: for an objective whose loss_type chooses what it is a mean over */
+    uint64_t micro_batches; /* the step is split into so many */
 } DpsObjectiveBatch;
+
+/** What the answers of a step earned. Borrowed until return. */
+typedef struct DpsRewards {
+    size_t size;
+    uint64_t n_criteria;
+    const double *values;      /* (n_rows, n_criteria); NaN: this criterion did not judge this row */
+    const double *weights;     /* (n_criteria) */
+    const DpsStr *names;       /* (n_criteria), as metrics call them */
+    const uint32_t *truncated; /* per row: 1 when the answer stopped at the length limit */
+} DpsRewards;
 
 /**
  * Called by an objective for each number worth logging: the core averages it over the step, weighted by `weight`. Call it per row or
@@ -98,12 +112,13 @@ typedef struct DpsObjective {
     void (*destroy) (void *self); /* NULL is fine. [init] */
 
     /**
-     * Rewards of a whole step → advantages, detached. rewards: (n_rows, n_criteria), NaN where a criterion does not apply.
-     * weights (n_criteria); unit u has rows [unit_offsets[u], unit_offsets[u+1]); out_advantages (n_rows), finite.
-     * NULL slot: no advantages. Pure. Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
+     * Rewards and recorded signals of a whole step → the signals of role step, detached. Called once per rollout, before its first update.
+     * step->signals: those of roles rollout, reference, teacher …; NULL in the places of roles policy and step.
+     * out: [n_signals] arrays to fill where the role is step, finite; NULL elsewhere.
+     * NULL slot: no signal has role step. Pure. Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
      */
-    DpsStatus (*score) (void *self, const double *rewards, uint64_t n_rows, uint64_t n_criteria, const double *weights,
-                        const int64_t *unit_offsets, uint64_t n_units, double *out_advantages, const DpsMetricSink *metrics, DpsError *err);
+    DpsStatus (*score) (void *self, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
+                        const DpsMetricSink *metrics, DpsError *err);
 
     /**
      * Forward maths of one micro-batch, in nats: signals arrive as tape values (variables where differentiable); *out_loss is per unit
