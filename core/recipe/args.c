@@ -11,13 +11,9 @@ static const char *where_of (const DpsRecipe *r, DpsKeyId group, const char *nam
     return dps_recipe_where (r, key >= 0 && dps__keys[key].type == DPS_KEY_PARAM && r->place[key] ? (DpsKeyId)key : group);
 }
 
-/* A member of objective_args or adapter_args as a plugin's parameter. */
-static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, DpsParamValue *out)
+void dps__param_scalar (const json_t *v, const char *where, DpsParamValue *out)
 {
-    const json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *v = json_object_get (args, name);
-    if (!v || json_is_null (v))
-        return 0;
-    *out = (DpsParamValue){.where = where_of (r, key, name)};
+    *out = (DpsParamValue){.where = where};
     if (json_is_boolean (v)) {
         out->type = DPS_PARAM_BOOL;
         out->num = json_is_true (v);
@@ -28,6 +24,15 @@ static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, 
         out->type = json_is_integer (v) ? DPS_PARAM_I64 : DPS_PARAM_F64;
         out->num = json_number_value (v);
     }
+}
+
+/* A member of objective_args or adapter_args as a plugin's parameter. */
+static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, DpsParamValue *out)
+{
+    const json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *v = json_object_get (args, name);
+    if (!v || json_is_null (v))
+        return 0;
+    dps__param_scalar (v, where_of (r, key, name), out);
     return 1;
 }
 

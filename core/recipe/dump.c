@@ -22,6 +22,22 @@ static int dump_datasets (const DpsRecipeDatasets *d, DpsBuf *out)
     return bad || dps_buf_str (out, "]");
 }
 
+static int dump_rewards (const DpsRecipeRewards *r, DpsBuf *out)
+{
+    int bad = dps_buf_str (out, "[");
+    for (size_t i = 0; i < r->n && !bad; i++)
+        bad = dps_buf_str (out, i ? ", " : "") || dps__reward_dump (&r->items[i], out);
+    return bad || dps_buf_str (out, "]");
+}
+
+static int dump_numbers (const DpsNumbers *s, DpsBuf *out)
+{
+    int bad = dps_buf_str (out, "[");
+    for (size_t i = 0; i < s->n && !bad; i++)
+        bad = dps_buf_str (out, i ? ", " : "") || dps_json_number (out, s->items[i]);
+    return bad || dps_buf_str (out, "]");
+}
+
 int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
 {
     const void *field = (const char *)r + key->offset;
@@ -39,6 +55,8 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
     case DPS_KEY_NAMES: return dump_names (field, out);
     case DPS_KEY_OBJECT: return *(json_t *const *)field ? dps_json_write (out, *(json_t *const *)field, 0) : dps_buf_str (out, "null");
     case DPS_KEY_DATASETS: return dump_datasets (field, out);
+    case DPS_KEY_REWARDS: return dump_rewards (field, out);
+    case DPS_KEY_NUMBERS: return dump_numbers (field, out);
     default: return 0;
     }
 }
@@ -47,7 +65,8 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
 int dps__key_is_dumped (DpsKeyId id)
 {
     const DpsKeyType type = dps__keys[id].type;
-    return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio && id != DPS_KEY_use_peft;
+    return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio &&
+           id != DPS_KEY_use_peft && id != DPS_KEY_reward_model;
 }
 
 static DpsStatus dump (const DpsRecipe *r, int indent, int locked_only, DpsBuf *out, DpsError *err)

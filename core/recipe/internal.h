@@ -17,6 +17,8 @@ typedef enum DpsKeyType {
     DPS_KEY_NAMES,
     DPS_KEY_OBJECT,
     DPS_KEY_DATASETS,
+    DPS_KEY_REWARDS,
+    DPS_KEY_NUMBERS,
     DPS_KEY_PARAM,
     DPS_KEY_FIXED,
     DPS_KEY_LATER
@@ -62,8 +64,14 @@ DpsStatus dps__read_datasets (const DpsRecipeReader *in, const DpsYaml *n, const
 void dps__datasets_free (DpsRecipeDatasets *d);
 /** Append one data set as JSON on a line. 0 or -1. */
 int dps__dataset_dump (const DpsRecipeDataset *d, DpsBuf *out);
+DpsStatus dps__read_rewards (const DpsRecipeReader *in, const DpsYaml *n, const char *key, DpsRecipeRewards *out);
+void dps__rewards_free (DpsRecipeRewards *r);
+/** Append one reward as JSON on a line. 0 or -1. */
+int dps__reward_dump (const DpsRecipeReward *r, DpsBuf *out);
 /** Append a key's value in its canonical spelling. 0 or -1. */
 int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out);
+/** A word, number or boolean of a recipe as a plugin's parameter. */
+void dps__param_scalar (const json_t *v, const char *where, DpsParamValue *out);
 /** 0 for keys that hold nothing or whose value another key took over. */
 int dps__key_is_dumped (DpsKeyId id);
 /** What no single key can tell: keys that need or exclude each other, and values that follow from others. */

@@ -29,6 +29,8 @@ const DpsKey dps__keys[DPS_N_KEYS] = {
 #define NAMES(n, a, l, d, h) {.type = DPS_KEY_NAMES, .name = #n, .aliases = a, .locked = l, AT (n), .text = d, .help = h},
 #define OBJECT(n, a, l, h)   {.type = DPS_KEY_OBJECT, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
 #define DATASETS(n, a, l, h) {.type = DPS_KEY_DATASETS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
+#define REWARDS(n, a, l, h)  {.type = DPS_KEY_REWARDS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
+#define NUMBERS(n, a, l, h)  {.type = DPS_KEY_NUMBERS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
 #define PARAM(n, a, h)       {.type = DPS_KEY_PARAM, .name = #n, .aliases = a, .locked = 1, .help = h},
 #define FIXED(n, a, v, h)    {.type = DPS_KEY_FIXED, .name = #n, .aliases = a, .def = v, .help = h},
 #define LATER(n, a, h)       {.type = DPS_KEY_LATER, .name = #n, .aliases = a, .help = h},

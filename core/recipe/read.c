@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* read.c: one key's node into its field: type, range, choice. */
 #include <glib.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -237,6 +238,22 @@ static DpsStatus read_names (const DpsRecipeReader *in, const DpsYaml *n, const 
     return DPS_OK;
 }
 
+static DpsStatus read_numbers (const DpsRecipeReader *in, const DpsYaml *n, const char *key, DpsNumbers *out)
+{
+    out->n = 0;
+    if (dps_yaml_is_null (n))
+        return DPS_OK;
+    const DpsYaml *item = n->type == DPS_YAML_LIST ? n->first : n;
+    for (; item; item = n->type == DPS_YAML_LIST ? item->next : NULL) {
+        if (DPS_GROW (out->items, out->n, out->capacity))
+            return no_memory (in, n);
+        if (!dps_yaml_number (item, &out->items[out->n]) || !isfinite (out->items[out->n]))
+            return expected (in, item, key, "a number, or a list of numbers");
+        out->n++;
+    }
+    return DPS_OK;
+}
+
 static DpsStatus read_object (const DpsRecipeReader *in, const DpsYaml *n, const char *key, json_t **out)
 {
     if (dps_yaml_is_null (n))
@@ -305,6 +322,8 @@ DpsStatus dps__read_key (const DpsRecipeReader *in, const DpsYaml *n, DpsKeyId i
     case DPS_KEY_NAMES: return read_names (in, n, key->name, field);
     case DPS_KEY_OBJECT: return read_object (in, n, key->name, field);
     case DPS_KEY_DATASETS: return dps__read_datasets (in, n, key->name, field);
+    case DPS_KEY_REWARDS: return dps__read_rewards (in, n, key->name, field);
+    case DPS_KEY_NUMBERS: return read_numbers (in, n, key->name, field);
     case DPS_KEY_PARAM: return read_param (in, n, key);
     case DPS_KEY_FIXED: return read_fixed (in, n, key);
     case DPS_KEY_LATER: return read_later (in, n, key);

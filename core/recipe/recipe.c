@@ -26,6 +26,8 @@ void dps_recipe_free (DpsRecipe *r)
         case DPS_KEY_NAMES: strings_free (field); break;
         case DPS_KEY_OBJECT: json_decref (*(json_t **)field); break;
         case DPS_KEY_DATASETS: dps__datasets_free (field); break;
+        case DPS_KEY_REWARDS: dps__rewards_free (field); break;
+        case DPS_KEY_NUMBERS: dps_free (((DpsNumbers *)field)->items); break;
         default: break;
         }
         dps_free (r->place[i]);

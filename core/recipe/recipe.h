@@ -40,6 +40,28 @@ typedef struct DpsRecipeDatasets {
     size_t n, capacity;
 } DpsRecipeDatasets;
 
+/** One entry of reward_funcs. Absent strings and maps are NULL. */
+typedef struct DpsRecipeReward {
+    char *name;     /* of the plugin */
+    char *label;    /* what metrics call it */
+    double weight;  /* NaN: not given */
+    json_t *args;   /* {parameter: value} as given; a list or map stands for its JSON text */
+    json_t *paths;  /* {parameter: resolved path} of the parameters called path or …_path */
+    json_t *places; /* {parameter: "recipe.yaml:12:3"} */
+    char *where;    /* place in the recipe */
+} DpsRecipeReward;
+
+typedef struct DpsRecipeRewards {
+    DpsRecipeReward *items;
+    size_t n, capacity;
+} DpsRecipeRewards;
+
+/** A list of numbers; all zeros is empty. */
+typedef struct DpsNumbers {
+    double *items;
+    size_t n, capacity;
+} DpsNumbers;
+
 /** DPS_KEY_learning_rate …: the number of every key. */
 typedef enum DpsKeyId {
 #define BOOL(name, ...) DPS_KEY_##name,
@@ -52,6 +74,8 @@ typedef enum DpsKeyId {
 #define NAMES           BOOL
 #define OBJECT          BOOL
 #define DATASETS        BOOL
+#define REWARDS         BOOL
+#define NUMBERS         BOOL
 #define PARAM           BOOL
 #define FIXED           BOOL
 #define LATER           BOOL
@@ -71,6 +95,8 @@ typedef struct DpsRecipe {
 #define NAMES(name, ...)    DpsStrings name;
 #define OBJECT(name, ...)   json_t *name;
 #define DATASETS(name, ...) DpsRecipeDatasets name;
+#define REWARDS(name, ...)  DpsRecipeRewards name;
+#define NUMBERS(name, ...)  DpsNumbers name;
 #include "recipe/keys.def"
     json_t *params;          /* keys that are parameters of the objective, until they are settled into objective_args */
     char *place[DPS_N_KEYS]; /* "recipe.yaml:12:3" or "--set lr=1" where the key was given, else NULL */
@@ -103,6 +129,19 @@ int dps_recipe_adapter_param (void *recipe, const char *name, DpsParamValue *out
  */
 DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
                                  DpsError *err);
+
+/** What a DpsParamLookup over one entry of reward_funcs needs; texts: JSON of lists and maps, which must live until the values were used. */
+typedef struct DpsRewardArgs {
+    const DpsRecipe *recipe;
+    size_t i; /* of reward_funcs */
+    char **texts;
+    size_t n, capacity;
+    int nomem; /* a text could not be made, and its parameter was passed over */
+} DpsRewardArgs;
+int dps_recipe_reward_param (void *args, const char *name, DpsParamValue *out);
+void dps_recipe_reward_args_clear (DpsRewardArgs *args);
+/** Entry i of reward_funcs holds nothing but parameters of its plugin. Errors: USAGE with file, line and what was meant. [any] */
+DpsStatus dps_recipe_reward_known (const DpsRecipe *r, size_t i, const DpsParam *const *params, uint32_t n, DpsError *err);
 
 /**
  * Append the resolved recipe as YAML: every key in the order of keys.def, defaults included, lists and maps as JSON on one line, each line

@@ -115,6 +115,26 @@ static DpsStatus settle_params (const DpsRecipeReader *in)
     return DPS_OK;
 }
 
+/* reward_model: PATH is one more of reward_funcs. */
+static DpsStatus settle_reward_model (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    DpsRecipeRewards *all = &r->reward_funcs;
+    if (!r->reward_model)
+        return DPS_OK;
+    if (DPS_GROW (all->items, all->n, all->capacity))
+        return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
+    DpsRecipeReward *f = &all->items[all->n++];
+    *f = (DpsRecipeReward){.weight = NAN, .name = dps_strdup ("model"), .label = dps_strdup ("reward_model")};
+    f->where = dps_strdup (dps_recipe_where (r, DPS_KEY_reward_model));
+    f->args = json_pack ("{s:s}", "path", r->reward_model);
+    f->paths = json_object ();
+    f->places = json_object ();
+    return f->name && f->label && f->where && f->args && f->paths && f->places
+               ? DPS_OK
+               : dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
+}
+
 static DpsStatus settle_steps (const DpsRecipeReader *in)
 {
     DpsRecipe *r = in->recipe;
@@ -203,6 +223,7 @@ DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
     DPS_TRY (settle_params (in));
     settle_rate (in->recipe);
     DPS_TRY (settle_adapter (in));
+    DPS_TRY (settle_reward_model (in));
     DPS_TRY (settle_steps (in));
     DPS_TRY (settle_best (in));
     DPS_TRY (check_reports (in));

@@ -2,11 +2,12 @@
 # dps_add_plugin, in the tree and (installed) out of it. Whoever includes this file has set DPS_SDK to the folder of write-manifest and
 # plugin.map, and has the target dps_base and the functions dps_flags and dps_add_test.
 
-# dps_add_plugin (NAME [LIBRARIES …] [OPTIONS …]): every *.c of this folder becomes <build>/lib/diapason/plugins/dps-<kind>-NAME.so, <kind>
+# dps_add_plugin (NAME [LINKED_TESTS] [LIBRARIES …] [OPTIONS …]): every *.c of this folder becomes <build>/lib/diapason/plugins/dps-<kind>-NAME.so, <kind>
 # from the folder above (backends → backend …; elsewhere `plugin`), exporting one symbol; *.plugin.in beside them is the manifest; its
-# SHA-256 is filled in. Tests of the plugin (test_*.c) are CUnit programs run by ctest, in the tree only: they link the core.
+# SHA-256 is filled in. Tests of the plugin (test_*.c) are CUnit programs run by ctest, in the tree only: they link the core, and with LINKED_TESTS
+# the plugin's sources, so that both share one allocator.
 function (dps_add_plugin name)
-  cmake_parse_arguments (arg "" "" "LIBRARIES;OPTIONS" ${ARGN})
+  cmake_parse_arguments (arg "LINKED_TESTS" "" "LIBRARIES;OPTIONS" ${ARGN})
   get_filename_component (parent ${CMAKE_CURRENT_SOURCE_DIR} DIRECTORY)
   get_filename_component (parent ${parent} NAME)
   set (kind plugin)
@@ -37,5 +38,11 @@ function (dps_add_plugin name)
   file (GLOB tests CONFIGURE_DEPENDS test_*.c)
   foreach (test IN LISTS tests)
     dps_add_test (${test} plugin.${name})
+    get_filename_component (stem ${test} NAME_WE)
+    string (REGEX REPLACE "^test_" "" stem ${stem})
+    if (arg_LINKED_TESTS AND TARGET plugin.${name}.${stem})
+      target_sources (plugin.${name}.${stem} PRIVATE ${sources})
+      target_link_libraries (plugin.${name}.${stem} PRIVATE ${arg_LIBRARIES})
+    endif ()
   endforeach ()
 endfunction ()
