@@ -140,7 +140,7 @@ static int is_taken (const DpsRewardSet *s, DpsStr name)
     return 0;
 }
 
-static DpsStatus add_name (DpsRewardSet *s, const char *label, const char *criterion, DpsError *err)
+static DpsStatus add_name (DpsRewardSet *s, const char *where, const char *label, const char *criterion, DpsError *err)
 {
     char *name = NULL;
     for (int k = 1; k == 1 || is_taken (s, dps_str (name)); k++) {
@@ -154,7 +154,7 @@ static DpsStatus add_name (DpsRewardSet *s, const char *label, const char *crite
     return strlen (name) <= DPS_CRITERION_NAME_MAX
                ? DPS_OK
                : dps_fail (err, DPS_ERR_USAGE,
-                           "rewards: the criterion's name '%.80s' has %zu bytes, at most %d. Hint: give the reward a shorter label", name,
+                           "%s: the criterion's name '%.80s' has %zu bytes, at most %d. Hint: give the reward a shorter label", where, name,
                            strlen (name), (int)DPS_CRITERION_NAME_MAX);
 }
 
@@ -172,11 +172,11 @@ static DpsStatus name_criteria (DpsRewardSet *s, const DpsRecipe *recipe, DpsErr
         return dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory");
     for (size_t i = 0; i < s->n; i++) {
         Reward *r = &s->rewards[i];
-        const char *label = recipe->reward_funcs.items[i].label;
+        const char *label = recipe->reward_funcs.items[i].label, *where = recipe->reward_funcs.items[i].where;
         r->first = s->n_criteria;
         for (uint32_t c = 0; c < r->info.n_criteria; c++)
-            DPS_TRY (r->info.n_criteria == 1 ? add_name (s, r->label, "", err)
-                                             : add_name (s, label ? label : "", r->info.criteria[c], err));
+            DPS_TRY (r->info.n_criteria == 1 ? add_name (s, where, r->label, "", err)
+                                             : add_name (s, where, label ? label : "", r->info.criteria[c], err));
     }
     return DPS_OK;
 }

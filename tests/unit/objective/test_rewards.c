@@ -146,7 +146,7 @@ static void test_refusals (void)
         {"reward_weights: [1]", "reward_weights is given, but no reward_funcs"},
         {"reward_weights: [one]", "expected a number, or a list of numbers"},
         {"reward_funcs: [{name: panel, label: abcdefghijabcdefghijabcdefghijabcdefghij}, {name: panel, label: "
-         "abcdefghijabcdefghijabcdefghijabcdefgh.tone}]",
+         "abcdefghijabcdefghijabcdefghijabcdefghij}]",
          ""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
