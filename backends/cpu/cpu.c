@@ -26,6 +26,7 @@ static const CpuOp products[] = {
     {"linear_dx", "fw?f", "f", cpu_linear_dx},
     {"linear_dw", "ffi", "F", cpu_linear_dw},
     {"token_logprobs", "fwi?w", "?F?F?F?f", cpu_token_logprobs},
+    {"row_logprobs", "Fi", "F", cpu_row_logprobs},
     {"token_logprobs_dw", "fwiFi", "F", cpu_token_logprobs_dw},
     {NULL, NULL, NULL, NULL},
 };

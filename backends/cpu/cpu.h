@@ -161,6 +161,7 @@ DpsStatus cpu_linear (CpuCall *c);
 DpsStatus cpu_linear_dx (CpuCall *c);
 DpsStatus cpu_linear_dw (CpuCall *c);
 DpsStatus cpu_token_logprobs (CpuCall *c);
+DpsStatus cpu_row_logprobs (CpuCall *c);
 DpsStatus cpu_token_logprobs_dw (CpuCall *c);
 DpsStatus cpu_embed_packed (CpuCall *c);
 

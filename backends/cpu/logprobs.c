@@ -166,12 +166,12 @@ static DpsStatus check_targets (CpuCall *c, const int32_t *targets, int64_t S, i
     return DPS_OK;
 }
 
-static DpsStatus open_softmax (CpuCall *c, const Head *t, CpuSoftmax *s)
+static DpsStatus open_softmax (CpuCall *c, const Head *t, const int32_t *targets, CpuSoftmax *s)
 {
     uint64_t S = (uint64_t)t->S, padded = (S + CPU_ROW_GROUP - 1) / CPU_ROW_GROUP * CPU_ROW_GROUP;
     float *rows = cpu_scratch (CPU_SLOT_F, S * 4 * 12 + 64);
     *s = (CpuSoftmax){.S = t->S, .D = t->D, .ld = t->chunk, .softcap = cpu_f (c, 0), .temperature = cpu_f (c, 1), .p_dtype = t->dtype};
-    s->targets = cpu_in (c, 2)->host;
+    s->targets = targets;
     s->temperature = s->temperature > 0 ? s->temperature : 1;
     if (t->grad)
         s->acc = cpu_scratch (CPU_SLOT_G, padded * (uint64_t)t->D * 4);
@@ -267,7 +267,7 @@ DpsStatus cpu_token_logprobs (CpuCall *c)
     Head t;
     CpuSoftmax s;
     DPS_TRY (open_head (c, &t, dir != NULL));
-    DPS_TRY (open_softmax (c, &t, &s));
+    DPS_TRY (open_softmax (c, &t, cpu_in (c, 2)->host, &s));
     DPS_TRY (all_chunks (c, &t, &s));
     cpu_machine ()->vector->softmax_end (&s);
     const float *const results[] = {s.logp, s.entropy, s.hit};
@@ -275,6 +275,27 @@ DpsStatus cpu_token_logprobs (CpuCall *c)
         if (cpu_out (c, i))
             cpu_machine ()->vector->convert (results[i], DPS_DTYPE_F32, cpu_out (c, i)->host, cpu_out (c, i)->dtype, t.S);
     return dir ? finish_dir (c, &t, &s, dir) : DPS_OK;
+}
+
+/* The rows are there whole: the same chunks, without the product. */
+DpsStatus cpu_row_logprobs (CpuCall *c)
+{
+    const DpsView *z = cpu_in (c, 0);
+    Head t = {.S = cpu_rows (z), .V = cpu_cols (z), .dtype = DPS_DTYPE_F32, .chunk = cpu_block_rows (cpu_cols (z))};
+    CpuSoftmax s;
+    DPS_TRY (open_softmax (c, &t, cpu_in (c, 1)->host, &s));
+    s.ld = t.V;
+#pragma omp parallel for schedule(static) if (t.S > 1 && t.S * t.V > CPU_SERIAL_WORK)
+    for (int64_t row = 0; row < t.S; row++) {
+        CpuSoftmax one = s;
+        for (int64_t first = 0; first < t.V; first += t.chunk) {
+            one.z = (const float *)z->host + first;
+            cpu_machine ()->vector->softmax_rows (&one, row, 1, first, t.V - first < t.chunk ? t.V - first : t.chunk);
+        }
+    }
+    cpu_machine ()->vector->softmax_end (&s);
+    memcpy (cpu_out (c, 0)->host, s.logp, (size_t)t.S * sizeof *s.logp);
+    return DPS_OK;
 }
 
 /* dz (S, chunk) = (onehot - p)·dlogp of one chunk, its logits made once more. */
@@ -309,7 +330,7 @@ DpsStatus cpu_token_logprobs_dw (CpuCall *c)
     Head t;
     CpuSoftmax s;
     DPS_TRY (open_head (c, &t, 0));
-    DPS_TRY (open_softmax (c, &t, &s));
+    DPS_TRY (open_softmax (c, &t, cpu_in (c, 2)->host, &s));
     DPS_TRY (all_chunks (c, &t, &s));
     float *h = cpu_scratch (CPU_SLOT_B, (uint64_t)(t.S * t.D) * 4), *dz = cpu_scratch (CPU_SLOT_D, (uint64_t)(t.S * t.chunk) * 4);
     if (!h || !dz)

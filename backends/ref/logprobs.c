@@ -6,6 +6,7 @@
  *     d logp / d (h·W_v) = c_v = ([v = t] − p_v)/T·(1 − (u_v/cap)²)     dir = Σ_v c_v·W_v     dW_v += dlogp·c_v·h
  *
  * dir makes the adjoint in h a scaling (scale_rows). in[3] of token_logprobs is for backends that pack W; it is not looked at.
+ * h·Wᵀ is rounded to f32, as the logits of decoding are, so that row_logprobs of those gives the same bits; f64 operands stay unrounded.
  */
 #include "ref.h"
 
@@ -17,26 +18,32 @@ typedef struct Head {
     double cap, temperature;
     double *w; /* one row of W */
     double *z; /* (V) */
+    int wide;  /* f64 operands: products are not rounded */
 } Head;
 
-static DpsStatus prepare (DpsRefCall *c, Head *a)
+static DpsStatus prepare_rows (DpsRefCall *c, const DpsView *targets, Head *a)
 {
     double t = dps__ref_f (c, 1);
     *a = (Head){.v = c->dim['V'], .d = c->dim['D'], .cap = dps__ref_f (c, 0), .temperature = t == 0 ? 1 : t};
     if (a->v < 1 && c->dim['S'] > 0)
         return dps_fail (c->err, DPS_ERR_SHAPE, "ref %s: the vocabulary is empty", c->name);
-    DPS_TRY (dps__ref_indices (c, c->in[2], "targets", a->v));
-    DPS_TRY (dps__ref_scratch (c, a->d, &a->w));
+    DPS_TRY (dps__ref_indices (c, targets, "targets", a->v));
     return dps__ref_scratch (c, a->v, &a->z);
 }
 
-/* Fills z with the logits of one row; returns lse. *best: the first index of the largest. */
-static double logits (const DpsRefCall *c, Head *a, const double *h, int64_t *best)
+static DpsStatus prepare (DpsRefCall *c, Head *a)
+{
+    DPS_TRY (prepare_rows (c, c->in[2], a));
+    a->wide = c->in[0]->dtype == DPS_DTYPE_F64 || c->in[1]->dtype == DPS_DTYPE_F64;
+    return dps__ref_scratch (c, a->d, &a->w);
+}
+
+/* z holds the products of one row, and now its logits; returns lse. *best: the first index of the largest. */
+static double soften (Head *a, int64_t *best)
 {
     *best = 0;
     for (int64_t v = 0; v < a->v; v++) {
-        dps__ref_load (c->in[1], v, a->w);
-        double u = dps__ref_dot (h, a->w, a->d);
+        double u = a->z[v];
         if (a->cap != 0)
             u = a->cap * tanh (u / a->cap);
         a->z[v] = u / a->temperature;
@@ -47,6 +54,16 @@ static double logits (const DpsRefCall *c, Head *a, const double *h, int64_t *be
     for (int64_t v = 0; v < a->v; v++)
         sum += exp (a->z[v] - top);
     return top + log (sum);
+}
+
+static double logits (const DpsRefCall *c, Head *a, const double *h, int64_t *best)
+{
+    for (int64_t v = 0; v < a->v; v++) {
+        dps__ref_load (c->in[1], v, a->w);
+        double u = dps__ref_dot (h, a->w, a->d);
+        a->z[v] = a->wide ? u : (double)(float)u;
+    }
+    return soften (a, best);
 }
 
 /* c_v of the head comment. */
@@ -91,6 +108,19 @@ DpsStatus dps__ref_token_logprobs (DpsRefCall *c)
             direction (c, &a, target, lse, dir);
             dps__ref_store (c->out[3], s, dir);
         }
+    }
+    return DPS_OK;
+}
+
+DpsStatus dps__ref_row_logprobs (DpsRefCall *c)
+{
+    Head a;
+    int64_t best;
+    DPS_TRY (prepare_rows (c, c->in[1], &a));
+    for (int64_t s = 0; s < c->dim['S']; s++) {
+        dps__ref_load (c->in[0], s, a.z);
+        double lse = soften (&a, &best);
+        dps__ref_put (c->out[0], s, a.z[dps__ref_index (c->in[1], s)] - lse);
     }
     return DPS_OK;
 }

@@ -36,6 +36,7 @@ static const DpsRefOp ops[] = {
     {"geglu_bwd", "gate:N,D up:N,D dy:N,D", "dgate:N,D dup:N,D", NULL, dps__ref_geglu_bwd},
     {"swiglu_bwd", "gate:N,D up:N,D dy:N,D", "dgate:N,D dup:N,D", NULL, dps__ref_swiglu_bwd},
     {"token_logprobs", "h:S,D W:V,D targets:S:i32 ?pack:-", "logp:S ?entropy:S ?hit:S ?dir:S,D", NULL, dps__ref_token_logprobs},
+    {"row_logprobs", "z:S,V targets:S:i32", "logp:S", NULL, dps__ref_row_logprobs},
     {"token_logprobs_dw", "h:S,D W:V,D targets:S:i32 dlogp:S roots:R:i32", "dW:V,D", NULL, dps__ref_token_logprobs_dw},
     {"exp", "x:*", "y:*", NULL, dps__ref_exp},
     {"log", "x:*", "y:*", NULL, dps__ref_log},

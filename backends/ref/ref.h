@@ -156,6 +156,7 @@ DpsStatus dps__ref_swiglu_bwd (DpsRefCall *c);
 
 /* logprobs.c */
 DpsStatus dps__ref_token_logprobs (DpsRefCall *c);
+DpsStatus dps__ref_row_logprobs (DpsRefCall *c);
 DpsStatus dps__ref_token_logprobs_dw (DpsRefCall *c);
 
 /* optim.c */

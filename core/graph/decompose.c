@@ -146,6 +146,7 @@ static const struct {
     {DPS_OP_swiglu, decompose_gate},
     {DPS_OP_swiglu_bwd, decompose_gate_bwd},
     {DPS_OP_token_logprobs, dps__decompose_token_logprobs},
+    {DPS_OP_row_logprobs, dps__decompose_row_logprobs},
     {DPS_OP_token_logprobs_dw, dps__decompose_token_logprobs_dw},
     {DPS_OP_adamw_step, decompose_adamw_step},
 };

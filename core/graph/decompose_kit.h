@@ -134,6 +134,7 @@ static inline DpsNode kit_one_hot (DpsGraph *g, DpsNode ids, int64_t cols)
 void dps__decompose_attention (DpsGraph *g, const DpsRecord *r);
 void dps__decompose_attention_bwd (DpsGraph *g, const DpsRecord *r);
 void dps__decompose_token_logprobs (DpsGraph *g, const DpsRecord *r);
+void dps__decompose_row_logprobs (DpsGraph *g, const DpsRecord *r);
 void dps__decompose_token_logprobs_dw (DpsGraph *g, const DpsRecord *r);
 
 #endif

@@ -113,10 +113,11 @@ static void record_head (const Pass *p, DpsNode x, DpsForwardOut *out)
         keep (p, out->score);
         dps_graph_seed (p->g, out->score, DPS_INPUT_DSCORE);
     } else if (f->logits) {
-        out->logits = dps_build_linear (p->g, h, head, -1, -1, 1, DPS_DTYPE_F32);
+        out->products = out->logits = dps_build_linear (p->g, h, head, -1, -1, 1, DPS_DTYPE_F32);
         if (d->final_softcap > 0)
             out->logits =
                 dps_graph_op (p->g, DPS_OP_softcap, &out->logits, 1, (DpsScalar[]){{.f = d->final_softcap}}, 1, DPS_DTYPE_F32, NULL, 1);
+        keep (p, out->products);
         keep (p, out->logits);
     } else
         keep (p, h);
@@ -127,7 +128,7 @@ DpsStatus dps_model_forward (const DpsModel *m, DpsGraph *g, const DpsForward *f
     Pass p = {.m = m, .g = g, .f = f};
     const DpsDecoder *d = &m->dec;
     int64_t half = d->head_dim / 2, n_roots = f->n_roots + 1;
-    *out = (DpsForwardOut){.logp = -1, .entropy = -1, .hit = -1, .logits = -1, .score = -1, .hidden = -1};
+    *out = (DpsForwardOut){.logp = -1, .entropy = -1, .hit = -1, .logits = -1, .products = -1, .score = -1, .hidden = -1};
     p.ids = dps_graph_input (g, DPS_INPUT_IDS, DPS_DTYPE_I32, 1, &f->n_tokens);
     p.segments = dps_graph_input (g, DPS_INPUT_SEGMENTS, DPS_DTYPE_U8, 2, (int64_t[]){f->n_segments, sizeof (DpsSegment)});
     for (uint32_t i = 0; i < d->n_ropes; i++)

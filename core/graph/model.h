@@ -97,6 +97,7 @@ typedef struct DpsForward {
 
 typedef struct DpsForwardOut {
     DpsNode logp, entropy, hit, logits, score;
+    DpsNode products;                      /* with logits: those before the softcap, the same node without one */
     DpsNode hidden;                        /* scored rows after the final norm */
     DpsNode layer_out[DPS_MAX_LAYERS + 1]; /* with keep_layers: [0] the scaled embeddings, then the layers */
 } DpsForwardOut;

@@ -128,6 +128,13 @@ static void shape_token_logprobs (Rule *s)
         make (s, 3, DPS_DTYPE_F32, 2, (int64_t[]){rows (&h), width (&h)});
 }
 
+static void shape_row_logprobs (Rule *s)
+{
+    DpsTensor z = in (s, 0), targets = in (s, 1);
+    expect (s, rows (&targets) == rows (&z), "targets", rows (&targets), rows (&z));
+    make (s, 0, DPS_DTYPE_F32, 1, (int64_t[]){rows (&z)});
+}
+
 static void shape_dora_norm (Rule *s)
 {
     DpsTensor w = in (s, 0);

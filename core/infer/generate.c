@@ -1,243 +1,208 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * generate.c: who is decoded when. The cache has two kinds of places:
+ *
+ *     [ prompt place 0 | prompt place 1 | … | slot 0 | slot 1 | … ]        places: the longest prompt; slots: max_tokens
+ *
+ * A prompt is computed into a place, its K first tokens are drawn from the same logits, and the place is kept until the last of the K is done. A slot
+ * holds what one completion has added. Slots are refilled in the order of the completions, so there are never more prompts than slots in use.
+ */
 #include "infer/generate.h"
 
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/rng.h"
-#include "exec/plan.h"
+#include "infer/cached.h"
+#include "infer/completion.h"
 
-enum { PREFILL_TOKENS = 1024, DEFAULT_BATCH = 16, CACHE_STEP = 64 };
+enum { PREFILL_TOKENS = 1024, DEFAULT_BATCH = 16 };
 
-/* One prompt being continued. Its cache rows are [row, row + capacity). */
+/* A prompt in the cache. */
+typedef struct Place {
+    size_t n;        /* tokens */
+    size_t left;     /* completions that are not done; 0: free */
+    int32_t segment; /* in the call being laid out */
+} Place;
+
+/* A completion being decoded. */
 typedef struct Slot {
-    size_t prompt; /* number among all prompts */
-    const int32_t *ids;
-    size_t n_prompt, n_cached; /* tokens whose keys and values are in the cache */
-    int64_t row, capacity;
-    DpsCompletion *out;
-    size_t out_capacity;
-    int done;
+    DpsGrowing *g; /* NULL: free */
+    Place *place;
 } Slot;
 
 typedef struct Engine {
-    DpsWeights *w;
-    const DpsTokenizer *tok;
+    DpsCached cache;
+    DpsDrawing drawing;
     const DpsGenerateOptions *o;
-    DpsBlock *states;
-    int64_t cache_rows;
-    float *ropes[DPS_MAX_ROPES];
-    DpsCandidate *room;
-    int32_t *seen;
-    /* the tables of one call */
-    int32_t *ids, *rows, *last;
-    DpsSegment *segments;
-    int64_t n_tokens, n_segments;
-    /* the graph of the last call, kept while its shape stays */
-    DpsGraph graph;
-    DpsForwardOut *nodes;
-    uint64_t peak;
-    int64_t graph_tokens, graph_segments;
+    const size_t *lengths;
+    size_t n, samples, batch, longest;
+    DpsGrowing *all; /* [n·samples] */
+    Place *places;   /* [batch] */
+    Slot *slots;     /* [batch] */
+    int32_t *targets;
+    float *logp;             /* [batch] */
+    size_t n_computed, next; /* prompts computed; the first completion that was not looked at for a slot */
+    Place *newest;           /* of the prompt computed last */
 } Engine;
 
-void dps_completion_free (DpsCompletion *c)
+static int64_t place_row (const Engine *e, const Place *p) { return (int64_t)((size_t)(p - e->places) * e->longest); }
+
+static int64_t slot_row (const Engine *e, const Slot *s)
 {
-    dps_free (c->ids);
-    dps_free (c->text);
-    *c = (DpsCompletion){0};
+    return (int64_t)(e->batch * e->longest) + (int64_t)(s - e->slots) * e->o->max_tokens;
 }
 
-static DpsStatus record (Engine *e, DpsError *err)
+/* The first token of every completion of a prompt, from the one row of logits. */
+static DpsStatus draw_first (Engine *e, DpsGrowing *g, float *logits, DpsError *err)
 {
-    if (e->graph_tokens == e->n_tokens && e->graph_segments == e->n_segments)
-        return DPS_OK;
-    dps_graph_free (&e->graph);
-    e->graph_tokens = -1;
-    DpsForward f = {
-        .n_tokens = e->n_tokens, .n_segments = e->n_segments, .n_scored = e->n_segments, .logits = 1, .cache_rows = e->cache_rows};
-    DPS_TRY (dps_graph_init (&e->graph, e->w->model->n_weights, e->w->compute, 0, err));
-    DPS_TRY (dps_model_forward (e->w->model, &e->graph, &f, e->nodes, err));
-    DPS_TRY (dps_plan_layout (&e->graph, &e->peak, err));
-    if (e->peak > e->w->ex->arena.bytes)
-        DPS_TRY (dps_exec_reserve (e->w->ex, e->peak, err));
-    e->graph_tokens = e->n_tokens;
-    e->graph_segments = e->n_segments;
-    return DPS_OK;
-}
-
-/* Add the next `n` tokens of a slot to the call. */
-static void add_tokens (Engine *e, Slot *s, const int32_t *ids, size_t n)
-{
-    int32_t at = (int32_t)e->n_tokens, past = (int32_t)s->n_cached;
-    e->segments[e->n_segments] = (DpsSegment){
-        .q_start = at, .q_len = (int32_t)n, .kv_start = (int32_t)s->row, .kv_len = past + (int32_t)n, .parent = -1, .position = past};
-    for (size_t i = 0; i < n; i++) {
-        e->ids[at + (int32_t)i] = ids[i];
-        e->rows[at + (int32_t)i] = (int32_t)s->row + past + (int32_t)i;
+    e->newest->left = 0;
+    for (size_t k = 0; k < e->samples; k++) {
+        DPS_TRY (dps__growing_draw (&e->drawing, &g[k], logits, err));
+        if (e->o->want_logp) {
+            float logp;
+            DPS_TRY (dps__cached_logp (&e->cache, 0, 1, &g[k].out->ids[0], e->o->sampling.temperature, &logp, err));
+            DPS_TRY (dps__growing_logp (&g[k], logp, err));
+        }
+        if (g[k].done)
+            DPS_TRY (dps__growing_text (&e->drawing, &g[k], err));
+        e->newest->left += !g[k].done;
     }
-    e->last[e->n_segments++] = at + (int32_t)n - 1;
-    e->n_tokens += (int64_t)n;
-    s->n_cached += n;
-}
-
-/* Run the call; logits of each segment's last token: (n_segments, V). */
-static DpsStatus run (Engine *e, float **out_logits, DpsError *err)
-{
-    DPS_TRY (record (e, err));
-    DpsBindings b = {.ctx = e->w, .resolve = dps_weights_resolve};
-    b.inputs[DPS_INPUT_IDS] = e->ids;
-    b.inputs[DPS_INPUT_SEGMENTS] = e->segments;
-    b.inputs[DPS_INPUT_SCORED] = e->last;
-    b.inputs[DPS_INPUT_CACHE_ROWS] = e->rows;
-    b.inputs[DPS_INPUT_ROPE0] = e->ropes[0];
-    b.inputs[DPS_INPUT_ROPE1] = e->ropes[1];
-    DPS_TRY (dps_exec_run (e->w->ex, &e->graph, e->peak, 0, e->graph.n_ops, &b, err));
-    *out_logits = dps_exec_temp (e->w->ex, &e->graph, e->nodes->logits);
-    e->n_tokens = e->n_segments = 0;
     return DPS_OK;
 }
 
-/* The completion's text so far, cut at the first stop string. */
-static DpsStatus decode (Engine *e, Slot *s, DpsError *err)
+static DpsStatus compute_prompt (Engine *e, size_t prompt, DpsError *err)
 {
-    DpsBuf text = {0};
-    DpsStatus st = dps_tokenizer_decode (e->tok, s->out->ids, s->out->n, 0, &text, err);
-    if (st == DPS_OK && !text.data && dps_buf_str (&text, ""))
-        st = dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");
-    for (size_t i = 0; st == DPS_OK && i < e->o->n_stop; i++) {
-        size_t n = strlen (e->o->stop[i]);
-        char *at = n ? memmem (text.data, text.len, e->o->stop[i], n) : NULL;
-        if (at) {
-            text.len = (size_t)(at - text.data);
-            *at = '\0';
-            s->done = s->out->stopped = 1;
+    DpsGrowing *g = e->all + prompt * e->samples;
+    Place *p = e->places;
+    float *logits = NULL;
+    while (p->left > 0)
+        p++;
+    p->n = e->lengths[prompt];
+    e->newest = p;
+    for (size_t done = 0, n; done < p->n; done += n) {
+        if (e->o->should_stop && e->o->should_stop ())
+            return dps_fail (err, DPS_ERR_CANCELLED, "generate: interrupted");
+        n = p->n - done < PREFILL_TOKENS ? p->n - done : PREFILL_TOKENS;
+        dps__cached_add (&e->cache, -1, 0, place_row (e, p), done, g->prompt + done, n);
+        DPS_TRY (dps__cached_run (&e->cache, &logits, err));
+    }
+    return draw_first (e, g, logits, err);
+}
+
+/* The next completion that is not done with its first token, its prompt computed; NULL: none is left. */
+static DpsStatus next_completion (Engine *e, DpsGrowing **out, DpsError *err)
+{
+    for (*out = NULL; !*out;) {
+        if (e->next < e->n_computed * e->samples) {
+            DpsGrowing *g = &e->all[e->next++];
+            *out = g->done ? NULL : g;
+        } else if (e->n_computed < e->n)
+            DPS_TRY (compute_prompt (e, e->n_computed++, err));
+        else
+            return DPS_OK;
+    }
+    return DPS_OK;
+}
+
+/* Every free slot gets a completion while there are any. */
+static DpsStatus refill (Engine *e, size_t *out_busy, DpsError *err)
+{
+    *out_busy = 0;
+    for (size_t i = 0; i < e->batch; i++) {
+        Slot *s = &e->slots[i];
+        if (!s->g) {
+            DPS_TRY (next_completion (e, &s->g, err));
+            s->place = e->newest;
+        }
+        *out_busy += s->g != NULL;
+    }
+    return DPS_OK;
+}
+
+static void lay_out (Engine *e)
+{
+    for (size_t i = 0; i < e->batch; i++)
+        if (e->places[i].left > 0)
+            e->places[i].segment = dps__cached_past (&e->cache, place_row (e, &e->places[i]), e->places[i].n);
+    for (size_t i = 0; i < e->batch; i++) {
+        const Slot *s = &e->slots[i];
+        if (s->g) /* the token drawn last is the one whose key and value are missing */
+            dps__cached_add (&e->cache, s->place->segment, s->place->n, slot_row (e, s), s->g->out->n - 1,
+                             &s->g->out->ids[s->g->out->n - 1], 1);
+    }
+}
+
+/* One token more for every slot in use. */
+static DpsStatus decode_step (Engine *e, DpsError *err)
+{
+    float *logits;
+    int64_t n = 0;
+    lay_out (e);
+    DPS_TRY (dps__cached_run (&e->cache, &logits, err));
+    for (size_t i = 0; i < e->batch; i++) {
+        DpsGrowing *g = e->slots[i].g;
+        if (!g)
+            continue;
+        DPS_TRY (dps__growing_draw (&e->drawing, g, logits + n * e->drawing.vocab, err));
+        e->targets[n++] = g->out->ids[g->out->n - 1];
+    }
+    if (e->o->want_logp)
+        DPS_TRY (dps__cached_logp (&e->cache, 0, n, e->targets, e->o->sampling.temperature, e->logp, err));
+    n = 0;
+    for (size_t i = 0; i < e->batch; i++) {
+        Slot *s = &e->slots[i];
+        if (!s->g)
+            continue;
+        if (e->o->want_logp)
+            DPS_TRY (dps__growing_logp (s->g, e->logp[n++], err));
+        if (s->g->done) {
+            DPS_TRY (dps__growing_text (&e->drawing, s->g, err));
+            s->place->left--;
+            s->g = NULL;
         }
     }
-    if (st != DPS_OK) {
-        dps_buf_free (&text);
-        return st;
-    }
-    dps_free (s->out->text);
-    s->out->text = text.data;
-    s->out->len = text.len;
     return DPS_OK;
 }
 
-static int ends (const Engine *e, int32_t id)
+static DpsStatus run (Engine *e, DpsError *err)
 {
-    if (e->o->ignore_end)
-        return 0;
-    return e->tok ? dps_tokenizer_is_end (e->tok, id) : id == e->w->model->dec.eos;
-}
-
-static DpsStatus take (Engine *e, Slot *s, float *logits, DpsError *err)
-{
-    size_t at = s->n_prompt + s->out->n;
-    double draw = dps_rng_uniform (e->o->sampling.seed, dps_rng_stream ("generate") + e->o->first + s->prompt, at);
-    memcpy (e->seen, s->ids, s->n_prompt * sizeof *e->seen);
-    if (s->out->n > 0)
-        memcpy (e->seen + s->n_prompt, s->out->ids, s->out->n * sizeof *e->seen);
-    int32_t id = 0;
-    DPS_TRY (dps_sample (&e->o->sampling, logits, e->w->model->dec.vocab, e->seen, at, e->room, draw, &id, err));
-    if (DPS_GROW (s->out->ids, s->out->n, s->out_capacity))
-        return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");
-    s->out->ids[s->out->n++] = id;
-    if (e->o->on_token)
-        e->o->on_token (e->o->ctx, s->prompt, id);
-    if (ends (e, id))
-        s->done = s->out->stopped = 1;
-    if (s->out->n >= (size_t)e->o->max_tokens)
-        s->done = 1;
-    return e->tok && e->o->n_stop ? decode (e, s, err) : DPS_OK;
-}
-
-static DpsStatus prefill (Engine *e, Slot *s, DpsError *err)
-{
-    float *logits = NULL;
-    while (s->n_cached < s->n_prompt) {
-        size_t n = s->n_prompt - s->n_cached;
-        add_tokens (e, s, s->ids + s->n_cached, n < PREFILL_TOKENS ? n : PREFILL_TOKENS);
-        DPS_TRY (run (e, &logits, err));
+    for (size_t busy;;) {
+        DPS_TRY (refill (e, &busy, err));
+        if (busy == 0)
+            return DPS_OK;
+        if (e->o->should_stop && e->o->should_stop ())
+            return dps_fail (err, DPS_ERR_CANCELLED, "generate: interrupted");
+        DPS_TRY (decode_step (e, err));
     }
-    return take (e, s, logits, err);
 }
 
-static DpsStatus decode_step (Engine *e, Slot *slots, size_t n, size_t *out_left, DpsError *err)
+static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, DpsCompletion *out,
+                              DpsError *err)
 {
-    size_t active = 0;
-    float *logits;
-    for (size_t i = 0; i < n; i++)
-        if (!slots[i].done)
-            add_tokens (e, &slots[i], &slots[i].out->ids[slots[i].out->n - 1], 1);
-    *out_left = 0;
-    if (e->n_segments == 0)
-        return DPS_OK;
-    DPS_TRY (run (e, &logits, err));
-    for (size_t i = 0; i < n; i++) {
-        if (slots[i].done)
-            continue;
-        DPS_TRY (take (e, &slots[i], logits + (int64_t)active++ * e->w->model->dec.vocab, err));
-        *out_left += !slots[i].done;
-    }
-    return DPS_OK;
-}
-
-static DpsStatus open_engine (Engine *e, size_t batch, size_t longest, DpsError *err)
-{
-    const DpsDecoder *d = &e->w->model->dec;
-    size_t call = longest > PREFILL_TOKENS ? PREFILL_TOKENS : longest;
-    call = call > batch ? call : batch;
-    uint64_t row_bytes = (uint64_t)(d->n_kv_heads * d->head_dim) * dps_dtype_bytes (e->w->compute);
-    e->states = dps_calloc (2 * (size_t)d->n_layers, sizeof *e->states);
-    e->nodes = dps_calloc (1, sizeof *e->nodes);
-    e->room = dps_calloc ((size_t)d->vocab, sizeof *e->room);
-    e->seen = dps_calloc (longest + (size_t)e->o->max_tokens, sizeof *e->seen);
-    e->ids = dps_calloc (call, sizeof *e->ids);
-    e->rows = dps_calloc (call, sizeof *e->rows);
-    e->last = dps_calloc (batch, sizeof *e->last);
-    e->segments = dps_calloc (batch, sizeof *e->segments);
-    e->graph_tokens = -1;
-    int ok = e->states && e->nodes && e->room && e->seen && e->ids && e->rows && e->last && e->segments;
-    for (uint32_t i = 0; ok && i < d->n_ropes; i++) {
-        e->ropes[i] = dps_malloc ((size_t)d->head_dim / 2, sizeof **e->ropes);
-        ok = e->ropes[i] != NULL;
-        if (ok)
-            dps_rope_table (&d->ropes[i], d->head_dim, e->ropes[i]);
-    }
-    if (!ok)
-        return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for %zu prompts of up to %zu tokens", batch, longest);
-    for (int64_t i = 0; i < 2 * d->n_layers; i++)
-        DPS_TRY (dps_exec_alloc (e->w->ex, (uint64_t)e->cache_rows * row_bytes, &e->states[i], err));
-    e->w->states = e->states;
-    e->w->n_states = 2 * (size_t)d->n_layers;
-    return DPS_OK;
+    size_t total = e->n * e->samples, tokens = e->longest < PREFILL_TOKENS ? e->longest : PREFILL_TOKENS;
+    e->all = dps_calloc (total, sizeof *e->all);
+    e->places = dps_calloc (e->batch, sizeof *e->places);
+    e->slots = dps_calloc (e->batch, sizeof *e->slots);
+    e->targets = dps_calloc (e->batch, sizeof *e->targets);
+    e->logp = dps_calloc (e->batch, sizeof *e->logp);
+    if (!e->all || !e->places || !e->slots || !e->targets || !e->logp)
+        return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for %zu completions", total);
+    for (size_t i = 0; i < total; i++)
+        e->all[i] = (DpsGrowing){.number = i, .prompt = prompts[i / e->samples], .n_prompt = e->lengths[i / e->samples], .out = &out[i]};
+    DPS_TRY (dps__drawing_open (&e->drawing, e->o, tok, &w->model->dec, e->longest + (size_t)e->o->max_tokens, err));
+    return dps__cached_open (&e->cache, w, (int64_t)(e->batch * (e->longest + (size_t)e->o->max_tokens)),
+                             tokens > e->batch ? tokens : e->batch, 2 * e->batch, err);
 }
 
 static void close_engine (Engine *e)
 {
-    for (int64_t i = 0; e->states && i < 2 * e->w->model->dec.n_layers; i++)
-        dps_exec_free (e->w->ex, &e->states[i]);
-    e->w->states = NULL;
-    e->w->n_states = 0;
-    dps_graph_free (&e->graph);
-    void *arrays[] = {e->states, e->nodes, e->room, e->seen, e->ids, e->rows, e->last, e->segments, e->ropes[0], e->ropes[1]};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        dps_free (arrays[i]);
-}
-
-static DpsStatus run_group (Engine *e, Slot *slots, size_t n, size_t longest, DpsError *err)
-{
-    DPS_TRY (open_engine (e, n, longest, err));
-    for (size_t i = 0; i < n; i++)
-        DPS_TRY (prefill (e, &slots[i], err));
-    for (size_t left = 1; left;) {
-        if (e->o->should_stop && e->o->should_stop ())
-            return dps_fail (err, DPS_ERR_CANCELLED, "generate: interrupted");
-        DPS_TRY (decode_step (e, slots, n, &left, err));
-    }
-    for (size_t i = 0; e->tok && i < n; i++)
-        DPS_TRY (decode (e, &slots[i], err));
-    return DPS_OK;
+    dps__cached_close (&e->cache);
+    dps__drawing_close (&e->drawing);
+    dps_free (e->all);
+    dps_free (e->places);
+    dps_free (e->slots);
+    dps_free (e->targets);
+    dps_free (e->logp);
 }
 
 static DpsStatus check_prompt (const DpsWeights *w, const int32_t *ids, size_t n, size_t number, DpsError *err)
@@ -255,28 +220,23 @@ static DpsStatus check_prompt (const DpsWeights *w, const int32_t *ids, size_t n
 DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, const size_t *lengths, size_t n,
                         const DpsGenerateOptions *options, DpsCompletion *out, DpsError *err)
 {
-    size_t batch = options->batch > 0 ? (size_t)options->batch : DEFAULT_BATCH;
-    memset (out, 0, n * sizeof *out);
-    for (size_t i = 0; i < n; i++)
+    Engine e = {.o = options, .lengths = lengths, .n = n, .samples = options->n_samples > 0 ? (size_t)options->n_samples : 1};
+    size_t total = n * e.samples;
+    e.batch = options->batch > 0 ? (size_t)options->batch : DEFAULT_BATCH;
+    e.batch = e.batch < total ? e.batch : total;
+    memset (out, 0, total * sizeof *out);
+    for (size_t i = 0; i < n; i++) {
         DPS_TRY (check_prompt (w, prompts[i], lengths[i], i, err));
-    Slot *slots = dps_calloc (batch, sizeof *slots);
-    if (!slots)
-        return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");
-    DpsStatus st = DPS_OK;
-    for (size_t first = 0; st == DPS_OK && first < n && options->max_tokens > 0; first += batch) {
-        size_t count = n - first < batch ? n - first : batch, longest = 0;
-        Engine e = {.w = w, .tok = tok, .o = options};
-        for (size_t i = 0; i < count; i++) {
-            size_t k = first + i, need = lengths[k] + (size_t)options->max_tokens;
-            int64_t capacity = (int64_t)((need + CACHE_STEP - 1) / CACHE_STEP * CACHE_STEP);
-            slots[i] =
-                (Slot){.prompt = k, .ids = prompts[k], .n_prompt = lengths[k], .row = e.cache_rows, .capacity = capacity, .out = &out[k]};
-            e.cache_rows += capacity;
-            longest = lengths[k] > longest ? lengths[k] : longest;
-        }
-        st = run_group (&e, slots, count, longest, err);
-        close_engine (&e);
+        e.longest = lengths[i] > e.longest ? lengths[i] : e.longest;
     }
-    dps_free (slots);
+    for (size_t i = 0; i < options->n_stop; i++)
+        if (!*options->stop[i])
+            return dps_fail (err, DPS_ERR_INVALID, "generate: stop string %zu is empty: it would end every completion at once", i + 1);
+    if (total == 0 || options->max_tokens <= 0)
+        return DPS_OK;
+    DpsStatus st = open_engine (&e, w, tok, prompts, out, err);
+    if (st == DPS_OK)
+        st = run (&e, err);
+    close_engine (&e);
     return st;
 }

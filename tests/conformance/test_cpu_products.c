@@ -160,6 +160,55 @@ static void test_token_logprobs (void)
         }
 }
 
+/* Rows [first, first + n) of a, as an array of their own. */
+static Array *rows_of (const Array *a, int64_t first, int64_t n)
+{
+    int vector = a->view.rank == 1;
+    size_t row = (size_t)(vector ? 1 : a->shape[1]) * size_of (a->view.dtype);
+    Array *b = array (a->view.dtype, n, vector ? -1 : a->shape[1]);
+    memcpy (b->view.host, (char *)a->view.host + (size_t)first * row, (size_t)n * row);
+    return b;
+}
+
+static void check_same_rows (const char *what, int64_t M, const Array *part, const Array *whole, int64_t first)
+{
+    size_t row = (size_t)(whole->view.rank == 1 ? 1 : whole->shape[1]) * size_of (whole->view.dtype);
+    int same = !memcmp (part->view.host, (char *)whole->view.host + (size_t)first * row, part->bytes);
+    if (!same)
+        printf ("\n    %s: rows %lld to %lld of %lld are not those of a call of their own\n", what, (long long)first,
+                (long long)(first + part->shape[0] - 1), (long long)M);
+    CU_ASSERT (same);
+}
+
+/* From the logits, on cpu and in one call or row by row, the bits that come from the states, with and without dir. */
+static void test_row_logprobs_are_token_logprobs (void)
+{
+    for (int i = 0; i < N_HEADS; i++)
+        for (int m = 0; m < 16; m++) {
+            Scored s = scored (i, m);
+            int64_t S = heads[i].S, V = heads[i].V;
+            Array *z = array (F32, S, V), *rows = array (F32, S, -1), *p = packed (s.w, FORWARD);
+            call (&(Call){"token_logprobs",
+                          {s.h, p, s.targets, m & 8 ? packed (s.w, INPUT_GRAD) : NULL},
+                          {s.out[0], NULL, NULL, s.out[3]},
+                          {s.attrs[0], s.attrs[1]}});
+            call (&(Call){"linear", {s.h, p}, {z}, {{0}}});
+            Call f = {"row_logprobs", {z, s.targets}, {rows}, {s.attrs[0], s.attrs[1]}};
+            compare (&f, (Budget){1e-6, 1e-6, 1e-6});
+            CU_ASSERT (!memcmp (rows->view.host, s.out[0]->view.host, (size_t)S * sizeof (float)));
+            for (int64_t r = 0; r < S; r += 7) {
+                Array *one = array (F32, 1, -1);
+                call (&(Call){"row_logprobs", {rows_of (z, r, 1), rows_of (s.targets, r, 1)}, {one}, {s.attrs[0], s.attrs[1]}});
+                check_same_rows ("row_logprobs", S, one, rows, r);
+            }
+            arrays_free ();
+        }
+    int32_t bad = 3;
+    Call c = {"row_logprobs", {normals (F32, 1, 3, 1), i32s (1, &bad)}, {array (F32, 1, -1)}, {{0}}};
+    CHECK_FAILS (call_on ("cpu", &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
+    arrays_free ();
+}
+
 static void test_token_logprobs_dw (void)
 {
     for (int i = 0; i < N_HEADS; i++)
@@ -201,26 +250,6 @@ static void test_nan_stays (void)
         CU_ASSERT (m & 4 || (!isnan (get (y, 4 * 40 + 3)) && !isnan (get (logp, 4)))); /* in its own row alone */
         arrays_free ();
     }
-}
-
-/* Rows [first, first + n) of a, as an array of their own. */
-static Array *rows_of (const Array *a, int64_t first, int64_t n)
-{
-    int vector = a->view.rank == 1;
-    size_t row = (size_t)(vector ? 1 : a->shape[1]) * size_of (a->view.dtype);
-    Array *b = array (a->view.dtype, n, vector ? -1 : a->shape[1]);
-    memcpy (b->view.host, (char *)a->view.host + (size_t)first * row, (size_t)n * row);
-    return b;
-}
-
-static void check_same_rows (const char *what, int64_t M, const Array *part, const Array *whole, int64_t first)
-{
-    size_t row = (size_t)(whole->view.rank == 1 ? 1 : whole->shape[1]) * size_of (whole->view.dtype);
-    int same = !memcmp (part->view.host, (char *)whole->view.host + (size_t)first * row, part->bytes);
-    if (!same)
-        printf ("\n    %s: rows %lld to %lld of %lld are not those of a call of their own\n", what, (long long)first,
-                (long long)(first + part->shape[0] - 1), (long long)M);
-    CU_ASSERT (same);
 }
 
 enum { WIDE = 300, IN = 83, OUT = 277 };
@@ -315,6 +344,6 @@ static void test_unpack_is_the_reverse (void)
 static void test_close (void) { kit_close (); }
 
 CHECK_MAIN ("cpu.products", T (test_linear), T (test_linear_dx), T (test_linear_dw), T (test_empty_weights_are_refused), T (test_dora_norm),
-            T (test_token_logprobs), T (test_token_logprobs_dw), T (test_bad_targets_are_refused), T (test_nan_stays),
-            T (test_rows_of_products_are_independent), T (test_rows_of_the_head_are_independent), T (test_unpack_is_the_reverse),
-            T (test_close))
+            T (test_token_logprobs), T (test_row_logprobs_are_token_logprobs), T (test_token_logprobs_dw), T (test_bad_targets_are_refused),
+            T (test_nan_stays), T (test_rows_of_products_are_independent), T (test_rows_of_the_head_are_independent),
+            T (test_unpack_is_the_reverse), T (test_close))

@@ -58,6 +58,28 @@ static void test_token_logprobs_gradients (void)
     arrays_free ();
 }
 
+/* f32 and bf16 operands, as decoding and training have them: the same bits from the logits as from the states. */
+static void test_row_logprobs_are_token_logprobs (void)
+{
+    static const uint32_t dtypes[] = {DPS_DTYPE_F32, DPS_DTYPE_BF16};
+    for (int t = 0; t < 2 * N_HEADS; t++) {
+        const HeadCase *k = &heads[t / 2];
+        DpsScalar cap = {.f = k->cap}, temperature = {.f = k->temperature};
+        Array *h = cast (normals (k->s, k->d, 1), dtypes[t % 2]), *w = cast (normals (k->v, k->d, 1), dtypes[t % 2]);
+        Array *z = cast (zeros (k->s, k->v), DPS_DTYPE_F32), *targets = i32s (k->s, (int32_t[]){0, 2, 1, 0, 2});
+        Array *whole = cast (zeros (k->s, -1), DPS_DTYPE_F32), *rows = cast (zeros (k->s, -1), DPS_DTYPE_F32);
+        call (&(Call){"token_logprobs", {h, w, targets}, {whole}, {cap, temperature}});
+        call (&(Call){"linear", {h, w}, {z}, {{0}}});
+        call (&(Call){"row_logprobs", {z, targets}, {rows}, {cap, temperature}});
+        CU_ASSERT (!memcmp (rows->data, whole->data, (size_t)k->s * sizeof (float)));
+    }
+    DpsError err = DPS_ERROR_INIT;
+    Array *z = zeros (1, 3), *logp = zeros (1, -1);
+    CHECK_FAILS (call_flags (&(Call){"row_logprobs", {z, i32s (1, (int32_t[]){3})}, {logp}, {{0}}}, 0, &err), DPS_ERR_INVALID,
+                 "targets[0] is 3");
+    arrays_free ();
+}
+
 static void test_hit_on_ties_is_the_first (void)
 {
     Array *h = zeros (2, 2), *w = zeros (3, 2), *logp = zeros (2, -1), *hit = zeros (2, -1), *targets = i32s (2, (int32_t[]){0, 1});
@@ -247,6 +269,7 @@ static void test_allocation_failures (void)
     arrays_free ();
 }
 
-CHECK_MAIN ("ref.head", T (test_token_logprobs_values), T (test_token_logprobs_gradients), T (test_hit_on_ties_is_the_first),
-            T (test_dora_norm), T (test_adamw_two_steps), T (test_sgd), T (test_sumsq_adds_chunks_in_order), T (test_sixteen_bit_types),
-            T (test_refusals_have_reasons), T (test_dry_run_writes_nothing), T (test_device_memory), T (test_allocation_failures))
+CHECK_MAIN ("ref.head", T (test_token_logprobs_values), T (test_token_logprobs_gradients), T (test_row_logprobs_are_token_logprobs),
+            T (test_hit_on_ties_is_the_first), T (test_dora_norm), T (test_adamw_two_steps), T (test_sgd),
+            T (test_sumsq_adds_chunks_in_order), T (test_sixteen_bit_types), T (test_refusals_have_reasons),
+            T (test_dry_run_writes_nothing), T (test_device_memory), T (test_allocation_failures))

@@ -90,11 +90,11 @@ typedef struct Live {
     size_t shown;
 } Live;
 
-static void show_token (void *ctx, size_t prompt, int32_t id)
+static void show_token (void *ctx, uint64_t completion, int32_t id)
 {
     Live *live = ctx;
     DpsBuf text = {0};
-    (void)prompt;
+    (void)completion;
     if (dps_ids_add (&live->ids, id, NULL) == DPS_OK &&
         dps_tokenizer_decode (live->tok, live->ids.ids, live->ids.n, 0, &text, NULL) == DPS_OK) {
         size_t end = text.len;
@@ -118,10 +118,10 @@ typedef struct Bar {
     double group;              /* made in this group */
 } Bar;
 
-static void count_token (void *ctx, size_t prompt, int32_t id)
+static void count_token (void *ctx, uint64_t completion, int32_t id)
 {
     Bar *b = ctx;
-    (void)prompt, (void)id;
+    (void)completion, (void)id;
     b->made++;
     b->group++;
     cli_progress_paced ("generating", b->before + b->group, b->most, b->made);

@@ -42,10 +42,10 @@ static inline void tiny_open (Tiny *t, const char *name, const char *config, con
     st_open (&t->file, parity_path (rest));
 }
 
-static inline void tiny_load (Tiny *t, int training)
+static inline void tiny_load_as (Tiny *t, uint32_t compute, int training)
 {
     DpsError err = DPS_ERROR_INIT;
-    CHECK_OK (dps_weights_load (&t->weights, &t->ex, &t->model, NULL, DPS_DTYPE_F32, training, 2, &err));
+    CHECK_OK (dps_weights_load (&t->weights, &t->ex, &t->model, NULL, compute, training, 2, &err));
     for (size_t i = 0; i < t->model.n_base; i++) {
         StTensor x = st_get (&t->file, t->model.weights[i].name);
         CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&t->model.weights[i]));
@@ -55,6 +55,8 @@ static inline void tiny_load (Tiny *t, int training)
         free (copy);
     }
 }
+
+static inline void tiny_load (Tiny *t, int training) { tiny_load_as (t, DPS_DTYPE_F32, training); }
 
 static inline void tiny_close (Tiny *t)
 {

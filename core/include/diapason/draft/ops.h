@@ -54,6 +54,9 @@
  *                     z = softcap(h·Wᵀ)/temperature; logp = z[t] - lse(z); entropy = lse - Σ p·z; hit = 1 when t is the arg max
  *                     (first on ties); dir = d logp / d h, saved for the adjoint; entropy, hit, dir may be NULL
  *                     in[3] comes with a packed in[1] whenever dir is wanted
+ *                     h·Wᵀ is rounded as linear's f32 output is (not at all when h or W is f64)
+ *  row_logprobs       z f32 (S,V), targets i32 (S)        logp f32 (S)               same attrs
+ *                     what token_logprobs gives for rows whose h·Wᵀ is z: the same bits on one device
  *  scale_rows         x (S,D), v f32 (S)                  y = x·v[row]               the adjoint of token_logprobs in h
  *  token_logprobs_dw  h, W, targets, dlogp f32 (S), roots += dW (V,D)                same attrs
  *  dora_norm          W (O,K), A (r,K), B (O,r), [m (O)]  [v f32 (O)], norm f32 (O)  0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm

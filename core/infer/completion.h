@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* completion.h: one completion as it grows: a token drawn from the logits, where it ends, and its text. Internal to the stage. */
+#ifndef DPS_INFER_COMPLETION_H
+#define DPS_INFER_COMPLETION_H
+
+#include "infer/generate.h"
+
+typedef struct DpsDrawing {
+    const DpsGenerateOptions *o;
+    const DpsTokenizer *tok;
+    int64_t vocab;
+    int32_t eos;        /* ends a completion where there is no tokenizer */
+    DpsCandidate *room; /* [vocab] */
+    int32_t *seen;      /* the longest prompt and completion */
+    float *penalised;   /* [vocab]; NULL: no token is */
+} DpsDrawing;
+
+/** A completion being made. */
+typedef struct DpsGrowing {
+    uint64_t number; /* among all completions: keys its draws, with options->first */
+    const int32_t *prompt;
+    size_t n_prompt;
+    DpsCompletion *out;
+    size_t ids_capacity, logp_capacity;
+    int done;
+} DpsGrowing;
+
+/** longest: tokens of a prompt and its completion at most. Close it also after an error. Errors: NOMEM. */
+DpsStatus dps__drawing_open (DpsDrawing *d, const DpsGenerateOptions *o, const DpsTokenizer *tok, const DpsDecoder *dec, size_t longest,
+                             DpsError *err);
+void dps__drawing_close (DpsDrawing *d);
+
+/** The next token from logits f32 (vocab), which stay as they are. Errors: NONFINITE, NOMEM. */
+DpsStatus dps__growing_draw (DpsDrawing *d, DpsGrowing *g, float *logits, DpsError *err);
+/** Record the log-prob of the token drawn last. */
+DpsStatus dps__growing_logp (DpsGrowing *g, float logp, DpsError *err);
+/** The text, once it is done. Nothing without a tokenizer. */
+DpsStatus dps__growing_text (const DpsDrawing *d, DpsGrowing *g, DpsError *err);
+
+#endif
