@@ -88,11 +88,13 @@ void dps_objective_close (DpsObjectiveInstance *o)
     dps_free (o);
 }
 
+int dps_objective_reads (const DpsObjectiveInstance *o, uint32_t signal) { return !o->table.reads || o->table.reads (o->self, signal); }
+
 int dps_objective_signal (const DpsObjectiveInstance *o, const char *name, const char *role)
 {
     for (uint32_t i = 0; i < o->info.n_signals; i++)
         if (!strcmp (o->signals[i].name, name) && !strcmp (o->signals[i].role, role))
-            return (int)i;
+            return dps_objective_reads (o, i) ? (int)i : -1;
     return -1;
 }
 
@@ -204,6 +206,9 @@ static DpsStatus put_signals (Call *c, DpsError *err)
         const DpsSignal *s = &c->o->signals[i];
         uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
         const double *v = c->batch.signals[i];
+        c->signals[i] = -1;
+        if (!dps_objective_reads (c->o, i))
+            continue;
         if (!v && n)
             return dps_fail (err, DPS_ERR_INVALID, "%s: signal %s (%s) was not given", c->o->info.name, s->name, s->role);
         DPS_TRY (check_finite (c, s, v, n, err));

@@ -43,6 +43,9 @@ typedef struct DpsStepSums {
 DpsStatus dps_objective_open (const DpsObjective *table, DpsParamLookup lookup, void *ctx, DpsObjectiveInstance **out, DpsError *err);
 void dps_objective_close (DpsObjectiveInstance *o);
 
+/** 1 when the objective, with its parameters, reads signal i of its description. [any] */
+int dps_objective_reads (const DpsObjectiveInstance *o, uint32_t signal);
+
 /** The number of a signal the objective reads, or -1: what is not read need not be computed. [any] */
 int dps_objective_signal (const DpsObjectiveInstance *o, const char *name, const char *role);
 

@@ -243,7 +243,13 @@ void dps_place_free (DpsPlace *p)
         dps_free ((int32_t *)p->sequences[i].ids);
         dps_free ((float *)p->sequences[i].weights);
     }
+    for (int i = 0; i < DPS_PLACE_SIGNALS; i++) {
+        dps_free (p->recorded[i]);
+        dps_free (p->step[i]);
+    }
     dps_free (p->sequences);
+    dps_free (p->rewards);
+    dps_free (p->truncated);
     *p = (DpsPlace){0};
 }
 

@@ -13,11 +13,20 @@
 
 typedef struct DpsFeed DpsFeed;
 
-/** One place of a micro-batch: one unit of the objective (a sequence, a pair), or with packing several sequences. */
+enum { DPS_PLACE_SIGNALS = 8 }; /* an objective of a run has at most so many */
+
+/**
+ * One place of a micro-batch: one unit of the objective (a sequence, a pair, a group), or with packing several sequences. Everything is owned by
+ * the place. Signals go by their number in the objective's description; axis token: [counts.scored] in the order of the batch, axis row: [n].
+ */
 typedef struct DpsPlace {
-    DpsSequence *sequences; /* ids and weights owned by the place */
+    DpsSequence *sequences; /* ids and weights are owned too */
     size_t n;
     DpsBatchCounts counts;
+    double *rewards;                    /* (n, criteria) NaN: this criterion did not judge this row. NULL: none did */
+    uint32_t *truncated;                /* (n) 1: the answer stopped at the length limit. NULL: none did */
+    float *recorded[DPS_PLACE_SIGNALS]; /* roles rollout and reference, as recorded when the answers were sampled; NULL: not recorded */
+    double *step[DPS_PLACE_SIGNALS];    /* role step, as dps__trainer_score computed them; NULL: not yet */
 } DpsPlace;
 
 /**

@@ -264,6 +264,7 @@ void dps__trainer_close (DpsTrainer *t)
     dps__reference_free (&t->eval_reference);
     dps_session_close (&t->session);
     dps_step_free (&t->sums);
+    dps_step_free (&t->scored);
     dps_step_free (&t->window.sums);
     dps_buf_free (&t->lock);
     t->observer = NULL;

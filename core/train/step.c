@@ -57,16 +57,14 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
 }
 
 /* Arrays of one micro-batch on the objective's side. */
-enum { MAX_SIGNALS = 8 };
-
 typedef struct Signals {
-    double *values[MAX_SIGNALS], *grads[MAX_SIGNALS];
+    double *values[DPS_PLACE_SIGNALS], *grads[DPS_PLACE_SIGNALS];
     float *seed; /* where the backward pass starts */
 } Signals;
 
 static void free_signals (Signals *s)
 {
-    for (int i = 0; i < MAX_SIGNALS; i++) {
+    for (int i = 0; i < DPS_PLACE_SIGNALS; i++) {
         dps_free (s->values[i]);
         dps_free (s->grads[i]);
     }
@@ -78,6 +76,8 @@ int dps__trainer_scores (const DpsTrainer *t) { return dps_objective_signal (t->
 /* What judging a batch needs, and where its sums go. */
 typedef struct Judge {
     DpsTrainer *t;
+    DpsPlace *places; /* of the micro-batch */
+    size_t n_places;
     const DpsReference *reference;
     const DpsBatchCounts *step; /* counts of the whole step */
     uint64_t micro_batches;     /* it is split into */
@@ -96,36 +96,46 @@ static const float *pass_signal (const DpsPass *p, const char *name)
     return strcmp (name, "hit") ? NULL : dps_pass_hit (p);
 }
 
-static DpsStatus read_signal (const Judge *j, const DpsSignal *signal, const DpsPass *p, const DpsBatch *b, double *out, DpsError *err)
+/* What was recorded or scored is the places'; of answers that were given, not sampled, the rollout is the policy before the first update. */
+static DpsStatus read_signal (const Judge *j, uint32_t i, const DpsPass *p, const DpsBatch *b, double *out, DpsError *err)
 {
+    const DpsSignal *signal = &j->t->objective->signals[i];
+    const int policy = !strcmp (signal->role, "policy"), rollout = !strcmp (signal->role, "rollout");
+    int given = 0;
+    if (!policy)
+        DPS_TRY (dps__places_read (j->t, i, j->places, j->n_places, out, &given, err));
+    if (given)
+        return DPS_OK;
     if (!strcmp (signal->role, "reference") && !strcmp (signal->name, "logp"))
         return dps__reference_read (j->reference, b, out, err);
-    int given = !strcmp (signal->role, "policy") && dps__trainer_scores (j->t) == !strcmp (signal->name, "score");
-    const float *from = given ? pass_signal (p, signal->name) : NULL;
+    int known = (policy || rollout) && dps__trainer_scores (j->t) == !strcmp (signal->name, "score");
+    const float *from = known ? pass_signal (p, signal->name) : NULL;
     if (!from)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
                          j->t->objective->info.name, signal->name, signal->role);
     for (int64_t k = 0; k < b->n_scored; k++)
         out[k] = (double)from[k];
-    return DPS_OK;
+    return rollout ? dps__places_record (j->t, i, j->places, j->n_places, from, err) : DPS_OK;
 }
 
 static DpsStatus gather_signals (const Judge *j, const DpsPass *p, const DpsBatch *b, Signals *s, DpsError *err)
 {
     const DpsObjectiveInstance *o = j->t->objective;
-    size_t n = (size_t)b->n_scored;
     memset (s, 0, sizeof *s);
-    if (o->info.n_signals > MAX_SIGNALS)
+    if (o->info.n_signals > DPS_PLACE_SIGNALS)
         return dps_fail (err, DPS_ERR_LIMIT, "objective '%s' asks for %u signals, at most %d", o->info.name, o->info.n_signals,
-                         MAX_SIGNALS);
-    s->seed = dps_calloc (n, sizeof *s->seed);
+                         DPS_PLACE_SIGNALS);
+    s->seed = dps_calloc ((size_t)b->n_scored, sizeof *s->seed);
     int ok = s->seed != NULL;
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
+        const size_t n = (size_t)(o->signals[i].axis == DPS_AXIS_TOKEN ? b->n_scored : b->n_sequences);
+        if (!dps_objective_reads (o, i))
+            continue;
         s->values[i] = dps_malloc (n, sizeof **s->values);
         s->grads[i] = o->signals[i].differentiable ? dps_calloc (n, sizeof **s->grads) : NULL;
         ok = s->values[i] && (s->grads[i] || !o->signals[i].differentiable);
         if (ok)
-            DPS_TRY (read_signal (j, &o->signals[i], p, b, s->values[i], err));
+            DPS_TRY (read_signal (j, i, p, b, s->values[i], err));
     }
     return ok ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
 }
@@ -162,8 +172,7 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
     return st;
 }
 
-DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
-                                DpsError *err)
+DpsStatus dps__trainer_batch (const DpsTrainer *t, const DpsPlace *places, size_t n, DpsBatch *out, DpsError *err)
 {
     size_t count = 0, at = 0;
     for (size_t i = 0; i < n; i++)
@@ -174,10 +183,17 @@ DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n,
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < places[i].n; k++)
             rows[at++] = places[i].sequences[k];
-    DpsBatch b;
-    DpsStatus st = dps_batch_build (rows, count, t->session.model.dec.vocab, &b, err);
+    DpsStatus st = dps_batch_build (rows, count, t->session.model.dec.vocab, out, err);
     dps_free (rows);
-    DPS_TRY (st);
+    return st;
+}
+
+DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
+                                DpsError *err)
+{
+    DpsBatch b;
+    DpsStatus st = DPS_OK;
+    DPS_TRY (dps__trainer_batch (t, places, n, &b, err));
     if (b.n_scored > 0) {
         DpsPass p;
         st = dps_pass_open (&p, &t->session.weights, &b, o, err);
@@ -206,10 +222,21 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
                               .checkpoint = training && t->checkpointing,
                               .dropout_seed = (uint64_t)t->recipe->seed};
     for (size_t i = 0; i < r->n_places; i += size) {
-        size_t n = r->n_places - i < size ? r->n_places - i : size;
-        DPS_TRY (dps__trainer_forward (t, r->places + i, n, &o, judge, &j, err));
+        j.places = r->places + i;
+        j.n_places = r->n_places - i < size ? r->n_places - i : size;
+        DPS_TRY (dps__trainer_forward (t, j.places, j.n_places, &o, judge, &j, err));
     }
     sums->total = total_of (t, &r->counts);
+    return DPS_OK;
+}
+
+/* What the scoring of the rollout reported belongs to the first step on it. */
+static DpsStatus take_scored (DpsTrainer *t, DpsError *err)
+{
+    for (size_t i = 0; i < t->scored.n_metrics; i++)
+        DPS_TRY (dps_step_add (&t->sums, dps_str (t->scored.metrics[i].name), dps_step_metric (&t->scored, i), t->scored.metrics[i].weight,
+                               err));
+    dps_step_reset (&t->scored);
     return DPS_OK;
 }
 
@@ -218,6 +245,7 @@ static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_los
 {
     dps_weights_zero_grads (&t->session.weights);
     dps_step_reset (&t->sums);
+    DPS_TRY (take_scored (t, err));
     DpsStatus st = rows->counts.scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)
                                        : dps_fail (err, DPS_ERR_DATA, "step %llu: none of its %llu sequences has a trained token",
                                                    (unsigned long long)t->step + 1, (unsigned long long)rows->counts.sequences);

@@ -44,7 +44,8 @@ typedef struct DpsTrainer {
     DpsObserver *observer;
     DpsPace pace;
     DpsTrainPlan plan;
-    DpsStepSums sums; /* of the step */
+    DpsStepSums sums;   /* of the step */
+    DpsStepSums scored; /* what dps__trainer_score reported: the next step adds it to its own */
     DpsWindow window;
     double loss_total;                  /* of the steps that were finite, for train_loss */
     uint64_t loss_steps;                /* how many those are */
@@ -114,9 +115,29 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 int dps__trainer_scores (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */
 typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
+/** n places side by side. Free with dps_batch_free. */
+DpsStatus dps__trainer_batch (const DpsTrainer *t, const DpsPlace *places, size_t n, DpsBatch *out, DpsError *err);
 /** The forward pass of n places in one batch; nothing when none of their tokens is scored. */
 DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
                                 DpsError *err);
+
+/* score.c */
+/** 1 when the objective makes signals of role step from what answers earned. */
+int dps__trainer_earns (const DpsTrainer *t);
+/**
+ * The signals of role step of n places, a whole step or rollout, from their rewards, recorded signals and reference → places[i].step. Metrics
+ * join those of the next step. meta: n_criteria, names, weights (values and truncated are those of the places, theirs are not read).
+ * Errors: those of dps_objective_score; INTERNAL, NOMEM. places[i].step is then as it was.
+ */
+DpsStatus dps__trainer_score (DpsTrainer *t, DpsPlace *places, size_t n, const DpsRewards *meta, DpsError *err);
+/** The same with another reference, and metrics into `sums`: an evaluation's. */
+DpsStatus dps__places_score (const DpsTrainer *t, const DpsReference *reference, DpsPlace *places, size_t n, const DpsRewards *meta,
+                             DpsStepSums *sums, DpsError *err);
+/** A signal of role step, or a recorded one, of a batch made of places; *out_given 0: it was not recorded. Errors: INTERNAL. */
+DpsStatus dps__places_read (const DpsTrainer *t, uint32_t signal, const DpsPlace *places, size_t n, double *out, int *out_given,
+                            DpsError *err);
+/** Keep the values of a signal, in the order of a batch, in its places. Errors: NOMEM. */
+DpsStatus dps__places_record (const DpsTrainer *t, uint32_t signal, DpsPlace *places, size_t n, const float *values, DpsError *err);
 
 /* reference.c */
 /** 1 when the objective reads the reference's log-probs. */

@@ -184,7 +184,8 @@ _Static_assert (offsetof (DpsObjective, loss) == 40, "DpsObjective.loss");
 _Static_assert (offsetof (DpsObjective, step_end) == 48, "DpsObjective.step_end");
 _Static_assert (offsetof (DpsObjective, state_save) == 56, "DpsObjective.state_save");
 _Static_assert (offsetof (DpsObjective, state_load) == 64, "DpsObjective.state_load");
-_Static_assert (sizeof (DpsObjective) == 72, "DpsObjective");
+_Static_assert (offsetof (DpsObjective, reads) == 72, "DpsObjective.reads");
+_Static_assert (sizeof (DpsObjective) == 80, "DpsObjective");
 
 _Static_assert (offsetof (DpsBuilderOps, size) == 0, "DpsBuilderOps.size");
 _Static_assert (offsetof (DpsBuilderOps, base) == 8, "DpsBuilderOps.base");

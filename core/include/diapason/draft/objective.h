@@ -113,7 +113,8 @@ typedef struct DpsObjective {
 
     /**
      * Rewards and recorded signals of a whole step → the signals of role step, detached. Called once per rollout, before its first update.
-     * step->signals: those of roles rollout, reference, teacher …; NULL in the places of roles policy and step.
+     * step->signals: those of roles rollout, reference, teacher …; NULL in the places of roles policy and step, and of role rollout where the
+     * answers were given, not sampled (the rollout is then the policy before the first update on them).
      * out: [n_signals] arrays to fill where the role is step, finite; NULL elsewhere.
      * NULL slot: no signal has role step. Pure. Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
      */
@@ -138,6 +139,12 @@ typedef struct DpsObjective {
      */
     DpsStatus (*state_save) (void *self, void *buf, size_t cap, size_t *out_len, DpsError *err);
     DpsStatus (*state_load) (void *self, const void *buf, size_t len, DpsError *err);
+
+    /**
+     * 1 when this instance, with its parameters, reads signal i of describe; else the host need not compute it, and gives NULL (in `score`) or
+     * -1 (in `loss`) in its place. NULL slot: every signal is read. Pure. [any]
+     */
+    uint32_t (*reads) (void *self, uint32_t signal);
 } DpsObjective;
 
 #endif
