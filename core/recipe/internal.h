@@ -44,8 +44,21 @@ int dps__word_in (const char *list, const char *word, size_t len);
 /** "; did you mean 'learning_rate'?" or "", into buf, which is returned. */
 const char *dps__key_hint (const char *name, char *buf, size_t cap);
 
-/** Apply one override to the tree of a recipe. The new nodes belong to *out_doc, which must live as long. */
-DpsStatus dps__override (DpsYamlDoc *doc, const char *text, DpsYamlDoc **out_doc, DpsError *err);
+/** Apply one override to the tree of a recipe; its path begins after `skip` bytes. The new nodes belong to *out_doc, which must live as long. */
+DpsStatus dps__override (DpsYamlDoc *doc, const char *text, size_t skip, DpsYamlDoc **out_doc, DpsError *err);
+/** The item of a recipe's map that has this key, under any of its names; or NULL. */
+DpsYaml *dps__recipe_item (const DpsYaml *root, const char *name);
+/** Put a value that has its key into a recipe's map, in place of what stood there under any name of the key. Errors: NOMEM. */
+DpsStatus dps__recipe_put (DpsYamlDoc *doc, DpsYaml *root, DpsYaml *value, DpsError *err);
+
+/** A recipe file's text. Errors: USAGE where no recipe can be read; NOMEM. */
+DpsStatus dps__recipe_text (const char *path, DpsBuf *out, DpsError *err);
+/** The folder of a file, "." for one without. NULL when out of memory; dps_free. */
+char *dps__folder_of (const char *path);
+/**
+ * The recipe that a tree makes. folder: what paths are relative to; "" : each to the folder of the file that its node names. Errors: USAGE,
+ * NOMEM; *out is NULL then. */
+DpsStatus dps__recipe_from_tree (const DpsYaml *root, const char *where, const char *folder, DpsRecipe **out, DpsError *err);
 
 /** What reading needs besides the node. */
 typedef struct DpsRecipeReader {

@@ -49,43 +49,18 @@ static DpsYaml *find_item (const DpsYaml *in, const char *name, int top)
     return item;
 }
 
-/* A node of the override's own document, at no line. */
-static DpsYaml *make_node (DpsYamlDoc *doc, DpsYamlType type, const char *text)
-{
-    DpsYaml *n = dps_calloc (1, sizeof *n);
-    if (!n)
-        return NULL;
-    n->allocated = doc->nodes;
-    doc->nodes = n;
-    doc->n_nodes++;
-    n->type = type;
-    n->where = doc->where;
-    n->plain = 1;
-    return text && !(n->text = dps_strdup (text)) ? NULL : n;
-}
-
-static void append_item (DpsYaml *to, DpsYaml *item)
-{
-    item->next = NULL;
-    if (to->last)
-        to->last->next = item;
-    else
-        to->first = item;
-    to->last = item;
-}
-
 /* Put `value` in the place of `old` (NULL: append under `name`). */
 static DpsStatus put (DpsYaml *in, DpsYaml *old, const char *name, DpsYaml *value, DpsYamlDoc *doc, DpsError *err)
 {
     if (in->type == DPS_YAML_MAP) {
-        value->key = make_node (doc, DPS_YAML_SCALAR, name);
+        value->key = dps_yaml_node (doc, DPS_YAML_SCALAR, name);
         if (!value->key)
             return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", doc->where);
     }
     if (!old) {
         if (in->type == DPS_YAML_LIST)
             return dps_yaml_fail (value, err, "the list has no item %s", name);
-        append_item (in, value);
+        dps_yaml_append (in, value);
         return DPS_OK;
     }
     DpsYaml **link = &in->first;
@@ -113,7 +88,7 @@ static DpsStatus apply (DpsYaml *root, const char *path, DpsYaml *value, DpsYaml
         if (!*path)
             return put (in, item, name, value, doc, err);
         if (!item || dps_yaml_is_null (item)) {
-            DpsYaml *map = make_node (doc, DPS_YAML_MAP, NULL);
+            DpsYaml *map = dps_yaml_node (doc, DPS_YAML_MAP, NULL);
             if (!map)
                 return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", doc->where);
             DPS_TRY (put (in, item, name, map, doc, err));
@@ -123,15 +98,26 @@ static DpsStatus apply (DpsYaml *root, const char *path, DpsYaml *value, DpsYaml
     }
 }
 
-DpsStatus dps__override (DpsYamlDoc *doc, const char *text, DpsYamlDoc **out_doc, DpsError *err)
+DpsYaml *dps__recipe_item (const DpsYaml *root, const char *name) { return find_item (root, name, 1); }
+
+DpsStatus dps__recipe_put (DpsYamlDoc *doc, DpsYaml *root, DpsYaml *value, DpsError *err)
+{
+    DpsYaml *key = value->key;
+    DpsStatus st = put (root, find_item (root, key->text, 1), key->text, value, doc, err);
+    if (key->line)
+        value->key = key;
+    return st;
+}
+
+DpsStatus dps__override (DpsYamlDoc *doc, const char *text, size_t skip, DpsYamlDoc **out_doc, DpsError *err)
 {
     *out_doc = NULL;
     const char *equals = strchr (text, '=');
-    if (!equals)
+    if (!equals || (size_t)(equals - text) < skip)
         return dps_fail (err, DPS_ERR_USAGE, "--set %.100s: expected key=value", text);
     char where[256];
     snprintf (where, sizeof where, "--set %.200s", text);
-    char *path = dps_strndup (text, (size_t)(equals - text));
+    char *path = dps_strndup (text + skip, (size_t)(equals - text) - skip);
     DpsYamlDoc *own = NULL;
     DpsStatus st = path ? dps_yaml_parse (equals + 1, strlen (equals + 1), where, &own, err)
                         : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
@@ -139,9 +125,9 @@ DpsStatus dps__override (DpsYamlDoc *doc, const char *text, DpsYamlDoc **out_doc
         for (DpsYaml *n = own->nodes; n; n = n->allocated)
             n->line = 0;
         if (!own->root)
-            own->root = make_node (own, DPS_YAML_SCALAR, "");
+            own->root = dps_yaml_node (own, DPS_YAML_SCALAR, "");
         if (!doc->root)
-            doc->root = make_node (own, DPS_YAML_MAP, NULL);
+            doc->root = dps_yaml_node (own, DPS_YAML_MAP, NULL);
         st = own->root && doc->root ? apply (doc->root, path, own->root, own, err)
                                     : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
     }

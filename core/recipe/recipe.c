@@ -70,6 +70,8 @@ static DpsStatus read_item (const DpsRecipeReader *in, const DpsYaml *item)
     char hint[128], place[600];
     DpsRecipe *r = in->recipe;
     int id = dps__key_find (item->key->text);
+    if (id < 0 && !strcmp (item->key->text, "stages"))
+        return dps_yaml_fail (item->key, in->err, "a chain of stages, where one recipe is expected: train, plan and explain take chains");
     if (id < 0)
         return dps_yaml_fail (item->key, in->err, "no key '%.100s'%s", item->key->text, dps__key_hint (item->key->text, hint, sizeof hint));
     if (r->place[id])
@@ -81,26 +83,52 @@ static DpsStatus read_item (const DpsRecipeReader *in, const DpsYaml *item)
     return dps__read_key (in, item, (DpsKeyId)id);
 }
 
+char *dps__folder_of (const char *path)
+{
+    const char *slash = strrchr (path, '/');
+    return dps_strndup (slash ? path : ".", slash ? (size_t)(slash - path) + (slash == path) : 1);
+}
+
+/* One key of a recipe whose items come from several files. */
+static DpsStatus read_in_its_folder (const DpsRecipeReader *in, const DpsYaml *item)
+{
+    char *folder = dps__folder_of (item->where);
+    const DpsRecipeReader reader = {.recipe = in->recipe, .folder = folder, .err = in->err};
+    DpsStatus st = folder ? read_item (&reader, item) : dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", item->where);
+    dps_free (folder);
+    return st;
+}
+
 static DpsStatus read_tree (const DpsRecipeReader *in, const DpsYaml *root, const char *where)
 {
+    int several = in->folder && !*in->folder;
     for (int i = 0; i < DPS_N_KEYS; i++)
         if (set_default (in->recipe, &dps__keys[i]))
             return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", where);
     if (root && root->type != DPS_YAML_MAP && !dps_yaml_is_null (root))
         return dps_yaml_fail (root, in->err, "a recipe is a map of keys to values");
     for (const DpsYaml *item = root ? root->first : NULL; item; item = item->next)
-        DPS_TRY (read_item (in, item));
+        DPS_TRY (several ? read_in_its_folder (in, item) : read_item (in, item));
     return dps__recipe_settle (in);
+}
+
+DpsStatus dps__recipe_from_tree (const DpsYaml *root, const char *where, const char *folder, DpsRecipe **out, DpsError *err)
+{
+    const DpsRecipeReader in = {.recipe = dps_calloc (1, sizeof (DpsRecipe)), .folder = folder, .err = err};
+    DpsStatus st = in.recipe && (in.recipe->file = dps_strdup (where)) ? read_tree (&in, root, where)
+                                                                       : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
+    *out = st == DPS_OK ? in.recipe : NULL;
+    if (st != DPS_OK)
+        dps_recipe_free (in.recipe);
+    return st;
 }
 
 DpsStatus dps_recipe_parse (const char *text, size_t len, const char *where, const char *folder, const char *const *overrides, size_t n,
                             DpsRecipe **out, DpsError *err)
 {
     DpsYamlDoc *doc = NULL, **sets = dps_calloc (n, sizeof *sets);
-    DpsRecipeReader in = {.recipe = dps_calloc (1, sizeof (DpsRecipe)), .folder = folder, .err = err};
     *out = NULL;
-    DpsStatus st =
-        sets && in.recipe && (in.recipe->file = dps_strdup (where)) ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
+    DpsStatus st = sets ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
     if (st == DPS_OK)
         st = dps_yaml_parse (text, len, where, &doc, err);
     if (st == DPS_OK && doc->root && dps_yaml_is_null (doc->root))
@@ -108,19 +136,28 @@ DpsStatus dps_recipe_parse (const char *text, size_t len, const char *where, con
     if (st == DPS_OK && doc->root && doc->root->type != DPS_YAML_MAP)
         st = dps_yaml_fail (doc->root, err, "a recipe is a map of keys to values");
     for (size_t i = 0; i < n && st == DPS_OK; i++)
-        st = dps__override (doc, overrides[i], &sets[i], err);
+        st = dps__override (doc, overrides[i], 0, &sets[i], err);
     if (st == DPS_OK)
-        st = read_tree (&in, doc->root, where);
+        st = dps__recipe_from_tree (doc->root, where, folder, out, err);
     for (size_t i = 0; sets && i < n; i++)
         dps_yaml_free (sets[i]);
     dps_free (sets);
     dps_yaml_free (doc);
-    if (st != DPS_OK) {
-        dps_recipe_free (in.recipe);
-        return st;
-    }
-    *out = in.recipe;
-    return DPS_OK;
+    return st;
+}
+
+DpsStatus dps__recipe_text (const char *path, DpsBuf *out, DpsError *err)
+{
+    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, out, err);
+    if (st == DPS_OK && !out->data)
+        st = dps_buf_str (out, "") ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : DPS_OK;
+    /* A recipe that is not there is a mistake in the command, not a failure while running. */
+    if (st == DPS_ERR_NOT_FOUND || st == DPS_ERR_IO || st == DPS_ERR_LIMIT)
+        st = dps_fail (err, DPS_ERR_USAGE, "%s: no recipe can be read there%s", path,
+                       st == DPS_ERR_LIMIT ? ": it is larger than 1 MiB"
+                       : st == DPS_ERR_IO  ? ": not a readable file"
+                                           : ": there is no such file");
+    return st;
 }
 
 DpsStatus dps_recipe_load (const char *path, const char *const *overrides, size_t n, DpsRecipe **out, DpsError *err)
@@ -129,20 +166,12 @@ DpsStatus dps_recipe_load (const char *path, const char *const *overrides, size_
     *out = NULL;
     if (!path)
         return dps_recipe_parse ("", 0, "command line", NULL, overrides, n, out, err);
-    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
-    /* A recipe that is not there is a mistake in the command, not a failure while running. */
-    if (st == DPS_ERR_NOT_FOUND || st == DPS_ERR_IO || st == DPS_ERR_LIMIT)
-        st = dps_fail (err, DPS_ERR_USAGE, "%s: no recipe can be read there%s", path,
-                       st == DPS_ERR_LIMIT ? ": it is larger than 1 MiB"
-                       : st == DPS_ERR_IO  ? ": not a readable file"
-                                           : ": there is no such file");
-    if (st == DPS_OK) {
-        const char *slash = strrchr (path, '/');
-        char *folder = dps_strndup (slash ? path : ".", slash ? (size_t)(slash - path) + (slash == path) : 1);
-        st = folder ? dps_recipe_parse (text.data ? text.data : "", text.len, path, folder, overrides, n, out, err)
+    DpsStatus st = dps__recipe_text (path, &text, err);
+    char *folder = dps__folder_of (path);
+    if (st == DPS_OK)
+        st = folder ? dps_recipe_parse (text.data, text.len, path, folder, overrides, n, out, err)
                     : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
-        dps_free (folder);
-    }
+    dps_free (folder);
     dps_buf_free (&text);
     return st;
 }

@@ -27,16 +27,12 @@ typedef struct Builder {
 
 static DpsYaml *new_node (Builder *b, DpsYamlType type, const struct fy_mark *mark)
 {
-    DpsYaml *n = dps_calloc (1, sizeof *n);
+    DpsYaml *n = dps_yaml_node (b->doc, type, NULL);
     if (!n)
         return NULL;
-    n->type = type;
-    n->where = b->doc->where;
+    n->plain = 0;
     n->line = mark ? mark->line + 1 : 1;
     n->column = mark ? mark->column + 1 : 1;
-    n->allocated = b->doc->nodes;
-    b->doc->nodes = n;
-    b->doc->n_nodes++;
     return n;
 }
 
@@ -76,11 +72,7 @@ static DpsStatus place_node (Builder *b, DpsYaml *n)
         return take_key (b, n);
     n->key = b->open[b->depth - 1].key;
     b->open[b->depth - 1].key = NULL;
-    if (parent->last)
-        parent->last->next = n;
-    else
-        parent->first = n;
-    parent->last = n;
+    dps_yaml_append (parent, n);
     return DPS_OK;
 }
 
@@ -105,30 +97,6 @@ static DpsStatus add_anchor (Builder *b, char *name, DpsYaml *n)
     return DPS_OK;
 }
 
-/* A copy of a subtree, so that every value has one parent; the node limit bounds what aliases of aliases grow to. */
-static DpsStatus copy_node (Builder *b, const DpsYaml *from, const struct fy_mark *mark, DpsYaml **out)
-{
-    DPS_TRY (check_count (b, from));
-    DpsYaml *n = new_node (b, from->type, mark);
-    if (!n || (from->text && !(n->text = dps_strdup (from->text))))
-        return out_of_memory (b);
-    n->plain = from->plain;
-    for (const DpsYaml *item = from->first; item; item = item->next) {
-        DpsYaml *copy, *key = NULL;
-        DPS_TRY (copy_node (b, item, mark, &copy));
-        if (item->key)
-            DPS_TRY (copy_node (b, item->key, mark, &key));
-        copy->key = key;
-        if (n->last)
-            n->last->next = copy;
-        else
-            n->first = copy;
-        n->last = copy;
-    }
-    *out = n;
-    return DPS_OK;
-}
-
 static DpsStatus on_alias (Builder *b, struct fy_event *e)
 {
     const struct fy_mark *mark = fy_event_start_mark (e);
@@ -141,7 +109,8 @@ static DpsStatus on_alias (Builder *b, struct fy_event *e)
         if (!strcmp (b->anchors[i - 1].name, name))
             from = b->anchors[i - 1].node;
     DpsYaml *copy = NULL;
-    DpsStatus st = from ? copy_node (b, from, mark, &copy) : dps_yaml_fail (&place, b->err, "alias *%.60s names no finished anchor", name);
+    DpsStatus st = from ? dps_yaml_copy (b->doc, from, &place, &copy, b->err)
+                        : dps_yaml_fail (&place, b->err, "alias *%.60s names no finished anchor", name);
     dps_free (name);
     return st == DPS_OK ? place_node (b, copy) : st;
 }
@@ -315,6 +284,53 @@ DpsStatus dps_yaml_parse (const char *text, size_t len, const char *where, DpsYa
     }
     *out = b.doc;
     return DPS_OK;
+}
+
+/* Every value has one parent; the node limit bounds what aliases of aliases grow to. */
+DpsStatus dps_yaml_copy (DpsYamlDoc *doc, const DpsYaml *from, const DpsYaml *at, DpsYaml **out, DpsError *err)
+{
+    if (doc->n_nodes >= DPS_YAML_MAX_NODES)
+        return dps_yaml_fail (from, err, "more than %d values once aliases are written out", DPS_YAML_MAX_NODES);
+    DpsYaml *n = dps_yaml_node (doc, from->type, from->text);
+    if (!n)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", doc->where);
+    n->plain = from->plain;
+    n->where = at ? at->where : from->where;
+    n->line = at ? at->line : from->line;
+    n->column = at ? at->column : from->column;
+    if (from->key)
+        DPS_TRY (dps_yaml_copy (doc, from->key, at, &n->key, err));
+    for (const DpsYaml *item = from->first; item; item = item->next) {
+        DpsYaml *copy;
+        DPS_TRY (dps_yaml_copy (doc, item, at, &copy, err));
+        dps_yaml_append (n, copy);
+    }
+    *out = n;
+    return DPS_OK;
+}
+
+DpsYaml *dps_yaml_node (DpsYamlDoc *doc, DpsYamlType type, const char *text)
+{
+    DpsYaml *n = dps_calloc (1, sizeof *n);
+    if (!n)
+        return NULL;
+    n->allocated = doc->nodes;
+    doc->nodes = n;
+    doc->n_nodes++;
+    n->type = type;
+    n->where = doc->where;
+    n->plain = 1;
+    return text && !(n->text = dps_strdup (text)) ? NULL : n;
+}
+
+void dps_yaml_append (DpsYaml *to, DpsYaml *item)
+{
+    item->next = NULL;
+    if (to->last)
+        to->last->next = item;
+    else
+        to->first = item;
+    to->last = item;
 }
 
 void dps_yaml_free (DpsYamlDoc *doc)

@@ -42,6 +42,16 @@ typedef struct DpsYamlDoc {
 DpsStatus dps_yaml_parse (const char *text, size_t len, const char *where, DpsYamlDoc **out, DpsError *err);
 void dps_yaml_free (DpsYamlDoc *doc);
 
+/** One more node of `doc`, a plain one at no line; text is copied. NULL when out of memory. */
+DpsYaml *dps_yaml_node (DpsYamlDoc *doc, DpsYamlType type, const char *text);
+/** Put an item at the end of a list or, with its key set, of a map. */
+void dps_yaml_append (DpsYaml *to, DpsYaml *item);
+/**
+ * Copy a node with its key and items into `doc`; it stands where it stood or, unless at is NULL, at that place. Files named by `from` and at
+ * must outlive doc. Errors: USAGE (more than DPS_YAML_MAX_NODES), NOMEM. [any]
+ */
+DpsStatus dps_yaml_copy (DpsYamlDoc *doc, const DpsYaml *from, const DpsYaml *at, DpsYaml **out, DpsError *err);
+
 /** The value of a key, or NULL. */
 DpsYaml *dps_yaml_get (const DpsYaml *map, const char *key);
 

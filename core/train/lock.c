@@ -113,25 +113,66 @@ static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
                : DPS_OK;
 }
 
+/* The digest of an adapter's weights. key: as add takes it. */
+static DpsStatus add_adapter (Entries *e, char *key, const char *folder, DpsError *err)
+{
+    DpsDigest digest;
+    char *path = dps_path_join (folder, DPS_CKPT_ADAPTER);
+    DpsStatus st = key && path ? dps_sha256_file (path, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    dps_free (path);
+    if (st != DPS_OK)
+        dps_free (key);
+    else if (add (e, key, digest.hex, folder))
+        st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    return st;
+}
+
+static DpsStatus all_entries (const DpsTrainer *t, Entries *e, DpsError *err)
+{
+    if (collect (t, e))
+        return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    DPS_TRY (add_template (t, e, err));
+    DPS_TRY (add_beside (t, e, "config.json", "config.sha256", err));
+    DPS_TRY (add_beside (t, e, "tokenizer.json", "tokenizer.sha256", err));
+    return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->recipe->adapter_init, err) : DPS_OK;
+}
+
+static DpsStatus compare (const DpsTrainer *t, const Entries *e, const char *folder, DpsError *err)
+{
+    char *old = dps_path_join (folder, DPS_CKPT_LOCK);
+    DpsStatus st = old ? dps_lock_compare (t->recipe, e->items, e->n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    dps_free (old);
+    return st;
+}
+
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)
 {
     Entries e = {0};
     char *path = dps_path_join (t->recipe->output_dir, DPS_CKPT_LOCK);
-    DpsStatus st = path && !collect (t, &e) ? add_template (t, &e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-    if (st == DPS_OK)
-        st = add_beside (t, &e, "config.json", "config.sha256", err);
-    if (st == DPS_OK)
-        st = add_beside (t, &e, "tokenizer.json", "tokenizer.sha256", err);
-    if (st == DPS_OK && resumed) {
-        char *old = dps_path_join (dps_ckpt_path (resumed), DPS_CKPT_LOCK);
-        st = old ? dps_lock_compare (t->recipe, e.items, e.n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-        dps_free (old);
-    }
+    DpsStatus st = path ? all_entries (t, &e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    if (st == DPS_OK && resumed)
+        st = compare (t, &e, dps_ckpt_path (resumed), err);
     if (st == DPS_OK)
         st = dps_lock_dump (t->recipe, e.items, e.n, &t->lock, err);
     if (st == DPS_OK)
         st = dps_file_write (path, t->lock.data, t->lock.len, err);
     entries_free (&e);
     dps_free (path);
+    return st;
+}
+
+DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, DpsError *err)
+{
+    const DpsTrainOptions options = {0};
+    DpsTrainer t;
+    Entries e = {0};
+    DPS_TRY (dps__trainer_open (&t, reg, recipe, &options, 1, err));
+    DpsStatus st = dps_source_digest (t.session.source, &t.base, err);
+    if (st == DPS_OK)
+        st = all_entries (&t, &e, err);
+    if (st == DPS_OK)
+        st = compare (&t, &e, recipe->output_dir, err);
+    entries_free (&e);
+    dps__trainer_close (&t);
     return st;
 }

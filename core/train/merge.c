@@ -278,6 +278,23 @@ static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsE
     return DPS_OK;
 }
 
+DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char *name, uint32_t *out, DpsError *err)
+{
+    DpsExec ex = {0};
+    DpsSource *source = NULL;
+    DPS_TRY (dps_source_open (reg, model, &source, err));
+    DpsStatus st = dps_exec_open (&ex, reg, NULL, 0, err);
+    const json_t *stored = json_object_get (dps_source_config (source), "dtype");
+    stored = stored ? stored : json_object_get (dps_source_config (source), "torch_dtype");
+    const char *text = json_string_value (stored); /* NULL too when it is null */
+    const char *fallback = text && !strcmp (text, "float32") ? "float32" : "bfloat16";
+    if (st == DPS_OK)
+        st = dps_session_dtype (&ex, source, name ? name : fallback, out, err);
+    dps_exec_close (&ex);
+    dps_source_close (source);
+    return st;
+}
+
 DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, uint64_t shard_bytes, const char *dir,
                      void (*progress) (double share), DpsError *err)
 {

@@ -13,4 +13,10 @@
 DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, uint64_t shard_bytes, const char *dir,
                      void (*progress) (double share), DpsError *err);
 
+/** The dtype to write in: `name` as dps_session_dtype reads it; NULL: float32 where the model is stored in it, else bfloat16. [init] */
+DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char *name, uint32_t *out, DpsError *err);
+
+/** Bytes of a shard when nobody says. */
+#define DPS_MERGE_SHARD_BYTES 5000000000u
+
 #endif

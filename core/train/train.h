@@ -36,6 +36,12 @@ typedef struct DpsTrainResult {
  */
 DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err);
 
+/**
+ * Whether a run of this recipe would be the one that output_dir holds: recipe, base, rows, plugins and machine as its recipe.lock.yaml has them.
+ * Reads the rows and hashes the base, trains nothing. Errors: LOCK naming what differs; those of dps_train's start. [init]
+ */
+DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, DpsError *err);
+
 /** Bytes and steps of a run before anything of its size is allocated: what `diapason plan` prints and what the run then uses. */
 typedef struct DpsTrainPlan {
     uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */

@@ -40,3 +40,39 @@ DpsStatus cli_open_recipe (const char *path, DpsRecipe **out, DpsRegistry **reg,
     }
     return st;
 }
+
+DpsStatus cli_open_chain (const char *path, DpsChain **out, DpsRegistry **reg, DpsError *err)
+{
+    *out = NULL;
+    *reg = NULL;
+    DPS_TRY (dps_chain_load (path, (const char *const *)cli_overrides, cli_overrides ? g_strv_length (cli_overrides) : 0, out, err));
+    DpsStatus st = set_environment ((*out)->stages[0].recipe, err);
+    if (st == DPS_OK)
+        st = cli_open_registry (reg, err);
+    if (st != DPS_OK) {
+        dps_chain_free (*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+void cli_stage_heading (const DpsChain *c, size_t i)
+{
+    if (c->lock)
+        printf ("%s%sStage '%s', %zu of %zu%s\n", i ? "\n" : "", cli_colour (stdout) ? "\033[1m" : "", c->stages[i].name, i + 1, c->n,
+                cli_colour (stdout) ? "\033[0m" : "");
+}
+
+DpsStatus cli_stage_failed (const DpsChain *c, size_t i, DpsStatus st, DpsError *err)
+{
+    dps_error_prefix (err, "stage '%s'", c->stages[i].name);
+    return st;
+}
+
+void cli_print_stages (const DpsChain *c, json_t *list, int indent)
+{
+    json_t *o = c->lock ? json_pack ("{s:O}", "stages", list) : json_incref (json_array_get (list, 0));
+    json_dumpf (o, stdout, JSON_INDENT ((size_t)indent));
+    putchar ('\n');
+    json_decref (o);
+}

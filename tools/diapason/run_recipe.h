@@ -5,7 +5,7 @@
 
 #include "diapason/cli.h"
 #include "plugin/registry.h"
-#include "recipe/recipe.h"
+#include "recipe/chain.h"
 
 /** --set key=value, any number of times: an entry for the table of cli_parse. */
 #define CLI_SET_ENTRY                                                                                                                      \
@@ -19,5 +19,15 @@ extern char **cli_overrides;
  * registry. Both are NULL after an error. [init]
  */
 DpsStatus cli_open_recipe (const char *path, DpsRecipe **out, DpsRegistry **reg, DpsError *err);
+
+/** The same for verbs that take a chain too; the environment is the first stage's, which all share. [init] */
+DpsStatus cli_open_chain (const char *path, DpsChain **out, DpsRegistry **reg, DpsError *err);
+
+/** "stage 'it', 1 of 3" above what is printed of a chain's stage; of a plain recipe nothing. */
+void cli_stage_heading (const DpsChain *c, size_t i);
+/** Put the stage's name before a message; returns st. */
+DpsStatus cli_stage_failed (const DpsChain *c, size_t i, DpsStatus st, DpsError *err);
+/** {"stages": list} of a chain; of a plain recipe the one item. */
+void cli_print_stages (const DpsChain *c, json_t *list, int indent);
 
 #endif

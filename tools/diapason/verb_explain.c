@@ -45,29 +45,44 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
     putchar ('\n');
 }
 
+/* Stage i, printed, or in JSON at the end of `list`. */
+static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_t i, json_t *list, DpsError *err)
+{
+    json_t *cases = list ? json_array () : NULL;
+    if (!list) {
+        cli_stage_heading (c, i);
+        printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
+    }
+    DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), print_case, cases, err);
+    if (st != DPS_OK) {
+        json_decref (cases);
+        return c->lock ? cli_stage_failed (c, i, st, err) : st;
+    }
+    if (list)
+        json_array_append_new (list, c->lock ? json_pack ("{s:s, s:o}", "name", c->stages[i].name, "ops", cases) : cases);
+    return DPS_OK;
+}
+
 static int run_explain (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
-    DpsRecipe *recipe;
+    DpsChain *chain;
     DpsRegistry *reg;
     int code = cli_parse (&dps_verb_explain, entries, &argc, &argv);
     if (code >= 0)
         return code;
     if (argc != 2)
         return cli_usage (&dps_verb_explain, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
-    DpsStatus st = cli_open_recipe (argv[1], &recipe, &reg, &err);
+    DpsStatus st = cli_open_chain (argv[1], &chain, &reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_explain, st, &err);
     json_t *list = cli_common.json ? json_array () : NULL;
-    if (!list)
-        printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
-    st = dps_train_explain (reg, recipe, print_case, list, &err);
-    if (st == DPS_OK && list) {
-        json_dumpf (list, stdout, JSON_INDENT (1));
-        putchar ('\n');
-    }
+    for (size_t i = 0; st == DPS_OK && i < chain->n; i++)
+        st = explain_stage (reg, chain, i, list, &err);
+    if (st == DPS_OK && list)
+        cli_print_stages (chain, list, 1);
     json_decref (list);
     dps_registry_close (reg);
-    dps_recipe_free (recipe);
+    dps_chain_free (chain);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_explain, st, &err);
 }

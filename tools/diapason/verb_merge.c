@@ -42,23 +42,6 @@ static int check_format (void)
     return cli_usage (&dps_verb_merge, "--format is '%s', expected safetensors", format);
 }
 
-static DpsStatus find_dtype (const DpsRegistry *reg, uint32_t *out_dtype, DpsError *err)
-{
-    DpsExec ex = {0};
-    DpsSource *source = NULL;
-    DPS_TRY (dps_source_open (reg, cli_model.model, &source, err));
-    DpsStatus st = dps_exec_open (&ex, reg, NULL, 0, err);
-    const json_t *stored = json_object_get (dps_source_config (source), "dtype");
-    stored = stored ? stored : json_object_get (dps_source_config (source), "torch_dtype");
-    const char *name = json_string_value (stored); /* NULL too when it is null */
-    const char *fallback = name && !strcmp (name, "float32") ? "float32" : "bfloat16";
-    if (st == DPS_OK)
-        st = dps_session_dtype (&ex, source, cli_model.dtype ? cli_model.dtype : fallback, out_dtype, err);
-    dps_exec_close (&ex);
-    dps_source_close (source);
-    return st;
-}
-
 static int run_merge (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
@@ -74,7 +57,7 @@ static int run_merge (int argc, char **argv)
                           argc > 1          ? argv[1]
                           : cli_model.model ? "--out"
                                             : "--model");
-    uint64_t shard_bytes = cli_size (shard_size ? shard_size : "5GB");
+    uint64_t shard_bytes = shard_size ? cli_size (shard_size) : DPS_MERGE_SHARD_BYTES;
     if (shard_bytes == 0)
         return cli_usage (&dps_verb_merge, "--max-shard-size is '%s', expected a size such as 5GB or 200MB", shard_size);
     const char *device = cli_model.device;
@@ -85,7 +68,7 @@ static int run_merge (int argc, char **argv)
                                  .allow_base_mismatch = cli_model.allow_base_mismatch};
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
-        st = find_dtype (reg, &dtype, &err);
+        st = dps_merge_dtype (reg, cli_model.model, cli_model.dtype, &dtype, &err);
     if (st == DPS_OK)
         st = dps_merge (reg, &o, dtype, shard_bytes, out, show, &err);
     cli_progress_end ();

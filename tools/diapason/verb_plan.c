@@ -38,22 +38,18 @@ static const GOptionEntry entries[] = {
     X ("scratch of decomposed ops", "scratch", scratch)                                                                                    \
     X ("fixed overhead", "fixed", fixed)
 
-static void print_json (const DpsTrainPlan *p)
+static json_t *plan_json (const DpsTrainPlan *p)
 {
     json_t *memory = json_object ();
 #define PART(label, key, member) json_object_set_new (memory, key, json_integer ((json_int_t)p->member));
     PARTS (PART)
 #undef PART
     json_object_set_new (memory, "total", json_integer ((json_int_t)dps_train_plan_total (p)));
-    json_t *o =
-        json_pack ("{s:o, s:s, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "memory_bytes", memory, "device", p->device,
-                   "dtype", p->dtype, "steps", (json_int_t)p->steps, "per_device_train_batch_size", (json_int_t)p->micro_batch,
-                   "gradient_accumulation_steps", (json_int_t)p->accumulation, "gradient_checkpointing", p->checkpointing,
-                   "tokens_per_step", p->tokens_per_step, "flops_per_step", p->flops_per_step, "exact", p->exact, "largest_micro_batch",
-                   "rows", (json_int_t)p->rows, "tokens", (json_int_t)p->tokens, "scored", (json_int_t)p->scored);
-    json_dumpf (o, stdout, JSON_INDENT (2));
-    putchar ('\n');
-    json_decref (o);
+    return json_pack ("{s:o, s:s, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "memory_bytes", memory, "device", p->device,
+                      "dtype", p->dtype, "steps", (json_int_t)p->steps, "per_device_train_batch_size", (json_int_t)p->micro_batch,
+                      "gradient_accumulation_steps", (json_int_t)p->accumulation, "gradient_checkpointing", p->checkpointing,
+                      "tokens_per_step", p->tokens_per_step, "flops_per_step", p->flops_per_step, "exact", p->exact, "largest_micro_batch",
+                      "rows", (json_int_t)p->rows, "tokens", (json_int_t)p->tokens, "scored", (json_int_t)p->scored);
 }
 
 static void print_part (const char *label, uint64_t bytes)
@@ -81,12 +77,31 @@ static void print_plan (const DpsTrainPlan *p)
                 (long long)p->micro_batch, (long long)p->accumulation, p->checkpointing ? "true" : "false");
 }
 
+/* Stage i, printed, or in JSON at the end of `list`. */
+static DpsStatus plan_stage (const DpsRegistry *reg, const DpsChain *c, size_t i, uint64_t budget, json_t *list, DpsError *err)
+{
+    DpsTrainPlan plan;
+    const DpsRecipe *recipe = dps_chain_plan (c, i);
+    DpsStatus st = dps_train_plan (reg, recipe, budget, &plan, err);
+    if (st != DPS_OK)
+        return c->lock ? cli_stage_failed (c, i, st, err) : st;
+    if (!list) {
+        cli_stage_heading (c, i);
+        print_plan (&plan);
+        return DPS_OK;
+    }
+    json_t *o = plan_json (&plan);
+    if (c->lock)
+        json_object_set_new (o, "name", json_string (c->stages[i].name));
+    json_array_append_new (list, o);
+    return DPS_OK;
+}
+
 static int run_plan (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
-    DpsRecipe *recipe;
+    DpsChain *chain;
     DpsRegistry *reg;
-    DpsTrainPlan plan;
     int code = cli_parse (&dps_verb_plan, entries, &argc, &argv);
     if (code >= 0)
         return code;
@@ -95,15 +110,16 @@ static int run_plan (int argc, char **argv)
     uint64_t budget = fit ? cli_size (fit) : 0;
     if (fit && budget == 0)
         return cli_usage (&dps_verb_plan, "--fit is '%s', expected a size such as 6GiB or 800MB", fit);
-    DpsStatus st = cli_open_recipe (argv[1], &recipe, &reg, &err);
+    DpsStatus st = cli_open_chain (argv[1], &chain, &reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_plan, st, &err);
-    st = dps_train_plan (reg, recipe, budget, &plan, &err);
-    if (st == DPS_OK && cli_common.json)
-        print_json (&plan);
-    else if (st == DPS_OK)
-        print_plan (&plan);
+    json_t *list = cli_common.json ? json_array () : NULL;
+    for (size_t i = 0; st == DPS_OK && i < chain->n; i++)
+        st = plan_stage (reg, chain, i, budget, list, &err);
+    if (st == DPS_OK && list)
+        cli_print_stages (chain, list, 2);
+    json_decref (list);
     dps_registry_close (reg);
-    dps_recipe_free (recipe);
+    dps_chain_free (chain);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_plan, st, &err);
 }

@@ -9,21 +9,24 @@
 #include "base/json.h"
 #include "diapason/run_recipe.h"
 #include "plugin/host.h"
-#include "train/train.h"
+#include "train/chain.h"
 
 static int run_train (int argc, char **argv);
 
 const DpsVerb dps_verb_train = {
     .name = "train",
-    .summary = "train an adapter or a model from a recipe",
+    .summary = "train an adapter or a model from a recipe, or a chain of them",
     .synopsis = "RECIPE [--set key=value …] [--resume [auto|PATH]]",
     .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, README.md, runs/ and "
             "report.html\n"
             "into the recipe's output_dir. Interrupted once (Ctrl-C, SIGTERM) it saves a checkpoint and leaves with 75; --resume goes on\n"
-            "from the newest sound checkpoint, or starts when there is none, and ends in the same bytes.\n\n"
+            "from the newest sound checkpoint, or starts when there is none, and ends in the same bytes.\n"
+            "A recipe with `stages` is a chain: each stage starts from what the one before left, and writes to output_dir/NAME; --resume\n"
+            "leaves finished stages alone; --set NAME.key=value is for one stage.\n\n"
             "Examples:\n"
             "  diapason train recipe.yaml --set learning_rate=1e-4 --set output_dir=run2\n"
-            "  diapason train recipe.yaml --resume",
+            "  diapason train recipe.yaml --resume\n"
+            "  diapason train chain.yaml --set it.max_steps=200",
     .run = run_train,
 };
 
@@ -67,12 +70,15 @@ static void show_progress (void *ctx, const DpsTrainProgress *p)
     cli_progress (p->phase, (double)p->step, (double)p->max_steps, detail);
 }
 
-static void print_result (const DpsRecipe *r, const DpsTrainResult *out)
+/* name: the stage's, or NULL. */
+static void print_result (const DpsRecipe *r, const char *name, const DpsTrainResult *out)
 {
     if (cli_common.json) {
         json_t *o =
             json_pack ("{s:I, s:f, s:f, s:s}", "step", (json_int_t)out->step, "train_loss",
                        isfinite (out->train_loss) ? out->train_loss : 0, "train_runtime", out->runtime_s, "output_dir", out->output_dir);
+        if (name)
+            json_object_set_new (o, "name", json_string (name));
         json_dumpf (o, stdout, JSON_COMPACT);
         putchar ('\n');
         json_decref (o);
@@ -81,11 +87,60 @@ static void print_result (const DpsRecipe *r, const DpsTrainResult *out)
                  out->output_dir, (unsigned long long)out->step, out->train_loss, out->runtime_s, out->output_dir);
 }
 
+static void show_merging (double share) { cli_progress_paced ("merging", share, 1, 0); }
+
+static void show_stage (void *ctx, const DpsChain *c, size_t i, DpsChainEvent event, const DpsTrainResult *result)
+{
+    static const char *const said[] = {[DPS_CHAIN_MERGES] = "merging the adapter of the stage it starts from",
+                                       [DPS_CHAIN_STARTS] = "training",
+                                       [DPS_CHAIN_FINISHED] = "was finished"};
+    (void)ctx;
+    cli_progress_end ();
+    if (event == DPS_CHAIN_ENDS)
+        print_result (c->stages[i].recipe, c->stages[i].name, result);
+    else if (!cli_common.quiet)
+        fprintf (stderr, "Stage '%s', %zu of %zu: %s\n", c->stages[i].name, i + 1, c->n, said[event]);
+}
+
+static DpsStatus train_recipe (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsError *err)
+{
+    DpsTrainResult result;
+    DpsStatus st = dps_train (reg, recipe, options, &result, err);
+    cli_progress_end ();
+    if (st == DPS_OK)
+        print_result (recipe, NULL, &result);
+    dps_free (result.output_dir);
+    return st;
+}
+
+static DpsStatus train (const char *path, DpsError *err)
+{
+    DpsChain *chain;
+    DpsRegistry *reg;
+    DPS_TRY (cli_open_chain (path, &chain, &reg, err));
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction (SIGINT, &action, NULL);
+    sigaction (SIGTERM, &action, NULL);
+    const DpsTrainOptions options = {.resume = resume,
+                                     .console = !isatty (STDERR_FILENO) && !cli_common.quiet,
+                                     .progress = show_progress,
+                                     .should_stop = dps_host_should_stop};
+    const DpsChainOptions stages = {.train = options, .resume = resume != NULL, .merging = show_merging, .stage = show_stage};
+    DpsStatus st;
+    if (!chain->lock)
+        st = train_recipe (reg, chain->stages[0].recipe, &options, err);
+    else if (resume && strcmp (resume, "auto") && strcmp (resume, "true"))
+        st = dps_fail (err, DPS_ERR_USAGE, "--resume %s: a chain finds its own place to go on from: give --resume alone", resume);
+    else
+        st = dps_train_chain (reg, chain, &stages, err);
+    dps_registry_close (reg);
+    dps_chain_free (chain);
+    return st;
+}
+
 static int run_train (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
-    DpsRecipe *recipe;
-    DpsRegistry *reg;
     int code = cli_parse (&dps_verb_train, entries, &argc, &argv);
     if (code >= 0)
         return code;
@@ -97,23 +152,6 @@ static int run_train (int argc, char **argv)
     }
     if (!path || argc > 2)
         return cli_usage (&dps_verb_train, path ? "one RECIPE at a time, found '%s' too" : "RECIPE is missing%s", path ? argv[2] : "");
-    DpsStatus st = cli_open_recipe (path, &recipe, &reg, &err);
-    if (st != DPS_OK)
-        return cli_fail (&dps_verb_train, st, &err);
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction (SIGINT, &action, NULL);
-    sigaction (SIGTERM, &action, NULL);
-    DpsTrainOptions options = {.resume = resume,
-                               .console = !isatty (STDERR_FILENO) && !cli_common.quiet,
-                               .progress = show_progress,
-                               .should_stop = dps_host_should_stop};
-    DpsTrainResult result;
-    st = dps_train (reg, recipe, &options, &result, &err);
-    cli_progress_end ();
-    if (st == DPS_OK)
-        print_result (recipe, &result);
-    dps_free (result.output_dir);
-    dps_registry_close (reg);
-    dps_recipe_free (recipe);
+    DpsStatus st = train (path, &err);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_train, st, &err);
 }

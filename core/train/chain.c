@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* chain.c: for each stage: merge what it starts from, train, note the digest of what it left. */
+#include "train/chain.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/seal.h"
+#include "train/merge.h"
+
+typedef struct Run {
+    const DpsRegistry *reg;
+    const DpsChain *c;
+    const DpsChainOptions *o;
+    DpsChainDone *done; /* [c->n] */
+} Run;
+
+static void tell (const Run *run, size_t i, DpsChainEvent event, const DpsTrainResult *result)
+{
+    if (run->o->stage)
+        run->o->stage (run->o->train.ctx, run->c, i, event, result);
+}
+
+static DpsStatus seal_digest (const char *folder, DpsDigest *out, DpsError *err)
+{
+    char *path = dps_path_join (folder, DPS_SEAL_NAME);
+    DpsStatus st = path ? dps_sha256_file (path, out, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    dps_free (path);
+    return st;
+}
+
+/* The folder is sealed by the seal with this digest, and its bytes are those that were sealed. */
+static DpsStatus check_sealed (const char *folder, const DpsDigest *sealed, DpsError *err)
+{
+    DpsDigest now;
+    DpsStatus st = seal_digest (folder, &now, err);
+    if (st == DPS_ERR_NOT_FOUND || (st == DPS_OK && strcmp (now.hex, sealed->hex)))
+        return dps_fail (
+            err, DPS_ERR_LOCK,
+            "%s no longer holds what the chain left there. Hint: put it back, or train without --resume into another output_dir", folder);
+    return st == DPS_OK ? dps_seal_check (folder, err) : st;
+}
+
+static DpsStatus merge (const Run *run, size_t i, DpsError *err)
+{
+    const DpsChainStage *s = &run->c->stages[i];
+    const DpsRecipe *from = run->c->stages[s->from].recipe;
+    DpsDigest *merged = &run->done[i].merged;
+    const DpsSessionOptions o = {.model = from->model_name_or_path, .adapter = from->output_dir};
+    uint32_t dtype;
+    if (merged->hex[0])
+        return check_sealed (s->merged, merged, err);
+    tell (run, i, DPS_CHAIN_MERGES, NULL);
+    DPS_TRY (dps_merge_dtype (run->reg, o.model, s->dtype, &dtype, err));
+    DPS_TRY (dps_merge (run->reg, &o, dtype, DPS_MERGE_SHARD_BYTES, s->merged, run->o->merging, err));
+    DPS_TRY (seal_digest (s->merged, merged, err));
+    return dps_chain_lock_write (run->c, run->done, err);
+}
+
+static DpsStatus run_stage (const Run *run, size_t i, DpsError *err)
+{
+    const DpsChainStage *s = &run->c->stages[i];
+    DpsDigest *result = &run->done[i].result;
+    if (s->merged)
+        DPS_TRY (merge (run, i, err));
+    if (result->hex[0]) {
+        DPS_TRY (check_sealed (s->recipe->output_dir, result, err));
+        DPS_TRY (dps_train_unchanged (run->reg, s->recipe, err));
+        tell (run, i, DPS_CHAIN_FINISHED, NULL);
+        return DPS_OK;
+    }
+    DpsTrainOptions o = run->o->train;
+    DpsTrainResult out;
+    o.resume = run->o->resume ? "auto" : NULL;
+    tell (run, i, DPS_CHAIN_STARTS, NULL);
+    DpsStatus st = dps_train (run->reg, s->recipe, &o, &out, err);
+    if (st == DPS_OK)
+        st = seal_digest (s->recipe->output_dir, result, err);
+    if (st == DPS_OK)
+        st = dps_chain_lock_write (run->c, run->done, err);
+    if (st == DPS_OK)
+        tell (run, i, DPS_CHAIN_ENDS, &out);
+    dps_free (out.output_dir);
+    return st;
+}
+
+/* What there is of the chain, or nothing where it begins anew. */
+static DpsStatus read_lock (const Run *run, DpsError *err)
+{
+    int found;
+    if (!run->o->resume && run->c->overwrite)
+        return DPS_OK;
+    DPS_TRY (dps_chain_lock_read (run->c, run->done, &found, err));
+    if (!found || run->o->resume)
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_USAGE,
+                     "%s: the chain has begun. Hint: --resume goes on with it; --set output_dir=… starts another; "
+                     "--set overwrite_output_dir=true starts it anew",
+                     run->c->lock);
+}
+
+static DpsStatus run_stages (const Run *run, DpsError *err)
+{
+    char *folder = dps_strndup (run->c->lock, strlen (run->c->lock) - strlen (DPS_CHAIN_LOCK));
+    DpsStatus st = folder ? dps_mkdirs (folder, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", run->c->file);
+    dps_free (folder);
+    if (st == DPS_OK)
+        st = dps_chain_lock_write (run->c, run->done, err);
+    for (size_t i = 0; st == DPS_OK && i < run->c->n; i++) {
+        const char *name = run->c->stages[i].name;
+        if (i > 0 && run->o->train.should_stop && run->o->train.should_stop ())
+            return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted before stage '%s': go on with --resume", name);
+        st = run_stage (run, i, err);
+        if (st != DPS_OK)
+            dps_error_prefix (err, "stage '%s'", name);
+    }
+    return st;
+}
+
+DpsStatus dps_train_chain (const DpsRegistry *reg, const DpsChain *c, const DpsChainOptions *options, DpsError *err)
+{
+    const Run run = {.reg = reg, .c = c, .o = options, .done = dps_calloc (c->n, sizeof *run.done)};
+    DpsStatus st = run.done ? read_lock (&run, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", c->file);
+    if (st == DPS_OK)
+        st = run_stages (&run, err);
+    dps_free (run.done);
+    return st;
+}
