@@ -9,10 +9,19 @@ enum { SEGMENT_STEP = 16 };
 
 static size_t stepped (size_t n) { return (n + SEGMENT_STEP - 1) / SEGMENT_STEP * SEGMENT_STEP; }
 
+static uint64_t row_bytes (const DpsWeights *w)
+{
+    return (uint64_t)(w->model->dec.n_kv_heads * w->model->dec.head_dim) * dps_dtype_bytes (w->compute);
+}
+
+uint64_t dps__cached_bytes (const DpsWeights *w, int64_t n_rows)
+{
+    return 2 * (uint64_t)w->model->dec.n_layers * (uint64_t)n_rows * row_bytes (w);
+}
+
 DpsStatus dps__cached_open (DpsCached *c, DpsWeights *w, int64_t n_rows, size_t most_tokens, size_t most_segments, DpsError *err)
 {
     const DpsDecoder *d = &w->model->dec;
-    uint64_t row_bytes = (uint64_t)(d->n_kv_heads * d->head_dim) * dps_dtype_bytes (w->compute);
     *c = (DpsCached){.w = w, .n_rows = n_rows, .graph_tokens = -1};
     if (n_rows > INT32_MAX)
         return dps_fail (err, DPS_ERR_LIMIT, "generate: a cache of %lld tokens, at most %d. Hint: a smaller batch, or fewer tokens",
@@ -33,7 +42,7 @@ DpsStatus dps__cached_open (DpsCached *c, DpsWeights *w, int64_t n_rows, size_t 
     if (!ok)
         return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for calls of %zu tokens", most_tokens);
     for (int64_t i = 0; i < 2 * d->n_layers; i++)
-        DPS_TRY (dps_exec_alloc (w->ex, (uint64_t)n_rows * row_bytes, &c->states[i], err));
+        DPS_TRY (dps_exec_alloc (w->ex, (uint64_t)n_rows * row_bytes (w), &c->states[i], err));
     w->states = c->states;
     w->n_states = 2 * (size_t)d->n_layers;
     return DPS_OK;
@@ -77,16 +86,22 @@ void dps__cached_add (DpsCached *c, int32_t parent, size_t past, int64_t row, si
     c->n_tokens += len;
 }
 
-static DpsStatus record (DpsCached *c, DpsError *err)
+static DpsStatus record (DpsGraph *g, const DpsWeights *w, int64_t n_rows, int64_t tokens, int64_t segments, int64_t runs,
+                         DpsForwardOut *nodes, uint64_t *out_peak, DpsError *err)
+{
+    const DpsForward f = {.n_tokens = tokens, .n_segments = segments, .n_scored = runs, .logits = 1, .cache_rows = n_rows};
+    DPS_TRY (dps_graph_init (g, w->model->n_weights, w->compute, 0, err));
+    DPS_TRY (dps_model_forward (w->model, g, &f, nodes, err));
+    return dps_plan_layout (g, out_peak, err);
+}
+
+static DpsStatus record_call (DpsCached *c, DpsError *err)
 {
     if (c->graph_tokens == c->n_tokens && c->graph_segments == c->n_segments && c->graph_runs == c->n_runs)
         return DPS_OK;
     dps_graph_free (&c->graph);
     c->graph_tokens = -1;
-    DpsForward f = {.n_tokens = c->n_tokens, .n_segments = c->n_segments, .n_scored = c->n_runs, .logits = 1, .cache_rows = c->n_rows};
-    DPS_TRY (dps_graph_init (&c->graph, c->w->model->n_weights, c->w->compute, 0, err));
-    DPS_TRY (dps_model_forward (c->w->model, &c->graph, &f, c->nodes, err));
-    DPS_TRY (dps_plan_layout (&c->graph, &c->peak, err));
+    DPS_TRY (record (&c->graph, c->w, c->n_rows, c->n_tokens, c->n_segments, c->n_runs, c->nodes, &c->peak, err));
     DPS_TRY (dps_exec_reserve (c->w->ex, c->peak, err));
     c->graph_tokens = c->n_tokens;
     c->graph_segments = c->n_segments;
@@ -98,7 +113,7 @@ DpsStatus dps__cached_run (DpsCached *c, float **out_logits, DpsError *err)
 {
     for (int64_t end = (int64_t)stepped ((size_t)c->n_segments); c->n_segments < end; c->n_segments++)
         c->segments[c->n_segments] = (DpsSegment){.parent = -1};
-    DPS_TRY (record (c, err));
+    DPS_TRY (record_call (c, err));
     DpsBindings b = {.ctx = c->w, .resolve = dps_weights_resolve};
     b.inputs[DPS_INPUT_IDS] = c->ids;
     b.inputs[DPS_INPUT_SEGMENTS] = c->segments;
@@ -112,13 +127,62 @@ DpsStatus dps__cached_run (DpsCached *c, float **out_logits, DpsError *err)
     return DPS_OK;
 }
 
+/* z of `n` rows, their targets and log-probs; memory is looked at only when it runs. */
+typedef struct Logp {
+    int64_t shape[2];
+    DpsView z, targets, out;
+    DpsScalar attrs[2];
+    const DpsView *in[2], *outs[1];
+} Logp;
+
+static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const float *z, const int32_t *targets, double temperature, float *out)
+{
+    *l = (Logp){.shape = {n, d->vocab}, .attrs = {{.f = d->final_softcap}, {.f = temperature}}};
+    l->z = dps_view (DPS_DTYPE_F32, 2, l->shape, z);
+    l->targets = dps_view (DPS_DTYPE_I32, 1, l->shape, targets);
+    l->out = dps_view (DPS_DTYPE_F32, 1, l->shape, out);
+    l->in[0] = &l->z, l->in[1] = &l->targets, l->outs[0] = &l->out;
+}
+
 DpsStatus dps__cached_logp (DpsCached *c, int64_t row, int64_t n, const int32_t *targets, double temperature, float *out, DpsError *err)
 {
-    int64_t vocab = c->w->model->dec.vocab;
+    const DpsDecoder *d = &c->w->model->dec;
     const float *products = dps_exec_temp (c->w->ex, &c->graph, c->nodes->products);
-    DpsView z = dps_view (DPS_DTYPE_F32, 2, (int64_t[]){n, vocab}, products + row * vocab), t = dps_view (DPS_DTYPE_I32, 1, &n, targets),
-            logp = dps_view (DPS_DTYPE_F32, 1, &n, out);
-    const DpsScalar attrs[] = {{.f = c->w->model->dec.final_softcap}, {.f = temperature}};
-    const DpsView *in[] = {&z, &t}, *outs[] = {&logp};
-    return dps_exec_op (c->w->ex, DPS_OP_row_logprobs, in, 2, outs, 1, attrs, 2, err);
+    Logp l;
+    lay_out_logp (&l, d, n, products + row * d->vocab, targets, temperature, out);
+    return dps_exec_op (c->w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, err);
+}
+
+static DpsStatus measure_scratch (DpsWeights *w, const DpsGraph *g, int64_t runs, uint64_t *out, DpsError *err)
+{
+    const DpsBindings b = {.ctx = w, .resolve = dps_weights_resolve, .outline = 1};
+    uint64_t of_logp;
+    Logp l;
+    DPS_TRY (dps_exec_measure (w->ex, g, &b, out, err));
+    lay_out_logp (&l, &w->model->dec, runs, NULL, NULL, 1, NULL);
+    DPS_TRY (dps_exec_op_scratch (w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, &of_logp, err));
+    *out = of_logp > *out ? of_logp : *out;
+    return DPS_OK;
+}
+
+DpsStatus dps__cached_measure (DpsWeights *w, int64_t n_rows, size_t tokens, size_t segments, size_t runs, uint64_t *out_arena,
+                               uint64_t *out_scratch, DpsError *err)
+{
+    size_t n_states = 2 * (size_t)w->model->dec.n_layers;
+    DpsGraph g = {0};
+    DpsBlock *states = dps_calloc (n_states, sizeof *states);
+    DpsForwardOut *nodes = dps_calloc (1, sizeof *nodes);
+    DpsStatus st = states && nodes ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
+    if (st == DPS_OK)
+        st = record (&g, w, n_rows, (int64_t)tokens, (int64_t)stepped (segments), (int64_t)runs, nodes, out_arena, err);
+    w->states = states; /* nothing but their number is looked at */
+    w->n_states = n_states;
+    if (st == DPS_OK)
+        st = measure_scratch (w, &g, (int64_t)runs, out_scratch, err);
+    w->states = NULL;
+    w->n_states = 0;
+    dps_graph_free (&g);
+    dps_free (states);
+    dps_free (nodes);
+    return st;
 }

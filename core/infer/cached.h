@@ -44,4 +44,13 @@ DpsStatus dps__cached_run (DpsCached *c, float **out_logits, DpsError *err);
  */
 DpsStatus dps__cached_logp (DpsCached *c, int64_t row, int64_t n, const int32_t *targets, double temperature, float *out, DpsError *err);
 
+/**
+ * What a call of these counts needs: of the arena, and of the scratch where ops are decomposed. Weights may be an outline, without a cache open.
+ * Errors: NOMEM, those of placement. [device-serial]
+ */
+DpsStatus dps__cached_measure (DpsWeights *w, int64_t n_rows, size_t tokens, size_t segments, size_t runs, uint64_t *out_arena,
+                               uint64_t *out_scratch, DpsError *err);
+/** Of all layers. */
+uint64_t dps__cached_bytes (const DpsWeights *w, int64_t n_rows);
+
 #endif

@@ -176,6 +176,33 @@ static DpsStatus run (Engine *e, DpsError *err)
     }
 }
 
+static size_t samples_of (const DpsGenerateOptions *o) { return o->n_samples > 0 ? (size_t)o->n_samples : 1; }
+
+static size_t batch_of (const DpsGenerateOptions *o, size_t n)
+{
+    size_t batch = o->batch > 0 ? (size_t)o->batch : DEFAULT_BATCH, total = n * samples_of (o);
+    return batch < total ? batch : total;
+}
+
+static int64_t rows_of (size_t batch, size_t longest, const DpsGenerateOptions *o)
+{
+    return (int64_t)(batch * (longest + (size_t)o->max_tokens));
+}
+
+DpsStatus dps_generate_measure (DpsWeights *w, size_t longest, size_t n, const DpsGenerateOptions *options, DpsGenerateBytes *out,
+                                DpsError *err)
+{
+    size_t batch = batch_of (options, n), call = longest < PREFILL_TOKENS ? longest : PREFILL_TOKENS;
+    int64_t rows = rows_of (batch, longest, options);
+    uint64_t arena, scratch;
+    *out = (DpsGenerateBytes){.cache = dps__cached_bytes (w, rows)};
+    DPS_TRY (dps__cached_measure (w, rows, call, 1, 1, &out->arena, &out->scratch, err));
+    DPS_TRY (dps__cached_measure (w, rows, batch, 2 * batch, batch, &arena, &scratch, err));
+    out->arena = arena > out->arena ? arena : out->arena;
+    out->scratch = scratch > out->scratch ? scratch : out->scratch;
+    return DPS_OK;
+}
+
 static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, DpsCompletion *out,
                               DpsError *err)
 {
@@ -190,8 +217,7 @@ static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok,
     for (size_t i = 0; i < total; i++)
         e->all[i] = (DpsGrowing){.number = i, .prompt = prompts[i / e->samples], .n_prompt = e->lengths[i / e->samples], .out = &out[i]};
     DPS_TRY (dps__drawing_open (&e->drawing, e->o, tok, &w->model->dec, e->longest + (size_t)e->o->max_tokens, err));
-    return dps__cached_open (&e->cache, w, (int64_t)(e->batch * (e->longest + (size_t)e->o->max_tokens)),
-                             tokens > e->batch ? tokens : e->batch, 2 * e->batch, err);
+    return dps__cached_open (&e->cache, w, rows_of (e->batch, e->longest, e->o), tokens > e->batch ? tokens : e->batch, 2 * e->batch, err);
 }
 
 static void close_engine (Engine *e)
@@ -220,10 +246,8 @@ static DpsStatus check_prompt (const DpsWeights *w, const int32_t *ids, size_t n
 DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, const size_t *lengths, size_t n,
                         const DpsGenerateOptions *options, DpsCompletion *out, DpsError *err)
 {
-    Engine e = {.o = options, .lengths = lengths, .n = n, .samples = options->n_samples > 0 ? (size_t)options->n_samples : 1};
+    Engine e = {.o = options, .lengths = lengths, .n = n, .samples = samples_of (options), .batch = batch_of (options, n)};
     size_t total = n * e.samples;
-    e.batch = options->batch > 0 ? (size_t)options->batch : DEFAULT_BATCH;
-    e.batch = e.batch < total ? e.batch : total;
     memset (out, 0, total * sizeof *out);
     for (size_t i = 0; i < n; i++) {
         DPS_TRY (check_prompt (w, prompts[i], lengths[i], i, err));

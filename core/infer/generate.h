@@ -43,6 +43,18 @@ typedef struct DpsCompletion {
  */
 DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *const *prompts, const size_t *lengths, size_t n,
                         const DpsGenerateOptions *options, DpsCompletion *out, DpsError *err);
+/** What dps_generate needs beside the weights, in bytes. */
+typedef struct DpsGenerateBytes {
+    uint64_t arena, scratch; /* of exec's, shared with whatever else runs */
+    uint64_t cache;          /* keys and values; allocated for the time of the call */
+} DpsGenerateBytes;
+
+/**
+ * For n prompts of at most `longest` tokens. Weights may be an outline. Best fit is not monotonic: calls of fewer tokens or completions can need
+ * a few KiB more of the arena. Errors: NOMEM, those of placement. [device-serial]
+ */
+DpsStatus dps_generate_measure (DpsWeights *w, size_t longest, size_t n, const DpsGenerateOptions *options, DpsGenerateBytes *out,
+                                DpsError *err);
 void dps_completion_free (DpsCompletion *c);
 
 #endif

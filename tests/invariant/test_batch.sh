@@ -34,6 +34,17 @@ for model in gemma3 llama; do
     run 0 "$dia" generate "${greedy[@]}" --data reversed.jsonl
     tac out > forwards.jsonl
     same together.jsonl forwards.jsonl
+    # Several answers a prompt: those of prompts repeated, whatever the batch and the order slots are refilled in.
+    drawn=(--model "$models/$model" --max-tokens 10 --temperature 1 --seed 4 --json)
+    jq -c '. as $row | range(3) | $row' prompts.jsonl > repeated.jsonl
+    run 0 "$dia" generate "${drawn[@]}" --data prompts.jsonl --num-generations 3
+    cp out three.jsonl
+    [ "$(sort -u three.jsonl | wc -l)" -gt 15 ] || fail "answers to one prompt must differ"
+    for batch in 1 7; do
+        run 0 "$dia" generate "${drawn[@]}" --data repeated.jsonl --batch $batch
+        same out three.jsonl
+    done
+
     ok "$model: score and greedy generation do not depend on the batch"
 
     # The chosen tokens' log-probs in decoding (cached) and in scoring (not cached) point at the same tokens.

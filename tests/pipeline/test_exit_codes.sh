@@ -86,6 +86,10 @@ ok "malformed rows are named by file and line"
 
 run 2 "$dia" score --data rows.jsonl
 run 2 "$dia" generate --model "$models/gemma3"
+run 2 "$dia" generate --model "$models/gemma3" --data rows.jsonl --stop ''
+grep -q -e '--stop is empty' err || fail "an empty stop text must be refused by name"
+run 2 "$dia" generate --model "$models/gemma3" --data rows.jsonl --num-generations 0
+grep -q -e '--num-generations is 0' err || fail "a number of answers must be refused by name"
 got=0
 "$dia" score --model "$work/nowhere" --data rows.jsonl > out 2> err || got=$?
 [ "$got" != 0 ] && grep -q nowhere err || fail "a model that is not there must be named"

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* verb_generate.c: continue prompts: one from the command line, or the rows of a file, several at once. */
+/* verb_generate.c: continue prompts: one from the command line, or the rows of a file, several at once and each as often as asked. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "data/dataset.h"
 #include "diapason/model_options.h"
 #include "diapason/output.h"
@@ -15,28 +16,33 @@ static int run_generate (int argc, char **argv);
 const DpsVerb dps_verb_generate = {
     .name = "generate",
     .summary = "continue prompts",
-    .synopsis = "--model M [--adapter A] (--prompt TEXT | --data F.jsonl) [--max-tokens N] [--temperature 0] [--seed S] [--json]",
+    .synopsis = "--model M [--adapter A] (--prompt TEXT | --data F.jsonl) [--num-generations K] [--max-tokens N] [--temperature 0] [--seed "
+                "S] [--json]",
     .help = "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. "
             "Messages are\n"
             "rendered by the model's chat template; --prompt and text are continued as they stand, or with --chat are a user's message.\n"
-            "What a prompt gets does not depend on the others. --json writes {\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} a "
-            "row.\n\n"
+            "--num-generations K gives K answers a prompt, one after the other; the prompt is computed once. --json writes "
+            "{\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} an answer.\n"
+            "A draw is keyed by (seed, row number · K + number of the answer, position), rows and answers counted from 0: what an answer "
+            "gets does not\n"
+            "depend on the other rows, on the batch, or on when it was drawn.\n\n"
             "Examples:\n"
             "  diapason generate --model model.gguf --adapter run --chat --prompt \"How do I reset my password?\"\n"
-            "  diapason generate --model model.gguf --data questions.jsonl --temperature 0.7 --top-p 0.9 --seed 3 --json",
+            "  diapason generate --model model.gguf --data questions.jsonl --temperature 0.7 --top-p 0.9 --seed 3 --json\n"
+            "  diapason generate --model model.gguf --data questions.jsonl --num-generations 8 --temperature 1 --json",
     .run = run_generate,
 };
 
-enum { ROWS_AT_ONCE = 64, N_LIMITS = 6 };
+enum { ROWS_AT_ONCE = 64, N_LIMITS = 7 };
 
 static struct {
     char *prompt, *data, *out;
     char **stop;
-    int max_tokens, top_k, batch;
+    int max_tokens, top_k, batch, samples;
     gint64 seed;
     double temperature, top_p, min_p, penalty;
     gboolean chat, ignore_eos;
-} o = {.max_tokens = 256, .top_p = 1, .penalty = 1, .batch = 16};
+} o = {.max_tokens = 256, .top_p = 1, .penalty = 1, .batch = 16, .samples = 1};
 
 static const GOptionEntry entries[] = {
     CLI_MODEL_ENTRIES,
@@ -45,6 +51,7 @@ static const GOptionEntry entries[] = {
     {"out", 'o', 0, G_OPTION_ARG_FILENAME, &o.out, "write there instead of to standard output", "O.jsonl"},
     {"chat", 0, 0, G_OPTION_ARG_NONE, &o.chat, "--prompt is a user's message for the chat template", NULL},
     {"max-tokens", 'n', 0, G_OPTION_ARG_INT, &o.max_tokens, "tokens of an answer at most (256)", "N"},
+    {"num-generations", 0, 0, G_OPTION_ARG_INT, &o.samples, "answers to each prompt (1)", "K"},
     {"temperature", 't', 0, G_OPTION_ARG_DOUBLE, &o.temperature, "0 (default): the likeliest token", "T"},
     {"top-k", 0, 0, G_OPTION_ARG_INT, &o.top_k, "draw among the K likeliest (0: all)", "K"},
     {"top-p", 0, 0, G_OPTION_ARG_DOUBLE, &o.top_p, "draw among the likeliest that reach P (1: all)", "P"},
@@ -52,7 +59,7 @@ static const GOptionEntry entries[] = {
     {"repetition-penalty", 0, 0, G_OPTION_ARG_DOUBLE, &o.penalty, "divide logits of tokens seen before (1: not)", "X"},
     {"stop", 0, 0, G_OPTION_ARG_STRING_ARRAY, &o.stop, "end an answer before this text; may be given several times", "TEXT"},
     {"seed", 's', 0, G_OPTION_ARG_INT64, &o.seed, "of the draws (0)", "S"},
-    {"batch", 0, 0, G_OPTION_ARG_INT, &o.batch, "prompts decoded together (16)", "N"},
+    {"batch", 0, 0, G_OPTION_ARG_INT, &o.batch, "answers decoded together (16)", "N"},
     {"ignore-eos", 0, 0, G_OPTION_ARG_NONE, &o.ignore_eos, "go on past end tokens", NULL},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
@@ -63,6 +70,7 @@ static int check_options (int argc, char **argv)
         const char *name;
         double value, min, max;
     } limits[N_LIMITS] = {{"max-tokens", o.max_tokens, 1, 1 << 24},
+                          {"num-generations", o.samples, 1, 4096},
                           {"temperature", o.temperature, 0, 1e6},
                           {"top-k", o.top_k, 0, 1 << 30},
                           {"top-p", o.top_p, 1e-9, 1},
@@ -76,6 +84,9 @@ static int check_options (int argc, char **argv)
         if (!(limits[i].value >= limits[i].min && limits[i].value <= limits[i].max))
             return cli_usage (&dps_verb_generate, "--%s is %g, expected %g … %g", limits[i].name, limits[i].value, limits[i].min,
                               limits[i].max);
+    for (char **stop = o.stop; stop && *stop; stop++)
+        if (!**stop)
+            return cli_usage (&dps_verb_generate, "--stop is empty, expected the text before which an answer ends");
     if (o.batch < 1 || o.batch > 4096 || o.seed < 0)
         return cli_usage (&dps_verb_generate, "--batch is %d and --seed %lld: expected 1 … 4096 and at least 0", o.batch,
                           (long long)o.seed);
@@ -140,13 +151,14 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                          DpsError *err)
 {
     const int32_t *ids[ROWS_AT_ONCE];
-    size_t lengths[ROWS_AT_ONCE];
-    DpsCompletion answers[ROWS_AT_ONCE];
+    size_t lengths[ROWS_AT_ONCE], total = n * (size_t)o.samples;
+    DpsCompletion *answers = dps_calloc (total, sizeof *answers);
+    if (!answers)
+        return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for %zu answers", total);
     for (size_t i = 0; i < n; i++) {
         ids[i] = prompts[i].ids;
         lengths[i] = prompts[i].n;
     }
-    memset (answers, 0, sizeof answers);
     DpsGenerateOptions options = {.sampling = {.temperature = o.temperature,
                                                .top_k = o.top_k,
                                                .top_p = o.top_p,
@@ -154,7 +166,8 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                                .repetition_penalty = o.penalty,
                                                .seed = (uint64_t)o.seed},
                                   .max_tokens = o.max_tokens,
-                                  .first = first,
+                                  .n_samples = o.samples,
+                                  .first = first * (uint64_t)o.samples,
                                   .batch = o.batch,
                                   .ignore_end = o.ignore_eos,
                                   .stop = (const char *const *)o.stop,
@@ -164,17 +177,19 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                                     : NULL,
                                   .ctx = live ? (void *)live : bar};
     DpsStatus st = dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &options, answers, err);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < total; i++) {
         if (st == DPS_OK && !live && put_answer (&out->buf, &answers[i]))
             st = dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");
         dps_completion_free (&answers[i]);
     }
+    dps_free (answers);
     return st == DPS_OK ? cli_output_flush (out, err) : st;
 }
 
 static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *out, DpsError *err)
 {
-    Bar bar = {.most = (double)ds->n_rows * o.max_tokens};
+    const double most = (double)o.max_tokens * o.samples;
+    Bar bar = {.most = (double)ds->n_rows * most};
     DpsStatus st = DPS_OK;
     for (uint64_t first = 0; first < ds->n_rows && st == DPS_OK; first += ROWS_AT_ONCE) {
         DpsEncoded prompts[ROWS_AT_ONCE];
@@ -188,7 +203,7 @@ static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *ou
             dps_row_clear (&row);
         }
         if (st == DPS_OK) {
-            bar.before = (double)first * o.max_tokens;
+            bar.before = (double)first * most;
             bar.group = 0;
             st = answer (s, prompts, n, first, NULL, &bar, out, err);
         }
@@ -213,7 +228,7 @@ static DpsStatus answer_prompt (CliSession *s, CliOutput *out, DpsError *err)
     DpsStatus st = dps_encode_prompt (s->encoder, &row, &prompt, err);
     dps_row_clear (&row);
     DPS_TRY (st);
-    int shows = isatty (STDOUT_FILENO) && !cli_common.json && !o.out && !o.stop && s->session.tok;
+    int shows = isatty (STDOUT_FILENO) && o.samples == 1 && !cli_common.json && !o.out && !o.stop && s->session.tok;
     st = answer (s, &prompt, 1, 0, shows ? &live : NULL, NULL, out, err);
     if (shows)
         putchar ('\n');

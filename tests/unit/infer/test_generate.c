@@ -245,6 +245,32 @@ static void test_limits_and_refusals (void)
     rollout_close (&r);
 }
 
+/* A sealed arena of the bytes that were measured is enough, and all of it is used. */
+static void test_measured_bytes_are_what_a_run_uses (void)
+{
+    for (int m = 0; m < N_MODELS; m++) {
+        const Setup s = {models[m], "ref", DPS_DTYPE_F32, 1};
+        Rollout r;
+        DpsCompletion c[8];
+        DpsGenerateBytes bytes;
+        DpsGenerateOptions o = options_of (8, 0, 1);
+        rollout_open (&r, &s);
+        o.ignore_end = 1;
+        CHECK_OK (dps_generate_measure (&r.t.weights, r.lengths[4], 1, &o, &bytes, &err));
+        CHECK_OK (dps_exec_reserve (&r.t.ex, bytes.arena, &err));
+        r.t.ex.sealed = 1;
+        uint64_t before = r.t.ex.persistent_bytes;
+        CHECK_OK (dps_generate (&r.t.weights, NULL, &r.prompts[4], &r.lengths[4], 1, &o, c, &err));
+        CU_ASSERT_EQUAL (r.t.ex.arena_peak, bytes.arena);
+        CU_ASSERT_EQUAL (bytes.scratch, 0);
+        const DpsDecoder *d = &r.t.model.dec;
+        CU_ASSERT_EQUAL (bytes.cache, 2 * 4 * 8 * (r.lengths[4] + MAX_TOKENS) * (size_t)(d->n_layers * d->n_kv_heads * d->head_dim));
+        CU_ASSERT_EQUAL (r.t.ex.persistent_bytes, before);
+        completions_free (c, 8);
+        rollout_close (&r);
+    }
+}
+
 static int twice_polled (void)
 {
     static int n;
@@ -282,4 +308,4 @@ static void test_failures_leak_nothing (void)
 }
 
 CHECK_MAIN ("infer.generate", T (test_recorded_logp_is_training_s), T (test_a_completion_does_not_depend_on_the_others),
-            T (test_limits_and_refusals), T (test_failures_leak_nothing))
+            T (test_limits_and_refusals), T (test_measured_bytes_are_what_a_run_uses), T (test_failures_leak_nothing))
