@@ -2,13 +2,16 @@
 /* gates.c: geglu (GELU in its tanh form) and swiglu, forward and backward. */
 #include "ops.h"
 
-/* ½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) and its derivative. */
+/*
+ * ½·x·(1 + tanh u), u = √(2/π)·(x + 0.044715·x³), and its derivative; as x·σ(2u), since 1 + tanh u keeps no digit where x < -4, and a norm
+ * behind the gate can make those small numbers large again.
+ */
 INLINE vf gelu (vf x, vf *slope)
 {
-    const vf a = splat (0.7978845608f), b = splat (0.044715f), one = splat (1), half = splat (0.5f);
-    vf t = vtanh (a * (x + b * x * x * x));
-    *slope = half * (one + t) + half * x * (one - t * t) * a * (one + splat (3) * b * x * x);
-    return half * x * (one + t);
+    const vf a = splat (2 * 0.7978845608f), b = splat (0.044715f), one = splat (1);
+    vf s = one / (one + vexp (-a * (x + b * x * x * x)));
+    *slope = s + x * s * (one - s) * a * (one + splat (3) * b * x * x);
+    return x * s;
 }
 
 INLINE vf silu (vf x, vf *slope)
