@@ -138,20 +138,25 @@ void dps_model_train_all (DpsModel *m)
         m->weights[i].trainable = 1;
 }
 
-/* "model.embed_tokens" of "model.embed_tokens.weight": ends with `module` at a path component. */
+/* "model.embed_tokens" of "model.embed_tokens.weight": ends with `module`, be it within a word ("norm": every norm), as in PEFT. */
 static int module_is (const char *name, const char *module)
 {
     const char *dot = strrchr (name, '.');
     size_t n = dot ? (size_t)(dot - name) : strlen (name), k = strlen (module);
-    return k > 0 && k <= n && !strncmp (name + n - k, module, k) && (k == n || name[n - k - 1] == '.');
+    return k > 0 && k <= n && !strncmp (name + n - k, module, k);
 }
 
 DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err)
 {
     int found = 0;
-    for (size_t i = 0; i < m->n_base; i++)
-        if (module_is (m->weights[i].name, module))
-            m->weights[i].trainable = (uint8_t)(found = 1);
+    for (size_t i = 0; i < m->n_base; i++) {
+        if (!module_is (m->weights[i].name, module))
+            continue;
+        if (m->sites && m->sites[i].n)
+            return dps_fail (err, DPS_ERR_USAGE, "modules_to_save: '%s' also ends the name of '%s', which gets an adapter; name it in full",
+                             module, m->weights[i].name);
+        m->weights[i].trainable = (uint8_t)(found = 1);
+    }
     found |= m->score >= 0 && m->weights[m->score].trainable && module_is (DPS_SCORE_WEIGHT, module);
     if (found)
         return DPS_OK;

@@ -53,6 +53,16 @@ static int is_under (const char *path, const char *name)
     return 0;
 }
 
+/* PEFT's _set_trainable: a component that ends with the name, "norm" of "input_layernorm" too; what lies below it goes along. */
+static int is_saved_by (const char *path, const char *name)
+{
+    size_t m = strlen (name);
+    for (const char *p = path; m && (p = strstr (p, name)); p++)
+        if (p[m] == '\0' || p[m] == '.')
+            return 1;
+    return 0;
+}
+
 static DpsStatus copy_names (const DpsNames *from, const char *what, const char *where, char ***out, size_t *out_n, DpsError *err)
 {
     if (from->n > MAX_NAMES)
@@ -213,7 +223,9 @@ static int is_excluded (const DpsTargets *t, const char *path)
     int hit = t->exclude_pattern ? dps__regex_match (t->exclude_pattern, path) : 0;
     if (hit < 0)
         t->seen->over_limit = 1;
-    return hit != 0 || dps_targets_saves (t, path);
+    for (size_t i = 0; i < t->n_save && !hit; i++)
+        hit = is_under (path, t->save[i]);
+    return hit != 0;
 }
 
 static int in_wanted_layer (const DpsTargets *t, const char *path)
@@ -257,7 +269,7 @@ int dps_targets_match (const DpsTargets *t, const char *path)
 int dps_targets_saves (const DpsTargets *t, const char *path)
 {
     for (size_t i = 0; i < t->n_save; i++)
-        if (is_under (path, t->save[i]))
+        if (is_saved_by (path, t->save[i]))
             return 1;
     return 0;
 }

@@ -48,7 +48,7 @@ DpsStatus dps_targets_from_text (const char *text, const DpsTargetSpec *rest, Dp
  */
 int dps_targets_match (const DpsTargets *t, const char *module_path);
 
-/** 1 when the module is trained whole (modules_to_save: a name anywhere on the path). [any] */
+/** 1 when the module is trained whole (modules_to_save: PEFT's rule, a component of the path ends with the name). [any] */
 int dps_targets_saves (const DpsTargets *t, const char *module_path);
 
 /**

@@ -9,11 +9,12 @@ peer() { run 0 "$python" "$src/tests/peer/adapter.py" "$@"; tail -n 1 out; }
 
 tiny_rows rows.jsonl 16
 for model in gemma3 llama; do
-    for variant in lora rslora dora embed; do
+    for variant in lora rslora dora embed norm; do
         extra=()
         [ $variant != rslora ] || extra=(use_rslora=true)
         [ $variant != dora ] || extra=(use_dora=true)
         [ $variant != embed ] || extra=(lora_modules_to_save='[embed_tokens]') # of gemma3: the head too, which is tied to it
+        [ $variant != norm ] || extra=(lora_modules_to_save='[norm]') # every norm, as PEFT reads the name
         tiny_recipe recipe.yaml "$model-$variant" model_name_or_path="$models/$model" max_steps=6 learning_rate=0.01 "${extra[@]}"
         run 0 "$dia" train recipe.yaml
         run 0 "$dia" score --model "$models/$model" --adapter "$model-$variant" --data rows.jsonl --out scores.jsonl

@@ -92,3 +92,13 @@ run 0 "$dia" train more.yaml
 holds run5/adapter_config.json '.modules_to_save == ["lm_head"]'
 run 0 "$dia" score --model "$models/llama" --adapter run5 --data held.jsonl
 ok "modules_to_save through adapter_init"
+
+# PEFT's rule: a name is the end of a module's name, so that "norm" is every norm. A module with an adapter is not trained whole too.
+tiny_recipe norm.yaml run6 model_name_or_path="$models/llama" lora_modules_to_save='[norm]' max_steps=2
+run 0 "$dia" train norm.yaml
+n=$(grep -o -a 'base_model\.model\.[a-z0-9_.]*norm\.weight' run6/adapter_model.safetensors | sort -u | wc -l)
+[ "$n" = "$((2 * $(jq .num_hidden_layers "$models/llama/config.json") + 1))" ] || fail "$n norms are in the adapter"
+run 0 "$dia" score --model "$models/llama" --adapter run6 --data held.jsonl
+run 2 "$dia" train norm.yaml --set lora_modules_to_save='[_proj]' --set output_dir=run7
+said "'model.layers.0.self_attn.q_proj.weight', which gets an adapter"
+ok "modules_to_save names the end of a module's name"
