@@ -34,6 +34,9 @@ DpsStatus dps__row_answers (DpsRow *row, size_t n, DpsError *err);
 /** A column that may be text or messages (one message object counts as a list of one). */
 DpsStatus dps__side_read (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err);
 
+/** pair.c: where one side is messages, text of the prompt becomes the user's message (prompt_given) and text answers the assistant's. */
+DpsStatus dps__row_same_form (DpsRow *row, int prompt_given, DpsError *err);
+
 /** pair.c: a preference pair in the two columns `names`; and one of token ids. */
 DpsStatus dps__pair_read (DpsRow *row, const DpsRowMap *map, const char *const names[2], DpsError *err);
 DpsStatus dps__pair_read_ids (DpsRow *row, DpsError *err);

@@ -107,14 +107,16 @@ static DpsStatus explicit_prompt (DpsRow *row, const DpsRowMap *map, int *out_gi
     return alpaca ? dps__alpaca_prompt (row, map, err) : dps__side_read (row, name, map, system, &row->prompt, err);
 }
 
-static DpsStatus same_form (DpsRow *row, int prompt_given, DpsError *err)
+DpsStatus dps__row_same_form (DpsRow *row, int prompt_given, DpsError *err)
 {
-    int messages = row->prompt.messages || row->answers[0].messages || row->answers[1].messages;
+    int messages = row->prompt.messages != NULL;
+    for (size_t k = 0; k < row->n_answers; k++)
+        messages |= row->answers[k].messages != NULL;
     if (!messages)
         return DPS_OK;
     if (prompt_given && !row->prompt.messages)
         DPS_TRY (wrap_text (row, &row->prompt, "user", err));
-    for (int k = 0; k < 2; k++)
+    for (size_t k = 0; k < row->n_answers; k++)
         if (!row->answers[k].messages)
             DPS_TRY (wrap_text (row, &row->answers[k], "assistant", err));
     return DPS_OK;
@@ -151,7 +153,7 @@ DpsStatus dps__pair_read (DpsRow *row, const DpsRowMap *map, const char *const n
             dps__side_read (row, names[i], map, json_is_array (dps__row_column (row, names[i])) ? system : NULL, &row->answers[i], err));
     DPS_TRY (check_different (row, names, err));
     DPS_TRY (explicit_prompt (row, map, &given, err));
-    DPS_TRY (same_form (row, given, err));
+    DPS_TRY (dps__row_same_form (row, given, err));
     if (!given)
         DPS_TRY (implicit_prompt (row, err));
     for (size_t i = 0; i < 2; i++)

@@ -144,9 +144,7 @@ static DpsStatus read_prompt (DpsRow *row, const DpsRowMap *map, DpsError *err)
         return DPS_OK;
     DPS_TRY (dps__row_answers (row, 1, err));
     DPS_TRY (dps__side_read (row, "completion", map, NULL, &row->answers[0], err));
-    if (!row->prompt.messages != !row->answers[0].messages)
-        return dps_row_fail (row, err, "prompt is %s and completion is %s: both must be text, or both messages",
-                             row->prompt.messages ? "messages" : "text", row->answers[0].messages ? "messages" : "text");
+    DPS_TRY (dps__row_same_form (row, 1, err));
     const json_t *last = json_array_get (row->answers[0].messages, json_array_size (row->answers[0].messages) - 1);
     if (last && strcmp (json_string_value (json_object_get (last, "role")), "assistant"))
         return dps_row_fail (row, err, "completion: its last message must be the assistant's");

@@ -92,7 +92,6 @@ static void test_refused (void)
         {"list.jsonl", ROW ("[1,2]\n"), "list.jsonl:1"},
         {"shape.jsonl", ROW ("{\"foo\":\"a\"}\n"), "no known shape of row: found foo"},
         {"role.jsonl", ROW ("{\"messages\":[{\"content\":\"a\"}]}\n"), "role.jsonl:1"},
-        {"mixed.jsonl", ROW ("{\"prompt\":\"a\",\"completion\":[{\"role\":\"assistant\",\"content\":\"b\"}]}\n"), "both must be"},
         {"same.jsonl", ROW ("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"b\"}\n"), "chosen and rejected are the same"},
         {"labels.jsonl", ROW ("{\"input_ids\":[1,2],\"labels\":[1]}\n"), "labels has 1 entries"},
         {"id.jsonl", ROW ("{\"input_ids\":[1,-2]}\n"), "input_ids[1]"},

@@ -97,6 +97,10 @@ static const struct {
      "conversation: [" MSG ("system", "s") "," MSG ("user", "a") ",{\"content\":\"\",\"role\":\"assistant\"," CALL ("{\"x\":1}") "}," MSG (
          "tool", "r") "," MSG ("assistant", "b") "] ????? tools [" TOOL "]"},
     /* prompt and completion */
+    {"{\"prompt\":\"a\",\"completion\":[{\"role\":\"assistant\",\"content\":\"b\"}]}",
+     "prompt and completion: [" MSG ("user", "a") "] ? > [" MSG ("assistant", "b") "] ?"},
+    {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completion\":\"b\"}",
+     "prompt and completion: [" MSG ("user", "a") "] ? > [" MSG ("assistant", "b") "] ?"},
     {"{\"prompt\":\"a\",\"completion\":\"b\"}", "prompt and completion: \"a\" > \"b\""},
     {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"b\"}]}",
      "prompt and completion: [" MSG ("user", "a") "] ? > [" MSG ("assistant", "b") "] ?"},
