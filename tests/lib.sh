@@ -86,6 +86,19 @@ tiny_pairs() {
     }' > "$1"
 }
 
+# tiny_prompts FILE COUNT [SEED]: pre-tokenized prompts, to be answered while a run trains.
+tiny_prompts() {
+    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
+        state = seed * 7919 + 12345
+        for (row = 0; row < count; row++) {
+            state = (state * 1103515245 + 12345) % 2147483648
+            id = 5 + int(state / 256) % 60; prompt = "1"
+            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (id = 5 + (id * 3 + row % 5 + i % 3) % 70)
+            printf "{\"input_ids\":[%s],\"number\":%d}\n", prompt, row
+        }
+    }' > "$1"
+}
+
 # rows_for STAGE FILE COUNT [SEED]: rows as the stage takes them.
 rows_for() {
     case $1 in
@@ -94,7 +107,8 @@ rows_for() {
     esac
 }
 
-# tiny_recipe FILE OUTPUT_DIR [KEY=VALUE …]: LoRA SFT of the tiny Gemma 3 on rows.jsonl; later keys replace earlier ones.
+# tiny_recipe FILE OUTPUT_DIR [KEY=VALUE …]: LoRA SFT of the tiny Gemma 3 on rows.jsonl; later keys replace earlier ones. $rewards, where set: the
+# items of reward_funcs.
 tiny_recipe() {
     local file=$1 out=$2 pair
     shift 2
@@ -106,6 +120,7 @@ tiny_recipe() {
     done
     {
         for pair in "${!keys[@]}"; do printf '%s: %s\n' "$pair" "${keys[$pair]}"; done | LC_ALL=C sort
+        [ -z "${rewards:-}" ] || printf 'reward_funcs:\n%s\n' "$rewards"
         printf 'datasets:\n  - path: %s\n' "${rows:-$work/rows.jsonl}"
     } > "$file"
 }

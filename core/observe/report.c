@@ -49,6 +49,10 @@ typedef struct Curve {
 
 static const Curve curves[] = {
     {"Loss", {"loss", "eval_loss"}, {"training", "evaluation"}, 0, 1},
+    {"Reward", {"reward", "eval_reward"}, {"training", "evaluation"}, 0, 1},
+    {"Reward on held-out prompts", {"eval_reward", NULL}, {"evaluation", NULL}, 0, 0},
+    {"Length of the answers", {"completions/mean_length", NULL}, {"tokens", NULL}, 1, 1},
+    {"KL to the reference", {"kl", NULL}, {"KL", NULL}, 0, 1},
     {"Evaluation loss", {"eval_loss", NULL}, {"evaluation", NULL}, 0, 0},
     {"Learning rate", {"learning_rate", NULL}, {"learning rate", NULL}, 1, 0},
     {"Gradient norm", {"grad_norm", NULL}, {"gradient norm", NULL}, 1, 1},

@@ -66,16 +66,23 @@ int dps__key_is_dumped (DpsKeyId id)
 {
     const DpsKeyType type = dps__keys[id].type;
     return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio &&
-           id != DPS_KEY_use_peft && id != DPS_KEY_reward_model;
+           id != DPS_KEY_use_peft && id != DPS_KEY_reward_model && id != DPS_KEY_generation_batch_size;
+}
+
+int dps__key_is_idle (const DpsRecipe *r, DpsKeyId id)
+{
+    if (id >= DPS_KEY_lora_r && id <= DPS_KEY_adapter_init)
+        return !r->adapter;
+    if (id >= DPS_KEY_num_generations && id <= DPS_KEY_log_completions)
+        return !dps_recipe_samples (r);
+    return dps_recipe_samples (r) && dps__key_is_for_given_answers (id);
 }
 
 static DpsStatus dump (const DpsRecipe *r, int indent, int locked_only, DpsBuf *out, DpsError *err)
 {
     for (int i = 0; i < DPS_N_KEYS; i++) {
         const DpsKey *key = &dps__keys[i];
-        /* Without an adapter its keys mean nothing, and giving them would ask for one. */
-        int idle = !r->adapter && i >= DPS_KEY_lora_r && i <= DPS_KEY_adapter_init;
-        if (!dps__key_is_dumped ((DpsKeyId)i) || idle || (locked_only && !key->locked))
+        if (!dps__key_is_dumped ((DpsKeyId)i) || dps__key_is_idle (r, (DpsKeyId)i) || (locked_only && !key->locked))
             continue;
         if (dps_buf_printf (out, "%*s%s: ", indent, "", key->name) || dps__value_dump (r, key, out) || dps_buf_str (out, "\n"))
             return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", r->file);

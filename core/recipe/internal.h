@@ -89,5 +89,14 @@ void dps__param_scalar (const json_t *v, const char *where, DpsParamValue *out);
 int dps__key_is_dumped (DpsKeyId id);
 /** What no single key can tell: keys that need or exclude each other, and values that follow from others. */
 DpsStatus dps__recipe_settle (const DpsRecipeReader *in);
+/**
+ * 1 for keys that mean nothing in this recipe, and whose being given would mean something: an adapter's without one, those of sampling without
+ * rewards, those of given answers with them.
+ */
+int dps__key_is_idle (const DpsRecipe *r, DpsKeyId id);
+/** 1 for keys that mean nothing where answers are sampled. */
+int dps__key_is_for_given_answers (DpsKeyId id);
+/** The part of it about answers that are sampled. */
+DpsStatus dps__settle_rollout (const DpsRecipeReader *in);
 
 #endif

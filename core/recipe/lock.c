@@ -58,8 +58,7 @@ static DpsStatus compare_recipe (const DpsRecipe *r, const DpsYaml *old, const c
     DpsStatus st = DPS_OK;
     for (int i = 0; i < DPS_N_KEYS && st == DPS_OK; i++) {
         const DpsKey *key = &dps__keys[i];
-        int idle = !r->adapter && i >= DPS_KEY_lora_r && i <= DPS_KEY_adapter_init;
-        if (!dps__key_is_dumped ((DpsKeyId)i) || !key->locked || idle)
+        if (!dps__key_is_dumped ((DpsKeyId)i) || !key->locked || dps__key_is_idle (r, (DpsKeyId)i))
             continue;
         const DpsYaml *item = dps_yaml_get (old, key->name);
         DpsBuf was = {0}, now = {0};

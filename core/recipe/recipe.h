@@ -119,6 +119,9 @@ const char *dps_recipe_key_name (DpsKeyId key);
 /** 1 when the recipe or an override gave the key. [any] */
 int dps_recipe_given (const DpsRecipe *r, DpsKeyId key);
 
+/** 1 when the run samples its answers from the policy and has them judged: reward_funcs is given. [any] */
+int dps_recipe_samples (const DpsRecipe *r);
+
 /** A DpsParamLookup over objective_args (where keys that are parameters of the objective are too), ctx being the recipe. */
 int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out);
 /** Over adapter_args, and the lora_* keys for r, alpha, dropout, use_rslora. */

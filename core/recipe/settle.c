@@ -160,7 +160,7 @@ static DpsStatus settle_best (const DpsRecipeReader *in)
 {
     DpsRecipe *r = in->recipe;
     if (!r->metric_for_best_model)
-        DPS_TRY (replace (in, &r->metric_for_best_model, "eval_loss"));
+        DPS_TRY (replace (in, &r->metric_for_best_model, dps_recipe_samples (r) ? "eval_reward" : "eval_loss"));
     else if (strncmp (r->metric_for_best_model, "eval_", 5)) {
         char *full = dps_strf ("eval_%s", r->metric_for_best_model);
         if (!full)
@@ -225,6 +225,7 @@ DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
     DPS_TRY (settle_adapter (in));
     DPS_TRY (settle_reward_model (in));
     DPS_TRY (settle_steps (in));
+    DPS_TRY (dps__settle_rollout (in));
     DPS_TRY (settle_best (in));
     DPS_TRY (check_reports (in));
     return check_env (in);

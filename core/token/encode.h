@@ -68,6 +68,11 @@ void dps_encoded_unit_free (DpsEncodedUnit *u);
 
 /** The prompt of a row, ready to be continued: of a conversation all but a last reply, with the template's generation prompt. Errors as above. */
 DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
+/**
+ * The same as a unit of its own, none of it trained, to be answered while the run trains: longer than max_prompt_length it loses its beginning.
+ * Refused besides: a prompt without a token, rows whose answers are judged already. Free with dps_encoded_unit_free.
+ */
+DpsStatus dps_encode_prompt_unit (const DpsEncoder *e, const DpsRow *row, DpsEncodedUnit *out, DpsError *err);
 void dps_encoded_free (DpsEncoded *x);
 
 #endif

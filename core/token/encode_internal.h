@@ -34,6 +34,8 @@ DpsStatus dps__encode_completion (const DpsEncoder *e, const DpsRow *row, const 
 
 /** What training refuses of a sequence; `cut`: tokens that max_length took. */
 DpsStatus dps__encode_check_trained (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, size_t cut, DpsError *err);
+/** Take n tokens from the beginning of a prompt longer than that; a beginning-of-sequence token stays. */
+void dps__encode_drop_beginning (const DpsEncoder *e, DpsEncoded *x, size_t n);
 DpsStatus dps__encode_check_ids (const DpsEncoder *e, const DpsRow *row, const DpsEncoded *x, DpsError *err);
 
 /** How many of ids the first `len` bytes of the rendered text are. Errors: DATA when they are not their beginning. */

@@ -43,8 +43,7 @@ static DpsStatus encode_side (const DpsEncoder *e, const DpsRow *row, size_t k, 
     return x->n > x->n_prompt ? DPS_OK : dps_row_fail (row, err, "%s: the completion is empty", sides[k]);
 }
 
-/* Of a prompt longer than n; a beginning-of-sequence token stays. */
-static void drop_beginning (const DpsEncoder *e, DpsEncoded *x, size_t n)
+void dps__encode_drop_beginning (const DpsEncoder *e, DpsEncoded *x, size_t n)
 {
     size_t first = e->bos >= 0 && x->ids[0] == e->bos;
     memmove (x->ids + first, x->ids + first + n, (x->n - n - first) * sizeof *x->ids);
@@ -58,7 +57,7 @@ static void truncate_prompt (const DpsEncoder *e, DpsEncodedUnit *u)
 {
     size_t limit = (size_t)e->recipe->max_prompt_length, n = u->rows[0].n_prompt;
     for (size_t k = 0; limit && n > limit && u->rows[1].n_prompt == n && k < u->n; k++)
-        drop_beginning (e, &u->rows[k], n - limit);
+        dps__encode_drop_beginning (e, &u->rows[k], n - limit);
 }
 
 /* max_length for both sides, so that their prompts stay alike. *out_cut: the most tokens a side lost. */
@@ -82,8 +81,8 @@ static DpsStatus truncate_pair (const DpsEncoder *e, const DpsRow *row, DpsEncod
         if (*out_cut >= a->n_prompt)
             return dps_row_fail (row, err, "%s: the answer alone has %zu tokens, max_length is %zu and a token of the prompt must stay",
                                  sides[longest == b->n && a->n < b->n], longest - a->n_prompt, limit);
-        drop_beginning (e, a, *out_cut);
-        drop_beginning (e, b, *out_cut);
+        dps__encode_drop_beginning (e, a, *out_cut);
+        dps__encode_drop_beginning (e, b, *out_cut);
         return DPS_OK;
     }
     if (a->n_prompt >= limit)

@@ -4,10 +4,11 @@
 
 #include "train/trainer.h"
 
-static uint64_t places_per_step (const DpsTrainer *t)
-{
-    return (uint64_t)(t->recipe->per_device_train_batch_size * t->recipe->gradient_accumulation_steps);
-}
+/* Of the feed: units, or prompts to be answered. */
+static uint64_t places_per_step (const DpsTrainer *t) { return t->rollout.samples ? t->rollout.prompts : dps__units_per_step (t); }
+
+/* What is sampled once is trained so many times. */
+static uint64_t passes (const DpsTrainer *t) { return t->rollout.samples ? t->rollout.passes : 1; }
 
 static DpsStatus steps_of (DpsTrainer *t, uint64_t epoch, uint64_t *out_steps, uint64_t *out_places, DpsError *err)
 {
@@ -18,7 +19,8 @@ static DpsStatus steps_of (DpsTrainer *t, uint64_t epoch, uint64_t *out_steps, u
     return DPS_OK;
 }
 
-DpsStatus dps__trainer_place (DpsTrainer *t, uint64_t step, DpsStepPlace *out, DpsError *err)
+/* Step `step` of a run that sees its rows once. */
+static DpsStatus place_of (DpsTrainer *t, uint64_t step, DpsStepPlace *out, DpsError *err)
 {
     uint64_t steps, places;
     if (step < t->epoch_first)
@@ -35,14 +37,31 @@ DpsStatus dps__trainer_place (DpsTrainer *t, uint64_t step, DpsStepPlace *out, D
     return DPS_OK;
 }
 
-DpsStatus dps__trainer_epochs (DpsTrainer *t, uint64_t step, double *out, DpsError *err)
+DpsStatus dps__trainer_place (DpsTrainer *t, uint64_t step, DpsStepPlace *out, DpsError *err)
+{
+    return place_of (t, t->rollout.samples ? dps__rollout_prompts_of (&t->rollout, step) : step, out, err);
+}
+
+static DpsStatus epochs_of (DpsTrainer *t, uint64_t step, double *out, DpsError *err)
 {
     DpsStepPlace at;
     *out = 0;
     if (step == 0)
         return DPS_OK;
-    DPS_TRY (dps__trainer_place (t, step - 1, &at, err));
+    DPS_TRY (place_of (t, step - 1, &at, err));
     *out = (double)at.epoch + (double)(at.index + 1) / (double)at.steps;
+    return DPS_OK;
+}
+
+DpsStatus dps__trainer_epochs (DpsTrainer *t, uint64_t step, double *out, DpsError *err)
+{
+    uint64_t n = passes (t), rest = step % n;
+    double next;
+    DPS_TRY (epochs_of (t, step / n, out, err));
+    if (rest == 0)
+        return DPS_OK;
+    DPS_TRY (epochs_of (t, step / n + 1, &next, err));
+    *out += (next - *out) * (double)rest / (double)n;
     return DPS_OK;
 }
 
@@ -57,5 +76,6 @@ DpsStatus dps__trainer_steps (DpsTrainer *t, double epochs, uint64_t *out, DpsEr
     *out = total + (uint64_t)ceil ((epochs - (double)whole) * (double)steps - 1e-9);
     if (*out == 0)
         *out = 1;
+    *out *= passes (t);
     return DPS_OK;
 }

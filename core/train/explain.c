@@ -27,7 +27,7 @@ static DpsStatus place_step (DpsTrainer *t, DpsError *err)
 {
     DpsPlace place;
     DpsBatch b;
-    DPS_TRY (dps_feed_get (t->feed, 0, 0, &place, err));
+    DPS_TRY (t->rollout.samples ? dps__rollout_example (t, &place, err) : dps_feed_get (t->feed, 0, 0, &place, err));
     DpsStatus st = dps_batch_build (place.sequences, place.n, t->session.model.dec.vocab, &b, err);
     dps_place_free (&place);
     DPS_TRY (st);

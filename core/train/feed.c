@@ -32,6 +32,7 @@ struct DpsFeed {
     uint64_t max_length;
     uint32_t unit;  /* DPS_UNIT_* */
     int last_state; /* the objective reads scores */
+    int prompts;    /* rows are prompts that the run answers */
     int packing, scanned;
     uint64_t *bases;           /* [n_files] index of a file's first row in sizes */
     RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
@@ -48,7 +49,8 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
-    f->max_length = (uint64_t)recipe->max_length;
+    f->prompts = dps_recipe_samples (recipe);
+    f->max_length = (uint64_t)(f->prompts ? recipe->max_prompt_length : recipe->max_length);
     f->packing = recipe->packing > 0 && !eval;
     f->unit = objective->info.unit;
     f->last_state = dps_objective_signal (objective, "score", "policy") >= 0;
@@ -59,7 +61,7 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
         st = dps_fail (err, DPS_ERR_USAGE,
                        "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
                        dps_recipe_where (recipe, DPS_KEY_packing));
-    if (recipe->max_prompt_length && f->unit == DPS_UNIT_SINGLE)
+    if (recipe->max_prompt_length && f->unit == DPS_UNIT_SINGLE && !f->prompts)
         st = dps_fail (err, DPS_ERR_USAGE, "%s: max_prompt_length is for stages on preference pairs: remove it",
                        dps_recipe_where (recipe, DPS_KEY_max_prompt_length));
     if (st == DPS_OK)
@@ -204,13 +206,18 @@ static DpsStatus take_unit (const DpsFeed *f, DpsSequence **sequences, size_t *n
     return DPS_OK;
 }
 
+static DpsStatus encode (const DpsFeed *f, const DpsRow *row, DpsEncodedUnit *out, DpsError *err)
+{
+    return f->prompts ? dps_encode_prompt_unit (f->encoder, row, out, err) : dps_encode_unit (f->encoder, row, f->unit, out, err);
+}
+
 /* Row k of the unpacked epoch, appended to a place. A row that truncation_mode drops adds nothing. */
 static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
 {
     DpsRow row;
     DpsEncodedUnit u;
     DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
-    DpsStatus st = dps_encode_unit (f->encoder, &row, f->unit, &u, err);
+    DpsStatus st = encode (f, &row, &u, err);
     dps_row_clear (&row);
     DPS_TRY (st);
     if (u.n)
@@ -235,6 +242,16 @@ DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, D
         dps_place_free (out);
     dps_batch_count (out->sequences, out->n, &out->counts);
     return st;
+}
+
+DpsStatus dps_feed_object (const DpsFeed *f, uint64_t epoch, uint64_t k, json_t **out, DpsError *err)
+{
+    DpsRow row;
+    *out = NULL;
+    DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
+    *out = json_incref (row.object);
+    dps_row_clear (&row);
+    return DPS_OK;
 }
 
 void dps_place_free (DpsPlace *p)
@@ -269,7 +286,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     DpsEncodedUnit u;
     DpsPlace p = {0};
     DPS_TRY (dps_dataset_file_row (file, row, &r, err));
-    DpsStatus st = dps_encode_unit (f->encoder, &r, f->unit, &u, err);
+    DpsStatus st = encode (f, &r, &u, err);
     dps_row_clear (&r);
     DPS_TRY (st);
     if (u.n)
@@ -341,8 +358,8 @@ DpsBatchCounts dps_feed_most (const DpsFeed *f)
     if (f->scanned || tokens == 0)
         return f->most;
     /* Two answers to a prompt of one token have the most: the prompt is there once. */
-    return f->unit == DPS_UNIT_PAIR ? (DpsBatchCounts){2 * tokens - 1, 2 * tokens - 2, 3, 2, 1}
-                                    : (DpsBatchCounts){tokens, tokens - 1, 1, 1, 1};
+    return f->unit == DPS_UNIT_PAIR && !f->prompts ? (DpsBatchCounts){2 * tokens - 1, 2 * tokens - 2, 3, 2, 1}
+                                                   : (DpsBatchCounts){tokens, tokens - 1, 1, 1, 1};
 }
 
 uint64_t dps_feed_rows (const DpsFeed *f)

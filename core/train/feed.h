@@ -38,6 +38,8 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
                          const DpsObjectiveInstance *objective, DpsFeed **out, DpsError *err);
 void dps_feed_close (DpsFeed *f);
 
+/** The row at place k of an epoch as it was read, its columns renamed, without packing. A new reference. Errors: DATA, IO, NOMEM. */
+DpsStatus dps_feed_object (const DpsFeed *f, uint64_t epoch, uint64_t k, json_t **out, DpsError *err);
 /** Places of an epoch. With packing the scan must have been made, and epochs may differ. Errors: NOMEM. */
 DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *err);
 /** Place k < places of an epoch. Free with dps_place_free. Errors: DATA by file and line. */

@@ -67,7 +67,7 @@ static DpsStatus evaluate_now (DpsTrainer *t, DpsError *err)
 {
     DpsMetrics m = {0};
     dps__trainer_progress (t, "evaluating", NAN, NAN);
-    DpsStatus st = dps__trainer_evaluate (t, &m, err);
+    DpsStatus st = t->rollout.samples ? dps__rollout_evaluate (t, &m, err) : dps__trainer_evaluate (t, &m, err);
     if (st == DPS_OK)
         st = dps_observer_eval (t->observer, t->step, t->epoch, &m, err);
     if (st == DPS_OK && t->recipe->load_best_model_at_end && save_due (t))
@@ -104,7 +104,7 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
     double start = dps__trainer_now ();
     *out_lr = dps_schedule_lr (&t->schedule, t->step);
     DPS_TRY (dps__trainer_step (t, out_loss, out_norm, &tokens, err));
-    DpsVerdict verdict = dps_guard_judge (&t->guard, *out_loss, *out_norm);
+    DpsVerdict verdict = t->empty ? DPS_GUARD_SKIP : dps_guard_judge (&t->guard, *out_loss, *out_norm);
     t->applied = verdict == DPS_GUARD_APPLY;
     if (t->applied)
         DPS_TRY (dps_optim_step (&t->optim, &t->session.weights, *out_lr, *out_norm, err));
@@ -113,6 +113,9 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
                          "step %llu: the loss is not finite again after going back %llu times. Hint: a lower learning_rate, or "
                          "look at the rows",
                          (unsigned long long)t->step + 1, (unsigned long long)t->guard.total_rollbacks);
+    else if (t->empty)
+        dps_log (DPS_LOG_INFO, "step %llu: no answer was better than another to the same prompt: nothing to learn from",
+                 (unsigned long long)t->step + 1);
     else
         dps_log (DPS_LOG_WARNING, "step %llu: loss %g, gradient norm %g: the step is skipped", (unsigned long long)t->step + 1, *out_loss,
                  *out_norm);
@@ -123,6 +126,8 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
         DPS_TRY (roll_back (t, err));
     double took = dps__trainer_now () - start;
     dps_pace_add (&t->pace, took, (double)tokens);
+    if (t->rollout.samples)
+        DPS_TRY (dps__rollout_metrics (t, took, err));
     return dps__window_add (t, t->applied ? *out_loss : NAN, took, tokens, err);
 }
 
@@ -151,7 +156,10 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
         DPS_TRY (evaluate_and_save (t, 0, err));
     while (t->step < t->plan.steps) {
         double loss = 0, norm = 0, lr = 0;
-        DPS_TRY (take_step (t, &loss, &norm, &lr, err));
+        DpsStatus st = take_step (t, &loss, &norm, &lr, err);
+        if (st == DPS_ERR_INTERRUPTED) /* while it sampled: what is saved is the step before */
+            return evaluate_and_save (t, 1, err);
+        DPS_TRY (st);
         dps__trainer_progress (t, "training", loss, lr);
         int last = t->step == t->plan.steps;
         if (last || t->step % (uint64_t)r->logging_steps == 0)

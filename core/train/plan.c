@@ -77,12 +77,28 @@ static DpsStatus add_bound (DpsTrainer *t, DpsFeed *feed, int64_t size, Front *f
     return add (f, c) ? dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory") : DPS_OK;
 }
 
+/* Units of answers that are not there yet: the longest prompt with the longest answers. */
+static DpsStatus add_sampled (DpsTrainer *t, int64_t size, Front *f, DpsError *err)
+{
+    const uint32_t unit = t->objective->info.unit;
+    int64_t prompt = dps_feed_most (t->feed).tokens, answer = t->recipe->max_completion_length;
+    int64_t n = unit == DPS_UNIT_GROUP ? (int64_t)t->rollout.samples : unit == DPS_UNIT_PAIR ? 2 : 1;
+    if (prompt == 0)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: prompts of files this large are not read ahead, so the plan needs a max_prompt_length",
+                         dps_recipe_where (t->recipe, DPS_KEY_max_prompt_length));
+    Counts c = {(prompt + n * answer) * size, n * answer * size, (n + (n > 1)) * size, n * size, size};
+    t->plan.tokens_per_step = (double)(prompt + n * answer) * (double)dps__units_per_step (t);
+    return add (f, c) ? dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory") : DPS_OK;
+}
+
 /* Every micro-batch of the run, in order. Of runs beyond this many steps the most that can be. */
 enum { MAX_STEPS_READ = 100000 };
 
 static DpsStatus list_micro_batches (DpsTrainer *t, int64_t micro_batch, Front *f, DpsError *err)
 {
     double tokens = 0;
+    if (t->rollout.samples)
+        return add_sampled (t, micro_batch, f, err);
     if (!t->plan.exact)
         return add_bound (t, t->feed, micro_batch, f, err);
     uint64_t steps = t->plan.steps < MAX_STEPS_READ ? t->plan.steps : MAX_STEPS_READ;
@@ -99,13 +115,15 @@ static DpsStatus list_evaluation (DpsTrainer *t, Front *f, DpsError *err)
 {
     uint64_t places;
     double tokens = 0;
-    if (!t->eval_feed)
+    if (!t->eval_feed || t->rollout.samples) /* prompts are answered, which plan_sampling measures */
         return DPS_OK;
     if (!t->eval_exact)
         return add_bound (t, t->eval_feed, t->recipe->per_device_eval_batch_size, f, err);
     DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
     return add_places (t->eval_feed, 0, 0, places, (uint64_t)t->recipe->per_device_eval_batch_size, f, &tokens, err);
 }
+
+static uint64_t most (uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int training, int checkpointing, DpsError *err)
 {
@@ -132,6 +150,34 @@ static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int trai
     return DPS_OK;
 }
 
+/* What was sampled stays until it is trained: ids, weights, log-probs, up to 8 signals in double precision. */
+enum { SAMPLED_TOKEN_BYTES = 4 * 4 + DPS_PLACE_SIGNALS * 8 };
+
+/* The counts of what will be sampled are not known, and best fit may need a few KiB more for less. */
+enum { SLACK_BYTES = 64 << 10 };
+
+/* Sampling, for rollouts and for evaluations: it shares the arena; its cache comes and goes. */
+static DpsStatus plan_sampling (DpsTrainer *t, DpsWeights *w, DpsError *err)
+{
+    const DpsRollout *o = &t->rollout;
+    const uint64_t prompt = (uint64_t)dps_feed_most (t->feed).tokens, prompts = o->prompts * o->steps;
+    const uint64_t tokens = prompt + (uint64_t)t->recipe->max_completion_length;
+    DpsGenerateOptions options;
+    DpsGenerateBytes bytes, held_out = {0};
+    dps__answers_options (t, (size_t)o->samples, 0, &options);
+    DPS_TRY (dps_generate_measure (w, prompt, prompts, &options, &bytes, err));
+    if (t->eval_feed) {
+        dps__answers_options (t, 1, 1, &options);
+        DPS_TRY (dps_generate_measure (w, (size_t)dps_feed_most (t->eval_feed).tokens, (size_t)t->recipe->per_device_eval_batch_size,
+                                       &options, &held_out, err));
+    }
+    t->plan.arena = most (t->plan.arena, most (bytes.arena, held_out.arena)) + SLACK_BYTES;
+    t->plan.scratch = most (t->plan.scratch, most (bytes.scratch, held_out.scratch));
+    t->plan.rollout =
+        most (bytes.cache, held_out.cache) + prompts * o->samples * tokens * SAMPLED_TOKEN_BYTES + dps__rollout_start_bytes (t);
+    return DPS_OK;
+}
+
 static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointing, DpsError *err)
 {
     Front training = {0}, evaluation = {0};
@@ -149,7 +195,9 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
         st = measure (t, &outline, &training, 0, 0, err);
     if (st == DPS_OK)
         st = measure (t, &outline, &evaluation, 0, 0, err);
-    t->arena_exact = t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;
+    if (st == DPS_OK && t->rollout.samples)
+        st = plan_sampling (t, &outline, err);
+    t->arena_exact = !t->rollout.samples && t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;
     dps_free (training.items);
     dps_free (evaluation.items);
     dps_weights_free (&outline);
@@ -161,14 +209,14 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
 uint64_t dps_train_plan_total (const DpsTrainPlan *p)
 {
     return p->weights_rows + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer + p->arena + p->scratch +
-           p->fixed;
+           p->rollout + p->fixed;
 }
 
 /* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
 static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
 {
-    int64_t rows = t->recipe->per_device_train_batch_size * t->recipe->gradient_accumulation_steps;
-    for (int64_t size = t->recipe->per_device_train_batch_size; size >= 1; size--) {
+    int64_t rows = (int64_t)dps__units_per_step (t);
+    for (int64_t size = dps__units_per_micro_batch (t); size >= 1; size--) {
         if (rows % size)
             continue;
         for (int checkpointing = 0; checkpointing < 2; checkpointing++) {
@@ -200,9 +248,10 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     p->optimizer = bytes.optimizer;
     p->dtype = dps_dtype_name (t->session.compute);
     p->device = t->session.ex.devices[0].info.name;
-    p->accumulation = t->recipe->gradient_accumulation_steps;
-    DPS_TRY (budget ? fit (t, budget, err)
-                    : plan_arena (t, t->recipe->per_device_train_batch_size, t->recipe->gradient_checkpointing > 0, err));
+    const int64_t units = (int64_t)dps__units_per_step (t), size = dps__units_per_micro_batch (t);
+    p->accumulation = (units + size - 1) / size;
+    p->answers = t->rollout.samples && t->objective->info.unit == DPS_UNIT_GROUP ? (int64_t)t->rollout.samples : 1;
+    DPS_TRY (budget ? fit (t, budget, err) : plan_arena (t, size, t->recipe->gradient_checkpointing > 0, err));
     double scored = p->tokens ? (double)p->scored / (double)p->tokens : 0;
     p->flops_per_step =
         p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double)d->vocab * (double)d->hidden);

@@ -100,6 +100,8 @@ DpsStatus dps__reference_make (DpsTrainer *t, uint64_t first_step, DpsError *err
     uint64_t size = (uint64_t)t->plan.micro_batch, places = 0;
     if (!dps__reference_wanted (t))
         return DPS_OK;
+    if (t->rollout.samples) /* of what is sampled, when it is */
+        return dps__rollout_keep_start (t, err);
     DPS_TRY (make_room (&t->reference, t->feed, err));
     for (uint64_t step = first_step; step < t->plan.steps; step++) {
         DpsStepPlace at;

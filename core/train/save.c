@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * save.c: what a checkpoint holds and how a run comes back from it: trained values (adapter or model), optimizer moments, f32 masters where the
- * saved model is bf16, counters and guard. Rows and random numbers need nothing: they are functions of step and seed.
+ * saved model is bf16, counters and guard, and answers that
+ * were sampled and are still to be trained. Rows and random numbers need nothing: they are functions of step and seed.
  */
 #include <string.h>
 
@@ -229,6 +230,8 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
     if (st == DPS_OK)
         st = add_state (t, w, err);
     if (st == DPS_OK)
+        st = dps__rollout_save (t, w, err);
+    if (st == DPS_OK)
         st = dps_ckpt_add_bytes (w, DPS_CKPT_LOCK, t->lock.data, t->lock.len, err);
     if (st != DPS_OK) {
         dps_ckpt_discard (w);
@@ -390,6 +393,8 @@ DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError 
     DpsStatus st = restore_values (t, c, run, &t->guard, err);
     if (st == DPS_OK)
         st = restore_counters (t, c, run, err);
+    if (st == DPS_OK)
+        st = dps__rollout_restore (t, c, err);
     json_decref (run);
     return st;
 }

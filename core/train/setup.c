@@ -19,7 +19,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,
                              .strict_device = r->strict_device > 0,
-                             .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) ? &r->lora_dropout : NULL,
+                             .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) || dps_recipe_samples (r) ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),
                              .training = 1};
     if (!r->model_name_or_path)
@@ -73,7 +73,7 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
     DpsStepPlace first;
     DPS_TRY (dps_feed_places (t->feed, 0, &t->plan.rows_per_epoch, err));
     DPS_TRY (dps__trainer_place (t, 0, &first, err));
-    t->plan.steps_per_epoch = first.steps;
+    t->plan.steps_per_epoch = first.steps * (t->rollout.samples ? t->rollout.passes : 1);
     t->plan.steps = (uint64_t)r->max_steps;
     if (r->max_steps <= 0)
         DPS_TRY (dps__trainer_steps (t, r->num_train_epochs, &t->plan.steps, err));
@@ -219,6 +219,8 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
         st = dps__reference_make (t, c ? dps_ckpt_step (c) : 0, err);
     if (st == DPS_OK && c)
         st = dps__trainer_restore (t, c, err);
+    if (st == DPS_OK && t->rollout.samples)
+        st = dps__answers_log_open (t, err);
     t->session.ex.sealed = t->arena_exact && (!t->eval_feed || t->eval_exact);
     t->resumed = c != NULL;
     if (st == DPS_OK)
@@ -232,6 +234,7 @@ static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
     DpsSessionOptions o;
     set_optimizer (t);
     DPS_TRY (open_objective (t, err));
+    DPS_TRY (dps__rollout_open (t, err));
     DPS_TRY (open_model (t, &o, err));
     DPS_TRY (open_rows (t, err));
     t->plan.fixed = (uint64_t)resident_bytes () + LATER_BYTES;
@@ -260,6 +263,7 @@ void dps__trainer_close (DpsTrainer *t)
         dps_objective_close (t->objective);
     dps_feed_close (t->feed);
     dps_feed_close (t->eval_feed);
+    dps__rollout_close (&t->rollout);
     dps__reference_free (&t->reference);
     dps__reference_free (&t->eval_reference);
     dps_session_close (&t->session);

@@ -147,6 +147,8 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
     const DpsObjectiveInstance *o = j->t->objective;
     Signals s;
     DpsStatus st = gather_signals (j, p, b, &s, err);
+    if (st == DPS_OK && j->training && j->t->rollout.first_pass)
+        st = dps__rollout_check (j->t, j->places, j->n_places, dps_pass_logp (p), err);
     DpsObjectiveBatch ob = {.size = sizeof ob,
                             .n_tokens = (uint64_t)b->n_scored,
                             .n_rows = (uint64_t)b->n_sequences,
@@ -220,6 +222,7 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
     const DpsPassOptions o = {.training = training,
                               .scores = dps__trainer_scores (t),
                               .checkpoint = training && t->checkpointing,
+                              .temperature = dps__trainer_temperature (t),
                               .dropout_seed = (uint64_t)t->recipe->seed};
     for (size_t i = 0; i < r->n_places; i += size) {
         j.places = r->places + i;
@@ -266,10 +269,32 @@ DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, dou
     return gradients (t, &rows, out_loss, out_grad_norm, err);
 }
 
+double dps__trainer_temperature (const DpsTrainer *t) { return t->rollout.samples ? t->recipe->temperature : 0; }
+
+/* What was sampled for the step; the places stay the rollout's. */
+static DpsStatus sampled_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
+{
+    StepRows rows = {0};
+    DPS_TRY (dps__rollout_places (t, &rows.places, &rows.n_places, err));
+    for (size_t i = 0; i < rows.n_places; i++)
+        add_counts (&rows.counts, &rows.places[i].counts);
+    *out_tokens = (uint64_t)rows.counts.tokens;
+    *out_loss = *out_grad_norm = NAN;
+    t->rows_done += rows.n_places;
+    t->empty = rows.n_places == 0;
+    if (t->empty) {
+        dps_step_reset (&t->sums);
+        return DPS_OK;
+    }
+    return gradients (t, &rows, out_loss, out_grad_norm, err);
+}
+
 DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
 {
     DpsStepPlace at;
     StepRows rows;
+    if (t->rollout.samples)
+        return sampled_step (t, out_loss, out_grad_norm, out_tokens, err);
     DPS_TRY (dps__trainer_place (t, t->step, &at, err));
     DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
     DpsStatus st = gradients (t, &rows, out_loss, out_grad_norm, err);

@@ -8,7 +8,7 @@
 
 /** What a progress bar shows. */
 typedef struct DpsTrainProgress {
-    const char *phase; /* "reading rows", "loading weights", "computing the reference", "training", "evaluating", "saving" */
+    const char *phase; /* "reading rows", "loading weights", "computing the reference", "sampling", "training", "evaluating", "saving" */
     uint64_t step, max_steps;
     double loss, learning_rate;
     const char *pace; /* "312 tokens/s, 2:10 left" */
@@ -47,11 +47,13 @@ typedef struct DpsTrainPlan {
     uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */
     uint64_t arena;               /* activations and gradients of the largest micro-batch */
     uint64_t scratch;             /* intermediates of ops that the device runs as simple ones */
+    uint64_t rollout;             /* sampling: the cache, what was sampled, the weights of the reference */
     uint64_t fixed;               /* program, libraries, tokenizer: measured at start; and 4 MiB for what comes later */
     int64_t tokens, scored, rows; /* of the micro-batch that decides */
     uint64_t steps, steps_per_epoch, rows_per_epoch;
     double tokens_per_step, flops_per_step; /* means */
     int64_t micro_batch, accumulation;
+    int64_t answers; /* of a unit, where per_device_train_batch_size counts answers: groups that are sampled; else 1 */
     int checkpointing;
     const char *dtype, *device;
     int exact; /* 1: every row was read; 0: bounded by max_length */

@@ -13,6 +13,7 @@
 #include "optim/schedule.h"
 #include "optim/step.h"
 #include "train/feed.h"
+#include "train/rollout.h"
 #include "train/session.h"
 #include "train/train.h"
 
@@ -37,6 +38,7 @@ typedef struct DpsTrainer {
     DpsSession session;
     DpsFeed *feed, *eval_feed;
     DpsReference reference, eval_reference;
+    DpsRollout rollout;
     DpsObjectiveInstance *objective;
     DpsOptim optim;
     DpsSchedule schedule;
@@ -55,6 +57,7 @@ typedef struct DpsTrainer {
     uint64_t seen_tokens;
     uint64_t step_at_start, rows_done; /* what a resumed run had behind it; places trained since */
     int applied;                       /* the last step's update was: a checkpoint then is progress */
+    int empty;                         /* the step has no unit: what was sampled gave none */
     int owes_eval;                     /* the last step's evaluation was due, and interrupted */
     int checkpointing;
     int is_adapter;
@@ -111,6 +114,8 @@ DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, dou
 /** The mean loss over eval_datasets, and the objective's other metrics. */
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 
+/** What logits are divided by; 0: 1. */
+double dps__trainer_temperature (const DpsTrainer *t);
 /** 1 when the objective reads a score of each sequence instead of log-probs. */
 int dps__trainer_scores (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */

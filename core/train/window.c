@@ -13,12 +13,14 @@ DpsStatus dps__window_add (DpsTrainer *t, double loss, double seconds, uint64_t 
     DpsWindow *w = &t->window;
     w->seconds += seconds;
     w->tokens += (double)tokens;
-    if (!isfinite (loss))
+    if (!isfinite (loss) && !t->empty)
         return DPS_OK;
-    w->loss += loss;
-    w->steps++;
-    t->loss_total += loss;
-    t->loss_steps++;
+    if (!t->empty) {
+        w->loss += loss;
+        w->steps++;
+        t->loss_total += loss;
+        t->loss_steps++;
+    }
     for (size_t i = 0; i < t->sums.n_metrics; i++) {
         const DpsStepMetric *m = &t->sums.metrics[i];
         DPS_TRY (dps_step_add (&w->sums, dps_str (m->name), m->weight > 0 ? m->sum / m->weight : 0, m->weight, err));

@@ -36,6 +36,7 @@ static const GOptionEntry entries[] = {
     X ("optimizer state", "optimizer", optimizer)                                                                                          \
     X ("activations", "activations", arena)                                                                                                \
     X ("scratch of decomposed ops", "scratch", scratch)                                                                                    \
+    X ("sampling", "rollout", rollout)                                                                                                     \
     X ("fixed overhead", "fixed", fixed)
 
 static json_t *plan_json (const DpsTrainPlan *p)
@@ -46,10 +47,11 @@ static json_t *plan_json (const DpsTrainPlan *p)
 #undef PART
     json_object_set_new (memory, "total", json_integer ((json_int_t)dps_train_plan_total (p)));
     return json_pack ("{s:o, s:s, s:s, s:I, s:I, s:I, s:b, s:f, s:f, s:b, s:{s:I, s:I, s:I}}", "memory_bytes", memory, "device", p->device,
-                      "dtype", p->dtype, "steps", (json_int_t)p->steps, "per_device_train_batch_size", (json_int_t)p->micro_batch,
-                      "gradient_accumulation_steps", (json_int_t)p->accumulation, "gradient_checkpointing", p->checkpointing,
-                      "tokens_per_step", p->tokens_per_step, "flops_per_step", p->flops_per_step, "exact", p->exact, "largest_micro_batch",
-                      "rows", (json_int_t)p->rows, "tokens", (json_int_t)p->tokens, "scored", (json_int_t)p->scored);
+                      "dtype", p->dtype, "steps", (json_int_t)p->steps, "per_device_train_batch_size",
+                      (json_int_t)(p->micro_batch * p->answers), "gradient_accumulation_steps", (json_int_t)p->accumulation,
+                      "gradient_checkpointing", p->checkpointing, "tokens_per_step", p->tokens_per_step, "flops_per_step",
+                      p->flops_per_step, "exact", p->exact, "largest_micro_batch", "rows", (json_int_t)p->rows, "tokens",
+                      (json_int_t)p->tokens, "scored", (json_int_t)p->scored);
 }
 
 static void print_part (const char *label, uint64_t bytes)
@@ -66,7 +68,8 @@ static void print_plan (const DpsTrainPlan *p)
 #undef PART
     print_part ("total", dps_train_plan_total (p));
     printf ("\nSteps: %llu of %lld × %lld rows, %llu an epoch; gradient_checkpointing %s\n", (unsigned long long)p->steps,
-            (long long)p->micro_batch, (long long)p->accumulation, (unsigned long long)p->steps_per_epoch, p->checkpointing ? "on" : "off");
+            (long long)(p->micro_batch * p->answers), (long long)p->accumulation, (unsigned long long)p->steps_per_epoch,
+            p->checkpointing ? "on" : "off");
     printf ("Largest micro-batch: %lld rows, %lld tokens, %lld of them scored%s\n", (long long)p->rows, (long long)p->tokens,
             (long long)p->scored, p->exact ? "" : " (bounded by max_length: the rows were not read)");
     if (p->tokens_per_step > 0)
@@ -74,7 +77,7 @@ static void print_plan (const DpsTrainPlan *p)
     if (fit)
         printf ("\nTo run it so:\n  --set per_device_train_batch_size=%lld --set gradient_accumulation_steps=%lld --set "
                 "gradient_checkpointing=%s\n",
-                (long long)p->micro_batch, (long long)p->accumulation, p->checkpointing ? "true" : "false");
+                (long long)(p->micro_batch * p->answers), (long long)p->accumulation, p->checkpointing ? "true" : "false");
 }
 
 /* Stage i, printed, or in JSON at the end of `list`. */

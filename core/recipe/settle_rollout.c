@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settle_rollout.c: recipes whose answers are sampled from the policy: keys that need each other, and what follows from them. */
+#include <string.h>
+
+#include "recipe/internal.h"
+
+int dps_recipe_samples (const DpsRecipe *r) { return r->reward_funcs.n > 0; }
+
+static const DpsKeyId given_answers[] = {DPS_KEY_max_length, DPS_KEY_packing, DPS_KEY_packing_strategy, DPS_KEY_completion_only_loss,
+                                         DPS_KEY_assistant_only_loss};
+
+int dps__key_is_for_given_answers (DpsKeyId id)
+{
+    size_t n = sizeof given_answers / sizeof *given_answers, i = 0;
+    while (i < n && given_answers[i] != id)
+        i++;
+    return i < n;
+}
+
+static DpsStatus fail_key (const DpsRecipeReader *in, DpsKeyId key, const char *why)
+{
+    return dps_fail (in->err, DPS_ERR_USAGE, "%s: %s: %s", dps_recipe_where (in->recipe, key), dps_recipe_key_name (key), why);
+}
+
+static DpsStatus refuse (const DpsRecipeReader *in, const DpsKeyId *keys, size_t n, const char *why)
+{
+    for (size_t i = 0; i < n; i++)
+        if (in->recipe->place[keys[i]])
+            return fail_key (in, keys[i], why);
+    return DPS_OK;
+}
+
+/* A log-prob that is trained must be the one that was sampled with, and dropout draws anew in each pass. */
+static DpsStatus settle_dropout (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (!r->place[DPS_KEY_lora_dropout])
+        r->lora_dropout = 0;
+    return r->lora_dropout > 0 ? fail_key (in, DPS_KEY_lora_dropout,
+                                           "above 0 the policy that is trained is not the one that answered: set it to 0, which is the "
+                                           "default here")
+                               : DPS_OK;
+}
+
+static DpsStatus settle_generation (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (r->generation_batch_size && r->steps_per_generation)
+        return fail_key (in, DPS_KEY_generation_batch_size, "steps_per_generation is given too: remove one");
+    if (r->generation_batch_size % r->per_device_train_batch_size)
+        return dps_fail (in->err, DPS_ERR_USAGE,
+                         "%s: generation_batch_size is %lld, expected a multiple of per_device_train_batch_size %lld",
+                         dps_recipe_where (r, DPS_KEY_generation_batch_size), (long long)r->generation_batch_size,
+                         (long long)r->per_device_train_batch_size);
+    if (r->generation_batch_size)
+        r->steps_per_generation = r->generation_batch_size / r->per_device_train_batch_size;
+    if (r->steps_per_generation == 0)
+        r->steps_per_generation = r->gradient_accumulation_steps;
+    if (r->steps_per_generation % r->gradient_accumulation_steps)
+        return dps_fail (
+            in->err, DPS_ERR_USAGE,
+            "%s: %lld micro-batches are sampled at once, expected a multiple of gradient_accumulation_steps %lld, so that steps "
+            "begin and end with what was sampled",
+            dps_recipe_where (r, r->generation_batch_size ? DPS_KEY_generation_batch_size : DPS_KEY_steps_per_generation),
+            (long long)r->steps_per_generation, (long long)r->gradient_accumulation_steps);
+    return DPS_OK;
+}
+
+DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
+{
+    static const DpsKeyId sampling[] = {DPS_KEY_num_generations,
+                                        DPS_KEY_max_completion_length,
+                                        DPS_KEY_temperature,
+                                        DPS_KEY_top_p,
+                                        DPS_KEY_top_k,
+                                        DPS_KEY_min_p,
+                                        DPS_KEY_repetition_penalty,
+                                        DPS_KEY_steps_per_generation,
+                                        DPS_KEY_generation_batch_size,
+                                        DPS_KEY_rollout_batch_size,
+                                        DPS_KEY_num_iterations,
+                                        DPS_KEY_allow_ratio_drift,
+                                        DPS_KEY_log_completions};
+    const DpsRecipe *r = in->recipe;
+    if (!strcmp (r->stage, "grpo") || !strcmp (r->stage, "ppo") || dps_recipe_samples (r))
+        DPS_TRY (settle_dropout (in));
+    if (!dps_recipe_samples (r))
+        return refuse (in, sampling, sizeof sampling / sizeof *sampling,
+                       "belongs to runs that sample their answers: give reward_funcs, or remove it");
+    DPS_TRY (refuse (in, given_answers, sizeof given_answers / sizeof *given_answers,
+                     "answers are sampled, so rows are prompts; their lengths are max_prompt_length and max_completion_length: remove it"));
+    return settle_generation (in);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rollout_eval.c: what the policy earns on held-out prompts: eval_reward and eval_rewards/NAME/mean. Each prompt is answered once, with the likeliest
+ * tokens: the same weights always get the same number, and it says what greedy use of the model would.
+ */
+#include <math.h>
+
+#include "train/trainer.h"
+
+static DpsStatus evaluate_prompts (DpsTrainer *t, uint64_t first, uint64_t n, DpsStepSums *sums, DpsError *err)
+{
+    DpsAnswers a = {0};
+    const DpsRollout *o = &t->rollout;
+    DpsStatus st = dps_prompts_add (&a.prompts, t->eval_feed, t->session.tok, 0, first, n, err);
+    if (st == DPS_OK)
+        st = dps__answers_make (t, &a, 1, 0, 1, err);
+    for (size_t i = 0; st == DPS_OK && i < a.n; i++) {
+        double total = dps__answer_total (t, &a, i);
+        if (!isnan (total))
+            st = dps_step_add (sums, dps_str ("reward"), total, 1, err);
+        for (size_t c = 0; st == DPS_OK && c < o->n_criteria; c++) {
+            char name[64];
+            double v = a.rewards[i * o->n_criteria + c];
+            dps__reward_metric (&o->names[c], "mean", name, sizeof name);
+            if (!isnan (v))
+                st = dps_step_add (sums, dps_str (name), v, 1, err);
+        }
+        if (st == DPS_OK)
+            st = dps_step_add (sums, dps_str ("completions/mean_length"), (double)a.completions[i].n, 1, err);
+        if (st == DPS_OK)
+            st = dps_step_add (sums, dps_str ("completions/clipped_ratio"), a.truncated[i], 1, err);
+    }
+    dps__answers_free (&a);
+    return st;
+}
+
+DpsStatus dps__rollout_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
+{
+    DpsStepSums sums = {0};
+    uint64_t n, size = (uint64_t)t->recipe->per_device_eval_batch_size;
+    double start = dps__trainer_now ();
+    DPS_TRY (dps_feed_places (t->eval_feed, 0, &n, err));
+    DpsStatus st = DPS_OK;
+    for (uint64_t i = 0; st == DPS_OK && i < n; i += size)
+        st = evaluate_prompts (t, i, n - i < size ? n - i : size, &sums, err);
+    double took = dps__trainer_now () - start;
+    int bad = 0;
+    for (size_t i = 0; st == DPS_OK && !bad && i < sums.n_metrics; i++)
+        bad = dps_metrics_set (out, sums.metrics[i].name, dps_step_metric (&sums, i));
+    bad =
+        bad || (st == DPS_OK && (dps_metrics_set (out, "runtime", took) || dps_metrics_set (out, "samples_per_second", (double)n / took)));
+    dps_step_free (&sums);
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : st;
+}

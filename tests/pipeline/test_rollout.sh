@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Answers sampled from the policy while it trains: planned, explained, sampled, judged, trained, evaluated, written down, resumed; and what is refused.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+tiny_prompts rows.jsonl 24
+tiny_prompts eval.jsonl 8 2
+# Answers of the untrained model are near the limit of 16 tokens; those of 1 to 4 tokens earn 1.
+rewards='  - {name: length, min: 1, max: 4, soft: 12}'
+declare -A sampling=([grpo]="num_generations=4 per_device_train_batch_size=8" [simpo]="num_generations=4 per_device_train_batch_size=2")
+for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s; done); do
+    # shellcheck disable=SC2086 # several keys
+    tiny_recipe $stage.yaml $stage stage=$stage max_completion_length=16 max_steps=24 save_steps=8 learning_rate=0.02 eval_strategy=steps \
+        eval_steps=8 log_completions=true ${sampling[$stage]}
+    printf 'eval_datasets:\n  - path: eval.jsonl\n' >> $stage.yaml
+    run 0 "$dia" plan $stage.yaml --json
+    holds out '.memory_bytes.rollout > 0'
+    run 0 "$dia" explain $stage.yaml
+    run 0 "$dia" train $stage.yaml --log-level debug
+    within_plan err
+    ! grep -q 'the plan was too small' err || fail "$stage: the arena grew"
+    exists $stage/report.html $stage/checkpoint-24/optimizer.safetensors
+    jq -s -e 'map(select(.reward)) | (.[-4:] | map(.reward) | add) > (.[:4] | map(.reward) | add)' $stage/metrics.jsonl >/dev/null ||
+        fail "$stage: the reward did not rise: $(jq -c .reward $stage/metrics.jsonl | tr '\n' ' ')"
+    jq -s -e 'map(select(.eval_reward != null)) | length == 3 and .[-1].eval_reward > .[0].eval_reward and .[0]["eval_rewards/length/mean"] != null' \
+        $stage/metrics.jsonl >/dev/null || fail "$stage: evaluations: $(jq -c .eval_reward $stage/metrics.jsonl | tr '\n' ' ')"
+    jq -s -e 'map(select(.reward)) | all(.["completions/mean_length"] >= .["completions/min_length"] and .["completions/clipped_ratio"] <= 1
+        and .["rewards/length/mean"] != null and .step_time >= .rollout_time and .update_time > 0)' $stage/metrics.jsonl >/dev/null ||
+        fail "$stage: metrics are missing: $(head -n 1 $stage/metrics.jsonl)"
+    [ "$(wc -l < $stage/completions.jsonl)" = $((24 * 4 * 4)) ] || [ $stage = grpo ] || fail "$stage: completions.jsonl has $(wc -l < $stage/completions.jsonl) lines"
+    jq -s -e 'all(.prompt and .completion and .rewards.length == .reward and (.tokens >= 1) and .tokens <= 16)' $stage/completions.jsonl >/dev/null ||
+        fail "$stage: completions.jsonl: $(head -n 1 $stage/completions.jsonl)"
+    cp -r $stage whole
+    rm -r $stage/checkpoint-24 $stage/checkpoint-16
+    run 0 "$dia" train $stage.yaml --resume
+    same whole/adapter_model.safetensors $stage/adapter_model.safetensors
+    same whole/completions.jsonl $stage/completions.jsonl
+    rm -r whole
+    ok "$stage: sampled, judged, trained until the answers earned more, resumed"
+done
+
+# refused CODE TEXT [KEY=VALUE …]
+refused() {
+    local code=$1 text=$2
+    shift 2
+    tiny_recipe bad.yaml bad stage=simpo num_generations=4 "$@"
+    run "$code" "$dia" train bad.yaml
+    said "$text"
+    absent bad/checkpoint-4
+}
+refused 2 'lora_dropout: above 0 the policy that is trained is not the one that answered' lora_dropout=0.1
+refused 2 'num_generations is 1, and stage simpo compares answers to a prompt' num_generations=1
+refused 2 '3 micro-batches are sampled at once, expected a multiple of gradient_accumulation_steps 2' steps_per_generation=3
+refused 2 'steps_per_generation is given too' steps_per_generation=4 generation_batch_size=8
+refused 2 'generation_batch_size is 9, expected a multiple of per_device_train_batch_size 4' generation_batch_size=9
+refused 2 'max_length: answers are sampled, so rows are prompts' max_length=64
+refused 2 'temperature: expected a number from 0.001' temperature=0
+refused 2 'stage reward learns to judge answers and does not sample any' stage=reward
+if [ -d "$src/algorithms/grpo" ]; then
+    refused 2 '= 6 answers, which num_generations 4 does not divide' stage=grpo per_device_train_batch_size=3
+    refused 2 'num_generations is 1, and stage grpo compares' stage=grpo num_generations=1
+fi
+(
+    unset rewards
+    refused 2 'num_generations: belongs to runs that sample their answers: give reward_funcs'
+)
+printf '{"prompt_input_ids":[],"completion_input_ids":[3]}\n' > empty.jsonl
+(rows=empty.jsonl refused 5 'empty.jsonl:1: ')
+ok "what is refused, by name"
