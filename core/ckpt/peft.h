@@ -8,6 +8,7 @@
 #ifndef DPS_CKPT_PEFT_H
 #define DPS_CKPT_PEFT_H
 
+#include "base/sha256.h"
 #include "ckpt/checkpoint.h"
 #include "ckpt/peft_config.h"
 
@@ -15,6 +16,8 @@
 #define DPS_PEFT_TIED_HEAD "lm_head.weight" /* beside embed_tokens in modules_to_save, where the two are one */
 /** Metadata key: the base's identity (dps_source_digest). */
 #define DPS_PEFT_BASE_KEY "diapason.base_sha256"
+/** Metadata key: what lay between the base and the adapter while it was trained: digests of weight files (dps_peft_digest), separated by ','. */
+#define DPS_PEFT_UNDER_KEY "diapason.on_adapters_sha256"
 
 /* ---- writing ---- */
 
@@ -24,10 +27,10 @@ char *dps_peft_key (const char *module, const char *suffix);
 /**
  * Write both files: into the checkpoint `into` when it is not NULL, else into folder `dir`, each file atomically, through `format` (peft; not used
  * with `into`). tensors: full keys; written sorted by
- * name, so that the same adapter gives the same bytes. base_sha256: 64 hex digits, or NULL. Errors: as dps_tensors_write. [any]
+ * name, so that the same adapter gives the same bytes. base_sha256: 64 hex digits, or NULL; under: the value of DPS_PEFT_UNDER_KEY, or NULL. Errors: as dps_tensors_write. [any]
  */
 DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
-                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, DpsError *err);
+                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, const char *under, DpsError *err);
 
 /* ---- reading ---- */
 
@@ -53,6 +56,7 @@ typedef struct DpsPeftAdapter {
     DpsPeftSaved *saved;
     size_t n_saved, saved_capacity;
     char base_sha256[65]; /* "" when the file does not say */
+    char *under;          /* DPS_PEFT_UNDER_KEY; NULL: it lay on the base */
 } DpsPeftAdapter;
 
 /**
@@ -62,6 +66,9 @@ typedef struct DpsPeftAdapter {
  */
 DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err);
 void dps_peft_close (DpsPeftAdapter *a);
+
+/** SHA-256 of an adapter folder's weight file: the adapter's identity. Errors: NOT_FOUND, IO, NOMEM. [any] */
+DpsStatus dps_peft_digest (const char *dir, DpsDigest *out, DpsError *err);
 
 /** The shape of the base's tensor `name` ("model.layers.0.self_attn.q_proj.weight"): 1 and (rank, shape), or 0 when it has none. */
 typedef int (*DpsPeftShapeOf) (void *ctx, const char *name, uint32_t *rank, int64_t shape[DPS_TENSOR_MAX_RANK]);

@@ -175,6 +175,7 @@ static void read_base_digest (DpsPeftAdapter *a)
     if (digest && strlen (digest) == 64 && strspn (digest, "0123456789abcdef") == 64)
         memcpy (a->base_sha256, digest, 65);
     dps_free (digest);
+    a->under = dps_tensors_meta (a->file, DPS_PEFT_UNDER_KEY);
 }
 
 static DpsStatus read_config (DpsPeftAdapter *a, const char *dir, DpsError *err)
@@ -214,11 +215,20 @@ void dps_peft_close (DpsPeftAdapter *a)
         dps_free (a->modules[i].path);
     for (size_t i = 0; i < a->n_saved; i++)
         dps_free (a->saved[i].name);
+    dps_free (a->under);
     dps_free (a->modules);
     dps_free (a->saved);
     dps_tensors_close (a->file);
     dps_peft_config_free (&a->config);
     dps_free (a);
+}
+
+DpsStatus dps_peft_digest (const char *dir, DpsDigest *out, DpsError *err)
+{
+    char *path = dps_path_join (dir, DPS_CKPT_ADAPTER);
+    DpsStatus st = path ? dps_sha256_file (path, out, err) : no_memory (err, dir);
+    dps_free (path);
+    return st;
 }
 
 static DpsStatus check_shape (const DpsPeftModule *m, DpsPeftShapeOf shape_of, void *ctx, DpsError *err)

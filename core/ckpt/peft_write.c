@@ -130,9 +130,9 @@ static DpsTensorOut *sorted (const DpsTensorOut *tensors, size_t n)
 }
 
 DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
-                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, DpsError *err)
+                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, const char *under, DpsError *err)
 {
-    DpsTensorMeta meta[3] = {{.key = "format", .value = "pt"}};
+    DpsTensorMeta meta[4] = {{.key = "format", .value = "pt"}};
     size_t n_meta = 1;
     DpsTensorOut *list = sorted (tensors, n);
     json_t *j = dps_peft_config_json (config);
@@ -140,6 +140,8 @@ DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsF
     DpsStatus st = DPS_OK;
     if (base_sha256)
         meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_BASE_KEY, .value = base_sha256};
+    if (under)
+        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_UNDER_KEY, .value = under};
     if (!list || !j || dps_json_write (&text, j, 2) || dps_buf_str (&text, "\n"))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_ADAPTER);
     else if (into) {

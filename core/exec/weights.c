@@ -300,9 +300,9 @@ static DpsStatus init_own (DpsWeights *w, const DpsWeight *spec, float *out, Dps
     uint32_t param = 0;
     while (param < site->n && &m->weights[site->weight[param]] != spec)
         param++;
-    if (!m->adapter->init)
+    if (!site->adapter->init)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter: '%s' is to start as its plugin says, and the plugin has no init", spec->name);
-    return m->adapter->init (site->self, (DpsStr){base->name, strlen (base->name) - strlen (".weight")}, param, &source, out, err);
+    return site->adapter->init (site->self, (DpsStr){base->name, strlen (base->name) - strlen (".weight")}, param, &source, out, err);
 }
 
 static DpsStatus init_values (DpsWeights *w, const DpsWeight *spec, uint64_t seed, float *out, DpsError *err)
@@ -344,7 +344,8 @@ DpsStatus dps_weights_init_one (DpsWeights *w, int32_t weight, uint64_t seed, Dp
 DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err)
 {
     for (size_t i = w->model->n_base; i < w->model->n_weights; i++)
-        DPS_TRY (dps_weights_init_one (w, (int32_t)i, seed, err));
+        if (!w->model->weights[i].frozen)
+            DPS_TRY (dps_weights_init_one (w, (int32_t)i, seed, err));
     return DPS_OK;
 }
 

@@ -8,10 +8,16 @@ struct DpsBuilder {
     DpsGraph *g;
     const DpsForward *f;
     int32_t weight;
+    const DpsSite *site; /* whose forward is being recorded */
 };
 
+static DpsNode record_site (const DpsModel *m, DpsGraph *g, const DpsForward *f, int32_t weight, const DpsSite *site, DpsNode x);
+
+/* An adapter that was put on another has that one for its base. */
 static DpsNode build_base (struct DpsBuilder *b, DpsNode x)
 {
+    if (b->site->below)
+        return record_site (b->m, b->g, b->f, b->weight, b->site->below, x);
     return dps_build_linear (b->g, x, dps__model_weight (b->m, b->g, b->weight), -1, -1, 1, b->g->compute);
 }
 
@@ -75,20 +81,24 @@ static const DpsBuilderOps builder_ops = {
     .sub = build_sub,
 };
 
+static DpsNode record_site (const DpsModel *m, DpsGraph *g, const DpsForward *f, int32_t weight, const DpsSite *site, DpsNode x)
+{
+    struct DpsBuilder b = {m, g, f, weight, site};
+    DpsNode params[8], y = -1;
+    DpsError err = DPS_ERROR_INIT;
+    for (uint32_t i = 0; i < site->n; i++)
+        params[i] = dps__model_weight (m, g, site->weight[i]);
+    DpsStatus st = site->adapter->forward (site->self, &builder_ops, &b, x, params, site->n, &y, &err);
+    return st == DPS_OK ? y : dps_graph_fail (g, st, "%s: %s", m->weights[weight].name, err.msg);
+}
+
 DpsNode dps__model_linear (const DpsModel *m, DpsGraph *g, const DpsForward *f, int32_t weight, int32_t bias, DpsNode x)
 {
     const DpsSite *site = &m->sites[weight];
     DpsNode bias_node = dps__model_weight (m, g, bias);
     if (site->n == 0)
         return dps_build_linear (g, x, dps__model_weight (m, g, weight), bias_node, -1, 1, g->compute);
-    struct DpsBuilder b = {m, g, f, weight};
-    DpsNode params[8], y = -1;
-    DpsError err = DPS_ERROR_INIT;
-    for (uint32_t i = 0; i < site->n; i++)
-        params[i] = dps__model_weight (m, g, site->weight[i]);
-    DpsStatus st = m->adapter->forward (site->self, &builder_ops, &b, x, params, site->n, &y, &err);
-    if (st != DPS_OK)
-        return dps_graph_fail (g, st, "%s: %s", m->weights[weight].name, err.msg);
+    DpsNode y = record_site (m, g, f, weight, site, x);
     if (bias_node < 0 || y < 0)
         return y;
     return dps_graph_op (g, DPS_OP_add_cols, (DpsNode[]){y, bias_node}, 2, NULL, 0, g->compute, NULL, 1);

@@ -101,7 +101,12 @@ DpsStatus dps_model_init (DpsModel *m, const json_t *config, DpsError *err)
 void dps_model_free (DpsModel *m)
 {
     for (size_t i = 0; i < m->n_instances; i++)
-        m->adapter->destroy (m->instances[i]);
+        m->instances[i].adapter->destroy (m->instances[i].self);
+    for (size_t i = 0; m->sites && i < m->n_base; i++)
+        for (DpsSite *s = m->sites[i].below, *below; s; s = below) {
+            below = s->below;
+            dps_free (s);
+        }
     for (size_t i = 0; i < m->n_weights; i++)
         dps_free (m->weights[i].name);
     dps_free (m->instances);
@@ -164,7 +169,44 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
                      m->dec.tied && !strcmp (module, "lm_head") ? ": its output head is tied to embed_tokens" : "");
 }
 
-static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, void *self, int trainable, DpsError *err)
+DpsStatus dps_model_freeze (DpsModel *m, DpsError *err)
+{
+    for (size_t i = m->n_base; i < m->n_weights; i++) {
+        DpsWeight *w = &m->weights[i];
+        if (w->role != DPS_WEIGHT_ADAPTER || w->frozen)
+            continue;
+        char *name = dps_strf ("frozen[%d].%s", m->n_frozen, w->name);
+        if (!name)
+            return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+        dps_free (w->name);
+        w->name = name;
+        w->frozen = 1;
+        w->trainable = 0;
+    }
+    m->n_frozen++;
+    return DPS_OK;
+}
+
+const DpsSite *dps_model_site (const DpsModel *m, size_t i)
+{
+    const DpsSite *s = &m->sites[i];
+    return s->n && !m->weights[s->weight[0]].frozen ? s : NULL;
+}
+
+/* Room for one more adapter on a weight: what is there goes below. */
+static DpsStatus push_site (DpsModel *m, int32_t weight, DpsSite **out, DpsError *err)
+{
+    DpsSite *site = *out = &m->sites[weight], *below = NULL;
+    if (site->n) {
+        if (!(below = dps_malloc (1, sizeof *below)))
+            return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
+        *below = *site;
+    }
+    *site = (DpsSite){.below = below};
+    return DPS_OK;
+}
+
+static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, DpsInstance by, int trainable, DpsError *err)
 {
     enum { ROOM = sizeof m->sites->weight / sizeof *m->sites->weight };
     DpsAdapterParam params[ROOM], *list[ROOM];
@@ -175,14 +217,22 @@ static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, vo
         list[i] = &params[i];
     }
     DpsStr name = {module, strlen (module)};
-    if (m->adapter->match)
-        DPS_TRY (m->adapter->match (self, name, w.shape, w.rank, 0, err));
-    DPS_TRY (m->adapter->attach (self, name, w.shape[0], w.shape[1], list, &n, err));
+    if (by.adapter->match)
+        DPS_TRY (by.adapter->match (by.self, name, w.shape, w.rank, 0, err));
+    DPS_TRY (by.adapter->attach (by.self, name, w.shape[0], w.shape[1], list, &n, err));
     if (n > ROOM)
         return dps_fail (err, DPS_ERR_INTERNAL, "adapter: %u parameters for '%s', there is room for %d", n, module, (int)ROOM);
-    DpsSite *site = &m->sites[weight];
-    site->self = self;
+    DpsSite *site;
+    DPS_TRY (push_site (m, weight, &site, err));
+    site->self = by.self;
+    site->adapter = by.adapter;
     for (uint32_t i = 0; i < n; i++) {
+        int reads = params[i].init == DPS_INIT_WEIGHT_NORM || params[i].init == DPS_INIT_OWN;
+        if (reads && site->below)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                             "adapter: '%s' starts from the values of '%s', which a frozen adapter changes; on top of one this is not "
+                             "implemented. Hint: merge the frozen adapter, or put a lora on top",
+                             by.adapter->describe ()->name, module);
         int32_t at = add_weight (m, DPS_WEIGHT_ADAPTER, w.layer, params[i].rank, params[i].shape[0], params[i].shape[1],
                                  dps_strf ("%s.%s", module, params[i].suffix), err);
         if (at < 0)
@@ -192,20 +242,20 @@ static DpsStatus attach_one (DpsModel *m, int32_t weight, const char *module, vo
         a->trainable = (uint8_t)trainable;
         a->init = params[i].init;
         a->init_scale = params[i].init_scale;
-        if (a->init == DPS_INIT_WEIGHT_NORM || a->init == DPS_INIT_OWN)
+        if (reads)
             m->weights[weight].needs_rows = 1;
         site->weight[site->n++] = at;
     }
     return DPS_OK;
 }
 
-static DpsStatus new_instance (DpsModel *m, const double *num, const DpsStr *str, void **out, DpsError *err)
+static DpsStatus new_instance (DpsModel *m, const double *num, const DpsStr *str, DpsInstance *out, DpsError *err)
 {
-    void **grown = dps_realloc (m->instances, m->n_instances + 1, sizeof *grown);
+    DpsInstance *grown = dps_realloc (m->instances, m->n_instances + 1, sizeof *grown);
     if (!grown)
         return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
     m->instances = grown;
-    DPS_TRY (m->adapter->create (num, str, out, err));
+    DPS_TRY (out->adapter->create (num, str, &out->self, err));
     m->instances[m->n_instances++] = *out;
     return DPS_OK;
 }
@@ -217,8 +267,7 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
     double *numbers = dps_malloc (n_params ? n_params : 1, sizeof *numbers);
     if (!numbers)
         return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
-    m->adapter = adapter;
-    void *shared = NULL;
+    DpsInstance shared = {.adapter = adapter};
     size_t matched = 0;
     DpsStatus st = new_instance (m, num, str, &shared, err);
     for (size_t i = 0; st == DPS_OK && i < m->n_base; i++) {
@@ -231,15 +280,15 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
         module[n] = '\0';
         if (!dps_targets_match (targets, module))
             continue;
-        void *self = shared;
+        DpsInstance by = shared;
         if (n_params)
             memcpy (numbers, num, n_params * sizeof *num);
         if (pattern)
             pattern (ctx, module, numbers);
         if (n_params && memcmp (numbers, num, n_params * sizeof *num))
-            st = new_instance (m, numbers, str, &self, err);
+            st = new_instance (m, numbers, str, &by, err);
         if (st == DPS_OK)
-            st = attach_one (m, (int32_t)i, module, self, trainable, err);
+            st = attach_one (m, (int32_t)i, module, by, trainable, err);
         matched++;
     }
     dps_free (numbers);

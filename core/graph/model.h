@@ -29,15 +29,24 @@ typedef struct DpsWeight {
     uint8_t needs_rows; /* an op reads it as a row-major matrix (DoRA's norm) */
     uint32_t init;      /* adapters: DPS_INIT_* */
     double init_scale;
-    int32_t base; /* adapters: the linear weight they belong to */
+    int32_t base;   /* adapters: the linear weight they belong to */
+    uint8_t frozen; /* adapters: of one that another is put on (dps_model_freeze) */
 } DpsWeight;
 
 /** What an adapter put on one linear weight: the numbers of its parameters. */
 typedef struct DpsSite {
     uint32_t n;
     int32_t weight[8];
-    void *self; /* the adapter's instance that serves this weight */
+    void *self;                /* the adapter's instance that serves this weight */
+    const DpsAdapter *adapter; /* borrowed from the registry */
+    struct DpsSite *below;     /* the adapter that it was put on, and that is its base; NULL: the weight itself */
 } DpsSite;
+
+/** One instance of an adapter plugin. */
+typedef struct DpsInstance {
+    const DpsAdapter *adapter;
+    void *self;
+} DpsInstance;
 
 typedef struct DpsLayerWeights {
     int32_t input_norm, q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm;
@@ -52,10 +61,10 @@ typedef struct DpsModel {
     DpsLayerWeights *layers;
     int32_t embed, head, final_norm; /* head == embed when tied */
     int32_t score;                   /* -1: no score head */
-    const DpsAdapter *adapter;       /* NULL: none. Borrowed from the registry */
-    DpsSite *sites;                  /* [n_base], n 0 where nothing is attached */
-    void **instances;                /* adapter instances, destroyed with the model */
+    DpsSite *sites;                  /* [n_base], n 0 where nothing is attached; the one attached last */
+    DpsInstance *instances;          /* destroyed with the model */
     size_t n_instances;
+    int n_frozen; /* calls of dps_model_freeze */
 } DpsModel;
 
 /** A model from its configuration, everything frozen. Release with dps_model_free. [any] */
@@ -81,6 +90,15 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
 typedef void (*DpsPattern) (void *ctx, const char *module, double *num);
 DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double *num, const DpsStr *str, const DpsTargets *targets,
                             DpsPattern pattern, void *ctx, int trainable, DpsError *err);
+
+/**
+ * What is attached becomes part of the model: its weights are called "frozen[K].NAME" and do not train, and the next adapter is put on top, its
+ * base map being the adapted one: y = W·x + s₁·B₁·A₁·x + s₂·B₂·A₂·x. One that starts from the values of its weight (DoRA) cannot be put on top.
+ * Errors: NOMEM. [any]
+ */
+DpsStatus dps_model_freeze (DpsModel *m, DpsError *err);
+/** The adapter on weight i that is not frozen, or NULL. [any] */
+const DpsSite *dps_model_site (const DpsModel *m, size_t i);
 
 /** What to record. Counts fix the shapes of the inputs (graph.h DpsInput). */
 typedef struct DpsForward {

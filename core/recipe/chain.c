@@ -68,7 +68,8 @@ static const char *not_of_a_stage (int id, int from)
     case DPS_KEY_env:
     case DPS_KEY_threads: return "it belongs to the whole chain: give it at its top";
     case DPS_KEY_model_name_or_path:
-    case DPS_KEY_adapter_init: return from >= 0 ? "it comes from the stage before: remove it, or say `from: null` to start anew" : NULL;
+    case DPS_KEY_adapter_init:
+    case DPS_KEY_frozen_adapters: return from >= 0 ? "it comes from the stage before: remove it, or say `from: null` to start anew" : NULL;
     default: return NULL;
     }
 }
@@ -198,7 +199,7 @@ static DpsStatus add_all (const DpsChainReader *in, DpsYamlDoc *tree, const DpsY
         DpsYaml *copy;
         if ((from == in->doc->root && !strcmp (item->key->text, "stages")) ||
             (is_file && (id == DPS_KEY_output_dir || id == DPS_KEY_model_name_or_path || id == DPS_KEY_adapter_init ||
-                         id == DPS_KEY_overwrite_output_dir || id == DPS_KEY_resume_from_checkpoint)))
+                         id == DPS_KEY_frozen_adapters || id == DPS_KEY_overwrite_output_dir || id == DPS_KEY_resume_from_checkpoint)))
             continue;
         DPS_TRY (dps_yaml_copy (tree, item, NULL, &copy, in->err));
         DPS_TRY (dps__recipe_put (tree, tree->root, copy, in->err));

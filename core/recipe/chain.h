@@ -12,6 +12,7 @@
  *         recipe: simpo.yaml           # a recipe of its own, under the keys written here; its model and output_dir are not used
  *         from: it                     # the stage before, when absent; null: start from model_name_or_path
  *         merge: true                  # it's adapter becomes part of the model first (float32, bfloat16: kept in that); a new one is trained
+ *         freeze: true                 # or: it's adapter stays, frozen, under a new one; with neither, training goes on with the adapter itself
  *         reward_model: ${rm}          # the folder that stage `rm` writes, in any word of any value
  *
  * `--set key=value` holds for every stage, `--set NAME.key=value` for one. A plain recipe reads as a chain of one stage without a name.

@@ -66,14 +66,15 @@ static DpsStatus read_merge (const DpsChainReader *in, const DpsYaml *n, Feed *o
 /* The keys that only a chain has leave the tree. */
 static DpsStatus read_feed (const DpsChainReader *in, DpsYaml *root, int i, Feed *out)
 {
+    char found[128];
     *out = (Feed){.from = -1};
     take (root, "name");
     take (root, "recipe");
     const DpsYaml *from = take (root, "from"), *merge = take (root, "merge"), *freeze = take (root, "freeze");
     DPS_TRY (read_from (in, from, i, &out->from));
     DPS_TRY (read_merge (in, merge, out));
-    if (freeze && !dps_yaml_is_null (freeze))
-        return dps_yaml_fail (freeze, in->err, "freeze is not implemented in this version: remove it");
+    if (freeze && !dps_yaml_is_null (freeze) && !dps_yaml_bool (freeze, &out->freeze))
+        return dps_yaml_fail (freeze, in->err, "freeze: expected true or false, found %s", dps_yaml_describe (freeze, found, sizeof found));
     const DpsYaml *at = out->merge ? merge : freeze;
     if (out->merge && out->freeze)
         return dps_yaml_fail (freeze, in->err, "freeze: the adapter is merged already: remove one of merge and freeze");
@@ -114,6 +115,20 @@ static DpsStatus give_word (const DpsChainReader *in, DpsYamlDoc *tree, int i, c
     return give (in, tree, i, key, word (tree, text));
 }
 
+/* The frozen adapters of the stage before, and on top of them its own. */
+static DpsStatus give_frozen (const DpsChainReader *in, DpsYamlDoc *tree, int i, const DpsRecipe *before, int its_own)
+{
+    DpsYaml *list = dps_yaml_node (tree, DPS_YAML_LIST, NULL);
+    size_t n = before->frozen_adapters.n + (size_t)its_own;
+    for (size_t k = 0; list && k < n; k++) {
+        DpsYaml *item = word (tree, k < before->frozen_adapters.n ? before->frozen_adapters.items[k] : before->output_dir);
+        if (!item)
+            return no_memory (in);
+        dps_yaml_append (list, item);
+    }
+    return n ? give (in, tree, i, "frozen_adapters", list) : DPS_OK;
+}
+
 /* The item that says that every weight is trained, or NULL. */
 static const DpsYaml *wants_all (const DpsYaml *root)
 {
@@ -140,7 +155,10 @@ static DpsStatus give_start (const DpsChainReader *in, DpsYamlDoc *tree, int i, 
     const char *model = f->merge ? s->merged : r->adapter ? r->model_name_or_path : r->output_dir;
     if (model)
         DPS_TRY (give_word (in, tree, i, "model_name_or_path", model));
-    return r->adapter && !f->merge ? give_word (in, tree, i, "adapter_init", r->output_dir) : DPS_OK;
+    if (!r->adapter || f->merge)
+        return DPS_OK;
+    DPS_TRY (give_frozen (in, tree, i, r, f->freeze));
+    return f->freeze ? DPS_OK : give_word (in, tree, i, "adapter_init", r->output_dir);
 }
 
 /* ---- ${NAME} ---- */
@@ -204,6 +222,7 @@ static DpsStatus make_stand_in (DpsChainReader *in, int i, const Feed *f)
     const DpsChainEntry *p = &in->entries[f->from];
     DpsYaml *root = e->tree->root, *copy;
     int goes_on = in->chain->stages[f->from].recipe->adapter && !f->merge && !f->freeze;
+    take (root, "frozen_adapters");
     take (root, "adapter_init");
     take (root, "model_name_or_path");
     if ((e->base = p->base)) {

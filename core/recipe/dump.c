@@ -52,7 +52,8 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
     case DPS_KEY_OUT:
         text = *(const char *const *)field;
         return text ? dps_json_quote (out, text, strlen (text)) : dps_buf_str (out, "null");
-    case DPS_KEY_NAMES: return dump_names (field, out);
+    case DPS_KEY_NAMES:
+    case DPS_KEY_PATHS: return dump_names (field, out);
     case DPS_KEY_OBJECT: return *(json_t *const *)field ? dps_json_write (out, *(json_t *const *)field, 0) : dps_buf_str (out, "null");
     case DPS_KEY_DATASETS: return dump_datasets (field, out);
     case DPS_KEY_REWARDS: return dump_rewards (field, out);

@@ -15,6 +15,7 @@ typedef enum DpsKeyType {
     DPS_KEY_PATH,
     DPS_KEY_OUT,
     DPS_KEY_NAMES,
+    DPS_KEY_PATHS,
     DPS_KEY_OBJECT,
     DPS_KEY_DATASETS,
     DPS_KEY_REWARDS,

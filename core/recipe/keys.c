@@ -27,6 +27,7 @@ const DpsKey dps__keys[DPS_N_KEYS] = {
 #define PATH(n, a, l, d, h)  {.type = DPS_KEY_PATH, .name = #n, .aliases = a, .locked = l, AT (n), .text = d, .help = h},
 #define OUT(n, a, l, d, h)   {.type = DPS_KEY_OUT, .name = #n, .aliases = a, .locked = l, AT (n), .text = d, .help = h},
 #define NAMES(n, a, l, d, h) {.type = DPS_KEY_NAMES, .name = #n, .aliases = a, .locked = l, AT (n), .text = d, .help = h},
+#define PATHS(n, a, l, h)    {.type = DPS_KEY_PATHS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
 #define OBJECT(n, a, l, h)   {.type = DPS_KEY_OBJECT, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
 #define DATASETS(n, a, l, h) {.type = DPS_KEY_DATASETS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},
 #define REWARDS(n, a, l, h)  {.type = DPS_KEY_REWARDS, .name = #n, .aliases = a, .locked = l, AT (n), .help = h},

@@ -209,7 +209,10 @@ static DpsStatus read_choice (const DpsRecipeReader *in, const DpsYaml *n, const
     return st;
 }
 
-static DpsStatus read_names (const DpsRecipeReader *in, const DpsYaml *n, const char *key, DpsStrings *out)
+typedef DpsStatus (*ReadWord) (const DpsRecipeReader *in, const DpsYaml *n, const char *key, char **out);
+
+/* One or several, each read by `read`. */
+static DpsStatus read_words (const DpsRecipeReader *in, const DpsYaml *n, const char *key, ReadWord read, DpsStrings *out)
 {
     size_t count = 0, i = 0;
     for (const DpsYaml *item = n->first; item; item = item->next)
@@ -227,12 +230,12 @@ static DpsStatus read_names (const DpsRecipeReader *in, const DpsYaml *n, const 
         return no_memory (in, n);
     if (out->one) {
         out->n = 1;
-        return dps__read_text (in, n, key, &out->items[0]);
+        return read (in, n, key, &out->items[0]);
     }
     for (const DpsYaml *item = n->first; item; item = item->next, i++) {
         if (dps_yaml_is_null (item))
             return expected (in, item, key, "a word");
-        DPS_TRY (dps__read_text (in, item, key, &out->items[i]));
+        DPS_TRY (read (in, item, key, &out->items[i]));
         out->n = i + 1;
     }
     return DPS_OK;
@@ -319,7 +322,8 @@ DpsStatus dps__read_key (const DpsRecipeReader *in, const DpsYaml *n, DpsKeyId i
     case DPS_KEY_INT: return read_int (in, n, key, field);
     case DPS_KEY_NUM: return read_number (in, n, key, field);
     case DPS_KEY_CHOICE: return read_choice (in, n, key, field);
-    case DPS_KEY_NAMES: return read_names (in, n, key->name, field);
+    case DPS_KEY_NAMES: return read_words (in, n, key->name, dps__read_text, field);
+    case DPS_KEY_PATHS: return read_words (in, n, key->name, dps__read_path, field);
     case DPS_KEY_OBJECT: return read_object (in, n, key->name, field);
     case DPS_KEY_DATASETS: return dps__read_datasets (in, n, key->name, field);
     case DPS_KEY_REWARDS: return dps__read_rewards (in, n, key->name, field);

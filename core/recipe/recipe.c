@@ -23,7 +23,8 @@ void dps_recipe_free (DpsRecipe *r)
         case DPS_KEY_TEXT:
         case DPS_KEY_PATH:
         case DPS_KEY_OUT: dps_free (*(char **)field); break;
-        case DPS_KEY_NAMES: strings_free (field); break;
+        case DPS_KEY_NAMES:
+        case DPS_KEY_PATHS: strings_free (field); break;
         case DPS_KEY_OBJECT: json_decref (*(json_t **)field); break;
         case DPS_KEY_DATASETS: dps__datasets_free (field); break;
         case DPS_KEY_REWARDS: dps__rewards_free (field); break;

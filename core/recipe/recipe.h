@@ -72,6 +72,7 @@ typedef enum DpsKeyId {
 #define PATH            BOOL
 #define OUT             BOOL
 #define NAMES           BOOL
+#define PATHS           BOOL
 #define OBJECT          BOOL
 #define DATASETS        BOOL
 #define REWARDS         BOOL
@@ -93,6 +94,7 @@ typedef struct DpsRecipe {
 #define PATH(name, ...)     char *name;
 #define OUT(name, ...)      char *name;
 #define NAMES(name, ...)    DpsStrings name;
+#define PATHS(name, ...)    DpsStrings name;
 #define OBJECT(name, ...)   json_t *name;
 #define DATASETS(name, ...) DpsRecipeDatasets name;
 #define REWARDS(name, ...)  DpsRecipeRewards name;

@@ -60,6 +60,7 @@ static DpsStatus settle_adapter (const DpsRecipeReader *in)
                                     DPS_KEY_rank_pattern,
                                     DPS_KEY_alpha_pattern,
                                     DPS_KEY_adapter_args,
+                                    DPS_KEY_frozen_adapters,
                                     DPS_KEY_adapter_init};
     DpsRecipe *r = in->recipe;
     const char *name = r->adapter;

@@ -46,7 +46,10 @@ static DpsStatus merge (const Run *run, size_t i, DpsError *err)
     const DpsChainStage *s = &run->c->stages[i];
     const DpsRecipe *from = run->c->stages[s->from].recipe;
     DpsDigest *merged = &run->done[i].merged;
-    const DpsSessionOptions o = {.model = from->model_name_or_path, .adapter = from->output_dir};
+    const DpsSessionOptions o = {.model = from->model_name_or_path,
+                                 .adapter = from->output_dir,
+                                 .frozen = (const char *const *)from->frozen_adapters.items,
+                                 .n_frozen = from->frozen_adapters.n};
     uint32_t dtype;
     if (merged->hex[0])
         return check_sealed (s->merged, merged, err);

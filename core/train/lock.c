@@ -117,9 +117,7 @@ static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
 static DpsStatus add_adapter (Entries *e, char *key, const char *folder, DpsError *err)
 {
     DpsDigest digest;
-    char *path = dps_path_join (folder, DPS_CKPT_ADAPTER);
-    DpsStatus st = key && path ? dps_sha256_file (path, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-    dps_free (path);
+    DpsStatus st = key ? dps_peft_digest (folder, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st != DPS_OK)
         dps_free (key);
     else if (add (e, key, digest.hex, folder))
@@ -134,6 +132,8 @@ static DpsStatus all_entries (const DpsTrainer *t, Entries *e, DpsError *err)
     DPS_TRY (add_template (t, e, err));
     DPS_TRY (add_beside (t, e, "config.json", "config.sha256", err));
     DPS_TRY (add_beside (t, e, "tokenizer.json", "tokenizer.sha256", err));
+    for (size_t i = 0; i < t->recipe->frozen_adapters.n; i++)
+        DPS_TRY (add_adapter (e, dps_strf ("frozen_adapters[%zu].sha256", i), t->recipe->frozen_adapters.items[i], err));
     return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->recipe->adapter_init, err) : DPS_OK;
 }
 

@@ -8,14 +8,15 @@
 #include "base/seal.h"
 #include "train/model_files.h"
 
-enum { BLOCK_ELEMENTS = 1 << 20, MAX_PARAMS = 8, MAX_SHARDS = 1024 /* that are read back */ };
+enum { BLOCK_ELEMENTS = 1 << 20, MAX_SHARDS = 1024 /* that are read back */ };
 
 typedef struct Merge {
     DpsSession *s;
     uint32_t dtype;
-    float *params[MAX_PARAMS]; /* of the weight that is being written */
-    int32_t weight;            /* whose they are; -1: nobody's */
-    char *bytes;               /* rows [first, first + n) of it, in dtype */
+    float **params; /* of the weight that is being written: those of the adapter on top, then of the one below it … */
+    size_t n_params;
+    int32_t weight; /* whose they are; -1: nobody's */
+    char *bytes;    /* rows [first, first + n) of it, in dtype */
     int64_t first, n;
     uint64_t done, total, shard_bytes;
     void (*progress) (double share);
@@ -31,28 +32,43 @@ static uint64_t element_size (const Merge *m) { return m->dtype == DPS_DTYPE_BF1
 
 static void free_params (Merge *m)
 {
-    for (int i = 0; i < MAX_PARAMS; i++) {
+    for (size_t i = 0; i < m->n_params; i++)
         dps_free (m->params[i]);
-        m->params[i] = NULL;
-    }
+    dps_free (m->params);
+    m->params = NULL;
+    m->n_params = 0;
     m->weight = -1;
 }
 
-/* The adapter's values for a weight, in the order of its parameters. */
+/* The adapters' values for a weight, each adapter's in the order of its parameters. */
 static DpsStatus read_params (Merge *m, int32_t weight, DpsError *err)
 {
     const DpsModel *model = &m->s->model;
-    const DpsSite *site = &model->sites[weight];
+    size_t n = 0;
     free_params (m);
-    for (uint32_t i = 0; i < site->n; i++) {
-        int64_t n = dps_weight_elements (&model->weights[site->weight[i]]);
-        m->params[i] = dps_malloc ((size_t)n, sizeof **m->params);
-        if (!m->params[i])
-            return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
-        DPS_TRY (dps_session_adapter_values (m->s, site->weight[i], m->params[i], err));
-    }
+    for (const DpsSite *site = &model->sites[weight]; site; site = site->below)
+        n += site->n;
+    if (!(m->params = dps_calloc (n, sizeof *m->params)))
+        return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+    for (const DpsSite *site = &model->sites[weight]; site; site = site->below)
+        for (uint32_t i = 0; i < site->n; i++) {
+            int64_t count = dps_weight_elements (&model->weights[site->weight[i]]);
+            float *values = m->params[m->n_params++] = dps_malloc ((size_t)count, sizeof *values);
+            if (!values)
+                return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+            DPS_TRY (dps_session_adapter_values (m->s, site->weight[i], values, err));
+        }
     m->weight = weight;
     return DPS_OK;
+}
+
+/* The one nearest to the weight first. */
+static DpsStatus merge_site (const DpsWeight *w, const DpsSite *site, float *const *params, int64_t first, int64_t n, float *out,
+                             DpsError *err)
+{
+    if (site->below)
+        DPS_TRY (merge_site (w, site->below, params + site->n, first, n, out, err));
+    return site->adapter->merge (site->self, (const float *const *)params, w->shape[0], w->shape[1], first, n, out, err);
 }
 
 static uint16_t to_bf16 (float f)
@@ -91,13 +107,13 @@ static DpsStatus merged_rows (Merge *m, int32_t weight, int64_t first, int64_t n
     const DpsWeight *w = &model->weights[weight];
     const DpsSite *site = &model->sites[weight];
     int64_t width = w->rank == 2 ? w->shape[1] : 1;
-    int saved = m->s->tensors && m->s->tensors[weight] >= 0;
-    DPS_TRY ((saved ? saved_values : base_values) (m, weight, (uint64_t)(first * width), (uint64_t)(n * width), out, err));
+    DPS_TRY ((dps_session_adapter_has (m->s, weight) ? saved_values : base_values) (m, weight, (uint64_t)(first * width),
+                                                                                    (uint64_t)(n * width), out, err));
     if (site->n == 0)
         return DPS_OK;
     if (m->weight != weight)
         DPS_TRY (read_params (m, weight, err));
-    return model->adapter->merge (site->self, (const float *const *)m->params, w->shape[0], width, first, n, out, err);
+    return merge_site (w, site, m->params, first, n, out, err);
 }
 
 /* Fill m->bytes with the rows from `row` on. */

@@ -45,7 +45,7 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
 {
     const DpsModel *m = &t->session.model;
     for (size_t i = 0; i < m->n_weights; i++)
-        if (i >= m->n_base || trains (t, i))
+        if (!m->weights[i].frozen && (i >= m->n_base || trains (t, i)))
             DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
                           dps_weights_master (&t->session.weights, (int32_t)i), err));
     if (trains_tied_head (t))
@@ -90,7 +90,7 @@ static DpsStatus adapter_names (const DpsTrainer *t, const char ***out, size_t *
     DpsStatus st = paths ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
     for (int pass = 0; pass < 2 && st == DPS_OK; pass++) /* adapted ones first, then the rest */
         for (size_t i = 0; i < m->n_base && st == DPS_OK; i++) {
-            if (m->weights[i].role != DPS_WEIGHT_LINEAR || (m->sites[i].n > 0) == pass)
+            if (m->weights[i].role != DPS_WEIGHT_LINEAR || (dps_model_site (m, i) != NULL) == pass)
                 continue;
             paths[adapted + others] = dps_strndup (m->weights[i].name, strlen (m->weights[i].name) - strlen (".weight"));
             if (!paths[adapted + others])
@@ -163,7 +163,7 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     if (st == DPS_OK)
         st = list_adapter (t, &l, err);
     if (st == DPS_OK)
-        st = dps_peft_write (dir, into, format, &config, l.items, l.n, t->base.hex, err);
+        st = dps_peft_write (dir, into, format, &config, l.items, l.n, t->base.hex, t->session.under.data, err);
     free_list (&l);
     dps_free (with_score);
     for (size_t i = 0; i < n_paths; i++)

@@ -54,8 +54,10 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
     }
     DPS_TRY (dps_source_check (s->source, &s->model, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
+    if (o->adapter || o->n_frozen)
+        DPS_TRY (dps__session_attach (s, o, err));
     if (o->adapter)
-        return dps__session_attach (s, o, err);
+        return DPS_OK;
     return o->score || (!o->training && dps_source_find (s->source, DPS_SCORE_WEIGHT) >= 0)
                ? dps_model_add_score (&s->model, o->training, err)
                : DPS_OK;
@@ -87,7 +89,7 @@ DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_mom
 {
     DPS_TRY (dps_weights_load (&s->weights, &s->ex, &s->model, s->source, s->compute, o->training, n_moments, err));
     DPS_TRY (load_score (s, err));
-    return s->adapter ? dps__session_adapter_load (s, err) : DPS_OK;
+    return dps__session_adapter_load (s, err);
 }
 
 DpsStatus dps_session_open (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
@@ -100,6 +102,10 @@ void dps_session_close (DpsSession *s)
 {
     if (s->weights.stores)
         dps_weights_free (&s->weights);
+    for (size_t i = 0; i < s->n_frozen; i++)
+        dps_peft_close (s->frozen[i]);
+    dps_free (s->frozen);
+    dps_buf_free (&s->under);
     dps_free (s->tensors);
     dps_peft_close (s->adapter);
     dps_tokenizer_free (s->tok);

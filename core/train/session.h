@@ -15,8 +15,10 @@
 
 /** All zeros but `model` is a session for inference on whatever devices there are. Strings are borrowed until the call returns. */
 typedef struct DpsSessionOptions {
-    const char *model;          /* Hugging Face folder, .gguf file or checkpoint */
-    const char *adapter;        /* PEFT folder, or NULL */
+    const char *model;         /* Hugging Face folder, .gguf file or checkpoint */
+    const char *adapter;       /* PEFT folder, or NULL */
+    const char *const *frozen; /* PEFT folders under it, the one nearest to the base first; they never train */
+    size_t n_frozen;
     const char *dtype;          /* dps_session_dtype; NULL: "auto" */
     const char *const *devices; /* in order of preference; NULL: all there are */
     size_t n_devices;
@@ -27,6 +29,12 @@ typedef struct DpsSessionOptions {
     int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
 } DpsSessionOptions;
 
+/** A tensor of an adapter's file; adapter NULL: none. */
+typedef struct DpsAdapterTensor {
+    const DpsPeftAdapter *adapter;
+    int64_t tensor;
+} DpsAdapterTensor;
+
 typedef struct DpsSession {
     const DpsRegistry *reg; /* borrowed */
     DpsExec ex;
@@ -34,11 +42,15 @@ typedef struct DpsSession {
     DpsModel model;
     DpsWeights weights;      /* .stores NULL until load */
     DpsTokenizer *tok;       /* NULL: the model has none */
-    DpsPeftAdapter *adapter; /* NULL: none */
-    int fresh_score;         /* the model's score head has no values yet */
-    int64_t *tensors;        /* [model.n_weights] the adapter file's tensor of each weight, or -1; NULL without an adapter */
-    uint32_t compute;        /* DPS_DTYPE_F32 or BF16 */
-    DpsDigest base;          /* dps_session_base; hex "" until asked */
+    DpsPeftAdapter *adapter; /* the one on top; NULL: none */
+    DpsPeftAdapter **frozen; /* [n_frozen] */
+    size_t n_frozen;
+    DpsBuf under;              /* digests of the frozen adapters' weight files, separated by ',': what the top one is bound to */
+    int fresh_score;           /* the model's score head has no values yet */
+    DpsAdapterTensor *tensors; /* [n_tensors] of the first weights of the model; the others have no file */
+    size_t n_tensors;
+    uint32_t compute; /* DPS_DTYPE_F32 or BF16 */
+    DpsDigest base;   /* dps_session_base; hex "" until asked */
 } DpsSession;
 
 /**
@@ -61,6 +73,8 @@ void dps_session_close (DpsSession *s);
 /** The base's identity, computed once: dps_source_digest. [init] */
 DpsStatus dps_session_base (DpsSession *s, const DpsDigest **out, DpsError *err);
 
+/** 1 when an adapter file has values for a weight. [any] */
+int dps_session_adapter_has (const DpsSession *s, int32_t weight);
 /** The adapter file's values of one weight in f32, n elements. Errors: NOT_FOUND when the file has none; the format's. [any] */
 DpsStatus dps_session_adapter_values (DpsSession *s, int32_t weight, float *out, DpsError *err);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* session_adapter.c: a PEFT folder put on a model. Every tensor of the file must find its weight, and every adapted weight its tensor. */
+/*
+ * session_adapter.c: PEFT folders put on a model, one on top of the other. Every tensor of a file must find its weight, and every adapted weight
+ * its tensor.
+ */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,25 +29,58 @@ static int shape_of (void *ctx, const char *name, uint32_t *rank, int64_t shape[
     return 1;
 }
 
-static DpsStatus check_base (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+/* One folder on its way onto the model. */
+typedef struct Putting {
+    DpsSession *s;
+    const DpsSessionOptions *o;
+    const char *path;
+    DpsPeftAdapter *a; /* borrowed from the session */
+    int frozen;
+} Putting;
+
+/* What it was trained on top of is what lies under it. */
+static DpsStatus check_under (const Putting *p, DpsError *err)
 {
+    const char *here = p->s->under.data ? p->s->under.data : "", *was = p->a->under ? p->a->under : "";
+    if (!strcmp (here, was))
+        return DPS_OK;
+    if (!*was) {
+        if (p->a->base_sha256[0])
+            dps_log (DPS_LOG_WARNING, "%s was trained on the base alone, and other adapters lie under it now", p->path);
+        return DPS_OK;
+    }
+    if (p->o->allow_base_mismatch) {
+        dps_log (DPS_LOG_WARNING, "%s was trained on top of other adapters than lie under it now", p->path);
+        return DPS_OK;
+    }
+    return dps_fail (
+        err, DPS_ERR_DIGEST,
+        "%s: trained on top of frozen adapters (weights' digest %.12s…), and under it %s%.12s%s. Hint: name those first (--adapter "
+        "FIRST --adapter %s; frozen_adapters in a recipe); --allow-base-mismatch uses it all the same",
+        p->path, was, *here ? "lies " : "lies none", here, *here ? "…" : "", p->path);
+}
+
+static DpsStatus check_base (const Putting *p, DpsError *err)
+{
+    DpsSession *s = p->s;
+    const DpsSessionOptions *o = p->o;
     const DpsDigest *base = NULL;
     const char *expected = NULL;
-    if (!s->adapter->base_sha256[0])
-        dps_log (DPS_LOG_INFO, "%s does not say which base it was trained on: only shapes were compared", o->adapter);
+    if (!p->a->base_sha256[0])
+        dps_log (DPS_LOG_INFO, "%s does not say which base it was trained on: only shapes were compared", p->path);
     else {
         DPS_TRY (dps_session_base (s, &base, err));
         expected = base->hex;
     }
-    DpsStatus st = dps_peft_check_base (s->adapter, shape_of, s, o->allow_base_mismatch ? NULL : expected, err);
+    DpsStatus st = dps_peft_check_base (p->a, shape_of, s, o->allow_base_mismatch ? NULL : expected, err);
     if (st == DPS_ERR_DIGEST)
         dps_fail (err, st,
                   "%s: trained on the base with digest %.12s…, %s has %.12s…: the shapes fit, the weights differ. Hint: "
-                  "--allow-base-mismatch uses it all the same",
-                  o->adapter, s->adapter->base_sha256, o->model, expected);
-    if (st == DPS_OK && expected && strcmp (expected, s->adapter->base_sha256) != 0)
-        dps_log (DPS_LOG_WARNING, "%s was trained on other weights than those of %s", o->adapter, o->model);
-    return st;
+                  "--allow-base-mismatch (in a recipe allow_base_mismatch: true) uses it all the same",
+                  p->path, p->a->base_sha256, o->model, expected);
+    if (st == DPS_OK && expected && strcmp (expected, p->a->base_sha256) != 0)
+        dps_log (DPS_LOG_WARNING, "%s was trained on other weights than those of %s", p->path, o->model);
+    return st == DPS_OK ? check_under (p, err) : st;
 }
 
 typedef struct Lookup {
@@ -89,15 +125,17 @@ static size_t param_index (const DpsAdapterInfo *info, const char *name)
     return info->n_params;
 }
 
-static DpsStatus attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+static DpsStatus attach (const Putting *p, DpsError *err)
 {
-    const DpsPeftConfig *c = &s->adapter->config;
+    static const double no_dropout = 0;
+    DpsSession *s = p->s;
+    const DpsPeftConfig *c = &p->a->config;
     const char *name = c->use_dora ? "dora" : "lora";
     const DpsAdapter *plugin = dps_registry_get (s->reg, DPS_ADAPTER_ID, name);
     if (!plugin)
         return dps_registry_missing (s->reg, DPS_ADAPTER_ID, name, err);
     const DpsAdapterInfo *info = plugin->describe ();
-    Lookup lookup = {c, o->dropout, param_index (info, "r"), param_index (info, "alpha")};
+    Lookup lookup = {c, p->frozen ? &no_dropout : p->o->dropout, param_index (info, "r"), param_index (info, "alpha")};
     double num[DPS_PARAMS_MAX];
     DpsStr str[DPS_PARAMS_MAX];
     if (lookup.r == info->n_params || lookup.alpha == info->n_params)
@@ -105,7 +143,7 @@ static DpsStatus attach (DpsSession *s, const DpsSessionOptions *o, DpsError *er
     DPS_TRY (dps_params_resolve (name, info->params, info->n_params, adapter_param, &lookup, num, str, err));
     DpsTargets *targets = NULL;
     DPS_TRY (dps_targets_new (&c->targets, &targets, err));
-    DpsStatus st = dps_model_attach (&s->model, plugin, num, str, targets, module_numbers, &lookup, o->training, err);
+    DpsStatus st = dps_model_attach (&s->model, plugin, num, str, targets, module_numbers, &lookup, p->o->training && !p->frozen, err);
     dps_targets_free (targets);
     return st;
 }
@@ -129,20 +167,22 @@ static int64_t tensor_of (const DpsPeftAdapter *a, const char *weight)
     return -1;
 }
 
-static DpsStatus map_attached (DpsSession *s, const char *where, DpsError *err)
+/* Weights [first, …) of the model are what this adapter brought. */
+static DpsStatus map_attached (const Putting *p, size_t first, DpsError *err)
 {
-    const DpsPeftAdapter *a = s->adapter;
-    for (size_t i = s->model.n_base; i < s->model.n_weights; i++) {
+    DpsSession *s = p->s;
+    const DpsPeftAdapter *a = p->a;
+    for (size_t i = first; i < s->model.n_weights; i++) {
         const DpsWeight *w = &s->model.weights[i];
         if (w->role == DPS_WEIGHT_SCORE)
             continue; /* map_saved */
-        s->tensors[i] = tensor_of (a, w->name);
-        if (s->tensors[i] < 0)
-            return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '" DPS_PEFT_PREFIX "%s', though target_modules selects its module", where,
-                             w->name);
-        const DpsTensorInfo *t = dps_tensors_at (a->file, (size_t)s->tensors[i]);
+        s->tensors[i] = (DpsAdapterTensor){a, tensor_of (a, w->name)};
+        if (s->tensors[i].tensor < 0)
+            return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '" DPS_PEFT_PREFIX "%s', though target_modules selects its module",
+                             p->path, w->name);
+        const DpsTensorInfo *t = dps_tensors_at (a->file, (size_t)s->tensors[i].tensor);
         if (t->n_elements != (uint64_t)dps_weight_elements (w))
-            return dps_fail (err, DPS_ERR_SHAPE, "%s: '%.*s' has %llu numbers, expected %lld", where, (int)t->name.len, t->name.ptr,
+            return dps_fail (err, DPS_ERR_SHAPE, "%s: '%.*s' has %llu numbers, expected %lld", p->path, (int)t->name.len, t->name.ptr,
                              (unsigned long long)t->n_elements, (long long)dps_weight_elements (w));
     }
     for (size_t i = 0; i < a->n_modules; i++) {
@@ -152,27 +192,28 @@ static DpsStatus map_attached (DpsSession *s, const char *where, DpsError *err)
             return dps_fail (err, DPS_ERR_UNSUPPORTED,
                              "%s: adapts '%.300s', which is not one of the linear maps of the layers; adapters on other modules are not "
                              "implemented",
-                             where, a->modules[i].path);
+                             p->path, a->modules[i].path);
     }
     return DPS_OK;
 }
 
-/* modules_to_save: whole weights that replace the base's. */
-static DpsStatus map_saved (DpsSession *s, const char *where, int training, DpsError *err)
+/* modules_to_save: whole weights that replace the base's, or those of an adapter below. */
+static DpsStatus map_saved (const Putting *p, DpsError *err)
 {
-    const DpsPeftAdapter *a = s->adapter;
+    DpsSession *s = p->s;
+    const DpsPeftAdapter *a = p->a;
     for (size_t i = 0; i < a->n_saved; i++) {
         int32_t w = dps_model_find (&s->model, a->saved[i].name);
         if (w < 0 || ((size_t)w >= s->model.n_base && w != s->model.score))
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", where,
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", p->path,
                              a->saved[i].name, s->model.dec.arch);
         if (w == s->model.embed && s->model.dec.tied && !a->config.ensure_weight_tying)
             return dps_fail (err, DPS_ERR_UNSUPPORTED,
                              "%s: replaces embed_tokens of a model whose output head is tied to it, and leaves the head as it was "
                              "(ensure_weight_tying is not set); heads untied by an adapter are not implemented",
-                             where);
-        s->tensors[w] = a->saved[i].tensor;
-        s->model.weights[w].trainable = training != 0;
+                             p->path);
+        s->tensors[w] = (DpsAdapterTensor){a, a->saved[i].tensor};
+        s->model.weights[w].trainable = p->o->training && !p->frozen;
     }
     return DPS_OK;
 }
@@ -191,40 +232,87 @@ static int is_gguf (const char *path)
     return n > 5 && !strcmp (path + n - 5, ".gguf");
 }
 
-DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+static DpsStatus grow_tensors (DpsSession *s, DpsError *err)
+{
+    size_t n = s->model.n_weights;
+    DpsAdapterTensor *grown = dps_realloc (s->tensors, n, sizeof *grown);
+    if (!grown)
+        return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
+    for (size_t i = s->n_tensors; i < n; i++)
+        grown[i] = (DpsAdapterTensor){0};
+    s->tensors = grown;
+    s->n_tensors = n;
+    return DPS_OK;
+}
+
+/* The adapter that has been opened, onto the model. */
+static DpsStatus put_on (const Putting *p, DpsError *err)
+{
+    DpsSession *s = p->s;
+    size_t first = s->model.n_weights;
+    DPS_TRY (check_base (p, err));
+    if (p->frozen && has_score (p->a))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: a reward model's adapter cannot lie under another", p->path);
+    if (p->a->n_modules)
+        DPS_TRY (attach (p, err));
+    if (!p->frozen && (p->o->score || (!p->o->training && has_score (p->a))))
+        DPS_TRY (dps_model_add_score (&s->model, p->o->training, err));
+    DPS_TRY (grow_tensors (s, err));
+    DPS_TRY (map_attached (p, first, err));
+    return map_saved (p, err);
+}
+
+static DpsStatus open_folder (const DpsSession *s, const char *path, DpsPeftAdapter **out, DpsError *err)
 {
     const DpsFormat *format = dps_registry_get (s->reg, DPS_FORMAT_ID, "peft");
     if (!format)
         return dps_registry_missing (s->reg, DPS_FORMAT_ID, "peft", err);
-    if (is_gguf (o->adapter))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: GGUF adapters are not implemented; give a PEFT folder", o->adapter);
-    DPS_TRY (dps_peft_open (o->adapter, format, &s->adapter, err));
-    DPS_TRY (check_base (s, o, err));
-    if (s->adapter->n_modules)
-        DPS_TRY (attach (s, o, err));
-    if (o->score || (!o->training && has_score (s->adapter)))
-        DPS_TRY (dps_model_add_score (&s->model, o->training, err));
-    s->tensors = dps_malloc (s->model.n_weights, sizeof *s->tensors);
-    if (!s->tensors)
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", o->adapter);
-    for (size_t i = 0; i < s->model.n_weights; i++)
-        s->tensors[i] = -1;
-    DPS_TRY (map_attached (s, o->adapter, err));
-    return map_saved (s, o->adapter, o->training, err);
+    if (is_gguf (path))
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: GGUF adapters are not implemented; give a PEFT folder", path);
+    return dps_peft_open (path, format, out, err);
 }
+
+static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, const char *path, DpsError *err)
+{
+    DpsDigest digest;
+    Putting p = {.s = s, .o = o, .path = path, .frozen = 1};
+    DPS_TRY (open_folder (s, path, &p.a, err));
+    s->frozen[s->n_frozen++] = p.a;
+    DPS_TRY (put_on (&p, err));
+    DPS_TRY (dps_peft_digest (path, &digest, err));
+    if (dps_buf_str (&s->under, s->under.len ? "," : "") || dps_buf_str (&s->under, digest.hex))
+        return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
+    return dps_model_freeze (&s->model, err);
+}
+
+DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
+{
+    s->frozen = dps_calloc (o->n_frozen, sizeof *s->frozen);
+    if (!s->frozen)
+        return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
+    for (size_t i = 0; i < o->n_frozen; i++)
+        DPS_TRY (put_frozen (s, o, o->frozen[i], err));
+    if (!o->adapter)
+        return DPS_OK;
+    DPS_TRY (open_folder (s, o->adapter, &s->adapter, err));
+    return put_on (&(const Putting){.s = s, .o = o, .path = o->adapter, .a = s->adapter}, err);
+}
+
+int dps_session_adapter_has (const DpsSession *s, int32_t weight) { return (size_t)weight < s->n_tensors && s->tensors[weight].adapter; }
 
 DpsStatus dps_session_adapter_values (DpsSession *s, int32_t weight, float *out, DpsError *err)
 {
     const DpsWeight *w = &s->model.weights[weight];
-    if (!s->tensors || s->tensors[weight] < 0)
+    if (!dps_session_adapter_has (s, weight))
         return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: no values for '%s'", w->name);
-    return dps_tensors_read_f32 (s->adapter->file, (size_t)s->tensors[weight], out, (uint64_t)dps_weight_elements (w), err);
+    const DpsAdapterTensor *t = &s->tensors[weight];
+    return dps_tensors_read_f32 (t->adapter->file, (size_t)t->tensor, out, (uint64_t)dps_weight_elements (w), err);
 }
 
 DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err)
 {
-    for (size_t i = 0; i < s->model.n_weights; i++) {
-        if (s->tensors[i] < 0)
+    for (size_t i = 0; i < s->n_tensors; i++) {
+        if (!s->tensors[i].adapter)
             continue;
         float *values = dps_malloc ((size_t)dps_weight_elements (&s->model.weights[i]), sizeof *values);
         if (!values)

@@ -15,6 +15,9 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
     const DpsRecipe *r = t->recipe;
     *o = (DpsSessionOptions){.model = r->model_name_or_path,
                              .adapter = r->adapter_init,
+                             .frozen = (const char *const *)r->frozen_adapters.items,
+                             .n_frozen = r->frozen_adapters.n,
+                             .allow_base_mismatch = r->allow_base_mismatch > 0,
                              .dtype = r->dtype,
                              .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,

@@ -93,7 +93,7 @@ static DpsStatus agree_with_init (const DpsTrainer *t, DpsError *err)
         if (w->role != DPS_WEIGHT_LINEAR)
             continue;
         snprintf (module, sizeof module, "%.*s", (int)(strlen (w->name) - strlen (".weight")), w->name);
-        if (dps_targets_match (targets, module) != (t->session.model.sites[i].n > 0))
+        if (dps_targets_match (targets, module) != (dps_model_site (&t->session.model, i) != NULL))
             st = dps_fail (err, DPS_ERR_USAGE, "%s: lora_target_modules selects other modules than the adapter_init, see %s: remove it",
                            dps_recipe_where (r, DPS_KEY_lora_target_modules), module);
     }

@@ -39,8 +39,19 @@ static void *keep (void *p)
     return p;
 }
 
-/* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments. */
-static void add_environment (GPtrArray *args, const GOptionEntry *entries)
+/* --NAME or -N among the arguments. */
+static int is_given (const GOptionEntry *e, int argc, char **argv)
+{
+    size_t n = strlen (e->long_name);
+    for (int i = 1; i < argc; i++)
+        if ((g_str_has_prefix (argv[i], "--") && !strncmp (argv[i] + 2, e->long_name, n) && (!argv[i][n + 2] || argv[i][n + 2] == '=')) ||
+            (e->short_name && argv[i][0] == '-' && argv[i][1] == e->short_name))
+            return 1;
+    return 0;
+}
+
+/* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments; of files that add up (--adapter) it is not one more. */
+static void add_environment (GPtrArray *args, const GOptionEntry *entries, int argc, char **argv)
 {
     static const char *const never[] = {"trust", "plugin-path", "plugins", "listen", "bind", NULL};
     for (const GOptionEntry *e = entries; e && e->long_name; e++) {
@@ -49,7 +60,7 @@ static void add_environment (GPtrArray *args, const GOptionEntry *entries)
         g_autofree char *upper = g_ascii_strup (e->long_name, -1);
         g_autofree char *name = g_strconcat ("DIAPASON_", g_strdelimit (upper, "-", '_'), NULL);
         const char *value = g_getenv (name);
-        if (!value)
+        if (!value || (e->arg == G_OPTION_ARG_FILENAME_ARRAY && is_given (e, argc, argv)))
             continue;
         if (e->arg == G_OPTION_ARG_NONE) {
             if (*value && strcmp (value, "0"))
@@ -69,8 +80,8 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     };
     GPtrArray *args = g_ptr_array_new ();
     g_ptr_array_add (args, keep (g_strdup ((*argv)[0])));
-    add_environment (args, common);
-    add_environment (args, entries);
+    add_environment (args, common, *argc, *argv);
+    add_environment (args, entries, *argc, *argv);
     for (int i = 1; i < *argc; i++)
         g_ptr_array_add (args, keep (g_strdup ((*argv)[i])));
     g_ptr_array_add (args, NULL);

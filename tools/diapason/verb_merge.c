@@ -10,8 +10,8 @@ static int run_merge (int argc, char **argv);
 
 const DpsVerb dps_verb_merge = {
     .name = "merge",
-    .summary = "a base and its adapter as one model",
-    .synopsis = "--model M [--adapter A] --format safetensors --out DIR [--max-shard-size 5GB]",
+    .summary = "a base and its adapters as one model",
+    .synopsis = "--model M [--adapter A …] --format safetensors --out DIR [--max-shard-size 5GB]",
     .help =
         "Writes a Hugging Face folder: model.safetensors (shards of at most --max-shard-size, 5GB), config.json, the tokenizer's files. "
         "Without an adapter the "
@@ -60,12 +60,7 @@ static int run_merge (int argc, char **argv)
     uint64_t shard_bytes = shard_size ? cli_size (shard_size) : DPS_MERGE_SHARD_BYTES;
     if (shard_bytes == 0)
         return cli_usage (&dps_verb_merge, "--max-shard-size is '%s', expected a size such as 5GB or 200MB", shard_size);
-    const char *device = cli_model.device;
-    const DpsSessionOptions o = {.model = cli_model.model,
-                                 .adapter = cli_model.adapter,
-                                 .devices = device ? &device : NULL,
-                                 .n_devices = device ? 1 : 0,
-                                 .allow_base_mismatch = cli_model.allow_base_mismatch};
+    const DpsSessionOptions o = cli_session_options ();
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
         st = dps_merge_dtype (reg, cli_model.model, cli_model.dtype, &dtype, &err);

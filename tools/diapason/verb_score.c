@@ -9,7 +9,7 @@ static int run_score (int argc, char **argv);
 const DpsVerb dps_verb_score = {
     .name = "score",
     .summary = "log-probabilities of rows",
-    .synopsis = "--model M [--adapter A] --data F.jsonl [--out O.jsonl]",
+    .synopsis = "--model M [--adapter A …] --data F.jsonl [--out O.jsonl]",
     .help = "Rows: {\"ids\":[…]} (or input_ids with labels), {\"text\":…}, {\"prompt\":…,\"completion\":…} or {\"messages\":[…]}.\n"
             "Writes a JSON object a row: ids; logprobs (natural log, one per token, the first null); mask (1: counts: the completion, the\n"
             "assistant's turns, what labels say, else every token but the first); nll, the mean of -logprob over the tokens that count.\n\n"
