@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/judge.h"
+#include "base/mem.h"
 #include "diapason/draft/sdk.h"
 
 static const DpsParam least = DPS_SDK_PARAM ("min", DPS_PARAM_I64, 0, 0, 1e9, NULL, "shortest length that earns 1");

@@ -2,6 +2,7 @@
 #include "base/judge.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -41,68 +42,6 @@ DpsStatus dps_judge_rows (DpsJudge judge, void *self, const DpsRewardRow *const 
     return n_rows && n_failed == n_rows ? dps_fail (err, DPS_ERR_IO, "%s", why.msg) : DPS_OK;
 }
 
-DpsStatus dps_judge_column (const DpsRewardRow *row, const char *name, json_t **out, DpsError *err)
-{
-    json_t *all = NULL;
-    *out = NULL;
-    if (row->columns.len)
-        DPS_TRY (dps_json_parse (row->columns.ptr, row->columns.len, "columns", 1, 0, &all, err));
-    json_t *found = json_object_get (all, name);
-    *out = found && !json_is_null (found) ? json_incref (found) : NULL;
-    json_decref (all);
-    return *out ? DPS_OK : dps_fail (err, DPS_ERR_NOT_FOUND, "the row has no column '%s'", name);
-}
-
-static DpsStatus add_word (DpsWords *w, const char *name, const char *text, size_t len, DpsError *err)
-{
-    char *copy = dps_strndup (text, len);
-    if (!copy)
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", name);
-    w->items[w->n++] = (DpsStr){copy, len};
-    return DPS_OK;
-}
-
-static DpsStatus add_list (DpsWords *w, const char *name, json_t *list, DpsError *err)
-{
-    size_t i;
-    json_t *item;
-    if (!(w->items = dps_calloc (json_array_size (list) + 1, sizeof *w->items)))
-        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", name);
-    json_array_foreach (list, i, item) {
-        if (!json_is_string (item) || !json_string_length (item))
-            return dps_fail (err, DPS_ERR_INVALID, "%s: entry %zu of the list is not a word", name, i + 1);
-        DPS_TRY (add_word (w, name, json_string_value (item), json_string_length (item), err));
-    }
-    return DPS_OK;
-}
-
-DpsStatus dps_words_parse (const char *name, DpsStr text, DpsWords *out, DpsError *err)
-{
-    json_t *list = NULL;
-    DpsStatus st;
-    *out = (DpsWords){0};
-    if (!text.len)
-        return DPS_OK;
-    if (text.ptr[0] == '[' && dps_json_parse (text.ptr, text.len, name, 1, 0, &list, NULL) == DPS_OK && json_is_array (list))
-        st = add_list (out, name, list, err);
-    else if (!(out->items = dps_calloc (1, sizeof *out->items)))
-        st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", name);
-    else
-        st = add_word (out, name, text.ptr, text.len, err);
-    json_decref (list);
-    if (st != DPS_OK)
-        dps_words_free (out);
-    return st;
-}
-
-void dps_words_free (DpsWords *w)
-{
-    for (size_t i = 0; i < w->n; i++)
-        dps_free ((char *)w->items[i].ptr);
-    dps_free (w->items);
-    *w = (DpsWords){0};
-}
-
 uint64_t dps_judge_characters (DpsStr text)
 {
     uint64_t n = 0;
@@ -111,4 +50,102 @@ uint64_t dps_judge_characters (DpsStr text)
         at += len ? len : 1;
     }
     return n;
+}
+
+/* Numbers in text. */
+
+/* A separator of thousands at s: its length when three digits and no fourth follow it, else 0. */
+static size_t separator (DpsStr t, size_t at)
+{
+    static const char *const marks[] = {",", "'", "_", "\xc2\xa0", "\xe2\x80\xaf", NULL};
+    for (size_t i = 0; marks[i]; i++) {
+        size_t len = strlen (marks[i]), digits = 0;
+        if (t.len - at < len || memcmp (t.ptr + at, marks[i], len) != 0)
+            continue;
+        while (at + len + digits < t.len && digits < 4 && t.ptr[at + len + digits] >= '0' && t.ptr[at + len + digits] <= '9')
+            digits++;
+        return digits == 3 ? len : 0;
+    }
+    return 0;
+}
+
+static int is_digit (DpsStr t, size_t at) { return at < t.len && t.ptr[at] >= '0' && t.ptr[at] <= '9'; }
+
+/* Digits from *at, separators left out, as far as they fit into out. */
+static void copy_digits (DpsStr t, size_t *at, int grouped, char *out, size_t *n, size_t cap)
+{
+    size_t run = 0;
+    while (*at < t.len) {
+        size_t skip = grouped && run > 0 && run <= 3 ? separator (t, *at) : 0;
+        if (skip) {
+            *at += skip;
+            run = 0;
+        }
+        if (!is_digit (t, *at))
+            return;
+        if (*n < cap)
+            out[(*n)++] = t.ptr[*at];
+        run++;
+        ++*at;
+    }
+}
+
+static char char_at (DpsStr t, size_t at) { return at < t.len ? t.ptr[at] : '\0'; }
+
+/* "e-12" behind a number. */
+static void copy_exponent (DpsStr t, size_t *at, char *out, size_t *n, size_t cap)
+{
+    size_t sign = *at + 1, digits = sign + (char_at (t, sign) == '+' || char_at (t, sign) == '-');
+    if ((char_at (t, *at) != 'e' && char_at (t, *at) != 'E') || !is_digit (t, digits))
+        return;
+    out[(*n)++] = 'e';
+    if (digits > sign)
+        out[(*n)++] = t.ptr[sign];
+    *at = digits;
+    copy_digits (t, at, 0, out, n, cap);
+}
+
+/* The number that begins at a digit or point, without its sign, . 0: past what a double holds. */
+static int read_number (DpsStr t, size_t *at, double *out)
+{
+    enum { WHOLE = 310, ALL = 400 }; /* digits of the whole part at most, and with those behind the point */
+    char text[ALL + 20];
+    size_t n = 0;
+    while (char_at (t, *at) == '0' && is_digit (t, *at + 1))
+        ++*at;
+    copy_digits (t, at, 1, text, &n, WHOLE);
+    if (n == 0)
+        text[n++] = '0';
+    text[n++] = '.';
+    if (char_at (t, *at) == '.' && is_digit (t, *at + 1)) {
+        ++*at;
+        copy_digits (t, at, 0, text, &n, ALL);
+    } else
+        text[n++] = '0';
+    copy_exponent (t, at, text, &n, ALL + 12);
+    text[n] = '\0';
+    *out = strtod (text, NULL); /* the program never leaves the C locale's numbers */
+    return isfinite (*out);
+}
+
+int dps_judge_number (DpsStr t, size_t *from, double *out)
+{
+    for (size_t at = *from; at < t.len; at++) {
+        int point = t.ptr[at] == '.' && is_digit (t, at + 1);
+        if (!is_digit (t, at) && !point)
+            continue;
+        int minus = at > *from && t.ptr[at - 1] == '-';
+        static const char real_minus[] = "\xe2\x88\x92";
+        minus = minus || (at >= *from + 3 && !memcmp (t.ptr + at - 3, real_minus, 3));
+        size_t start = at;
+        if (!read_number (t, &at, out)) {
+            at = at > start ? at - 1 : start; /* past what a double holds: not a number, look behind it */
+            continue;
+        }
+        if (minus)
+            *out = -*out;
+        *from = at;
+        return 1;
+    }
+    return 0;
 }

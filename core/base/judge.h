@@ -3,7 +3,7 @@
 #ifndef DPS_BASE_JUDGE_H
 #define DPS_BASE_JUDGE_H
 
-#include "base/json.h"
+#include "base/status.h"
 #include "diapason/draft/reward.h"
 
 /**
@@ -19,8 +19,10 @@ DpsStatus dps_judge_rows (DpsJudge judge, void *self, const DpsRewardRow *const 
 /** Milliseconds of a clock that never goes back. [any] */
 int64_t dps_judge_now_ms (void);
 
-/** A column of the data row: a new reference. NOT_FOUND when the row has none of that name (or it is null), FORMAT, NOMEM. [any] */
-DpsStatus dps_judge_column (const DpsRewardRow *row, const char *name, json_t **out, DpsError *err);
+struct json_t;
+
+/** A column of the data row: a new reference (jansson's json_t). NOT_FOUND when the row has none of that name (or it is null), FORMAT, NOMEM. [any] */
+DpsStatus dps_judge_column (const DpsRewardRow *row, const char *name, struct json_t **out, DpsError *err);
 
 /** A parameter that is one word or the JSON text of a list of words. Items may hold U+0000. Free with dps_words_free. */
 typedef struct DpsWords {
@@ -30,6 +32,12 @@ typedef struct DpsWords {
 /** name: of the parameter, for errors. An empty text is an empty list. Errors: INVALID, NOMEM. [any] */
 DpsStatus dps_words_parse (const char *name, DpsStr text, DpsWords *out, DpsError *err);
 void dps_words_free (DpsWords *w);
+
+/**
+ * The first number of text[*from..), and *from behind it: sign, digits, '.', exponent; digits may be grouped by , ' _ U+00A0 or U+202F before
+ * three more. 1, or 0 when there is none. [any]
+ */
+int dps_judge_number (DpsStr text, size_t *from, double *out);
 
 /** Code points of a text; each byte that is no UTF-8 counts as one. [any] */
 uint64_t dps_judge_characters (DpsStr text);

@@ -8,9 +8,12 @@
 #include <math.h>
 #include <string.h>
 
-#include "graph/regex.h"
+#include "base/matcher.h"
 
 enum { MAX_PATH = 1024, MAX_NAMES = 65536 };
+
+/* PEFT's re.fullmatch, and its keys of rank_pattern, which may leave out the beginning of a path. */
+static const DpsMatcherOptions whole = {.whole = 1}, ending = {.before = "(?:.*\\.)?(?:", .after = ")", .whole = 1};
 
 /* What matching remembers; apart, so that a const DpsTargets can be asked. */
 typedef struct Seen {
@@ -22,7 +25,7 @@ typedef struct Seen {
 struct DpsTargets {
     char **modules, **exclude, **save, **layers_pattern;
     size_t n_modules, n_exclude, n_save, n_layers_pattern;
-    DpsRegex *pattern, *exclude_pattern;
+    DpsMatcher *pattern, *exclude_pattern;
     int64_t *layers;
     size_t n_layers;
     int all_linear;
@@ -31,7 +34,7 @@ struct DpsTargets {
 };
 
 struct DpsPatternMap {
-    DpsRegex **keys;
+    DpsMatcher **keys;
     double *values;
     size_t n;
 };
@@ -107,9 +110,9 @@ static DpsStatus fill (DpsTargets *t, const DpsTargetSpec *s, const char *where,
     DPS_TRY (copy_names (&s->modules_to_save, "modules_to_save", where, &t->save, &t->n_save, err));
     DPS_TRY (copy_names (&s->layers_pattern, "layers_pattern", where, &t->layers_pattern, &t->n_layers_pattern, err));
     if (s->pattern)
-        DPS_TRY (dps__regex_new ("", s->pattern, "", where, &t->pattern, err));
+        DPS_TRY (dps_matcher_new (s->pattern, &whole, where, &t->pattern, err));
     if (s->exclude_pattern)
-        DPS_TRY (dps__regex_new ("", s->exclude_pattern, "", where, &t->exclude_pattern, err));
+        DPS_TRY (dps_matcher_new (s->exclude_pattern, &whole, where, &t->exclude_pattern, err));
     return DPS_OK;
 }
 
@@ -175,8 +178,8 @@ void dps_targets_free (DpsTargets *t)
     free_names (t->exclude, t->n_exclude);
     free_names (t->save, t->n_save);
     free_names (t->layers_pattern, t->n_layers_pattern);
-    dps__regex_free (t->pattern);
-    dps__regex_free (t->exclude_pattern);
+    dps_matcher_free (t->pattern);
+    dps_matcher_free (t->exclude_pattern);
     dps_free (t->layers);
     dps_free (t->where);
     if (t->seen)
@@ -220,7 +223,7 @@ static int is_excluded (const DpsTargets *t, const char *path)
     for (size_t i = 0; i < t->n_exclude; i++)
         if (is_named (path, t->exclude[i]))
             return 1;
-    int hit = t->exclude_pattern ? dps__regex_match (t->exclude_pattern, path) : 0;
+    int hit = t->exclude_pattern ? dps_matcher_find (t->exclude_pattern, path, strlen (path)) : 0;
     if (hit < 0)
         t->seen->over_limit = 1;
     for (size_t i = 0; i < t->n_save && !hit; i++)
@@ -256,7 +259,7 @@ int dps_targets_match (const DpsTargets *t, const char *path)
     if (t->all_linear)
         hit = !is_head_or_embedding (path);
     else if (t->pattern)
-        hit = dps__regex_match (t->pattern, path);
+        hit = dps_matcher_find (t->pattern, path, strlen (path));
     for (size_t i = 0; i < t->n_modules; i++)
         if (!strcmp (path, t->modules[i]) || (is_named (path, t->modules[i]) && in_wanted_layer (t, path)))
             hit = t->seen->name[i] = 1;
@@ -279,7 +282,7 @@ DpsStatus dps_targets_check (const DpsTargets *t, DpsError *err)
     if (t->seen->over_limit)
         return dps_fail (err, DPS_ERR_LIMIT,
                          "%s: the regular expression needs more than %d steps on one module path; write it without nested repetitions",
-                         t->where, DPS__REGEX_STEPS);
+                         t->where, DPS_MATCHER_STEPS);
     for (size_t i = 0; i < t->n_modules; i++)
         if (!t->seen->name[i])
             return dps_fail (err, DPS_ERR_USAGE,
@@ -313,7 +316,7 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
         if (!(v >= min && v <= max))
             st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.100s': expected a number from %g to %g", where, key, min, max);
         else
-            st = dps__regex_new ("(?:.*\\.)?(?:", key, ")", where, &m->keys[m->n], err);
+            st = dps_matcher_new (key, &ending, where, &m->keys[m->n], err);
         if (st == DPS_OK)
             m->values[m->n++] = v;
     }
@@ -330,7 +333,7 @@ void dps_pattern_map_free (DpsPatternMap *m)
     if (!m)
         return;
     for (size_t i = 0; i < m->n; i++)
-        dps__regex_free (m->keys[i]);
+        dps_matcher_free (m->keys[i]);
     dps_free (m->keys);
     dps_free (m->values);
     dps_free (m);
@@ -339,7 +342,7 @@ void dps_pattern_map_free (DpsPatternMap *m)
 double dps_pattern_map_get (const DpsPatternMap *m, const char *path, double fallback)
 {
     for (size_t i = 0; m && i < m->n; i++) {
-        int hit = dps__regex_match (m->keys[i], path);
+        int hit = dps_matcher_find (m->keys[i], path, strlen (path));
         if (hit)
             return hit > 0 ? m->values[i] : NAN;
     }

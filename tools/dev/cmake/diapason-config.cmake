@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # find_package (diapason): dps_add_plugin (NAME …) for a plugin outside Diapason's tree; see dps_add_plugin.cmake beside this file.
-# What base/sha256.h does needs libcrypto besides: dps_add_plugin (NAME LIBRARIES crypto).
+# What base/sha256.h does needs libcrypto besides: dps_add_plugin (NAME LIBRARIES crypto); base/matcher.h pcre2-8, base/fold.h utf8proc, the words
+# and columns of base/judge.h jansson.
 get_filename_component (diapason_prefix ${CMAKE_CURRENT_LIST_DIR}/../../.. ABSOLUTE)
 set (DPS_SDK ${diapason_prefix}/lib/diapason/sdk)
 if (NOT TARGET dps_base)
