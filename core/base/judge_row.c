@@ -43,16 +43,16 @@ static DpsStatus add_list (DpsWords *w, const char *name, json_t *list, DpsError
 DpsStatus dps_words_parse (const char *name, DpsStr text, DpsWords *out, DpsError *err)
 {
     json_t *list = NULL;
-    DpsStatus st;
+    DpsStatus st = DPS_OK;
     *out = (DpsWords){0};
     if (!text.len)
         return DPS_OK;
-    if (text.ptr[0] == '[' && dps_json_parse (text.ptr, text.len, name, 1, 0, &list, NULL) == DPS_OK && json_is_array (list))
-        st = add_list (out, name, list, err);
-    else if (!(out->items = dps_calloc (1, sizeof *out->items)))
+    if (text.ptr[0] == '[')
+        st = dps_json_parse (text.ptr, text.len, name, 1, 0, &list, NULL);
+    if (st == DPS_ERR_NOMEM || (!json_is_array (list) && !(out->items = dps_calloc (1, sizeof *out->items))))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", name);
-    else
-        st = add_word (out, name, text.ptr, text.len, err);
+    else /* what begins with '[' and is no list is a word */
+        st = json_is_array (list) ? add_list (out, name, list, err) : add_word (out, name, text.ptr, text.len, err);
     json_decref (list);
     if (st != DPS_OK)
         dps_words_free (out);
