@@ -161,12 +161,12 @@ static void test_long_answers (void)
     char *text = malloc (LONG);
     CU_ASSERT_PTR_NOT_NULL_FATAL (text);
     memset (text, 'a', LONG);
-    void *self = open_script ("while read -r l; do echo ${#l}; done", ", timeout: 100");
+    void *self = open_script ("exec jq --unbuffered -c \".completion | length\"", ", timeout: 100");
     const DpsRewardRow row = {.size = sizeof row, .completion = {text, LONG}}, *rows[] = {&row, &row, &row};
     double value[3];
     uint32_t status[3];
     CHECK_OK (kit_reward ()->score (self, rows, 3, 0, value, status, NULL, &err));
-    CU_ASSERT (value[0] > LONG && value[0] < LONG + 200 && value[2] == value[0]);
+    CU_ASSERT (value[0] == LONG && value[2] == LONG);
     kit_reward ()->close (self);
     free (text);
 }
@@ -180,10 +180,11 @@ static void test_nothing_is_left (void)
     sigset_t pending;
     int before = count_fds ();
     snprintf (file, sizeof file, DPS_BUILD "/tests/reward-process-grandchild-%ld", (long)getpid ());
-    snprintf (script, sizeof script, "sleep 1000 & echo $! > %s; while read -r l; do ls /proc/$$/fd | wc -l; done", file);
+    snprintf (script, sizeof script,
+              "sleep 1000 & echo $! > %s; while read -r l; do n=0; for f in /proc/$$/fd/*; do n=$((n+1)); done; echo $n; done", file);
     void *self = open_script (script, "");
     CHECK_OK (judge (self, 2, 0, value, status));
-    CU_ASSERT (value[0] >= 3 && value[0] <= 4); /* 0, 1, 2, and what the shell itself keeps */
+    CU_ASSERT (value[0] >= 3 && value[0] <= 4); /* 0, 1, 2, and the folder the shell reads to count them */
     kit_reward ()->close (self);
     FILE *f = fopen (file, "r");
     long grandchild = 0;
@@ -221,7 +222,7 @@ static void test_refusals (void)
     kit_reward_refuses ("command: sh, timeout: 0", "timeout is 0");
 }
 
-static void test_hostile (void) { kit_reward_hostile ("command: [sh, -c, 'while read -r l; do echo 1; done']"); }
+static void test_hostile (void) { kit_reward_hostile ("command: [jq, --unbuffered, -c, '1']"); }
 static void test_allocations (void)
 {
     kit_reward_allocations ("command: [sh, -c, 'while read -r l; do echo 0.5; done']", &(KitAnswer){.completion = "x"});
