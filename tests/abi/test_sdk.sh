@@ -20,11 +20,17 @@ for template in "$prefix"/share/diapason/template/*/; do
     run 0 ninja -C "built/$name" install
     kinds=$((kinds + 1))
 done
+run 0 "$prefix/bin/diapason" new objective my-loss --out "out of tree"
+run 0 cmake -G Ninja -S "out of tree/my-loss" -B built/my-loss -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_INSTALL_PREFIX="$prefix"
+run 0 ninja -C built/my-loss install
 [ "$kinds" = 5 ] || fail "$kinds templates were installed, expected 5"
-for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.example.npy com.example.rules dps.cpu dps.sft; do
+for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.example.npy com.example.rules com.example.my-loss dps.cpu dps.sft; do
     run 0 "$prefix/bin/diapason" plugins show "$id" --json
     holds out .loaded
 done
+printf '%s\n' "model_name_or_path: $models/gemma3" "datasets: $src/tools/examples/tiny-rows.jsonl" 'output_dir: my-run' 'stage: my-loss' 'max_steps: 2' 'lora_r: 2' > mine.yaml
+run 0 "$prefix/bin/diapason" train mine.yaml
+exists my-run/adapter_model.safetensors
 ok "templates build with find_package (diapason) and load beside the built-in plugins"
 
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig

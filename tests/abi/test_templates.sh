@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every template, copied to plugins.d/NAME and otherwise untouched, builds with dps_add_plugin, loads, and passes its own test.
+# Every template, copied to plugins.d/NAME and otherwise untouched, builds with dps_add_plugin, loads, and passes its own test; so does what
+# `diapason new` makes of it, and the new objective trains.
 set -euo pipefail
 build=$1
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -16,6 +17,7 @@ for folder in "$top"/plugins.d/template/*/; do
     kind=$(basename "$folder")
     kinds+=("$kind")
     cp -r "$folder" "$work/tree/plugins.d/my_$kind"
+    "$build/bin/diapason" new "$kind" "new-$kind" --out "$work/tree/plugins.d" --quiet
 done
 [ ${#kinds[@]} = 5 ] || { echo "expected 5 templates, found: ${kinds[*]}"; exit 1; }
 
@@ -25,7 +27,44 @@ ninja -j2 -C "$work/build" > "$work/log" || { cat "$work/log"; exit 1; }
 ctest --test-dir "$work/build" --output-on-failure
 
 export DIAPASON_PLUGINS=$work/build/lib/diapason/plugins
-for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.example.npy com.example.rules; do
+for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.example.npy com.example.rules \
+    com.example.new-backend com.example.new-objective com.example.new-adapter com.example.new-format com.example.new-reward; do
     "$build/bin/diapason" plugins show "$id" | tee "$work/shown"
     if grep -q '^  refused' "$work/shown"; then exit 1; fi
 done
+
+cd "$work"
+cat > recipe.yaml <<END
+model_name_or_path: $top/tests/data/parity/models/gemma3
+datasets: $top/tools/examples/tiny-rows.jsonl
+dtype: float32
+max_steps: 4
+learning_rate: 0.01
+lora_r: 2
+lora_dropout: 0
+seed: 1
+logging_steps: 1
+END
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=sft
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=new --set stage=new-objective
+cmp sft/adapter_model.safetensors new/adapter_model.safetensors # margin 0 is plain fine-tuning, to the bit
+jq -s -e 'map(select(.nll)) | length == 4 and .[0].nll > 0' new/metrics.jsonl > /dev/null
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=margin --set stage=new-objective --set 'objective_args={margin: 2}'
+if cmp -s sft/adapter_model.safetensors margin/adapter_model.safetensors; then echo "the margin changed nothing"; exit 1; fi
+
+refused() { # TEXT ARGUMENT …: exit code 2, and TEXT on standard error
+    code=0
+    "$build/bin/diapason" new "${@:2}" --out "$work/x" 2> err || code=$?
+    if [ $code != 2 ] || ! grep -q -F -- "$1" err || [ -e "$work/x" ]; then cat err; echo "new ${*:2}: $code, expected 2 and: $1"; exit 1; fi
+}
+unset DIAPASON_PLUGINS
+refused "'widget' is none of" widget mine
+refused "'Mine' is no name" objective Mine
+refused "'../x' is no name" objective ../x
+refused "there is objective 'sft' already" objective sft
+refused "in a recipe stage: pt means pretrain" objective pt
+refused "KIND and NAME are missing" objective
+mkdir -p "$work/y/mine"
+code=0
+"$build/bin/diapason" new objective mine --out "$work/y" 2> err || code=$?
+[ $code = 2 ] && grep -q 'exists already' err && [ -z "$(ls "$work/y/mine")" ]

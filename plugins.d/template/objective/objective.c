@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * objective.c: supervised fine-tuning with a margin: loss of a row = Σ_t w_t · max(0, -logp_t - margin).
- * margin = 0 is plain SFT; with margin > 0 a token predicted better than exp(-margin) is left alone.
+ * objective.c: supervised fine-tuning with a margin. The loss of a row, w being the weights of its trained tokens:
+ *
+ *     loss = Σ_t w_t · max (0, −log p(t) − margin)
+ *
+ * divided by the tokens of the step. margin 0 is plain fine-tuning; above it a token predicted better than exp (−margin) is left alone.
  */
 #include "base/mem.h"
-#include "base/status.h"
-#include "diapason/diapason.h"
 #include "diapason/draft/sdk.h"
 
-typedef struct Objective {
-    double margin;
-} Objective;
-
-static const DpsParam margin = {
-    .size = sizeof (DpsParam), .name = "margin", .type = DPS_PARAM_F64, .def = 0, .min = 0, .max = 100, .help = "nats a token may cost"};
+/* What a recipe can set, by these names: type, default, least, most. Values arrive in `create`, checked, in this order. */
+static const DpsParam margin = DPS_SDK_PARAM ("margin", DPS_PARAM_F64, 0, 0, 100, NULL, "nats a token may cost");
 static const DpsParam *const params[] = {&margin};
+enum { MARGIN, N_PARAMS };
 
-static const DpsSignal logp = {.size = sizeof (DpsSignal), .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
+/* What is read of a model: here the log-prob of each trained token, under the policy, and gradients flow into it. */
+static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
 static const DpsSignal *const signals[] = {&logp};
 
+/* unit: what a row of data is (single, pair, group). total: what a step's losses are divided by (its tokens, its units). */
 static const DpsObjectiveInfo info = {
     .size = sizeof info,
     .name = "margin-sft",
@@ -27,7 +27,7 @@ static const DpsObjectiveInfo info = {
     .unit = DPS_UNIT_SINGLE,
     .total = DPS_TOTAL_TOKENS,
     .params = params,
-    .n_params = 1,
+    .n_params = N_PARAMS,
     .n_signals = 1,
     .signals = signals,
 };
@@ -37,27 +37,27 @@ static const DpsObjectiveInfo *describe (void) { return &info; }
 static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsError *err)
 {
     (void)str;
-    Objective *o = dps_calloc (1, sizeof *o);
-    if (!o)
-        return dps_fail (err, DPS_ERR_NOMEM, "margin-sft: out of memory");
-    o->margin = num[0];
-    *out = o;
+    double *self = dps_malloc (N_PARAMS, sizeof *self);
+    if (!self)
+        return dps_sdk_fail (err, DPS_ERR_NOMEM, "no memory");
+    for (int i = 0; i < N_PARAMS; i++)
+        self[i] = num[i];
+    *out = self;
     return DPS_OK;
 }
 
 static void destroy (void *self) { dps_free (self); }
 
-static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *tape, const DpsObjectiveBatch *batch, const DpsVal *values,
+/* The equation, forward only: the host differentiates what is written on its tape. One number a unit, not yet divided. */
+static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, const DpsObjectiveBatch *batch, const DpsVal *signal,
                        const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err)
 {
-    const Objective *o = self;
-    (void)metrics;
-    DpsVal cost = ops->relu (tape, ops->sub (tape, ops->neg (tape, values[0]), ops->constant (tape, o->margin)));
-    DpsVal weights = ops->input (tape, DPS_AXIS_TOKEN, batch->weights, batch->n_tokens);
-    DpsVal per_row = ops->sum_units (tape, ops->mul (tape, weights, cost));
-    if (per_row < 0)
-        return dps_fail (err, DPS_ERR_SHAPE, "margin-sft: the tape refused %llu tokens", (unsigned long long)batch->n_tokens);
-    *out_loss = per_row;
+    (void)err;
+    const double *p = self;
+    DpsVal weights = ops->input (t, DPS_AXIS_TOKEN, batch->weights, batch->n_tokens);
+    DpsVal cost = ops->relu (t, ops->sub (t, ops->neg (t, signal[0]), ops->constant (t, p[MARGIN])));
+    *out_loss = ops->sum_units (t, ops->mul (t, weights, cost));
+    dps_sdk_report_tokens (metrics, batch, "nll", batch->signals[0], -1); /* a column of metrics.jsonl */
     return DPS_OK;
 }
 

@@ -10,6 +10,19 @@ static DpsError err = DPS_ERROR_INIT;
 static const double logp[5] = {-0.5, -2.0, -0.1, -3.0, -1.0}, weights[5] = {1, 1, 0.5, 0, 2};
 static const int64_t rows[3] = {0, 2, 5}, units[3] = {0, 1, 2};
 
+/* What `loss` reports: the weighted mean over what it adds. */
+typedef struct Reported {
+    double sum, weight;
+} Reported;
+
+static void add_metric (void *ctx, DpsStr name, double value, double weight)
+{
+    Reported *r = ctx;
+    CU_ASSERT (dps_str_is (name, "nll"));
+    r->sum += weight * value;
+    r->weight += weight;
+}
+
 static void run_loss (double margin, double loss[2], double gradient[5])
 {
     DpsRegistry *reg = NULL;
@@ -35,7 +48,10 @@ static void run_loss (double margin, double loss[2], double gradient[5])
                                      .signals = signals,
                                      .weights = weights,
                                      .total = 5};
-    CHECK_OK (o->loss (self, ops, tape, &batch, &signal, NULL, &out, &err));
+    Reported nll = {0};
+    const DpsMetricSink sink = {.size = sizeof sink, .ctx = &nll, .add = add_metric};
+    CHECK_OK (o->loss (self, ops, tape, &batch, &signal, &sink, &out, &err));
+    CHECK_NEAR (nll.sum / nll.weight, (0.5 + 2.0 + 0.05 + 2.0) / 4.5, 1e-12);
     uint32_t axis = 0;
     uint64_t n = 0;
     const double *per_unit = dps_tape_values (tape, out, &axis, &n);
