@@ -16,8 +16,8 @@ enum { N_PARITY_MODELS = 6, MAX_ROWS = 32, MAX_TOKENS = 1024 };
 typedef struct ParityBatch {
     uint64_t n_rows, n_tokens, n_units; /* n_units 0: one a row */
     int64_t offsets[MAX_ROWS + 1], units[MAX_ROWS + 1];
-    double logp[MAX_TOKENS], entropy[MAX_TOKENS], hit[MAX_TOKENS], weights[MAX_TOKENS], reference[MAX_TOKENS];
-    double score[MAX_ROWS];
+    double logp[MAX_TOKENS], entropy[MAX_TOKENS], hit[MAX_TOKENS], weights[MAX_TOKENS], reference[MAX_TOKENS], rollout[MAX_TOKENS];
+    double score[MAX_ROWS], advantage[MAX_ROWS], share[MAX_ROWS]; /* share and advantage: of role step */
 } ParityBatch;
 
 /** A parameter that is not at its default: a number, or a word. */
@@ -128,11 +128,14 @@ typedef struct KitStep {
 
 static inline const double *kit_signal (const ParityBatch *b, const DpsSignal *s, int64_t token, int64_t row)
 {
-    return !strcmp (s->role, "reference") ? b->reference + token
-           : !strcmp (s->name, "score")   ? b->score + row
-           : !strcmp (s->name, "logp")    ? b->logp + token
-           : !strcmp (s->name, "hit")     ? b->hit + token
-                                          : b->entropy + token;
+    return !strcmp (s->role, "reference")   ? b->reference + token
+           : !strcmp (s->role, "rollout")   ? b->rollout + token
+           : !strcmp (s->name, "advantage") ? b->advantage + row
+           : !strcmp (s->name, "share")     ? b->share + row
+           : !strcmp (s->name, "score")     ? b->score + row
+           : !strcmp (s->name, "logp")      ? b->logp + token
+           : !strcmp (s->name, "hit")       ? b->hit + token
+                                            : b->entropy + token;
 }
 
 /* The whole batch in micro-batches of `size` units. */
@@ -164,7 +167,11 @@ static inline void kit_step (const DpsObjectiveInstance *o, const ParityBatch *b
                                    .unit_offsets = units,
                                    .signals = signals,
                                    .weights = b->weights + start,
-                                   .total = dps_objective_total (o, b->n_tokens, b->n_rows, all)};
+                                   .total = dps_objective_total (o, b->n_tokens, b->n_rows, all),
+                                   .step_tokens = b->n_tokens,
+                                   .step_rows = b->n_rows,
+                                   .step_units = all,
+                                   .micro_batches = (all + size - 1) / size};
         CHECK_OK (dps_objective_micro_batch (o, &batch, &out->sums, grads, out->losses + first, &err));
     }
 }

@@ -59,6 +59,11 @@ static int is_choice (const char *choices, DpsStr s)
 
 static DpsStatus take_string (const char *owner, const DpsParam *p, const DpsParamValue *v, DpsStr *out, DpsError *err)
 {
+    const DpsStr word = dps_str (v->num != 0 ? "true" : "false");
+    if (v->type == DPS_PARAM_BOOL && p->choices && is_choice (p->choices, word)) {
+        *out = word;
+        return DPS_OK;
+    }
     if (v->type != DPS_PARAM_STR)
         return wrong_type (owner, p, v, err);
     if (p->choices && !is_choice (p->choices, v->str))

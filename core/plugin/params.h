@@ -24,7 +24,7 @@ typedef int (*DpsParamLookup) (void *ctx, const char *name, DpsParamValue *out);
 
 /**
  * num[i] and str[i] for each of n declared parameters: the value given, else the default. An integer is a number; a whole number is an
- * integer; 0 and 1 are booleans. owner ("sft") is named in errors. lookup NULL: defaults.
+ * integer; 0 and 1 are booleans; a boolean is a string where true and false are among its choices. owner ("sft") is named in errors. lookup NULL: defaults.
  * Errors: USAGE with the place, the value, what was expected and the parameter's help. [any]
  */
 DpsStatus dps_params_resolve (const char *owner, const DpsParam *const *params, uint32_t n, DpsParamLookup lookup, void *ctx, double *num,
