@@ -99,10 +99,31 @@ tiny_prompts() {
     }' > "$1"
 }
 
+# tiny_groups FILE COUNT [SEED]: pre-tokenized prompts with 2 to 5 judged answers each; what follows the pattern is accurate, tone is another matter
+# and not always judged.
+tiny_groups() {
+    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
+        state = seed * 7919 + 12345
+        for (row = 0; row < count; row++) {
+            state = (state * 1103515245 + 12345) % 2147483648
+            last = 5 + int(state / 256) % 60; prompt = "1"
+            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (last = 5 + (last * 3 + row % 5 + i % 3) % 70)
+            printf "{\"prompt_input_ids\":[%s],\"completions\":[", prompt
+            for (k = 0; k < 2 + row % 4; k++) {
+                ids = ""; id = last; right = (k + row) % 2
+                for (i = 0; i < 2 + (k * 3 + row) % 7; i++) ids = ids (i ? "," : "") (id = 5 + (id * (right ? 3 : 5) + i % 3) % 70)
+                printf "%s{\"input_ids\":[%s],\"scores\":{\"accuracy\":%d,\"tone\":%s}}", k ? "," : "", ids, right, (k + row) % 3 ? (k * 7 + row) % 10 / 10 : "null"
+            }
+            printf "],\"weights\":{\"accuracy\":1,\"tone\":0.25}}\n"
+        }
+    }' > "$1"
+}
+
 # rows_for STAGE FILE COUNT [SEED]: rows as the stage takes them.
 rows_for() {
     case $1 in
     simpo | dpo | reward) tiny_pairs "${@:2}" ;;
+    grpo) tiny_groups "${@:2}" ;;
     *) tiny_rows "${@:2}" ;;
     esac
 }

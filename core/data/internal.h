@@ -34,8 +34,19 @@ DpsStatus dps__row_answers (DpsRow *row, size_t n, DpsError *err);
 /** A column that may be text or messages (one message object counts as a list of one). */
 DpsStatus dps__side_read (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err);
 
-/** pair.c: where one side is messages, text of the prompt becomes the user's message (prompt_given) and text answers the assistant's. */
+/** The same of a value that is no column; name is for errors. */
+DpsStatus dps__content_read (const DpsRow *row, const json_t *v, const char *name, const DpsRowMap *map, const json_t *system,
+                             DpsContent *out, DpsError *err);
+
+/** The prompt a column gives: prompt, conversations, alpaca's; *out_given 0: none does. */
+DpsStatus dps__prompt_read (DpsRow *row, const DpsRowMap *map, int *out_given, DpsError *err);
+/** Prompt and answers of one form: where one holds messages, text becomes the user's or the assistant's. */
 DpsStatus dps__row_same_form (DpsRow *row, int prompt_given, DpsError *err);
+/** An answer must hold something, and end with the assistant. */
+DpsStatus dps__answer_check (const DpsRow *row, const DpsContent *c, const char *name, DpsError *err);
+
+/** group.c: a prompt and its judged answers; of token ids when the prompt is. */
+DpsStatus dps__group_read (DpsRow *row, const DpsRowMap *map, DpsError *err);
 
 /** pair.c: a preference pair in the two columns `names`; and one of token ids. */
 DpsStatus dps__pair_read (DpsRow *row, const DpsRowMap *map, const char *const names[2], DpsError *err);

@@ -94,13 +94,13 @@ static DpsStatus implicit_prompt (DpsRow *row, DpsError *err)
              : dps_row_fail (row, err, "no prompt, and chosen and rejected have no messages in common at their beginning");
 }
 
-/* The prompt a column gives; *out_given 0: none does. */
-static DpsStatus explicit_prompt (DpsRow *row, const DpsRowMap *map, int *out_given, DpsError *err)
+DpsStatus dps__prompt_read (DpsRow *row, const DpsRowMap *map, int *out_given, DpsError *err)
 {
     const char *name = dps__row_column (row, "prompt") ? "prompt" : dps__row_column (row, "conversations") ? "conversations" : NULL;
     const json_t *system = dps__row_column (row, "system");
     int alpaca = !name && dps__row_column (row, "instruction");
-    int whole = json_array_size (row->answers[0].messages) > 1 && json_array_size (row->answers[1].messages) > 1;
+    int whole =
+        row->kind == DPS_ROW_PAIR && json_array_size (row->answers[0].messages) > 1 && json_array_size (row->answers[1].messages) > 1;
     *out_given = alpaca || (name && !(whole && json_is_string (dps__row_column (row, name))));
     if (!*out_given)
         return DPS_OK;
@@ -122,7 +122,7 @@ DpsStatus dps__row_same_form (DpsRow *row, int prompt_given, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus check_answer (const DpsRow *row, const DpsContent *c, const char *name, DpsError *err)
+DpsStatus dps__answer_check (const DpsRow *row, const DpsContent *c, const char *name, DpsError *err)
 {
     if (!c->messages)
         return c->text_len ? DPS_OK : dps_row_fail (row, err, "%s: the completion is empty", name);
@@ -152,12 +152,12 @@ DpsStatus dps__pair_read (DpsRow *row, const DpsRowMap *map, const char *const n
         DPS_TRY (
             dps__side_read (row, names[i], map, json_is_array (dps__row_column (row, names[i])) ? system : NULL, &row->answers[i], err));
     DPS_TRY (check_different (row, names, err));
-    DPS_TRY (explicit_prompt (row, map, &given, err));
+    DPS_TRY (dps__prompt_read (row, map, &given, err));
     DPS_TRY (dps__row_same_form (row, given, err));
     if (!given)
         DPS_TRY (implicit_prompt (row, err));
     for (size_t i = 0; i < 2; i++)
-        DPS_TRY (check_answer (row, &row->answers[i], names[i], err));
+        DPS_TRY (dps__answer_check (row, &row->answers[i], names[i], err));
     return DPS_OK;
 }
 

@@ -47,6 +47,9 @@ void dps_row_clear (DpsRow *row)
     for (size_t i = 0; i < row->n_answers; i++)
         content_clear (&row->answers[i]);
     dps_free (row->answers);
+    dps_free (row->scores.names);
+    dps_free (row->scores.weights);
+    dps_free (row->scores.values);
     json_decref (row->tools);
     json_decref (row->kwargs);
     json_decref (row->object);
@@ -78,7 +81,12 @@ static void set_text (DpsContent *c, const json_t *v)
 
 DpsStatus dps__side_read (const DpsRow *row, const char *name, const DpsRowMap *map, const json_t *system, DpsContent *out, DpsError *err)
 {
-    const json_t *v = dps__row_column (row, name);
+    return dps__content_read (row, dps__row_column (row, name), name, map, system, out, err);
+}
+
+DpsStatus dps__content_read (const DpsRow *row, const json_t *v, const char *name, const DpsRowMap *map, const json_t *system,
+                             DpsContent *out, DpsError *err)
+{
     if (json_is_string (v)) {
         set_text (out, v);
         return DPS_OK;
@@ -189,15 +197,17 @@ static DpsStatus read_shape (DpsRow *row, const DpsRowMap *map, DpsError *err)
     if (has (row, "input_ids") || has (row, "ids"))
         return read_ids (row, err);
     if (has (row, "prompt_input_ids"))
-        return read_completion_ids (row, err);
+        return has (row, "completions") ? dps__group_read (row, map, err) : read_completion_ids (row, err);
     if (map && map->alpaca)
         return dps__alpaca_read (row, map, err);
     if (has (row, "chosen") && has (row, "rejected"))
         return dps__pair_read (row, map, chosen, err);
     if (has (row, "preferred_output") && has (row, "non_preferred_output"))
         return dps__pair_read (row, map, preferred, err);
+    if (has (row, "completions") && !has (row, "labels"))
+        return dps__group_read (row, map, err);
     if (has (row, "completions")) {
-        row->kind = has (row, "labels") ? DPS_ROW_STEPS : DPS_ROW_GROUP;
+        row->kind = DPS_ROW_STEPS;
         return DPS_OK;
     }
     if (has (row, "kto_tag")) {
@@ -285,8 +295,9 @@ failed:
 /* A CSV cell is text; in these columns it is JSON as text. */
 static DpsStatus parse_cells (DpsRow *row, DpsError *err)
 {
-    static const char *const columns[] = {"messages",         "conversations",        "input_ids",        "labels",
-                                          "prompt_input_ids", "completion_input_ids", "chosen_input_ids", "rejected_input_ids"};
+    static const char *const columns[] = {"messages",         "conversations",      "input_ids",
+                                          "labels",           "prompt_input_ids",   "completion_input_ids",
+                                          "chosen_input_ids", "rejected_input_ids", "completions"};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         const json_t *v = dps__row_column (row, columns[i]);
         if (!json_is_string (v) || *json_string_value (v) != '[')

@@ -10,7 +10,8 @@
  *   input_ids | ids, labels, completion_mask         already tokenized
  *   prompt_input_ids + completion_input_ids          already tokenized, with a prompt
  *   chosen + rejected, with prompt or a common beginning   a preference pair; text, messages, chosen_input_ids … or OpenAI's preferred_output
- *   label, labels, completions                       judged rows: recognised, and refused by the stages there are
+ *   prompt + completions [{content, scores}], weights   a group of judged answers; also of ids, and UltraFeedback's annotations
+ *   label, labels                                    judged rows: recognised, and refused by the stages there are
  *
  * Columns that mean nothing to a shape are left alone.
  */
@@ -53,12 +54,23 @@ typedef struct DpsContent {
     size_t n_ids;
 } DpsContent;
 
+/** What several criteria say of a row's answers. All zeros: nothing. */
+typedef struct DpsScores {
+    size_t n;           /* criteria that the row names, in the order of their first appearance */
+    const char **names; /* [n] borrowed from the row's object */
+    double *weights;    /* [n] NaN: not said */
+    double *values;     /* (n_answers, n) NaN: not judged */
+} DpsScores;
+
+enum { DPS_ROW_CRITERIA = 64, DPS_ROW_CRITERION_BYTES = 47 }; /* at most so many, with names of at most so many bytes */
+
 /** Owned: dps_row_clear. All zeros is empty. */
 typedef struct DpsRow {
     DpsRowKind kind;
     DpsContent prompt;   /* kinds with a prompt; nothing in it otherwise */
     DpsContent *answers; /* the text, the conversation, the completion; chosen, rejected; a group */
     size_t n_answers;
+    DpsScores scores; /* of a group's answers */
     json_t *tools;    /* array, or NULL */
     json_t *kwargs;   /* chat_template_kwargs, or NULL */
     json_t *object;   /* the row as it was read, columns renamed */
@@ -91,6 +103,14 @@ void dps_row_map_clear (DpsRowMap *map);
 DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file, uint64_t line, uint64_t number, DpsRow *out,
                          DpsError *err);
 void dps_row_clear (DpsRow *row);
+
+/**
+ * The best and the worst answer by Σ weight·value, a missing value counting 0 and an answer that nothing judged not at all; the first of equals.
+ * weights: {criterion: number} of a recipe, or NULL: the row's own, and 1 where that says nothing. 0 when no answer is better than another. [any]
+ */
+int dps_scores_extremes (const DpsScores *s, size_t n_answers, const json_t *weights, size_t out_which[2]);
+/** The weight of criterion c: the recipe's (a criterion it does not name: 0), or the row's, or 1. [any] */
+double dps_scores_weight (const DpsScores *s, size_t c, const json_t *weights);
 
 /** The column that would make the row a preference pair, when it has one side only: "rejected" …; else NULL. Static. */
 const char *dps_row_missing_side (const DpsRow *row);

@@ -38,6 +38,12 @@ static int param_from_json (const DpsRecipe *r, DpsKeyId key, const char *name, 
 
 int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out)
 {
+    const DpsRecipe *r = recipe;
+    if (!strcmp (name, "max_completion_length")) { /* a key of its own: what is sampled must be what the objective is told */
+        *out = (DpsParamValue){
+            .type = DPS_PARAM_I64, .num = (double)r->max_completion_length, .where = dps_recipe_where (r, DPS_KEY_max_completion_length)};
+        return 1;
+    }
     return param_from_json (recipe, DPS_KEY_objective_args, name, out);
 }
 

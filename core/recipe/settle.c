@@ -32,15 +32,11 @@ static int is_name (const char *s) { return *s && !s[strspn (s, "abcdefghijklmno
 
 static DpsStatus settle_stage (const DpsRecipeReader *in)
 {
-    static const char later[] = "ppo|ipo|kto|orpo|cpo|grpo|rloo|online_dpo|gkd|prm|bco|distill";
     static const char *const short_names[][2] = {{"pt", "pretrain"}, {"it", "sft"}, {"rm", "reward"}};
     DpsRecipe *r = in->recipe;
     for (size_t i = 0; i < G_N_ELEMENTS (short_names); i++)
         if (!strcmp (r->stage, short_names[i][0]))
             return replace (in, &r->stage, short_names[i][1]);
-    if (dps__word_in (later, r->stage, strlen (r->stage)))
-        return fail_at (in, DPS_KEY_stage, "stage %s is not implemented in this version; there are pretrain, sft, reward, dpo, simpo",
-                        r->stage);
     if (!is_name (r->stage))
         return fail_at (in, DPS_KEY_stage, "stage: expected pretrain, sft or the name of an objective plugin, found \"%.60s\"", r->stage);
     return DPS_OK;
@@ -95,7 +91,7 @@ static void settle_rate (DpsRecipe *r)
     static const struct {
         const char *stage;
         double rate;
-    } rates[] = {{"simpo", 1e-6}, {"dpo", 1e-6}, {"reward", 1e-4}};
+    } rates[] = {{"simpo", 1e-6}, {"dpo", 1e-6}, {"grpo", 1e-6}, {"reward", 1e-4}, {"ppo", 3e-6}};
     for (size_t i = 0; i < G_N_ELEMENTS (rates); i++)
         if (!r->place[DPS_KEY_learning_rate] && !strcmp (r->stage, rates[i].stage))
             r->learning_rate = rates[i].rate;

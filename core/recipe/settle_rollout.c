@@ -69,7 +69,6 @@ static DpsStatus settle_generation (const DpsRecipeReader *in)
 DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
 {
     static const DpsKeyId sampling[] = {DPS_KEY_num_generations,
-                                        DPS_KEY_max_completion_length,
                                         DPS_KEY_temperature,
                                         DPS_KEY_top_p,
                                         DPS_KEY_top_k,

@@ -58,9 +58,10 @@ typedef struct DpsEncodedUnit {
 } DpsEncodedUnit;
 
 /**
- * A row as the unit (DPS_UNIT_*) an objective works on. SINGLE: as dps_encode_row. PAIR: chosen, then rejected; only the completions count.
+ * A row as the unit (DPS_UNIT_*) an objective works on. SINGLE: as dps_encode_row. PAIR: chosen, then rejected; of a group the answers with the
+ * highest and the lowest weighted score, and nothing where none is better than another. GROUP: all answers. Only the completions count.
  * A prompt longer than max_prompt_length loses its beginning. What is then longer than max_length loses the end of its answers; with keep_end both lose the beginning of their prompt instead. Refused besides: another
- * kind of row, a missing side, an answer without a token, a prompt that fills max_length, answers that are the same in what is left of them.
+ * kind of row, a missing side, an answer without a token, a prompt that fills max_length, a pair that is the same in what is left of it, a group of one.
  * Errors: as dps_encode_row. Free with dps_encoded_unit_free. [any]
  */
 DpsStatus dps_encode_unit (const DpsEncoder *e, const DpsRow *row, uint32_t unit, DpsEncodedUnit *out, DpsError *err);

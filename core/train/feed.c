@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/criteria.h"
 #include "data/dataset.h"
 #include "diapason/draft/objective.h"
 #include "token/encode.h"
@@ -29,6 +30,8 @@ typedef struct Packed {
 struct DpsFeed {
     DpsDataset *ds;
     DpsEncoder *encoder;
+    const DpsRecipe *recipe;
+    DpsCriteria criteria; /* of groups, after the scan */
     uint64_t max_length;
     uint32_t unit;  /* DPS_UNIT_* */
     int last_state; /* the objective reads scores */
@@ -38,6 +41,7 @@ struct DpsFeed {
     RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
     DpsBatchCounts most;       /* of the scanned rows, each count by itself */
     uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
+    uint64_t n_undecided;      /* groups of which a pair was wanted, with no answer better than another */
     Packed packed;
     uint64_t *counts; /* [n_counts] places of the epochs seen so far */
     size_t n_counts, count_capacity;
@@ -49,6 +53,7 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     DpsFeed *f = *out = dps_calloc (1, sizeof *f);
     if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    f->recipe = recipe;
     f->prompts = dps_recipe_samples (recipe);
     f->max_length = (uint64_t)(f->prompts ? recipe->max_prompt_length : recipe->max_length);
     f->packing = recipe->packing > 0 && !eval;
@@ -95,6 +100,7 @@ void dps_feed_close (DpsFeed *f)
     free_packed (&f->packed);
     dps_dataset_close (f->ds);
     dps_encoder_free (f->encoder);
+    dps_criteria_free (&f->criteria);
     dps_free (f->bases);
     dps_free (f->sizes);
     dps_free (f->counts);
@@ -211,6 +217,24 @@ static DpsStatus encode (const DpsFeed *f, const DpsRow *row, DpsEncodedUnit *ou
     return f->prompts ? dps_encode_prompt_unit (f->encoder, row, out, err) : dps_encode_unit (f->encoder, row, f->unit, out, err);
 }
 
+/* What a group's answers earned, and which of them max_length cut. */
+static DpsStatus take_scores (const DpsFeed *f, DpsPlace *p, const DpsRow *row, const DpsEncodedUnit *u, DpsError *err)
+{
+    p->rewards = dps_malloc (u->n * f->criteria.n, sizeof *p->rewards);
+    p->truncated = dps_calloc (u->n, sizeof *p->truncated);
+    if (!p->rewards || !p->truncated)
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    dps_criteria_place (&f->criteria, row, p->rewards);
+    for (size_t k = 0; k < u->n; k++)
+        p->truncated[k] = u->rows[k].n_long > 0;
+    return DPS_OK;
+}
+
+void dps_feed_rewards (const DpsFeed *f, DpsRewards *out)
+{
+    *out = (DpsRewards){.size = sizeof *out, .n_criteria = f->criteria.n, .weights = f->criteria.weights, .names = f->criteria.names};
+}
+
 /* Row k of the unpacked epoch, appended to a place. A row that truncation_mode drops adds nothing. */
 static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
 {
@@ -218,9 +242,10 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
     DpsEncodedUnit u;
     DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
     DpsStatus st = encode (f, &row, &u, err);
+    if (st == DPS_OK && u.n && f->unit == DPS_UNIT_GROUP && !f->prompts)
+        st = take_scores (f, out, &row, &u, err);
     dps_row_clear (&row);
-    DPS_TRY (st);
-    if (u.n)
+    if (st == DPS_OK && u.n)
         st = take_unit (f, &out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
     dps_encoded_unit_free (&u);
     return st;
@@ -287,6 +312,9 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     DpsPlace p = {0};
     DPS_TRY (dps_dataset_file_row (file, row, &r, err));
     DpsStatus st = encode (f, &r, &u, err);
+    if (st == DPS_OK && !f->prompts)
+        st = dps_criteria_add (&f->criteria, &r, f->recipe->criteria_weights, err);
+    f->n_undecided += st == DPS_OK && !u.n && !u.n_long && r.kind == DPS_ROW_GROUP;
     dps_row_clear (&r);
     DPS_TRY (st);
     if (u.n)
@@ -306,7 +334,7 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
 {
     uint64_t total = 0, done = 0, wanted = 0;
     *out_exact = 0;
-    if (!f->packing && file_bytes (f) > SCAN_MAX_BYTES)
+    if (!f->packing && (f->unit != DPS_UNIT_GROUP || f->prompts) && file_bytes (f) > SCAN_MAX_BYTES)
         return DPS_OK;
     for (size_t i = 0; i < f->ds->n_files; i++) {
         total += dps_rows_count (f->ds->files[i].rows);
@@ -327,8 +355,11 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
         dps_log (DPS_LOG_WARNING, "%llu of %llu rows have more tokens than max_length %llu: %llu are cut, %llu dropped (truncation_mode)",
                  (unsigned long long)(f->n_cut + f->n_dropped), (unsigned long long)wanted, (unsigned long long)f->max_length,
                  (unsigned long long)f->n_cut, (unsigned long long)f->n_dropped);
+    if (f->n_undecided)
+        dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
+                 (unsigned long long)f->n_undecided, (unsigned long long)wanted);
     f->scanned = *out_exact = 1;
-    return DPS_OK;
+    return dps_criteria_settle (&f->criteria, f->recipe->criteria_weights, dps_recipe_where (f->recipe, DPS_KEY_criteria_weights), err);
 }
 
 static void add_size (const RowSize *s, DpsBatchCounts *io)

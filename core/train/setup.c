@@ -42,8 +42,13 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
     const DpsObjectiveInfo *info = &t->objective->info;
     DPS_TRY (dps_recipe_args_known (t->recipe, DPS_KEY_objective_args, info->name, info->params, info->n_params, err));
-    if (info->unit == DPS_UNIT_GROUP)
-        return dps_fail (err, DPS_ERR_USAGE, "stage '%s' works on groups of rows, which this version does not train", t->recipe->stage);
+    uint32_t i = 0;
+    while (i < info->n_params && strcmp (info->params[i]->name, "max_completion_length"))
+        i++;
+    if (i == info->n_params && dps_recipe_given (t->recipe, DPS_KEY_max_completion_length) && !dps_recipe_samples (t->recipe))
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: max_completion_length belongs to runs that sample their answers: give reward_funcs, or remove it",
+                         dps_recipe_where (t->recipe, DPS_KEY_max_completion_length));
     return DPS_OK;
 }
 

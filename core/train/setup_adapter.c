@@ -35,8 +35,11 @@ static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
     const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
-    if (!adapter)
-        return dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
+    if (!adapter) {
+        dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
+        dps_error_prefix (err, "%s: adapter", dps_recipe_where (r, DPS_KEY_adapter));
+        return DPS_ERR_USAGE;
+    }
     const DpsAdapterInfo *info = adapter->describe ();
     double num[DPS_PARAMS_MAX];
     DpsStr str[DPS_PARAMS_MAX];

@@ -289,6 +289,17 @@ static DpsStatus sampled_step (DpsTrainer *t, double *out_loss, double *out_grad
     return gradients (t, &rows, out_loss, out_grad_norm, err);
 }
 
+/* Answers that the rows bring with their scores. */
+static DpsStatus score_given (const DpsTrainer *t, const DpsFeed *feed, const DpsReference *reference, const StepRows *r, DpsStepSums *sums,
+                              DpsError *err)
+{
+    DpsRewards meta;
+    if (!dps__trainer_earns (t))
+        return DPS_OK;
+    dps_feed_rewards (feed, &meta);
+    return dps__places_score (t, reference, r->places, r->n_places, &meta, sums, err);
+}
+
 DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err)
 {
     DpsStepPlace at;
@@ -297,7 +308,9 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
         return sampled_step (t, out_loss, out_grad_norm, out_tokens, err);
     DPS_TRY (dps__trainer_place (t, t->step, &at, err));
     DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
-    DpsStatus st = gradients (t, &rows, out_loss, out_grad_norm, err);
+    DpsStatus st = score_given (t, t->feed, &t->reference, &rows, &t->scored, err);
+    if (st == DPS_OK)
+        st = gradients (t, &rows, out_loss, out_grad_norm, err);
     *out_tokens = (uint64_t)rows.counts.tokens;
     t->rows_done += at.n;
     free_rows (&rows);
@@ -318,6 +331,8 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
         if (st != DPS_OK)
             break;
         if (rows.counts.scored)
+            st = score_given (t, t->eval_feed, &t->eval_reference, &rows, &sums, err);
+        if (st == DPS_OK && rows.counts.scored)
             st = run_places (t, &rows, (size_t)size, 0, &sums, err);
         add_counts (&counts, &rows.counts);
         free_rows (&rows);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verb_data.c: rows looked at before training does: what there is, what would be refused, which tokens are trained. */
+#include <math.h>
 #include <string.h>
 
 #include "base/json.h"
+#include "data/criteria.h"
 #include "data/dataset.h"
 #include "diapason/draft/objective.h"
 #include "diapason/output.h"
@@ -88,6 +90,8 @@ static void close_rows (Rows *r)
 typedef struct Count {
     uint64_t rows, refused, dropped, cut, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
     json_t *problems;
+    json_t *judged; /* {criterion: {judged, sum}} of groups */
+    DpsCriteria criteria;
 } Count;
 
 enum { PROBLEMS_SHOWN = 20 };
@@ -101,6 +105,25 @@ static void note_problem (Count *c, const char *message)
     json_array_append_new (c->problems, json_string (message));
 }
 
+/* What a group's criteria say, and how often. */
+static DpsStatus count_scores (const Rows *r, const DpsRow *row, Count *c, DpsError *err)
+{
+    const DpsScores *s = &row->scores;
+    for (size_t i = 0; i < s->n; i++) {
+        json_t *of = json_object_get (c->judged, s->names[i]);
+        if (!of)
+            json_object_set_new (c->judged, s->names[i], of = json_pack ("{s:i, s:f}", "judged", 0, "sum", 0.0));
+        for (size_t k = 0; k < row->n_answers; k++) {
+            const double v = s->values[k * s->n + i];
+            if (isnan (v))
+                continue;
+            json_object_set_new (of, "judged", json_integer (json_integer_value (json_object_get (of, "judged")) + 1));
+            json_object_set_new (of, "sum", json_real (json_number_value (json_object_get (of, "sum")) + v));
+        }
+    }
+    return dps_criteria_add (&c->criteria, row, r->recipe->criteria_weights, err);
+}
+
 /* One row; what is wrong with a row is counted, anything else ends the check. */
 static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t k, Count *c, DpsError *err)
 {
@@ -112,6 +135,8 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     if (st == DPS_OK) {
         c->kinds[row.kind]++;
         st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
+        if (st == DPS_OK)
+            st = count_scores (r, &row, c, &why);
         dps_row_clear (&row);
     }
     if (st == DPS_ERR_DATA)
@@ -132,8 +157,34 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     return DPS_OK;
 }
 
+/* {criterion: {judged, mean, weight}}. */
+static json_t *criteria_json (const Count *c)
+{
+    json_t *all = json_object ();
+    for (size_t i = 0; i < c->criteria.n; i++) {
+        const char *name = c->criteria.names[i].ptr;
+        const json_t *of = json_object_get (c->judged, name);
+        const double n = json_number_value (json_object_get (of, "judged"));
+        json_object_set_new (all, name,
+                             json_pack ("{s:I, s:o, s:f}", "judged", (json_int_t)n, "mean",
+                                        n > 0 ? json_real (json_number_value (json_object_get (of, "sum")) / n) : json_null (), "weight",
+                                        c->criteria.weights[i]));
+    }
+    return all;
+}
+
+static void print_criteria (const json_t *criteria)
+{
+    const char *name;
+    json_t *of;
+    json_object_foreach ((json_t *)criteria, name, of)
+        printf ("  %8lld  judged by %s, mean %.4g, weight %g\n", (long long)json_integer_value (json_object_get (of, "judged")), name,
+                json_number_value (json_object_get (of, "mean")), json_number_value (json_object_get (of, "weight")));
+}
+
 static void print_count (const Rows *r, const Count *c)
 {
+    json_t *criteria = criteria_json (c);
     json_t *kinds = json_object (), *files = json_array ();
     for (int k = 0; k <= DPS_ROW_STEPS; k++)
         if (c->kinds[k])
@@ -142,10 +193,10 @@ static void print_count (const Rows *r, const Count *c)
         json_array_append_new (files, json_pack ("{s:s, s:I, s:s}", "path", r->ds->files[i].name, "rows", (json_int_t)r->ds->files[i].n,
                                                  "sha256", dps_rows_digest (r->ds->files[i].rows)->hex));
     if (cli_common.json) {
-        json_t *o =
-            json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused", (json_int_t)c->refused,
-                       "dropped", (json_int_t)c->dropped, "cut", (json_int_t)c->cut, "tokens", (json_int_t)c->tokens, "trained_tokens",
-                       (json_int_t)c->trained, "longest", (json_int_t)c->longest, "kinds", kinds, "files", files, "problems", c->problems);
+        json_t *o = json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused",
+                               (json_int_t)c->refused, "dropped", (json_int_t)c->dropped, "cut", (json_int_t)c->cut, "tokens",
+                               (json_int_t)c->tokens, "trained_tokens", (json_int_t)c->trained, "longest", (json_int_t)c->longest, "kinds",
+                               kinds, "files", files, "problems", c->problems, "criteria", criteria);
         json_dumpf (o, stdout, JSON_INDENT (2));
         putchar ('\n');
         json_decref (o);
@@ -156,17 +207,19 @@ static void print_count (const Rows *r, const Count *c)
                 r->ds->n_files, (unsigned long long)c->refused, (unsigned long long)c->cut, (unsigned long long)c->dropped);
         json_object_foreach (kinds, kind, n)
             printf ("  %8lld  %s\n", (long long)json_integer_value (n), kind);
+        print_criteria (criteria);
         printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long)c->tokens,
                 (unsigned long long)c->trained, c->tokens ? 100 * (double)c->trained / (double)c->tokens : 0,
                 (unsigned long long)c->longest);
     }
+    json_decref (criteria);
     json_decref (kinds);
     json_decref (files);
 }
 
 static DpsStatus check_rows (const Rows *r, DpsError *err)
 {
-    Count c = {.problems = json_array ()};
+    Count c = {.problems = json_array (), .judged = json_object ()};
     DpsStatus st = DPS_OK;
     for (size_t i = 0; i < r->ds->n_files; i++) {
         const DpsDatasetFile *f = &r->ds->files[i];
@@ -178,10 +231,14 @@ static DpsStatus check_rows (const Rows *r, DpsError *err)
     }
     cli_progress_end ();
     if (st == DPS_OK)
+        st = dps_criteria_settle (&c.criteria, r->recipe->criteria_weights, dps_recipe_where (r->recipe, DPS_KEY_criteria_weights), err);
+    if (st == DPS_OK)
         print_count (r, &c);
     if (st == DPS_OK && c.refused)
         st = dps_fail (err, DPS_ERR_DATA, "%llu of %llu rows would be refused%s%s", (unsigned long long)c.refused,
                        (unsigned long long)c.rows, c.refused ? ", the first: " : "", json_string_value (json_array_get (c.problems, 0)));
+    dps_criteria_free (&c.criteria);
+    json_decref (c.judged);
     json_decref (c.problems);
     return st;
 }
@@ -244,14 +301,16 @@ static DpsStatus mask_rows (const Rows *r, DpsError *err)
     if (first >= r->ds->n_rows)
         return dps_fail (err, DPS_ERR_USAGE, "--row is %d, but there are %llu rows, counted from 0", first_row,
                          (unsigned long long)r->ds->n_rows);
-    static const char *const sides[] = {"chosen", "rejected"};
+    char side[40] = "";
     for (uint64_t k = first; k < end && k < r->ds->n_rows; k++) {
         DpsRow row;
         DpsEncodedUnit u;
         DPS_TRY (dps_dataset_row (r->ds, 0, k, &row, err));
         DpsStatus st = dps_encode_unit (r->encoder, &row, r->unit, &u, err);
-        for (size_t i = 0; st == DPS_OK && i < u.n; i++)
-            print_mask (r, &row, &u.rows[i], r->unit == DPS_UNIT_PAIR ? sides[i] : NULL);
+        for (size_t i = 0; st == DPS_OK && i < u.n; i++) {
+            snprintf (side, sizeof side, r->unit == DPS_UNIT_PAIR ? i ? "rejected" : "chosen" : "completions[%zu]", i);
+            print_mask (r, &row, &u.rows[i], r->unit == DPS_UNIT_SINGLE ? NULL : side);
+        }
         dps_encoded_unit_free (&u);
         dps_row_clear (&row);
         DPS_TRY (st);

@@ -47,6 +47,11 @@ static char *describe (const DpsRow *row)
         dps_buf_str (&b, i ? " | " : "");
         show (&b, &row->answers[i]);
     }
+    for (size_t c = 0; c < row->scores.n; c++) {
+        dps_buf_printf (&b, " %s*%g:", row->scores.names[c], row->scores.weights[c]);
+        for (size_t k = 0; k < row->n_answers; k++)
+            dps_buf_printf (&b, "%s%g", k ? "," : "", row->scores.values[k * row->scores.n + c]);
+    }
     const json_t *const extra[] = {row->tools, row->kwargs};
     for (size_t i = 0; i < 2; i++)
         if (extra[i]) {
@@ -68,6 +73,24 @@ static const struct {
     /* pt */
     {"{\"text\":\"été\"}", "plain text: \"été\""},
     {"{\"text\":\"a\",\"source\":\"x\",\"meta\":{\"n\":1}}", "plain text: \"a\""},
+    /* groups of judged answers */
+    {"{\"prompt\":\"a\",\"completions\":[{\"content\":\"b\",\"scores\":{\"x\":0.5,\"y\":null},\"source\":\"human:42\",\"ts\":1},{"
+     "\"content\":\"c\","
+     "\"scores\":{\"z\":true}}],\"weights\":{\"x\":2,\"w\":3}}",
+     "group of judged completions: \"a\" > \"b\" | \"c\" x*2:0.5,nan y*nan:nan,nan z*nan:nan,1 w*3:nan,nan"},
+    {"{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"completions\":[{\"content\":\"b\"},{\"content\":[{\"role\":\"assistant\","
+     "\"content\":\"b\"}]"
+     ",\"scores\":{\"x\":1}}]}",
+     "group of judged completions: [" MSG ("user", "a") "] ? > [" MSG ("assistant", "b") "] ? | [" MSG ("assistant",
+                                                                                                        "b") "] ? x*nan:nan,1"},
+    {"{\"prompt_input_ids\":[1,2],\"completions\":[{\"input_ids\":[3],\"scores\":{}},{\"input_ids\":[4,5]}]}",
+     "group of judged completions: 1 2 > 3 | 4 5"},
+    {"{\"source\":\"evol\",\"instruction\":\"a\",\"models\":[\"m\"],\"completions\":[{\"model\":\"m\",\"response\":\"b\",\"annotations\":{"
+     "\"honesty\":"
+     "{\"Rating\":\"N/"
+     "A\",\"Rationale\":\"r\"},\"helpfulness\":{\"Type\":[\"1\"],\"Rating\":\"4\"}},\"overall_score\":7.5},{\"response\":\"c\"}]}",
+     "group of judged completions: [" MSG ("user", "a") "] ? > [" MSG ("assistant", "b") "] ? | [" MSG (
+         "assistant", "c") "] ? honesty*nan:nan,nan helpfulness*nan:4,nan overall_score*nan:7.5,nan"},
     /* it: conversations */
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}", "conversation: [" UA "] ??"},
     {"{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"

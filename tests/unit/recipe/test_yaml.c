@@ -44,7 +44,6 @@ static const struct {
     {"sampling without rewards", "num_generations: 8\n", "r.yaml:1:1: num_generations: belongs to runs that sample their answers"},
     {"alias of later", "flash_attn: fa2\n", "key attn_implementation is not implemented"},
     {"fixed", "load_in_4bit: true\n", "load_in_4bit: true is not implemented"},
-    {"stage of later", "stage: kto\n", "r.yaml:1:1: stage kto is not implemented in this version; there are pretrain, sft"},
     {"stage no name", "stage: ../x\n", "the name of an objective plugin"},
     {"duplicate key", "seed: 1\nlr: 1\nseed: 2\n", "r.yaml:3:1: 'seed' is given twice, first in line 1"},
     {"duplicate under an alias", "lr: 0.1\nlearning_rate: 0.1\n",
