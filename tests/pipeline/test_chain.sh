@@ -179,6 +179,16 @@ run 0 "$dia" train refer.yaml --set max_steps=2
 grep -q '"adapter_init.sha256"' four/again/recipe.lock.yaml || fail "the lock does not hold the adapter: $(cat four/again/recipe.lock.yaml)"
 ok "\${NAME}"
 
+# The examples, on the tiny model and a step or two of tiny rows.
+tiny=(--set model_name_or_path="$models/gemma3" --set max_steps=2 --set eval_steps=1 --set logging_steps=1 --set max_length=64 --set pt.datasets=texts.jsonl
+    --set simpo.datasets=pairs.jsonl --set simpo.eval_datasets=pairs.jsonl --set simpo.max_prompt_length=32)
+run 0 "$dia" train "$src/tools/examples/pt-it-simpo.yaml" "${tiny[@]}" --set output_dir=example-1 --set it.datasets=rows.jsonl --set it.eval_datasets=target.jsonl
+exists example-1/pt/merged/model.safetensors example-1/simpo/adapter_model.safetensors
+run 0 "$dia" train "$src/tools/examples/pt-simpo-it.yaml" "${tiny[@]}" --set output_dir=example-2 --set routing.datasets=rows.jsonl \
+    --set routing.eval_datasets=target.jsonl
+run 0 "$dia" score --model example-2/pt/merged --adapter example-2/simpo --adapter example-2/routing --data rows.jsonl
+ok "the chains of tools/examples"
+
 # refused TEXT: the chain from standard input is refused at its file and line.
 refused() {
     chain_file bad.yaml bad
