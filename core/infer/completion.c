@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "infer/completion.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -69,25 +70,34 @@ static int ends (const DpsDrawing *d, int32_t id)
     return d->tok ? dps_tokenizer_is_end (d->tok, id) : id == d->eos;
 }
 
-static DpsStatus choose (DpsDrawing *d, const DpsGrowing *g, float *logits, int32_t *out, DpsError *err)
+DpsStatus dps__draw_row (const DpsDrawing *d, const float *logits, DpsDrawRow *out, DpsError *err)
+{
+    *out = (DpsDrawRow){.logits = logits, .best = dps_sample_best (logits, d->vocab)};
+    return out->best >= 0
+               ? DPS_OK
+               : dps_fail (err, DPS_ERR_NONFINITE, "generate: no finite logit among %lld, or an infinite one", (long long)d->vocab);
+}
+
+static DpsStatus choose (DpsDrawing *d, const DpsGrowing *g, const DpsDrawRow *row, int32_t *out, DpsError *err)
 {
     size_t n = g->out->n, at = g->n_prompt + n;
     double draw = dps_rng_uniform (d->o->sampling.seed, dps_rng_stream ("generate") + d->o->first + g->number, at);
-    if (d->penalised) {
-        memcpy (d->seen, g->prompt, g->n_prompt * sizeof *d->seen);
-        if (n > 0)
-            memcpy (d->seen + g->n_prompt, g->out->ids, n * sizeof *d->seen);
-        memcpy (d->penalised, logits, (size_t)d->vocab * sizeof *logits);
-        return dps_sample (&d->o->sampling, d->penalised, d->vocab, d->seen, at, d->room, draw, out, err);
+    if (!d->penalised) {
+        *out = dps_sample_known (&d->o->sampling, row->logits, d->vocab, row->best, exp (-(double)row->best_logp), d->room, draw);
+        return DPS_OK;
     }
-    return dps_sample (&d->o->sampling, logits, d->vocab, NULL, 0, d->room, draw, out, err);
+    memcpy (d->seen, g->prompt, g->n_prompt * sizeof *d->seen);
+    if (n > 0)
+        memcpy (d->seen + g->n_prompt, g->out->ids, n * sizeof *d->seen);
+    memcpy (d->penalised, row->logits, (size_t)d->vocab * sizeof *row->logits);
+    return dps_sample (&d->o->sampling, d->penalised, d->vocab, d->seen, at, d->room, draw, out, err);
 }
 
-DpsStatus dps__growing_draw (DpsDrawing *d, DpsGrowing *g, float *logits, DpsError *err)
+DpsStatus dps__growing_draw (DpsDrawing *d, DpsGrowing *g, const DpsDrawRow *row, DpsError *err)
 {
     int32_t id = 0;
     DpsCompletion *out = g->out;
-    DPS_TRY (choose (d, g, logits, &id, err));
+    DPS_TRY (choose (d, g, row, &id, err));
     if (DPS_GROW (out->ids, out->n, g->ids_capacity))
         return no_memory (err);
     out->ids[out->n++] = id;

@@ -30,8 +30,17 @@ DpsStatus dps__drawing_open (DpsDrawing *d, const DpsGenerateOptions *o, const D
                              DpsError *err);
 void dps__drawing_close (DpsDrawing *d);
 
-/** The next token from logits f32 (vocab), which stay as they are. Errors: NONFINITE, NOMEM. */
-DpsStatus dps__growing_draw (DpsDrawing *d, DpsGrowing *g, float *logits, DpsError *err);
+/** What draws from one row of logits have in common: the likeliest token and, at that, its log-prob at the sampling's temperature. */
+typedef struct DpsDrawRow {
+    const float *logits; /* f32 (vocab) */
+    int32_t best;
+    float best_logp;
+} DpsDrawRow;
+
+/** Errors: NONFINITE. best_logp is left for the caller. */
+DpsStatus dps__draw_row (const DpsDrawing *d, const float *logits, DpsDrawRow *out, DpsError *err);
+/** The next token. Errors: NONFINITE, NOMEM. */
+DpsStatus dps__growing_draw (DpsDrawing *d, DpsGrowing *g, const DpsDrawRow *row, DpsError *err);
 /** Record the log-prob of the token drawn last. */
 DpsStatus dps__growing_logp (DpsGrowing *g, float logp, DpsError *err);
 /** The text, once it is done. Nothing without a tokenizer. */

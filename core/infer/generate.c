@@ -39,8 +39,10 @@ typedef struct Engine {
     DpsGrowing *all; /* [n·samples] */
     Place *places;   /* [batch] */
     Slot *slots;     /* [batch] */
+    /* of each row of a call, [batch] */
+    DpsDrawRow *rows;
     int32_t *targets;
-    float *logp;             /* [batch] */
+    float *logp;
     size_t n_computed, next; /* prompts computed; the first completion that was not looked at for a slot */
     Place *newest;           /* of the prompt computed last */
 } Engine;
@@ -52,12 +54,27 @@ static int64_t slot_row (const Engine *e, const Slot *s)
     return (int64_t)(e->batch * e->longest) + (int64_t)(s - e->slots) * e->o->max_tokens;
 }
 
+/* What the draws from the first n rows of the last call need to know. */
+static DpsStatus look_at_rows (Engine *e, const float *logits, int64_t n, DpsError *err)
+{
+    for (int64_t i = 0; i < n; i++) {
+        DPS_TRY (dps__draw_row (&e->drawing, logits + i * e->drawing.vocab, &e->rows[i], err));
+        e->targets[i] = e->rows[i].best;
+    }
+    if (e->o->sampling.temperature > 0 && !e->drawing.penalised)
+        DPS_TRY (dps__cached_logp (&e->cache, 0, n, e->targets, e->o->sampling.temperature, e->logp, err));
+    for (int64_t i = 0; i < n; i++)
+        e->rows[i].best_logp = e->logp[i];
+    return DPS_OK;
+}
+
 /* The first token of every completion of a prompt, from the one row of logits. */
-static DpsStatus draw_first (Engine *e, DpsGrowing *g, float *logits, DpsError *err)
+static DpsStatus draw_first (Engine *e, DpsGrowing *g, const float *logits, DpsError *err)
 {
     e->newest->left = 0;
+    DPS_TRY (look_at_rows (e, logits, 1, err));
     for (size_t k = 0; k < e->samples; k++) {
-        DPS_TRY (dps__growing_draw (&e->drawing, &g[k], logits, err));
+        DPS_TRY (dps__growing_draw (&e->drawing, &g[k], &e->rows[0], err));
         if (e->o->want_logp) {
             float logp;
             DPS_TRY (dps__cached_logp (&e->cache, 0, 1, &g[k].out->ids[0], e->o->sampling.temperature, &logp, err));
@@ -132,29 +149,33 @@ static void lay_out (Engine *e)
     }
 }
 
-/* One token more for every slot in use. */
-static DpsStatus decode_step (Engine *e, DpsError *err)
+/* The tokens that follow, and their log-probs, from the logits of a call of n rows. */
+static DpsStatus draw_next (Engine *e, const float *logits, int64_t n, DpsError *err)
 {
-    float *logits;
-    int64_t n = 0;
-    lay_out (e);
-    DPS_TRY (dps__cached_run (&e->cache, &logits, err));
-    for (size_t i = 0; i < e->batch; i++) {
+    DPS_TRY (look_at_rows (e, logits, n, err));
+    for (size_t i = 0, row = 0; i < e->batch; i++) {
         DpsGrowing *g = e->slots[i].g;
         if (!g)
             continue;
-        DPS_TRY (dps__growing_draw (&e->drawing, g, logits + n * e->drawing.vocab, err));
-        e->targets[n++] = g->out->ids[g->out->n - 1];
+        DPS_TRY (dps__growing_draw (&e->drawing, g, &e->rows[row], err));
+        e->targets[row++] = g->out->ids[g->out->n - 1];
     }
-    if (e->o->want_logp)
-        DPS_TRY (dps__cached_logp (&e->cache, 0, n, e->targets, e->o->sampling.temperature, e->logp, err));
-    n = 0;
-    for (size_t i = 0; i < e->batch; i++) {
+    return e->o->want_logp ? dps__cached_logp (&e->cache, 0, n, e->targets, e->o->sampling.temperature, e->logp, err) : DPS_OK;
+}
+
+/* One token more for every slot in use. */
+static DpsStatus decode_step (Engine *e, size_t busy, DpsError *err)
+{
+    float *logits;
+    lay_out (e);
+    DPS_TRY (dps__cached_run (&e->cache, &logits, err));
+    DPS_TRY (draw_next (e, logits, (int64_t)busy, err));
+    for (size_t i = 0, row = 0; i < e->batch; i++) {
         Slot *s = &e->slots[i];
         if (!s->g)
             continue;
         if (e->o->want_logp)
-            DPS_TRY (dps__growing_logp (s->g, e->logp[n++], err));
+            DPS_TRY (dps__growing_logp (s->g, e->logp[row++], err));
         if (s->g->done) {
             DPS_TRY (dps__growing_text (&e->drawing, s->g, err));
             s->place->left--;
@@ -172,7 +193,7 @@ static DpsStatus run (Engine *e, DpsError *err)
             return DPS_OK;
         if (e->o->should_stop && e->o->should_stop ())
             return dps_fail (err, DPS_ERR_CANCELLED, "generate: interrupted");
-        DPS_TRY (decode_step (e, err));
+        DPS_TRY (decode_step (e, busy, err));
     }
 }
 
@@ -210,9 +231,10 @@ static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok,
     e->all = dps_calloc (total, sizeof *e->all);
     e->places = dps_calloc (e->batch, sizeof *e->places);
     e->slots = dps_calloc (e->batch, sizeof *e->slots);
+    e->rows = dps_calloc (e->batch, sizeof *e->rows);
     e->targets = dps_calloc (e->batch, sizeof *e->targets);
     e->logp = dps_calloc (e->batch, sizeof *e->logp);
-    if (!e->all || !e->places || !e->slots || !e->targets || !e->logp)
+    if (!e->all || !e->places || !e->slots || !e->rows || !e->targets || !e->logp)
         return dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory for %zu completions", total);
     for (size_t i = 0; i < total; i++)
         e->all[i] = (DpsGrowing){.number = i, .prompt = prompts[i / e->samples], .n_prompt = e->lengths[i / e->samples], .out = &out[i]};
@@ -227,6 +249,7 @@ static void close_engine (Engine *e)
     dps_free (e->all);
     dps_free (e->places);
     dps_free (e->slots);
+    dps_free (e->rows);
     dps_free (e->targets);
     dps_free (e->logp);
 }

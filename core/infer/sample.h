@@ -27,4 +27,14 @@ typedef struct DpsCandidate {
 DpsStatus dps_sample (const DpsSampling *s, float *logits, int64_t vocab, const int32_t *seen, size_t n_seen, DpsCandidate *room,
                       double draw, int32_t *out, DpsError *err);
 
+/** The likeliest token, the first of equal ones; -1: no logit is finite, or one is +∞. [any] */
+int32_t dps_sample_best (const float *logits, int64_t vocab);
+
+/**
+ * dps_sample for one who has the likeliest token and total = Σ exp ((logits - logits[best]) / temperature) already, and penalises nothing. A total
+ * that is off by a relative 1e-7 moves no draw but those that near a border. [any]
+ */
+int32_t dps_sample_known (const DpsSampling *s, const float *logits, int64_t vocab, int32_t best, double total, DpsCandidate *room,
+                          double draw);
+
 #endif

@@ -105,6 +105,40 @@ static void test_shares_are_the_plain_implementation_s (void)
     }
 }
 
+/* What is known beforehand changes nothing, over a vocabulary of many blocks and with tokens in every band. */
+static void test_known_is_the_same_draw (void)
+{
+    enum { WIDE = 3003 };
+    static float logits[WIDE];
+    static DpsCandidate room[WIDE];
+    static const DpsSampling cases[] = {{.temperature = 1, .top_p = 1},
+                                        {.temperature = 3, .top_p = 1},
+                                        {.temperature = 1, .top_p = 0.8},
+                                        {.temperature = 1.5, .top_k = 700, .top_p = 0.99},
+                                        {.temperature = 1, .top_p = 1, .min_p = 1e-3}};
+    DpsError err = DPS_ERROR_INIT;
+    for (int c = 0; c < 5; c++) {
+        double total = 0, share[WIDE] = {0};
+        for (int i = 0; i < WIDE; i++)
+            logits[i] = (float)(-50 * dps_rng_uniform (9, (uint64_t)c, (uint64_t)i));
+        int32_t best = dps_sample_best (logits, WIDE);
+        for (int i = 0; i < WIDE; i++) {
+            CU_ASSERT (logits[i] <= logits[best]);
+            total += exp (((double)logits[i] - (double)logits[best]) / cases[c].temperature);
+        }
+        for (int g = 0; g < GRID; g++) {
+            int32_t id = -1;
+            CHECK_OK (dps_sample (&cases[c], logits, WIDE, NULL, 0, room, (g + 0.5) / GRID, &id, &err));
+            CU_ASSERT_EQUAL (dps_sample_known (&cases[c], logits, WIDE, best, total, room, (g + 0.5) / GRID), id);
+            share[id] += 1.0 / GRID;
+        }
+        for (int i = 0; i < WIDE && c < 2; i++)
+            CU_ASSERT (fabs (share[i] - exp (((double)logits[i] - (double)logits[best]) / cases[c].temperature) / total) <= 1.5 / GRID);
+        if (c < 2) /* out of reach of every candidate */
+            CU_ASSERT_EQUAL (dps_sample_known (&cases[c], logits, WIDE, best, 2 * total, room, 0.9), best);
+    }
+}
+
 static void test_temperature_0_is_the_likeliest_and_ties_go_to_the_lowest (void)
 {
     DpsError err = DPS_ERROR_INIT;
@@ -144,5 +178,5 @@ static void test_nan_is_never_drawn_and_nothing_finite_is_an_error (void)
     CHECK_FAILS (dps_sample (&s, logits, VOCAB, NULL, 0, room, 0.5, &id, &err), DPS_ERR_NONFINITE, "no finite logit");
 }
 
-CHECK_MAIN ("infer.sample", T (test_shares_are_the_plain_implementation_s),
+CHECK_MAIN ("infer.sample", T (test_shares_are_the_plain_implementation_s), T (test_known_is_the_same_draw),
             T (test_temperature_0_is_the_likeliest_and_ties_go_to_the_lowest), T (test_nan_is_never_drawn_and_nothing_finite_is_an_error))
