@@ -72,6 +72,38 @@ static void copy_key (const Attention *a, const DpsView *x, int64_t row, int64_t
         to[d] = 0;
 }
 
+/* LANES rows of as many columns: each round interleaves the first half of the rows with the second, which turns the bits of (row, column) by one. */
+INLINE void transpose_square (vf *x)
+{
+    const vi lane = LANE_NUMBERS, low = (lane >> 1) + (lane & 1) * LANES, high = low + LANES / 2;
+#pragma GCC unroll 4
+    for (int round = 1; round < LANES; round *= 2) {
+        vf y[LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++) {
+            y[2 * i] = __builtin_shuffle (x[i], x[i + LANES / 2], low);
+            y[2 * i + 1] = __builtin_shuffle (x[i], x[i + LANES / 2], high);
+        }
+        memcpy (x, y, sizeof y);
+    }
+}
+
+/* rows (KEYS, hp) → (hp, KEYS) */
+static void transpose (const float *rows, int64_t hp, float *to)
+{
+    for (int64_t d = 0; d < hp; d += LANES)
+        for (int i = 0; i < KEYS; i += LANES) {
+            vf x[LANES];
+#pragma GCC unroll 16
+            for (int r = 0; r < LANES; r++)
+                x[r] = load_f32 (rows + (i + r) * hp + d);
+            transpose_square (x);
+#pragma GCC unroll 16
+            for (int r = 0; r < LANES; r++)
+                store_f32 (to + (d + r) * KEYS + i, x[r]);
+        }
+}
+
 void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Chain *chain, int64_t g, int64_t b, float *rows,
                                   float *transposed)
 {
@@ -89,8 +121,5 @@ void ISA_NAME (attention_gather) (const Attention *a, const DpsView *x, const Ch
         if (!filled[i])
             memset (rows + i * a->hp, 0, (size_t)a->hp * 4);
     if (transposed)
-        for (int64_t d0 = 0; d0 < a->hp; d0 += LANES)
-            for (int64_t d = d0; d < d0 + LANES; d++)
-                for (int i = 0; i < KEYS; i++)
-                    transposed[d * KEYS + i] = rows[i * a->hp + d];
+        transpose (rows, a->hp, transposed);
 }
