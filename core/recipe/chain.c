@@ -184,8 +184,8 @@ static DpsStatus override (DpsChainReader *in, DpsYamlDoc *tree, int i)
             continue;
         if (DPS_GROW (in->sets, in->n_sets, in->sets_capacity))
             return no_memory (in);
-        DPS_TRY (dps__override (tree, text, skip, &in->sets[in->n_sets], in->err));
-        in->n_sets++;
+        in->sets[in->n_sets] = NULL;
+        DPS_TRY (dps__override (tree, text, skip, &in->sets[in->n_sets++], in->err));
     }
     return DPS_OK;
 }
