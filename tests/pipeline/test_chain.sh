@@ -180,12 +180,20 @@ grep -q '"adapter_init.sha256"' four/again/recipe.lock.yaml || fail "the lock do
 ok "\${NAME}"
 
 # The examples, on the tiny model and a step or two of tiny rows.
-tiny=(--set model_name_or_path="$models/gemma3" --set max_steps=2 --set eval_steps=1 --set logging_steps=1 --set max_length=64 --set pt.datasets=texts.jsonl
-    --set simpo.datasets=pairs.jsonl --set simpo.eval_datasets=pairs.jsonl --set simpo.max_prompt_length=32)
-run 0 "$dia" train "$src/tools/examples/pt-it-simpo.yaml" "${tiny[@]}" --set output_dir=example-1 --set it.datasets=rows.jsonl --set it.eval_datasets=target.jsonl
+tiny_prompts prompts.jsonl 16
+tiny=(--set model_name_or_path="$models/gemma3" --set max_steps=2 --set eval_steps=1 --set logging_steps=1 --set pt.datasets=texts.jsonl)
+simpo=(--set simpo.datasets=pairs.jsonl --set simpo.eval_datasets=pairs.jsonl)
+grpo=(--set grpo.datasets=prompts.jsonl --set grpo.eval_datasets=prompts.jsonl --set 'grpo.reward_funcs=[{name: length, min: 1, max: 4, soft: 4}]')
+it=(--set it.datasets=rows.jsonl --set it.eval_datasets=target.jsonl)
+routing=(--set routing.datasets=rows.jsonl --set routing.eval_datasets=target.jsonl)
+run 0 "$dia" train "$src/tools/examples/pt-it-simpo.yaml" "${tiny[@]}" "${simpo[@]}" "${it[@]}" --set output_dir=example-1
 exists example-1/pt/merged/model.safetensors example-1/simpo/adapter_model.safetensors
-run 0 "$dia" train "$src/tools/examples/pt-simpo-it.yaml" "${tiny[@]}" --set output_dir=example-2 --set routing.datasets=rows.jsonl \
-    --set routing.eval_datasets=target.jsonl
+run 0 "$dia" train "$src/tools/examples/pt-simpo-it.yaml" "${tiny[@]}" "${simpo[@]}" "${routing[@]}" --set output_dir=example-2
+run 0 "$dia" train "$src/tools/examples/pt-it-grpo.yaml" "${tiny[@]}" "${grpo[@]}" "${it[@]}" --set output_dir=example-3
+holds example-3/grpo/metrics.jsonl 'map(select(.reward != null)) | length == 2' -s
+run 0 "$dia" train "$src/tools/examples/pt-grpo-it.yaml" "${tiny[@]}" "${grpo[@]}" "${routing[@]}" --set output_dir=example-4
+run 0 "$dia" adapters list example-4 --json
+holds out 'map([.path, .stage, .on_adapters]) == [["example-4/grpo", "grpo", 0], ["example-4/pt", "pretrain", 0], ["example-4/routing", "sft", 1]]'
 run 0 "$dia" score --model example-2/pt/merged --adapter example-2/simpo --adapter example-2/routing --data rows.jsonl
 ok "the chains of tools/examples"
 
