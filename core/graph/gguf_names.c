@@ -146,13 +146,18 @@ static void token (Reader *r, const char *name, const char *key)
         put (r, key, json_integer ((json_int_t)m->v.u));
 }
 
+/* As llama.cpp reads it: linear where no type is said, the factor under its older name too, and a factor of 0 is none. */
 static void rope_scaling (Reader *r)
 {
-    const DpsMeta *type = find (r, "rope.scaling.type"), *factor = find (r, "rope.scaling.factor");
-    if (!type || type->type != DPS_META_STR || (type->v.s.len == 4 && !memcmp (type->v.s.ptr, "none", 4)) || !factor ||
-        factor->type != DPS_META_F64)
+    const char *suffix = find (r, "rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear";
+    const DpsMeta *type = find (r, "rope.scaling.type"), *factor = find (r, suffix);
+    DpsStr name = type && type->type == DPS_META_STR ? type->v.s : (DpsStr){"linear", 6};
+    if (!factor || (name.len == 4 && !memcmp (name.ptr, "none", 4)))
         return;
-    put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", type->v.s.ptr, (size_t)type->v.s.len, "factor", factor->v.f));
+    if (factor->type != DPS_META_F64)
+        fail (r, suffix, "is not a number");
+    else if (factor->v.f != 0)
+        put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", name.ptr, (size_t)name.len, "factor", factor->v.f));
 }
 
 /* What this engine would have to compute otherwise than it does: refused by key and value. */

@@ -270,6 +270,17 @@ static DpsStatus rope_factors (DpsSource *s, DpsError *err)
     return DPS_OK;
 }
 
+/* A GGUF has no keys for biases: they are there or not. */
+static DpsStatus note_biases (DpsSource *s, DpsError *err)
+{
+    static const char *const kinds[][2] = {{"model.layers.0.self_attn.q_proj.bias", "attention_bias"},
+                                           {"model.layers.0.mlp.up_proj.bias", "mlp_bias"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (dps_source_find (s, kinds[i][0]) >= 0 && json_object_set_new (s->config, kinds[i][1], json_true ()))
+            return no_memory (s->path, err);
+    return DPS_OK;
+}
+
 static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
 {
     s->format = dps_registry_get (reg, DPS_FORMAT_ID, "gguf");
@@ -291,6 +302,7 @@ static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
     if (t.rank != 2)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: token_embd.weight has %u dimensions, expected 2", s->path, t.rank);
     DPS_TRY (dps__gguf_config (s->meta_list, s->n_meta, s->path, t.shape[0], dps_source_find (s, "lm_head.weight") < 0, &s->config, err));
+    DPS_TRY (note_biases (s, err));
     s->heads = json_integer_value (json_object_get (s->config, "num_attention_heads"));
     s->kv_heads = json_integer_value (json_object_get (s->config, "num_key_value_heads"));
     s->kv_heads = s->kv_heads ? s->kv_heads : s->heads;

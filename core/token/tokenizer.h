@@ -28,7 +28,7 @@ typedef struct DpsSpan {
 
 /** Load tokenizer.json (and tokenizer_config.json, chat_template.jinja, generation_config.json when there) of a Hugging Face folder. [any] */
 DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err);
-/** Load from GGUF metadata (tokenizer.ggml.*), borrowed until return. `where` names the file in errors. [any] */
+/** Load from GGUF metadata (tokenizer.ggml.*), borrowed until return; *out is NULL where there is none. `where` names the file in errors. [any] */
 DpsStatus dps_tokenizer_from_meta (const DpsMeta *const *meta, size_t n_meta, const char *where, DpsTokenizer **out, DpsError *err);
 void dps_tokenizer_free (DpsTokenizer *tok);
 

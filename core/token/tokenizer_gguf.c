@@ -340,6 +340,8 @@ DpsStatus dps_tokenizer_from_meta (const DpsMeta *const *meta, size_t n_meta, co
 {
     Reader r = {.meta = meta, .n = n_meta};
     *out = NULL;
+    if (!find (&r, "tokenizer.ggml.model") && !find (&r, "tokenizer.ggml.tokens"))
+        return DPS_OK; /* converted without a vocabulary */
     DpsTokenizer *tok = dps__tokenizer_new ();
     if (!tok)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory for a tokenizer", where);

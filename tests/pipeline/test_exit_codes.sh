@@ -88,6 +88,8 @@ run 2 "$dia" score --data rows.jsonl
 run 2 "$dia" generate --model "$models/gemma3"
 run 2 "$dia" generate --model "$models/gemma3" --data rows.jsonl --stop ''
 grep -q -e '--stop is empty' err || fail "an empty stop text must be refused by name"
+run 1 "$dia" generate --model "$models/gemma3" --data rows.jsonl --stop x
+said 'stop strings, but the model has no tokenizer'
 run 2 "$dia" generate --model "$models/gemma3" --data rows.jsonl --num-generations 0
 grep -q -e '--num-generations is 0' err || fail "a number of answers must be refused by name"
 got=0

@@ -292,6 +292,54 @@ static void test_scalars_and_windows (void)
     CU_ASSERT (d.layers[0].window == 0 && d.layers[1].window == 0);
 }
 
+typedef struct Scaling {
+    const char *type, *key;
+    double factor;
+    int want_type;
+    double want;
+} Scaling;
+
+static void add_scaling (GgufMake *m, const void *ctx)
+{
+    const Scaling *s = ctx;
+    if (s->type)
+        gm_meta_str (m, "llama.rope.scaling.type", s->type);
+    number (m, "llama", s->key, s->factor);
+}
+
+/* Files of 2023 say rope.scale_linear, or a factor without a type. */
+static void test_rope_scaling (void)
+{
+    static const Scaling cases[] = {
+        {"linear", "rope.scaling.factor", 4, DPS_ROPE_LINEAR, 4}, {NULL, "rope.scaling.factor", 4, DPS_ROPE_LINEAR, 4},
+        {NULL, "rope.scale_linear", 8, DPS_ROPE_LINEAR, 8},       {"none", "rope.scaling.factor", 4, DPS_ROPE_DEFAULT, 1},
+        {NULL, "rope.scaling.factor", 0, DPS_ROPE_DEFAULT, 1},
+    };
+    DpsDecoder d;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CHECK_OK (open_shell ("llama", 1, add_scaling, &cases[i], &d));
+        CU_ASSERT ((int)d.ropes[0].type == cases[i].want_type && d.ropes[0].factor == cases[i].want);
+    }
+    CHECK_FAILS (open_shell ("llama", 1, add_scaling, &(Scaling){"yarn", "rope.scaling.factor", 4, 0, 0}, &d), DPS_ERR_UNSUPPORTED, "yarn");
+}
+
+static void add_biases (GgufMake *m, const void *ctx)
+{
+    static const float zeros[8];
+    (void)ctx;
+    gm_tensor (m, "blk.0.attn_q.bias", 1, (uint64_t[]){8}, GM_TENSOR_F32, zeros, sizeof zeros);
+    gm_tensor (m, "blk.0.ffn_up.bias", 1, (uint64_t[]){8}, GM_TENSOR_F32, zeros, sizeof zeros);
+}
+
+static void test_biases (void)
+{
+    DpsDecoder d;
+    CHECK_OK (open_shell ("llama", 1, NULL, NULL, &d));
+    CU_ASSERT (!d.qkv_bias && !d.o_bias && !d.mlp_bias);
+    CHECK_OK (open_shell ("llama", 1, add_biases, NULL, &d));
+    CU_ASSERT (d.qkv_bias && d.o_bias && d.mlp_bias);
+}
+
 static void test_others_are_refused (void)
 {
     DpsDecoder d;
@@ -322,6 +370,8 @@ static void run_all (void)
     test_six_models_from_gguf ();
     test_rope_divisors ();
     test_scalars_and_windows ();
+    test_rope_scaling ();
+    test_biases ();
     test_others_are_refused ();
     remove (path);
     dps_registry_close (reg);

@@ -188,7 +188,21 @@ static void test_refusals (void)
     CU_ASSERT_EQUAL (x.n, 0);
 }
 
-CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_text), T (test_refusals))
+/* A GGUF converted without a vocabulary is for rows of ids, as a folder without tokenizer.json is; half of one is an error. */
+static void test_no_vocabulary (void)
+{
+    DpsTokenizer *tok = gemma;
+    const DpsMeta architecture = {
+        .size = sizeof architecture, .key = {"general.architecture", 20}, .type = DPS_META_STR, .v = {.s = {"llama", 5}}};
+    const DpsMeta tokens = {.size = sizeof tokens, .key = {"tokenizer.ggml.tokens", 21}, .type = DPS_META_ARRAY, .elem_type = DPS_META_STR};
+    const DpsMeta *const list[] = {&architecture, &tokens};
+    CHECK_OK (dps_tokenizer_from_meta (list, 1, "x.gguf", &tok, &err));
+    CU_ASSERT_PTR_NULL (tok);
+    CHECK_FAILS (dps_tokenizer_from_meta (list, 2, "x.gguf", &tok, &err), DPS_ERR_FORMAT, "no tokenizer.ggml.model");
+}
+
+CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_text), T (test_refusals),
+             T (test_no_vocabulary))
 
 int main (void)
 {
