@@ -115,6 +115,16 @@ static int32_t token_id (const json_t *config, const char *key)
     return id >= 0 && id < INT32_MAX ? (int32_t)id : -1;
 }
 
+static void read_ends (const json_t *config, DpsDecoder *out)
+{
+    const json_t *ids = json_object_get (config, "eos_token_id");
+    for (size_t i = 1; i < json_array_size (ids) && out->n_more_ends < DPS_MAX_ENDS; i++) {
+        json_int_t id = json_integer_value (json_array_get (ids, i));
+        if (id > 0 && id < INT32_MAX)
+            out->more_ends[out->n_more_ends++] = (int32_t)id;
+    }
+}
+
 DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *err)
 {
     const int64_t big = 1 << 24;
@@ -140,6 +150,7 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     out->tied = (uint8_t)dps_config_bool (config, "tie_word_embeddings", 0);
     out->bos = token_id (config, "bos_token_id");
     out->eos = token_id (config, "eos_token_id");
+    read_ends (config, out);
     return DPS_OK;
 }
 

@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "graph/graph.h"
 
-enum { DPS_MAX_LAYERS = 512, DPS_MAX_ROPES = 2 };
+enum { DPS_MAX_LAYERS = 512, DPS_MAX_ROPES = 2, DPS_MAX_ENDS = 32 };
 
 /** One rope table; see parity/README "rope types". */
 typedef struct DpsRope {
@@ -39,6 +39,8 @@ typedef struct DpsDecoder {
     uint8_t qkv_bias, o_bias, mlp_bias;
     uint8_t tied;     /* the output head is the embedding */
     int32_t bos, eos; /* -1: not said */
+    uint32_t n_more_ends;
+    int32_t more_ends[DPS_MAX_ENDS]; /* where eos_token_id is a list: those after the first */
     uint32_t n_ropes;
     DpsRope ropes[DPS_MAX_ROPES];
     DpsLayer layers[DPS_MAX_LAYERS];

@@ -14,7 +14,7 @@ static int penalises (const DpsSampling *s) { return s->repetition_penalty > 0 &
 DpsStatus dps__drawing_open (DpsDrawing *d, const DpsGenerateOptions *o, const DpsTokenizer *tok, const DpsDecoder *dec, size_t longest,
                              DpsError *err)
 {
-    *d = (DpsDrawing){.o = o, .tok = tok, .vocab = dec->vocab, .eos = dec->eos};
+    *d = (DpsDrawing){.o = o, .tok = tok, .dec = dec, .vocab = dec->vocab};
     d->room = dps_malloc ((size_t)dec->vocab, sizeof *d->room);
     d->seen = dps_malloc (longest, sizeof *d->seen);
     if (penalises (&o->sampling))
@@ -63,11 +63,15 @@ static DpsStatus decode (const DpsDrawing *d, DpsGrowing *g, DpsError *err)
     return DPS_OK;
 }
 
+/* Ended by what the tokenizer says or by what the model's configuration says. */
 static int ends (const DpsDrawing *d, int32_t id)
 {
     if (d->o->ignore_end)
         return 0;
-    return d->tok ? dps_tokenizer_is_end (d->tok, id) : id == d->eos;
+    for (uint32_t i = 0; i < d->dec->n_more_ends; i++)
+        if (d->dec->more_ends[i] == id)
+            return 1;
+    return id == d->dec->eos || (d->tok && dps_tokenizer_is_end (d->tok, id));
 }
 
 DpsStatus dps__draw_row (const DpsDrawing *d, const float *logits, DpsDrawRow *out, DpsError *err)

@@ -8,8 +8,8 @@
 typedef struct DpsDrawing {
     const DpsGenerateOptions *o;
     const DpsTokenizer *tok;
+    const DpsDecoder *dec;
     int64_t vocab;
-    int32_t eos;        /* ends a completion where there is no tokenizer */
     DpsCandidate *room; /* [vocab] */
     int32_t *seen;      /* the longest prompt and completion */
     float *penalised;   /* [vocab]; NULL: no token is */

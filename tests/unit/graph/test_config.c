@@ -17,6 +17,19 @@ static void test_both_layouts_say_the_same (void)
     }
 }
 
+static void test_end_tokens (void)
+{
+    DpsDecoder d;
+    json_t *config = tiny_config ("llama", "config.json");
+    json_object_set_new (config, "eos_token_id", json_pack ("[i, i, i]", 2, 7, 9));
+    CHECK_OK (dps_decoder_read (config, &d, &err));
+    CU_ASSERT (d.eos == 2 && d.n_more_ends == 2 && d.more_ends[0] == 7 && d.more_ends[1] == 9);
+    json_object_set_new (config, "eos_token_id", json_integer (3));
+    CHECK_OK (dps_decoder_read (config, &d, &err));
+    CU_ASSERT (d.eos == 3 && d.n_more_ends == 0);
+    json_decref (config);
+}
+
 /* Two ways to say one thing. */
 static const struct {
     const char *model, *file_a, *patch_a, *file_b, *patch_b;
@@ -139,5 +152,5 @@ static void test_contradictions_are_named (void)
     }
 }
 
-CHECK_MAIN ("graph: configurations", T (test_both_layouts_say_the_same), T (test_spellings), T (test_gemma3_defaults),
+CHECK_MAIN ("graph: configurations", T (test_both_layouts_say_the_same), T (test_end_tokens), T (test_spellings), T (test_gemma3_defaults),
             T (test_contradictions_are_named))

@@ -210,6 +210,15 @@ static void check_independence (const char *model, const char *device)
         CU_ASSERT (same_completion (&got[0], &want[i]));
         dps_completion_free (got);
     }
+    /* One of several end tokens ends just as well. */
+    r.t.model.dec.more_ends[r.t.model.dec.n_more_ends++] = r.t.model.dec.eos;
+    r.t.model.dec.eos = -1;
+    o = options_of (K, 16, 1);
+    o.first = 3;
+    CHECK_OK (dps_generate (&r.t.weights, NULL, r.prompts, r.lengths, N_PROMPTS, &o, got, &err));
+    for (size_t i = 0; i < K * N_PROMPTS; i++)
+        CU_ASSERT (same_completion (&got[i], &want[i]));
+    completions_free (got, K * N_PROMPTS);
     completions_free (want, K * N_PROMPTS);
     rollout_close (&r);
 }
