@@ -17,6 +17,7 @@
 #include "graph/multimodal.h"
 #include "graph/rope_fit.h"
 #include "graph/shard_index.h"
+#include "graph/untie.h"
 
 enum { CONFIG_LIMIT = 1 << 22 };
 
@@ -205,7 +206,7 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     DPS_TRY (open_tensors (s, folder, err));
     if (nested)
         tell_unread (s);
-    return DPS_OK;
+    return dps__source_untie (s, err);
 }
 
 static DpsStatus copy_meta (DpsSource *s, DpsError *err)

@@ -141,6 +141,33 @@ for dtype in null 7; do
 done
 ok "a dtype that is no name does no harm"
 
+# ---- a head of its own beside "tie_word_embeddings": true, as transformers 5 reads it ----
+
+mkdir folder
+jq '.tie_word_embeddings = true' "$models/llama/config.json" > folder/config.json
+ln -s "$models/llama/model.safetensors" folder/
+score folder tied.jsonl
+said "the files hold a head of its own, which is used"
+score "$models/llama" plain.jsonl
+same tied.jsonl plain.jsonl
+run 0 "$dia" merge --model folder --format safetensors --out merged
+holds merged/config.json '.tie_word_embeddings == false'
+rm -r folder merged
+# The embedding a second time is no other head.
+mkdir folder
+cp "$tiny/config.json" folder/
+embed=$(header "$tiny/model.safetensors" | jq -c '.["model.embed_tokens.weight"]')
+from=$(jq '.data_offsets[0]' <<< "$embed") bytes=$(jq '.data_offsets[1] - .data_offsets[0]' <<< "$embed")
+rewrite "$tiny/model.safetensors" folder/model.safetensors ". + {\"lm_head.weight\": ($embed | .data_offsets = [\$at, \$at + $bytes])}"
+tail -c +$((9 + $(header_bytes "$tiny/model.safetensors") + from)) "$tiny/model.safetensors" | head -c "$bytes" > head || true
+cat head >> folder/model.safetensors
+score folder tied.jsonl
+[ ! -s err ] || fail "the embedding is called another head: $(cat err)"
+score "$tiny" plain.jsonl
+same tied.jsonl plain.jsonl
+rm -r folder
+ok "a head in the files wins over tie_word_embeddings, unless it is the embedding"
+
 # ---- a language model inside a multimodal one ----
 
 # nested FOLDER TEXT_CONFIG OUTER_MEMBERS NAMES VISION: every tensor under the name that the jq filter NAMES gives it, and two more, of VISION.
