@@ -21,11 +21,11 @@ DpsStatus dps_encoder_new (const DpsRecipe *recipe, const DpsTokenizer *tok, Dps
         st = dps_file_read (recipe->chat_template_path, TEMPLATE_MAX_BYTES, &text, err);
         e->template_source = text.data;
     }
-    if (st == DPS_OK && tok && recipe && recipe->eos_token) {
-        e->eos = dps_tokenizer_id (tok, recipe->eos_token, strlen (recipe->eos_token));
+    if (st == DPS_OK && recipe && recipe->eos_token) {
+        e->eos = tok ? dps_tokenizer_id (tok, recipe->eos_token, strlen (recipe->eos_token)) : -1;
         if (e->eos < 0)
-            st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.60s' is no token of this tokenizer", dps_recipe_where (recipe, DPS_KEY_eos_token),
-                           recipe->eos_token);
+            st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.60s' is no token of %s", dps_recipe_where (recipe, DPS_KEY_eos_token),
+                           recipe->eos_token, tok ? "this tokenizer" : "the model, which has no tokenizer");
     }
     if (st == DPS_OK)
         return DPS_OK;

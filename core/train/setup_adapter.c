@@ -31,6 +31,20 @@ static void apply_patterns (void *ctx, const char *module, double *num)
     num[1] = dps_pattern_map_get (p->alphas, module, num[1]);
 }
 
+/* A rank above both dimensions adds nothing but memory, and no reader of the file takes it (ckpt/peft_read.c). */
+static DpsStatus check_ranks (const DpsTrainer *t, DpsError *err)
+{
+    const DpsModel *m = &t->session.model;
+    for (size_t i = m->n_base; i < m->n_weights; i++) {
+        const DpsWeight *a = &m->weights[i], *w = a->role == DPS_WEIGHT_ADAPTER && a->trainable ? &m->weights[a->base] : NULL;
+        if (w && a->rank == 2 && a->shape[0] > w->shape[0] && a->shape[0] > w->shape[1])
+            return dps_fail (err, DPS_ERR_USAGE, "%s: rank %lld is more than both dimensions of '%s' (%lld×%lld)",
+                             dps_recipe_where (t->recipe, DPS_KEY_lora_r), (long long)a->shape[0], w->name, (long long)w->shape[0],
+                             (long long)w->shape[1]);
+    }
+    return DPS_OK;
+}
+
 static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
@@ -56,6 +70,8 @@ static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
         st = dps_model_attach (&t->session.model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
     if (st == DPS_OK)
         st = dps_targets_check (targets, err);
+    if (st == DPS_OK)
+        st = check_ranks (t, err);
     dps_pattern_map_free (patterns.ranks);
     dps_pattern_map_free (patterns.alphas);
     dps_targets_free (targets);

@@ -43,6 +43,11 @@ refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"
 refused 'adapter_args: {margin: 3}' "'margin' is not a parameter of lora"
 refused 'adapter_args: {r: 3}' lora_r
 refused 'lr_scheduler_kwargs: {cycles: 3}' num_cycles
+# What would be written could not be read again.
+refused 'lora_alpha: 0' lora_alpha
+refused 'lora_r: 200' 'rank 200 is more than both dimensions'
+refused 'rank_pattern: {q_proj: 300}' 'rank 300 is more than both dimensions'
+refused "eos_token: '</s>'" 'no token of the model, which has no tokenizer'
 tiny_recipe recipe.yaml run
 n=$(wc -l < recipe.yaml)
 printf 'learing_rate: 0.1\n' >> recipe.yaml
