@@ -276,11 +276,11 @@ DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *c
         DPS_TRY (check_prompt (w, prompts[i], lengths[i], i, err));
         e.longest = lengths[i] > e.longest ? lengths[i] : e.longest;
     }
-    if (options->n_stop && !tok)
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "generate: stop strings, but the model has no tokenizer to read its answers with");
     for (size_t i = 0; i < options->n_stop; i++)
         if (!*options->stop[i])
             return dps_fail (err, DPS_ERR_INVALID, "generate: stop string %zu is empty: it would end every completion at once", i + 1);
+    if (options->n_stop && !tok)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "generate: stop strings, but the model has no tokenizer to read its answers with");
     if (total == 0 || options->max_tokens <= 0)
         return DPS_OK;
     DpsStatus st = open_engine (&e, w, tok, prompts, out, err);
