@@ -344,7 +344,7 @@ DpsStatus dps_weights_init_one (DpsWeights *w, int32_t weight, uint64_t seed, Dp
 DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err)
 {
     for (size_t i = w->model->n_base; i < w->model->n_weights; i++)
-        if (!w->model->weights[i].frozen)
+        if (!w->model->weights[i].frozen && !dps_model_is_head (w->model, (int32_t)i))
             DPS_TRY (dps_weights_init_one (w, (int32_t)i, seed, err));
     return DPS_OK;
 }

@@ -58,7 +58,7 @@ DpsStatus dps_weights_load (DpsWeights *w, DpsExec *ex, const DpsModel *model, D
                             int n_moments, DpsError *err);
 void dps_weights_free (DpsWeights *w);
 
-/** A fresh adapter (frozen ones keep what was set): as each DpsAdapterParam says, from `seed`; a draw depends on the weight's name and position only. [init] */
+/** A fresh adapter (not frozen ones nor heads, which keep what was set): as each DpsAdapterParam says, from `seed`; a draw depends on the weight's name and position only. [init] */
 DpsStatus dps_weights_init (DpsWeights *w, uint64_t seed, DpsError *err);
 
 /** One of them. [init] */

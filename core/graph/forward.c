@@ -108,6 +108,12 @@ static void record_head (const Pass *p, DpsNode x, DpsForwardOut *out)
         for (int i = 0; i < 3; i++)
             keep (p, outs[i]);
         dps_graph_seed (p->g, out->logp, DPS_INPUT_DLOGP);
+        if (f->values) { /* of the state before each scored token: the row that predicts it */
+            DpsNode w = dps__model_weight (p->m, p->g, p->m->value), bias = dps__model_weight (p->m, p->g, p->m->value_bias);
+            out->value = dps_build_linear (p->g, h, w, bias, -1, 1, DPS_DTYPE_F32);
+            keep (p, out->value);
+            dps_graph_seed (p->g, out->value, DPS_INPUT_DVALUE);
+        }
     } else if (f->scores) {
         out->score = dps_build_linear (p->g, h, dps__model_weight (p->m, p->g, p->m->score), -1, -1, 1, DPS_DTYPE_F32);
         keep (p, out->score);
@@ -128,7 +134,7 @@ DpsStatus dps_model_forward (const DpsModel *m, DpsGraph *g, const DpsForward *f
     Pass p = {.m = m, .g = g, .f = f};
     const DpsDecoder *d = &m->dec;
     int64_t half = d->head_dim / 2, n_roots = f->n_roots + 1;
-    *out = (DpsForwardOut){.logp = -1, .entropy = -1, .hit = -1, .logits = -1, .products = -1, .score = -1, .hidden = -1};
+    *out = (DpsForwardOut){.logp = -1, .entropy = -1, .hit = -1, .logits = -1, .products = -1, .score = -1, .value = -1, .hidden = -1};
     p.ids = dps_graph_input (g, DPS_INPUT_IDS, DPS_DTYPE_I32, 1, &f->n_tokens);
     p.segments = dps_graph_input (g, DPS_INPUT_SEGMENTS, DPS_DTYPE_U8, 2, (int64_t[]){f->n_segments, sizeof (DpsSegment)});
     for (uint32_t i = 0; i < d->n_ropes; i++)

@@ -40,6 +40,7 @@ typedef enum DpsInput {
     DPS_INPUT_KEYS,         /* i64 (N) dropout keys */
     DPS_INPUT_DLOGP,        /* f32 (S) d loss / d logp */
     DPS_INPUT_DSCORE,       /* f32 (S,1) d loss / d score */
+    DPS_INPUT_DVALUE,       /* f32 (S,1) d loss / d value */
     DPS_INPUT_CACHE_ROWS,   /* (N) row of the cache each token's key and value go to */
     DPS_INPUT_ROPE0,        /* f32 (h/2) inverse frequencies, one input per rope table */
     DPS_INPUT_ROPE1,

@@ -90,7 +90,7 @@ static DpsStatus add_all (DpsModel *m, DpsError *err)
 
 DpsStatus dps_model_init (DpsModel *m, const json_t *config, DpsError *err)
 {
-    *m = (DpsModel){.score = -1};
+    *m = (DpsModel){.score = -1, .value = -1, .value_bias = -1};
     DPS_TRY (dps_decoder_read (config, &m->dec, err));
     DpsStatus st = add_all (m, err);
     if (st != DPS_OK)
@@ -137,6 +137,23 @@ DpsStatus dps_model_add_score (DpsModel *m, int trainable, DpsError *err)
     return DPS_OK;
 }
 
+DpsStatus dps_model_add_value (DpsModel *m, int trainable, DpsError *err)
+{
+    if (m->value < 0)
+        m->value = add_weight (m, DPS_WEIGHT_SCORE, -1, 2, 1, m->dec.hidden, dps_strdup (DPS_VALUE_WEIGHT), err);
+    if (m->value >= 0 && m->value_bias < 0)
+        m->value_bias = add_weight (m, DPS_WEIGHT_BIAS, -1, 1, 1, 0, dps_strdup (DPS_VALUE_BIAS), err);
+    if (m->value < 0 || m->value_bias < 0)
+        return DPS_ERR_NOMEM;
+    m->weights[m->value].trainable = m->weights[m->value_bias].trainable = (uint8_t)trainable;
+    return DPS_OK;
+}
+
+int dps_model_is_head (const DpsModel *m, int32_t weight)
+{
+    return weight >= 0 && (weight == m->score || weight == m->value || weight == m->value_bias);
+}
+
 void dps_model_train_all (DpsModel *m)
 {
     for (size_t i = 0; i < m->n_base; i++)
@@ -163,6 +180,7 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
         m->weights[i].trainable = (uint8_t)(found = 1);
     }
     found |= m->score >= 0 && m->weights[m->score].trainable && module_is (DPS_SCORE_WEIGHT, module);
+    found |= m->value >= 0 && m->weights[m->value].trainable && module_is (DPS_VALUE_WEIGHT, module);
     if (found)
         return DPS_OK;
     return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model%s", module, m->dec.arch,

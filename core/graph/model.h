@@ -16,7 +16,7 @@ typedef enum DpsWeightRole {
     DPS_WEIGHT_NORM,
     DPS_WEIGHT_BIAS,
     DPS_WEIGHT_ADAPTER, /* a tensor an adapter added */
-    DPS_WEIGHT_SCORE    /* (1,D): the head of a reward model, added like an adapter's tensor */
+    DPS_WEIGHT_SCORE    /* (1,D): a head of one number, score or value, added like an adapter's tensor */
 } DpsWeightRole;
 
 typedef struct DpsWeight {
@@ -61,6 +61,7 @@ typedef struct DpsModel {
     DpsLayerWeights *layers;
     int32_t embed, head, final_norm; /* head == embed when tied */
     int32_t score;                   /* -1: no score head */
+    int32_t value, value_bias;       /* -1: no value head */
     DpsSite *sites;                  /* [n_base], n 0 where nothing is attached; the one attached last */
     DpsInstance *instances;          /* destroyed with the model */
     size_t n_instances;
@@ -77,6 +78,14 @@ int32_t dps_model_find (const DpsModel *m, const char *name);
 /** Give the model a score head, transformers' "score.weight" of a sequence classifier with one label. Fresh: N(0, 0.02²). */
 #define DPS_SCORE_WEIGHT "score.weight"
 DpsStatus dps_model_add_score (DpsModel *m, int trainable, DpsError *err);
+
+/** Give the model a value head, "value.weight" (1,D) and "value.bias" (1) of the policy that PPO trains. Fresh: zeros, so that a run starts at V = 0. */
+#define DPS_VALUE_WEIGHT "value.weight"
+#define DPS_VALUE_BIAS   "value.bias"
+DpsStatus dps_model_add_value (DpsModel *m, int trainable, DpsError *err);
+
+/** 1 for a weight of one of these heads: no adapter's, and not the pretrained model's. */
+int dps_model_is_head (const DpsModel *m, int32_t weight);
 
 /** Mark every pretrained weight trainable (full fine-tuning). */
 void dps_model_train_all (DpsModel *m);
@@ -107,6 +116,7 @@ typedef struct DpsForward {
     int logprobs;       /* record token_logprobs on the scored rows */
     int logits;         /* record logits of the scored rows instead */
     int scores;         /* record the score head on the scored rows instead */
+    int values;         /* record the value head on the scored rows too */
     double temperature; /* of token_logprobs; 0: 1 */
     int64_t cache_rows; /* > 0: keys and values go to and are read from state tensors 2·layer, 2·layer+1 of that many rows */
     uint64_t dropout_seed;
@@ -114,7 +124,7 @@ typedef struct DpsForward {
 } DpsForward;
 
 typedef struct DpsForwardOut {
-    DpsNode logp, entropy, hit, logits, score;
+    DpsNode logp, entropy, hit, logits, score, value;
     DpsNode products;                      /* with logits: those before the softcap, the same node without one */
     DpsNode hidden;                        /* scored rows after the final norm */
     DpsNode layer_out[DPS_MAX_LAYERS + 1]; /* with keep_layers: [0] the scaled embeddings, then the layers */

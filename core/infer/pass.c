@@ -24,6 +24,7 @@ static DpsForward counts_of (const DpsBatch *b, const DpsPassOptions *o)
                         .n_scored = b->n_scored,
                         .logprobs = !o->hidden_only && !o->logits && !o->scores,
                         .scores = o->scores,
+                        .values = o->values,
                         .logits = o->logits,
                         .temperature = o->temperature,
                         .dropout_seed = o->dropout_seed,
@@ -92,6 +93,12 @@ DpsStatus dps_pass_backward (DpsPass *p, const float *dlogp, DpsError *err) { re
 
 DpsStatus dps_pass_backward_scores (DpsPass *p, const float *dscore, DpsError *err) { return backward (p, DPS_INPUT_DSCORE, dscore, err); }
 
+DpsStatus dps_pass_backward_values (DpsPass *p, const float *dlogp, const float *dvalue, DpsError *err)
+{
+    p->bindings.inputs[DPS_INPUT_DVALUE] = dvalue;
+    return backward (p, DPS_INPUT_DLOGP, dlogp, err);
+}
+
 void dps_pass_close (DpsPass *p)
 {
     dps_graph_free (&p->graph);
@@ -104,3 +111,4 @@ const float *dps_pass_logp (const DpsPass *p) { return dps_exec_temp (p->weights
 const float *dps_pass_entropy (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.entropy); }
 const float *dps_pass_hit (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.hit); }
 const float *dps_pass_score (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.score); }
+const float *dps_pass_value (const DpsPass *p) { return dps_exec_temp (p->weights->ex, &p->graph, p->out.value); }

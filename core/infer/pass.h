@@ -15,6 +15,7 @@ typedef struct DpsPassOptions {
     int keep_layers;    /* keep every layer's output (parity tests) */
     int hidden_only;    /* stop at the hidden states of the scored rows */
     int scores;         /* the score head on the scored rows instead of log-probs */
+    int values;         /* the value head on the scored rows beside log-probs */
     int logits;         /* logits of the scored rows instead of log-probs */
     double temperature; /* 0: 1 */
     uint64_t dropout_seed;
@@ -37,6 +38,8 @@ DpsStatus dps_pass_forward (DpsPass *p, DpsError *err);
 DpsStatus dps_pass_backward (DpsPass *p, const float *dlogp, DpsError *err);
 /** The same from d loss / d score, f32 (S), of a pass with scores. */
 DpsStatus dps_pass_backward_scores (DpsPass *p, const float *dscore, DpsError *err);
+/** From both d loss / d logp and d loss / d value, f32 (S), of a pass with values. */
+DpsStatus dps_pass_backward_values (DpsPass *p, const float *dlogp, const float *dvalue, DpsError *err);
 void dps_pass_close (DpsPass *p);
 
 /** After forward, valid until backward or the next pass: f32 (S) each. */
@@ -44,6 +47,7 @@ const float *dps_pass_logp (const DpsPass *p);
 const float *dps_pass_entropy (const DpsPass *p);
 const float *dps_pass_hit (const DpsPass *p);
 const float *dps_pass_score (const DpsPass *p);
+const float *dps_pass_value (const DpsPass *p);
 
 /**
  * Only the arena's size for a batch of these counts, and the scratch of decomposed ops: what `plan` and the start of a run ask. Both depend on

@@ -135,7 +135,8 @@ static DpsStatus measure (DpsTrainer *t, DpsWeights *w, const Front *f, int trai
                              .n_roots = c->roots,
                              .n_scored = c->scored,
                              .logprobs = !scores,
-                             .scores = scores};
+                             .scores = scores,
+                             .values = dps__trainer_values (t)};
         DpsPassOptions o = {.training = training, .checkpoint = checkpointing};
         uint64_t peak, scratch;
         DPS_TRY (dps_pass_measure (w, &counts, &o, &peak, &scratch, err));

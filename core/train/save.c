@@ -58,7 +58,7 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
 static DpsStatus list_model (const DpsTrainer *t, List *l, DpsError *err)
 {
     const DpsModel *m = &t->session.model;
-    for (size_t i = 0; i < m->n_weights; i++) { /* a score head too */
+    for (size_t i = 0; i < m->n_weights; i++) { /* a head of its own too */
         const DpsStore *s = &t->session.weights.stores[i];
         DPS_TRY (add (l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, s->rows.host, err));
     }
@@ -108,19 +108,22 @@ static DpsStatus adapter_names (const DpsTrainer *t, const char ***out, size_t *
     return dps_peft_target_names (&yes, &no, out, n, err);
 }
 
-/* modules_to_save with "score" among them. *out owns the longer list. */
-static DpsStatus add_score (DpsNames *saved, const char ***out, DpsError *err)
+/* modules_to_save with the heads that the model has, and without a value head that adapter_init had. *out owns the list. */
+static DpsStatus saved_modules (const DpsModel *m, DpsNames *saved, const char ***out, DpsError *err)
 {
-    for (size_t i = 0; i < saved->n; i++)
-        if (!strcmp (saved->names[i], "score"))
-            return DPS_OK;
-    const char **list = *out = dps_malloc (saved->n + 1, sizeof *list);
+    const char *const heads[] = {"score", "value"};
+    const int has[] = {m->score >= 0, m->value >= 0};
+    const char **list = *out = dps_malloc (saved->n + 2, sizeof *list);
+    size_t n = 0;
     if (!list)
         return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
     for (size_t i = 0; i < saved->n; i++)
-        list[i] = saved->names[i];
-    list[saved->n] = "score";
-    *saved = (DpsNames){list, saved->n + 1};
+        if (strcmp (saved->names[i], heads[0]) != 0 && strcmp (saved->names[i], heads[1]) != 0)
+            list[n++] = saved->names[i];
+    for (int k = 0; k < 2; k++)
+        if (has[k])
+            list[n++] = heads[k];
+    *saved = (DpsNames){list, n};
     return DPS_OK;
 }
 
@@ -154,18 +157,18 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     if (st == DPS_OK)
         st = adapter_names (t, &names, &n, &paths, &n_paths, err);
     DpsNames saved = {(const char *const *)r->lora_modules_to_save.items, r->lora_modules_to_save.n};
-    const char **with_score = NULL;
+    const char **with_heads = NULL;
     saved = saved.n ? saved : from.targets.modules_to_save;
     config.classifies = t->session.model.score >= 0;
-    if (st == DPS_OK && config.classifies)
-        st = add_score (&saved, &with_score, err);
+    if (st == DPS_OK)
+        st = saved_modules (&t->session.model, &saved, &with_heads, err);
     config.targets = (DpsTargetSpec){.modules = {names, n}, .modules_to_save = saved};
     if (st == DPS_OK)
         st = list_adapter (t, &l, err);
     if (st == DPS_OK)
         st = dps_peft_write (dir, into, format, &config, l.items, l.n, t->base.hex, t->session.under.data, err);
     free_list (&l);
-    dps_free (with_score);
+    dps_free (with_heads);
     for (size_t i = 0; i < n_paths; i++)
         dps_free (paths[i]);
     dps_free (paths);

@@ -58,37 +58,58 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
         DPS_TRY (dps__session_attach (s, o, err));
     if (o->adapter)
         return DPS_OK;
+    if (o->value)
+        DPS_TRY (dps_model_add_value (&s->model, o->training, err));
     return o->score || (!o->training && dps_source_find (s->source, DPS_SCORE_WEIGHT) >= 0)
                ? dps_model_add_score (&s->model, o->training, err)
                : DPS_OK;
 }
 
-/* Of a model folder that was trained whole; an adapter's replaces it. */
-static DpsStatus load_score (DpsSession *s, DpsError *err)
+/* One tensor of a head, of a model folder that was trained whole; an adapter's replaces it. */
+static DpsStatus load_head (DpsSession *s, int32_t weight, DpsError *err)
 {
-    const DpsModel *m = &s->model;
-    int64_t at = m->score >= 0 ? dps_source_find (s->source, DPS_SCORE_WEIGHT) : -1;
+    const DpsWeight *w = &s->model.weights[weight];
+    int64_t at = dps_source_find (s->source, w->name), n = dps_weight_elements (w);
     DpsTensorInfo t = {.size = sizeof t};
-    s->fresh_score = m->score >= 0 && at < 0;
+    s->fresh[weight] = at < 0;
     if (at < 0)
         return DPS_OK;
     DPS_TRY (dps_source_info (s->source, (size_t)at, &t, err));
-    if (t.n_elements != (uint64_t)m->dec.hidden)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: 'score.weight' has %llu numbers, expected %lld: one label", dps_source_path (s->source),
-                         (unsigned long long)t.n_elements, (long long)m->dec.hidden);
-    float *values = dps_malloc ((size_t)m->dec.hidden, sizeof *values);
+    if (t.n_elements != (uint64_t)n)
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: '%s' has %llu numbers, expected %lld: one label", dps_source_path (s->source), w->name,
+                         (unsigned long long)t.n_elements, (long long)n);
+    float *values = dps_malloc ((size_t)n, sizeof *values);
     DpsStatus st = values ? dps_source_read (s->source, (size_t)at, 0, t.n_elements, values, err)
-                          : dps_fail (err, DPS_ERR_NOMEM, "score head: out of memory");
+                          : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", w->name);
     if (st == DPS_OK)
-        st = dps_weights_set (&s->weights, m->score, values, err);
+        st = dps_weights_set (&s->weights, weight, values, err);
     dps_free (values);
     return st;
+}
+
+static DpsStatus load_heads (DpsSession *s, DpsError *err)
+{
+    s->fresh = dps_calloc (s->model.n_weights, sizeof *s->fresh);
+    if (!s->fresh)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dps_source_path (s->source));
+    for (size_t i = s->model.n_base; i < s->model.n_weights; i++)
+        if (dps_model_is_head (&s->model, (int32_t)i))
+            DPS_TRY (load_head (s, (int32_t)i, err));
+    return DPS_OK;
+}
+
+DpsStatus dps_session_init_heads (DpsSession *s, uint64_t seed, DpsError *err)
+{
+    for (size_t i = s->model.n_base; i < s->model.n_weights; i++)
+        if (s->fresh[i])
+            DPS_TRY (dps_weights_init_one (&s->weights, (int32_t)i, seed, err));
+    return DPS_OK;
 }
 
 DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_moments, DpsError *err)
 {
     DPS_TRY (dps_weights_load (&s->weights, &s->ex, &s->model, s->source, s->compute, o->training, n_moments, err));
-    DPS_TRY (load_score (s, err));
+    DPS_TRY (load_heads (s, err));
     return dps__session_adapter_load (s, err);
 }
 
@@ -107,6 +128,7 @@ void dps_session_close (DpsSession *s)
     dps_free (s->frozen);
     dps_buf_free (&s->under);
     dps_free (s->tensors);
+    dps_free (s->fresh);
     dps_peft_close (s->adapter);
     dps_tokenizer_free (s->tok);
     dps_model_free (&s->model);

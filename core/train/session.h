@@ -24,6 +24,7 @@ typedef struct DpsSessionOptions {
     size_t n_devices;
     int strict_device;       /* refuse what the first device does not run, instead of falling back */
     int score;               /* give the model a score head, trained with `training`, unless it has one */
+    int value;               /* the same of a value head; a value head that is not asked for is left aside */
     int training;            /* the adapter's weights train, and weights are packed for both directions */
     const double *dropout;   /* of the adapter's input while training; NULL: what its configuration says */
     int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
@@ -46,7 +47,7 @@ typedef struct DpsSession {
     DpsPeftAdapter **frozen; /* [n_frozen] */
     size_t n_frozen;
     DpsBuf under;              /* digests of the frozen adapters' weight files, separated by ',': what the top one is bound to */
-    int fresh_score;           /* the model's score head has no values yet */
+    uint8_t *fresh;            /* [model.n_weights] 1: a head that neither model nor adapter has values for: dps_session_init_heads */
     DpsAdapterTensor *tensors; /* [n_tensors] of the first weights of the model; the others have no file */
     size_t n_tensors;
     uint32_t compute; /* DPS_DTYPE_F32 or BF16 */
@@ -65,6 +66,9 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
  * dps_weights_init. [init]
  */
 DpsStatus dps_session_load (DpsSession *s, const DpsSessionOptions *o, int n_moments, DpsError *err);
+
+/** Values of the heads that load found none for, from `seed`. [init] */
+DpsStatus dps_session_init_heads (DpsSession *s, uint64_t seed, DpsError *err);
 
 /** begin, then load without moments. [init] */
 DpsStatus dps_session_open (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err);

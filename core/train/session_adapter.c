@@ -15,8 +15,9 @@ static int shape_of (void *ctx, const char *name, uint32_t *rank, int64_t shape[
     const DpsSession *s = ctx;
     const DpsSource *source = s->source;
     DpsTensorInfo t = {.size = sizeof t};
-    if (!strcmp (name, DPS_SCORE_WEIGHT)) { /* the base need not have one */
-        *rank = 2;
+    int bias = !strcmp (name, DPS_VALUE_BIAS);
+    if (bias || !strcmp (name, DPS_VALUE_WEIGHT) || !strcmp (name, DPS_SCORE_WEIGHT)) { /* the base need not have them */
+        *rank = bias ? 1 : 2;
         shape[0] = 1;
         shape[1] = s->model.dec.hidden;
         return 1;
@@ -174,7 +175,7 @@ static DpsStatus map_attached (const Putting *p, size_t first, DpsError *err)
     const DpsPeftAdapter *a = p->a;
     for (size_t i = first; i < s->model.n_weights; i++) {
         const DpsWeight *w = &s->model.weights[i];
-        if (w->role == DPS_WEIGHT_SCORE)
+        if (dps_model_is_head (&s->model, (int32_t)i))
             continue; /* map_saved */
         s->tensors[i] = (DpsAdapterTensor){a, tensor_of (a, w->name)};
         if (s->tensors[i].tensor < 0)
@@ -197,6 +198,8 @@ static DpsStatus map_attached (const Putting *p, size_t first, DpsError *err)
     return DPS_OK;
 }
 
+static int is_value (const char *name) { return !strcmp (name, DPS_VALUE_WEIGHT) || !strcmp (name, DPS_VALUE_BIAS); }
+
 /* modules_to_save: whole weights that replace the base's, or those of an adapter below. */
 static DpsStatus map_saved (const Putting *p, DpsError *err)
 {
@@ -204,7 +207,12 @@ static DpsStatus map_saved (const Putting *p, DpsError *err)
     const DpsPeftAdapter *a = p->a;
     for (size_t i = 0; i < a->n_saved; i++) {
         int32_t w = dps_model_find (&s->model, a->saved[i].name);
-        if (w < 0 || ((size_t)w >= s->model.n_base && w != s->model.score))
+        if (w < 0 && is_value (a->saved[i].name)) {
+            dps_log (DPS_LOG_INFO, "%s: its value head ('%s') is left aside: only a policy that is trained reads it", p->path,
+                     a->saved[i].name);
+            continue;
+        }
+        if (w < 0 || ((size_t)w >= s->model.n_base && !dps_model_is_head (&s->model, w)))
             return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", p->path,
                              a->saved[i].name, s->model.dec.arch);
         if (w == s->model.embed && s->model.dec.tied && !a->config.ensure_weight_tying)
@@ -257,6 +265,8 @@ static DpsStatus put_on (const Putting *p, DpsError *err)
         DPS_TRY (attach (p, err));
     if (!p->frozen && (p->o->score || (!p->o->training && has_score (p->a))))
         DPS_TRY (dps_model_add_score (&s->model, p->o->training, err));
+    if (!p->frozen && p->o->value)
+        DPS_TRY (dps_model_add_value (&s->model, p->o->training, err));
     DPS_TRY (grow_tensors (s, err));
     DPS_TRY (map_attached (p, first, err));
     return map_saved (p, err);
@@ -320,7 +330,7 @@ DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err)
         DpsStatus st = dps_session_adapter_values (s, (int32_t)i, values, err);
         if (st == DPS_OK)
             st = dps_weights_set (&s->weights, (int32_t)i, values, err);
-        s->fresh_score &= (int32_t)i != s->model.score;
+        s->fresh[i] = 0;
         dps_free (values);
         DPS_TRY (st);
     }

@@ -24,6 +24,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .strict_device = r->strict_device > 0,
                              .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) || dps_recipe_samples (r) ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),
+                             .value = dps__trainer_values (t),
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
@@ -217,8 +218,8 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
         st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
     if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
         st = dps_weights_init (&t->session.weights, (uint64_t)t->recipe->seed, err);
-    else if (st == DPS_OK && t->session.fresh_score)
-        st = dps_weights_init_one (&t->session.weights, t->session.model.score, (uint64_t)t->recipe->seed, err);
+    if (st == DPS_OK)
+        st = dps_session_init_heads (&t->session, (uint64_t)t->recipe->seed, err);
     if (st == DPS_OK)
         st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
     if (st == DPS_OK)

@@ -59,7 +59,7 @@ static DpsStatus fetch (DpsFeed *feed, uint64_t epoch, uint64_t first, uint64_t 
 /* Arrays of one micro-batch on the objective's side. */
 typedef struct Signals {
     double *values[DPS_PLACE_SIGNALS], *grads[DPS_PLACE_SIGNALS];
-    float *seed; /* where the backward pass starts */
+    float *seed[2]; /* where the backward pass starts: d loss / d logp (or score), d loss / d value */
 } Signals;
 
 static void free_signals (Signals *s)
@@ -68,10 +68,13 @@ static void free_signals (Signals *s)
         dps_free (s->values[i]);
         dps_free (s->grads[i]);
     }
-    dps_free (s->seed);
+    dps_free (s->seed[0]);
+    dps_free (s->seed[1]);
 }
 
 int dps__trainer_scores (const DpsTrainer *t) { return dps_objective_signal (t->objective, "score", "policy") >= 0; }
+
+int dps__trainer_values (const DpsTrainer *t) { return dps_objective_signal (t->objective, "value", "policy") >= 0; }
 
 /* What judging a batch needs, and where its sums go. */
 typedef struct Judge {
@@ -93,6 +96,8 @@ static const float *pass_signal (const DpsPass *p, const char *name)
         return dps_pass_entropy (p);
     if (!strcmp (name, "score"))
         return dps_pass_score (p);
+    if (!strcmp (name, "value"))
+        return dps_pass_value (p);
     return strcmp (name, "hit") ? NULL : dps_pass_hit (p);
 }
 
@@ -125,8 +130,9 @@ static DpsStatus gather_signals (const Judge *j, const DpsPass *p, const DpsBatc
     if (o->info.n_signals > DPS_PLACE_SIGNALS)
         return dps_fail (err, DPS_ERR_LIMIT, "objective '%s' asks for %u signals, at most %d", o->info.name, o->info.n_signals,
                          DPS_PLACE_SIGNALS);
-    s->seed = dps_calloc ((size_t)b->n_scored, sizeof *s->seed);
-    int ok = s->seed != NULL;
+    s->seed[0] = dps_calloc ((size_t)b->n_scored, sizeof **s->seed);
+    s->seed[1] = dps_calloc ((size_t)b->n_scored, sizeof **s->seed);
+    int ok = s->seed[0] && s->seed[1];
     for (uint32_t i = 0; ok && i < o->info.n_signals; i++) {
         const size_t n = (size_t)(o->signals[i].axis == DPS_AXIS_TOKEN ? b->n_scored : b->n_sequences);
         if (!dps_objective_reads (o, i))
@@ -138,6 +144,26 @@ static DpsStatus gather_signals (const Judge *j, const DpsPass *p, const DpsBatc
             DPS_TRY (read_signal (j, i, p, b, s->values[i], err));
     }
     return ok ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+}
+
+/* A differentiable signal's gradient as the graph takes it; zeros when the objective does not read it. */
+static void fill_seed (const Judge *j, const char *signal, const DpsBatch *b, const Signals *s, float *seed)
+{
+    int from = dps_objective_signal (j->t->objective, signal, "policy");
+    for (int64_t i = 0; from >= 0 && s->grads[from] && i < b->n_scored; i++)
+        seed[i] = (float)s->grads[from][i];
+}
+
+static DpsStatus back_to_weights (const Judge *j, DpsPass *p, const DpsBatch *b, const Signals *s, DpsError *err)
+{
+    int scores = dps__trainer_scores (j->t);
+    fill_seed (j, scores ? "score" : "logp", b, s, s->seed[0]);
+    if (scores)
+        return dps_pass_backward_scores (p, s->seed[0], err);
+    if (!dps__trainer_values (j->t))
+        return dps_pass_backward (p, s->seed[0], err);
+    fill_seed (j, "value", b, s, s->seed[1]);
+    return dps_pass_backward_values (p, s->seed[0], s->seed[1], err);
 }
 
 /* Signals of a pass through the objective; with training, back to the weights. */
@@ -164,12 +190,8 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
                             .micro_batches = j->micro_batches};
     if (st == DPS_OK)
         st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
-    int scores = dps__trainer_scores (j->t), from = dps_objective_signal (o, scores ? "score" : "logp", "policy");
-    if (st == DPS_OK && j->training && from >= 0) {
-        for (int64_t i = 0; i < b->n_scored; i++)
-            s.seed[i] = (float)s.grads[from][i];
-        st = scores ? dps_pass_backward_scores (p, s.seed, err) : dps_pass_backward (p, s.seed, err);
-    }
+    if (st == DPS_OK && j->training)
+        st = back_to_weights (j, p, b, &s, err);
     free_signals (&s);
     return st;
 }
@@ -221,6 +243,7 @@ static DpsStatus run_places (DpsTrainer *t, const StepRows *r, size_t size, int 
                .sums = sums};
     const DpsPassOptions o = {.training = training,
                               .scores = dps__trainer_scores (t),
+                              .values = dps__trainer_values (t),
                               .checkpoint = training && t->checkpointing,
                               .temperature = dps__trainer_temperature (t),
                               .dropout_seed = (uint64_t)t->recipe->seed};

@@ -118,6 +118,8 @@ DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
 double dps__trainer_temperature (const DpsTrainer *t);
 /** 1 when the objective reads a score of each sequence instead of log-probs. */
 int dps__trainer_scores (const DpsTrainer *t);
+/** 1 when it reads values of the policy's value head beside log-probs. */
+int dps__trainer_values (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */
 typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
 /** n places side by side. Free with dps_batch_free. */
