@@ -78,7 +78,7 @@ static int all_known (const DpsReference *r, DpsFeed *feed, uint64_t epoch, uint
 /* One micro-batch. Rows without a token, which truncation_mode drops, stay unknown and are fetched again: there are few. */
 static DpsStatus add_places (DpsTrainer *t, DpsFeed *feed, DpsReference *r, uint64_t epoch, uint64_t first, uint64_t n, DpsError *err)
 {
-    const DpsPassOptions o = {0};
+    const DpsPassOptions o = {.values = dps__trainer_values (t)}; /* laid out as planned */
     if (all_known (r, feed, epoch, first, n))
         return DPS_OK;
     if (t->options->should_stop && t->options->should_stop ())

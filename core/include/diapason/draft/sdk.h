@@ -75,7 +75,7 @@ static inline void dps_sdk_adapter_param (DpsAdapterParam *out, const char *suff
 static inline void dps_sdk_report_tokens (const DpsMetricSink *sink, const DpsObjectiveBatch *b, const char *name, const double *x,
                                           double scale)
 {
-    for (uint64_t r = 0; r < b->n_rows; r++) {
+    for (uint64_t r = 0; x && r < b->n_rows; r++) {
         double sum = 0, weight = 0;
         for (int64_t i = b->row_offsets[r]; i < b->row_offsets[r + 1]; i++) {
             sum += b->weights[i] * x[i];
