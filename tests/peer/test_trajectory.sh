@@ -28,6 +28,6 @@ for stage in sft dpo simpo reward; do
     peer compare "$work" $stage
     tail -n 1 out
 done
-peer scores "$work" "$model"
+peer scores "$work"
 cat out
 ok "losses follow TRL's, the adapters agree, and PEFT's reward is ours"

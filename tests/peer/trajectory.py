@@ -39,9 +39,13 @@ def base_of(gguf):
     folder, name = os.path.split(os.path.abspath(gguf))
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     tokenizer.pad_token_id = 0  # Gemma's <pad>
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, attn_implementation="eager")
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    config._attn_implementation = "eager"
+    model = type(read)(config)  # a quantized model, which this one no longer is, may not be trained
+    model.load_state_dict(read.state_dict())
     return model, tokenizer
 
 
@@ -124,6 +128,7 @@ def native(stage, row):
 def run(gguf, text, out):
     base, tokenizer = base_of(gguf)
     rows = pairs_of(text)
+    base.save_pretrained(os.path.join(out, "base"))
     for stage in STAGES:
         model = adapted(base, stage)
         model.save_pretrained(os.path.join(out, f"{stage}-init"))
@@ -158,10 +163,11 @@ def compare(out, stage):
     assert whole >= 0.999 and update >= 0.99, (whole, update)
 
 
-def scores(out, gguf):
+def scores(out):
     from peft import PeftModel
+    from transformers import AutoModelForCausalLM
 
-    base, _ = base_of(gguf)
+    base = AutoModelForCausalLM.from_pretrained(os.path.join(out, "base"), dtype=torch.float32)
     model = PeftModel.from_pretrained(classifier_of(base), os.path.join(out, "reward-run")).eval()
     lines = [json.loads(line) for line in open(os.path.join(out, "reward-run", "metrics.jsonl"), encoding="utf-8")]
     evaluated = [line for line in lines if "eval_rewards/chosen" in line][-1]
