@@ -111,7 +111,7 @@ static int reward_row (const Ppo *p, const DpsObjectiveBatch *b, const DpsReward
     if (isnan (score) || first == end)
         return 0;
     for (int64_t i = first; i < end; i++) {
-        double old = b->signals[OLD_LOGP][i], k = ppo_kl (p->settings.estimator, old, b->signals[REFERENCE][i]);
+        double old = b->signals[OLD_LOGP][i], k = b->signals[REFERENCE] ? ppo_kl (p->settings.estimator, old, b->signals[REFERENCE][i]) : 0;
         kl += k;
         surprise -= old;
         reward[i] = -p->state.kl_coef * k + (i + 1 == end ? score : 0);
@@ -141,6 +141,10 @@ static DpsStatus score (void *self, const DpsObjectiveBatch *step, const DpsRewa
 {
     Ppo *p = self;
     Tally tally = {0};
+    if (!step->signals[OLD_LOGP] || !step->signals[OLD_VALUE])
+        return dps_sdk_fail (
+            err, DPS_ERR_UNSUPPORTED,
+            "PPO learns from answers that the policy has just sampled: log-probs and values of a rollout; these answers were given");
     double *reward = dps_calloc (step->n_tokens, sizeof *reward);
     unsigned char *judged = dps_calloc (step->n_tokens, 1);
     if (!reward || !judged) {
@@ -207,6 +211,13 @@ static DpsStatus state_load (void *self, const void *buf, size_t len, DpsError *
         return dps_sdk_fail (err, DPS_ERR_FORMAT, "the state holds no coefficient");
     p->state = s;
     return DPS_OK;
+}
+
+/* Without a KL in the reward no reference is needed. */
+static uint32_t reads (void *self, uint32_t signal)
+{
+    const Ppo *p = self;
+    return signal != REFERENCE || p->state.kl_coef > 0 || p->target > 0;
 }
 
 /* The update. */
@@ -295,6 +306,7 @@ static const DpsObjective objective = {.size = sizeof objective,
                                        .loss = loss,
                                        .step_end = step_end,
                                        .state_save = state_save,
-                                       .state_load = state_load};
+                                       .state_load = state_load,
+                                       .reads = reads};
 
 DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective);
