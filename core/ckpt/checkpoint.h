@@ -19,6 +19,7 @@
 #define DPS_CKPT_OPTIMIZER      "optimizer.safetensors"
 #define DPS_CKPT_STATE          "trainer_state.json"
 #define DPS_CKPT_RUN            "run_state.json" /* seed, data cursor, guard, ISA: what Hugging Face keeps in rng_state.pth and scheduler.pt */
+#define DPS_CKPT_OBJECTIVE      "objective.bin" /* what the objective keeps between steps, as its plugin writes it */
 #define DPS_CKPT_LOCK           "recipe.lock.yaml"
 #define DPS_CKPT_MANIFEST       "manifest.json" /* the format's own */
 

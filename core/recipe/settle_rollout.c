@@ -47,6 +47,10 @@ static DpsStatus settle_generation (const DpsRecipeReader *in)
     DpsRecipe *r = in->recipe;
     if (r->generation_batch_size && r->steps_per_generation)
         return fail_key (in, DPS_KEY_generation_batch_size, "steps_per_generation is given too: remove one");
+    if (r->num_mini_batches && (r->generation_batch_size || r->steps_per_generation))
+        return fail_key (in, DPS_KEY_num_mini_batches, "generation_batch_size or steps_per_generation is given too: remove one");
+    if (r->num_mini_batches)
+        r->steps_per_generation = r->num_mini_batches * r->gradient_accumulation_steps;
     if (r->generation_batch_size % r->per_device_train_batch_size)
         return dps_fail (in->err, DPS_ERR_USAGE,
                          "%s: generation_batch_size is %lld, expected a multiple of per_device_train_batch_size %lld",
@@ -76,6 +80,7 @@ DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
                                         DPS_KEY_repetition_penalty,
                                         DPS_KEY_steps_per_generation,
                                         DPS_KEY_generation_batch_size,
+                                        DPS_KEY_num_mini_batches,
                                         DPS_KEY_rollout_batch_size,
                                         DPS_KEY_num_iterations,
                                         DPS_KEY_allow_ratio_drift,

@@ -121,6 +121,8 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
                  *out_norm);
     t->step++;
     t->seen_tokens += tokens;
+    if (t->applied)
+        DPS_TRY (dps__objective_step_end (t, err));
     DPS_TRY (dps__trainer_epochs (t, t->step, &t->epoch, err));
     if (verdict == DPS_GUARD_ROLLBACK)
         DPS_TRY (roll_back (t, err));

@@ -117,6 +117,7 @@ static DpsStatus make_units (DpsTrainer *t, DpsAnswers *a, const uint64_t *count
         prompt += counts[s];
     }
     o->firsts[o->steps] = o->n_places;
+    DPS_TRY (dps__rollout_record (t, "value", "rollout", err));
     DPS_TRY (dps__rollout_reference (t, err));
     const DpsRewards meta = {.size = sizeof meta, .n_criteria = o->n_criteria, .weights = o->weights, .names = o->names};
     return o->n_places && dps__trainer_earns (t) ? dps__trainer_score (t, o->places, o->n_places, &meta, err) : DPS_OK;

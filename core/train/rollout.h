@@ -68,6 +68,13 @@ DpsStatus dps__rollout_example (struct DpsTrainer *t, DpsPlace *out, DpsError *e
  */
 DpsStatus dps__rollout_check (struct DpsTrainer *t, const DpsPlace *places, size_t n, const float *logp, DpsError *err);
 
+/* rollout_record.c */
+/**
+ * "logp" or "value" of the policy as its weights are now, recorded under `role` in the places sampled last; nothing when the objective does not
+ * read it. Errors: INTERRUPTED, NOMEM.
+ */
+DpsStatus dps__rollout_record (struct DpsTrainer *t, const char *name, const char *role, DpsError *err);
+
 /* rollout_units.c */
 /** The answers to prompts [first, first + n) as units of the objective, behind those there are; a prompt may give none. Errors: NOMEM. */
 DpsStatus dps__rollout_units (struct DpsTrainer *t, const DpsAnswers *a, uint64_t first_prompt, uint64_t n_prompts, DpsError *err);

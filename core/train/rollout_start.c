@@ -4,8 +4,6 @@
  * were, and change places with the current ones while the reference is computed. So it does not matter whether an adapter was fresh or is trained
  * further, and a resumed run, which starts from the same weights before it takes the checkpoint's, has the same reference.
  */
-#include <string.h>
-
 #include "base/mem.h"
 #include "train/trainer.h"
 
@@ -62,42 +60,13 @@ static DpsStatus exchange (DpsTrainer *t, DpsError *err)
     return st;
 }
 
-/* Where a pass's log-probs are kept. */
-typedef struct Keep {
-    DpsTrainer *t;
-    DpsPlace *places;
-    size_t n;
-} Keep;
-
-static DpsStatus keep (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
-{
-    const Keep *k = ctx;
-    (void)b;
-    return dps__places_record (k->t, (uint32_t)dps_objective_signal (k->t->objective, "logp", "reference"), k->places, k->n,
-                               dps_pass_logp (p), err);
-}
-
-static DpsStatus compute (DpsTrainer *t, DpsError *err)
-{
-    const DpsRollout *o = &t->rollout;
-    const DpsPassOptions pass = {.temperature = dps__trainer_temperature (t)};
-    const uint64_t size = (uint64_t)t->plan.micro_batch;
-    for (uint64_t i = 0; i < o->n_places; i += size) {
-        Keep k = {t, o->places + i, o->n_places - i < size ? o->n_places - i : size};
-        if (t->options->should_stop && t->options->should_stop ())
-            return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted while the reference was computed");
-        DPS_TRY (dps__trainer_forward (t, k.places, k.n, &pass, keep, &k, err));
-    }
-    return DPS_OK;
-}
-
 DpsStatus dps__rollout_reference (DpsTrainer *t, DpsError *err)
 {
     DpsError ignored = DPS_ERROR_INIT;
     if (!dps__rollout_needs_start (t))
         return DPS_OK;
     DPS_TRY (exchange (t, err));
-    DpsStatus st = compute (t, err);
+    DpsStatus st = dps__rollout_record (t, "logp", "reference", err);
     DpsStatus back = exchange (t, st == DPS_OK ? err : &ignored);
     return st == DPS_OK ? back : st;
 }

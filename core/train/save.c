@@ -235,6 +235,8 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
     if (st == DPS_OK)
         st = dps__rollout_save (t, w, err);
     if (st == DPS_OK)
+        st = dps__objective_save (t, w, err);
+    if (st == DPS_OK)
         st = dps_ckpt_add_bytes (w, DPS_CKPT_LOCK, t->lock.data, t->lock.len, err);
     if (st != DPS_OK) {
         dps_ckpt_discard (w);
@@ -398,6 +400,8 @@ DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError 
         st = restore_counters (t, c, run, err);
     if (st == DPS_OK)
         st = dps__rollout_restore (t, c, err);
+    if (st == DPS_OK)
+        st = dps__objective_restore (t, c, err);
     json_decref (run);
     return st;
 }

@@ -156,6 +156,13 @@ DpsStatus dps__reference_set (DpsReference *r, uint64_t row, const float *logp, 
 DpsStatus dps__reference_read (const DpsReference *r, const DpsBatch *b, double *out, DpsError *err);
 void dps__reference_free (DpsReference *r);
 
+/* objective_state.c */
+/** The objective hears that t->step steps are done. */
+DpsStatus dps__objective_step_end (DpsTrainer *t, DpsError *err);
+/** What it keeps between steps: nothing for objectives without state. Errors: its own; of restore also NOT_FOUND, DIGEST. */
+DpsStatus dps__objective_save (const DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err);
+DpsStatus dps__objective_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
+
 /* save.c */
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err);
 /** Values and counters as a checkpoint has them. */

@@ -9,7 +9,9 @@ python=${DIAPASON_PEER_PYTHON:-python3}
 model=$(real_model gemma3-270m)
 peer() { HF_HUB_OFFLINE=1 PYTHONWARNINGS=ignore run 0 "$python" "$src/tests/peer/trajectory.py" "$@"; }
 
-peer run "$model" "$src/LICENSE" "$work"
+jq -c -R -s '{text: .}' "$src/LICENSE" > text.jsonl
+run 0 "$dia" tokenize --model "$model" --data text.jsonl --out ids.jsonl
+peer run "$model" ids.jsonl "$work"
 for stage in sft dpo simpo reward; do
     rows=$work/$stage.jsonl
     keys=()

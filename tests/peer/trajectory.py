@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Ten steps of TRL from a PEFT adapter, and what they are compared with.
 
-trajectory.py run GGUF TEXT OUT     for each stage: OUT/STAGE-init (the adapter both start from), OUT/STAGE.jsonl (the rows as TRL tokenized
+trajectory.py run GGUF IDS OUT      for each stage: OUT/STAGE-init (the adapter both start from), OUT/STAGE.jsonl (the rows as TRL tokenized
                                     them), OUT/STAGE-trl (its adapter after the last step), OUT/STAGE.json (its losses)
 trajectory.py compare OUT STAGE     the same of `diapason train`, in OUT/STAGE-run, against them
 trajectory.py scores OUT            PEFT loads OUT/reward-run as a sequence classifier and scores the rows: eval_rewards/* of that run
 
 Settings are given outright wherever a default of TRL's would differ from the recipe's: cpo_alpha (1), max_length, the schedule, dropout, bf16,
-gradient checkpointing, the order of the rows. The words of TEXT are the data.
+gradient checkpointing, the order of the rows. IDS: a text as `diapason tokenize` writes it.
 """
 import json
 import os
@@ -23,22 +23,31 @@ COMMON = dict(max_steps=STEPS, per_device_train_batch_size=PAIRS, gradient_accum
               bf16=False, use_cpu=True, gradient_checkpointing=False, max_length=256, seed=1, train_sampling_strategy="sequential")
 
 
-def pairs_of(text):
-    """A prompt, how the text goes on, and how it goes on elsewhere."""
-    words, rows = open(text, encoding="utf-8").read().split(), []
+def pairs_of(ids):
+    """A prompt, how the text goes on, and how it goes on elsewhere; a token is the word "tID"."""
+    rows = []
     for i in range(STEPS * PAIRS):
-        at, other = 40 * i, (40 * i + 517) % (len(words) - 60)
-        rows.append({"prompt": " ".join(words[at : at + 18]), "chosen": " " + " ".join(words[at + 18 : at + 38]),
-                     "rejected": " " + " ".join(words[other : other + 12 + i % 7])})
+        at, other = 37 * i, (37 * i + 517) % (len(ids) - 80)
+        words = [f"t{k}" for k in ids[at : at + 37]], [f"t{k}" for k in ids[other : other + 14 + i % 7]]
+        rows.append({"prompt": " ".join(words[0][:18]), "chosen": " " + " ".join(words[0][18:]), "rejected": " " + " ".join(words[1])})
     return rows
 
 
+def tokenizer_of(ids):
+    """Gemma's ids without Gemma's tokenizer, which transformers takes a minute to build from the file."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {"<pad>": 0, "<eos>": 1, "<bos>": 2, "<unk>": 3, **{f"t{k}": k for k in ids}}
+    words = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", bos_token="<bos>", unk_token="<unk>")
+
+
 def base_of(gguf):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     folder, name = os.path.split(os.path.abspath(gguf))
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    tokenizer.pad_token_id = 0  # Gemma's <pad>
     read = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32)
     config = read.config
     if hasattr(config, "quantization_config"):
@@ -46,7 +55,7 @@ def base_of(gguf):
     config._attn_implementation = "eager"
     model = type(read)(config)  # a quantized model, which this one no longer is, may not be trained
     model.load_state_dict(read.state_dict())
-    return model, tokenizer
+    return model
 
 
 def classifier_of(base):
@@ -125,11 +134,12 @@ def native(stage, row):
     return {"prompt_input_ids": row["chosen_ids"][:n], "chosen_input_ids": row["chosen_ids"][n:], "rejected_input_ids": row["rejected_ids"][n:]}
 
 
-def run(gguf, text, out):
-    base, tokenizer = base_of(gguf)
-    rows = pairs_of(text)
+def run(gguf, ids_file, out, *stages):
+    with open(ids_file, encoding="utf-8") as f:
+        ids = [k for k in json.loads(f.readline())["ids"] if k > 3]
+    base, tokenizer, rows = base_of(gguf), tokenizer_of(ids), pairs_of(ids)
     base.save_pretrained(os.path.join(out, "base"))
-    for stage in STAGES:
+    for stage in stages or STAGES:
         model = adapted(base, stage)
         model.save_pretrained(os.path.join(out, f"{stage}-init"))
         trainer = trainer_of(stage, model, tokenizer, rows, out)
