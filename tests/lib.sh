@@ -128,6 +128,9 @@ rows_for() {
     esac
 }
 
+# dropout_for STAGE: 0.1, but 0 for stages that compare the policy with the one that answered.
+dropout_for() { [ "$1" = grpo ] && echo 0 || echo 0.1; }
+
 # tiny_recipe FILE OUTPUT_DIR [KEY=VALUE …]: LoRA SFT of the tiny Gemma 3 on rows.jsonl; later keys replace earlier ones. $rewards, where set: the
 # items of reward_funcs.
 tiny_recipe() {

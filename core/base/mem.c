@@ -79,6 +79,14 @@ char *dps_strndup (const char *s, size_t len)
     return copy;
 }
 
+void *dps_copy (const void *p, size_t n, size_t size)
+{
+    void *copy = dps_malloc (n, size);
+    if (copy && n && size)
+        memcpy (copy, p, n * size);
+    return copy;
+}
+
 char *dps_strdup (const char *s) { return dps_strndup (s, strlen (s)); }
 
 char *dps_strf (const char *fmt, ...)

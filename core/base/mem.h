@@ -21,6 +21,9 @@ void *dps_realloc (void *p, size_t n, size_t size);
 /** n × size bytes aligned to `align` (a power of two ≥ 16), or NULL. Free with dps_free. [any] */
 void *dps_aligned_alloc (size_t align, size_t n, size_t size);
 
+/** A copy of n × size bytes, or NULL. Free with dps_free. [any] */
+void *dps_copy (const void *p, size_t n, size_t size);
+
 /** A NUL-terminated copy of s[0..len), or NULL. Free with dps_free. [any] */
 char *dps_strndup (const char *s, size_t len);
 char *dps_strdup (const char *s);

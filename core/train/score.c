@@ -52,11 +52,10 @@ DpsStatus dps__places_record (const DpsTrainer *t, uint32_t signal, DpsPlace *pl
 {
     for (size_t i = 0; i < n; i++) {
         const size_t length = length_in (t, signal, &places[i]);
-        float *copy = dps_malloc (length, sizeof *copy);
+        float *copy = dps_copy (values, length, sizeof *copy);
         if (!copy)
             return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-        for (size_t k = 0; k < length; k++)
-            copy[k] = *values++;
+        values += length;
         dps_free (places[i].recorded[signal]);
         places[i].recorded[signal] = copy;
     }
@@ -134,10 +133,9 @@ static DpsStatus share_out (const DpsTrainer *t, const Arrays *a, DpsPlace *plac
         const double *from = a->out[i];
         for (size_t k = 0; from && k < n; k++) {
             const size_t length = length_in (t, i, &places[k]);
-            double *copy = dps_malloc (length, sizeof *copy);
+            double *copy = dps_copy (from, length, sizeof *copy);
             if (!copy)
                 return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-            memcpy (copy, from, length * sizeof *copy);
             dps_free (places[k].step[i]);
             places[k].step[i] = copy;
             from += length;

@@ -3,7 +3,7 @@
 # How a step of 8 rows is cut into micro-batches changes no bit: 8×1, 1×8, 2×4, 4×2; with dropout, with activation checkpointing.
 . "$(dirname "$0")/../lib.sh" "$1"
 
-for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llama:float32 reward:gemma3:float32; do
+for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llama:float32 reward:gemma3:float32 grpo:gemma3:bfloat16; do
     IFS=: read -r stage model dtype <<< "$case"
     rows_for "$stage" rows.jsonl 40
     first=
@@ -11,7 +11,7 @@ for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llam
         for checkpointing in false true; do
             out=$stage-$model-$dtype-$split-$checkpointing
             tiny_recipe recipe.yaml "$out" stage="$stage" model_name_or_path="$models/$model" dtype=$dtype max_steps=5 save_steps=5 \
-                lora_dropout=0.1 per_device_train_batch_size="${split%x*}" gradient_accumulation_steps="${split#*x}" \
+                lora_dropout="$(dropout_for "$stage")" per_device_train_batch_size="${split%x*}" gradient_accumulation_steps="${split#*x}" \
                 gradient_checkpointing=$checkpointing
             run 0 "$dia" train recipe.yaml
             first=${first:-$out}

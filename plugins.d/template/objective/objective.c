@@ -37,16 +37,9 @@ static const DpsObjectiveInfo *describe (void) { return &info; }
 static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsError *err)
 {
     (void)str;
-    double *self = dps_malloc (N_PARAMS, sizeof *self);
-    if (!self)
-        return dps_sdk_fail (err, DPS_ERR_NOMEM, "no memory");
-    for (int i = 0; i < N_PARAMS; i++)
-        self[i] = num[i];
-    *out = self;
-    return DPS_OK;
+    *out = dps_copy (num, N_PARAMS, sizeof *num);
+    return *out ? DPS_OK : dps_sdk_fail (err, DPS_ERR_NOMEM, "no memory");
 }
-
-static void destroy (void *self) { dps_free (self); }
 
 /* The equation, forward only: the host differentiates what is written on its tape. One number a unit, not yet divided. */
 static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, const DpsObjectiveBatch *batch, const DpsVal *signal,
@@ -61,6 +54,6 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
     return DPS_OK;
 }
 
-static const DpsObjective objective = {.size = sizeof objective, .describe = describe, .create = create, .destroy = destroy, .loss = loss};
+static const DpsObjective objective = {.size = sizeof objective, .describe = describe, .create = create, .destroy = dps_free, .loss = loss};
 
 DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective);

@@ -46,14 +46,15 @@ static inline DpsPlace place_of_pair (const json_t *batch, size_t index, int sha
     return p;
 }
 
-/* 16 rows that a stage on single sequences and one on pairs both take. */
-static inline void write_rows (const char *path, int pairs)
+/* 16 rows: of single sequences, or groups of two answers, which stages on pairs take too. */
+static inline void write_rows (const char *path, int answers)
 {
     FILE *f = fopen (path, "w");
     CU_ASSERT_PTR_NOT_NULL_FATAL (f);
     for (int i = 0; i < 16; i++)
-        fputs (pairs ? "{\"prompt_input_ids\": [2, 5, 6], \"chosen_input_ids\": [7, 8], \"rejected_input_ids\": [9]}\n"
-                     : "{\"input_ids\": [2, 5, 6, 7, 8]}\n",
+        fputs (answers ? "{\"prompt_input_ids\": [2, 5, 6], \"completions\": [{\"input_ids\": [7, 8], \"scores\": {\"a\": 1}}, "
+                         "{\"input_ids\": [9], \"scores\": {\"a\": 0}}]}\n"
+                       : "{\"input_ids\": [2, 5, 6, 7, 8]}\n",
                f);
     fclose (f);
 }
