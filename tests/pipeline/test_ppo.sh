@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# PPO through the command line: answers sampled, valued, judged, trained in several passes; the value head saved, read back, left aside elsewhere;
+# killed within a rollout and resumed; a learned reward model; and what is refused.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+tiny_prompts rows.jsonl 24
+tiny_prompts eval.jsonl 8 2
+# Answers of the untrained model are near the limit of 16 tokens; those of 1 to 4 tokens earn 1.
+rewards='  - {name: length, min: 1, max: 4, soft: 12}'
+
+# ppo_recipe FILE OUT [KEY=VALUE …]: 16 answers a rollout, two steps a pass, two passes.
+ppo_recipe() {
+    local file=$1 out=$2
+    shift 2
+    tiny_recipe "$file" "$out" stage=ppo max_completion_length=16 max_steps=48 learning_rate=0.02 per_device_train_batch_size=8 \
+        gradient_accumulation_steps=1 num_mini_batches=2 num_ppo_epochs=2 kl_coef=0.02 vf_coef=0.5 save_steps=15 "$@"
+}
+
+ppo_recipe ppo.yaml ppo eval_strategy=steps eval_steps=16 kl_target=5 kl_horizon=100
+printf 'eval_datasets:\n  - path: eval.jsonl\n' >> ppo.yaml
+run 0 "$dia" plan ppo.yaml
+run 0 "$dia" explain ppo.yaml
+run 0 "$dia" train ppo.yaml --log-level debug
+within_plan err
+exists ppo/report.html ppo/checkpoint-45/objective.bin ppo/checkpoint-45/rollout.json
+scores='map(select(.["objective/scores"] != null) | .["objective/scores"])'
+jq -s -e "$scores"' | length == 12 and (.[-3:] | add) > 2 * (.[:3] | add)' ppo/metrics.jsonl >/dev/null ||
+    fail "the score did not rise: $(jq -s -c "$scores" ppo/metrics.jsonl)"
+jq -s -e 'map(select(.eval_reward != null)) | length == 3 and .[-1].eval_reward > .[0].eval_reward' ppo/metrics.jsonl >/dev/null || fail "held-out prompts"
+# Before the first update policy, rollout and reference are one: ratios are 1 and the KL is 0, to the last bit.
+jq -s -e '.[0] | .["objective/kl"] == 0 and .["val/ratio"] == 1 and .["policy/approxkl_avg"] == 0 and .["policy/clipfrac_avg"] == 0' ppo/metrics.jsonl >/dev/null ||
+    fail "the first step: $(head -n 1 ppo/metrics.jsonl)"
+jq -s -e 'map(select(.["objective/kl"] != null)) | all(.["val/ratio"] == 1 and .["val/num_eos_tokens"] != null and .["objective/entropy"] > 0
+    and .["objective/rlhf_reward"] != null and .["objective/non_score_reward"] != null)' ppo/metrics.jsonl >/dev/null || fail "metrics of a rollout"
+jq -s -e 'map(select(.loss)) | all(.["loss/policy_avg"] != null and .["loss/value_avg"] >= 0 and .["policy/entropy_avg"] > 0
+    and .["val/clipfrac_avg"] != null and .["val/ratio_var"] >= 0)' ppo/metrics.jsonl >/dev/null || fail "metrics of a step"
+jq -s -e 'map(select(.["objective/kl_coef"]) | .["objective/kl_coef"]) | .[0] == 0.02 and (unique | length) > 6' ppo/metrics.jsonl >/dev/null ||
+    fail "kl_coef does not adapt"
+ok "sampled, valued, judged, trained until the answers earned more"
+
+# From the middle of a rollout on, adaptive coefficient included: the same bytes.
+cp -r ppo whole
+rm -r ppo/checkpoint-48 ppo/checkpoint-45 ppo/checkpoint-30
+run 0 "$dia" train ppo.yaml --resume
+same whole/adapter_model.safetensors ppo/adapter_model.safetensors
+same <(jq -c '[.step,.loss,.["objective/kl_coef"]]' whole/metrics.jsonl) <(jq -c '[.step,.loss,.["objective/kl_coef"]]' ppo/metrics.jsonl)
+ok "resumed within a rollout"
+
+holds ppo/adapter_config.json '.task_type == "CAUSAL_LM" and .modules_to_save == ["value"]'
+head -c 100000 ppo/adapter_model.safetensors | grep -a -q 'base_model.model.value.weight' || fail "no value.weight in the adapter"
+head -c 100000 ppo/adapter_model.safetensors | grep -a -q 'base_model.model.value.bias' || fail "no value.bias in the adapter"
+ppo_recipe on.yaml on max_steps=1 num_mini_batches=1 num_ppo_epochs=1 learning_rate=1e-30 adapter_init="$work/ppo" lora_r=- lora_alpha=- lora_target_modules=-
+run 0 "$dia" train on.yaml
+same on/adapter_model.safetensors ppo/adapter_model.safetensors
+ok "the value head comes back"
+
+# Elsewhere it is left aside, and said to be.
+tiny_rows given.jsonl 6
+run 0 "$dia" score --model "$models/gemma3" --adapter ppo --data given.jsonl --out scores.jsonl
+said 'value head'
+run 0 "$dia" merge --model "$models/gemma3" --adapter ppo --format safetensors --out merged
+said 'value head'
+run 0 "$dia" score --model merged --data given.jsonl --out merged.jsonl
+paste -d, <(jq '.nll' scores.jsonl) <(jq '.nll' merged.jsonl) | awk -F, '{ d = $1 - $2; if (d > 1e-4 || d < -1e-4) exit 1 }' || fail "merged and adapter differ"
+(
+    unset rewards
+    rows=given.jsonl tiny_recipe sft.yaml sft max_steps=1 adapter_init="$work/ppo" lora_r=- lora_alpha=- lora_target_modules=-
+    run 0 "$dia" train sft.yaml
+    said 'value head'
+    holds sft/adapter_config.json '.modules_to_save == null or .modules_to_save == []'
+)
+ok "other stages and verbs leave the value head aside"
+
+ppo_recipe full.yaml full max_steps=2 num_mini_batches=1 lora_r=- lora_alpha=- lora_target_modules=-
+run 0 "$dia" train full.yaml
+ppo_recipe again.yaml again max_steps=1 num_mini_batches=1 num_ppo_epochs=1 learning_rate=1e-30 model_name_or_path="$work/full" lora_r=- lora_alpha=- lora_target_modules=-
+run 0 "$dia" train again.yaml
+same full/model.safetensors again/model.safetensors
+ok "a policy trained whole keeps its value head too"
+
+# refused CODE TEXT [KEY=VALUE …]
+refused() {
+    local code=$1 text=$2
+    shift 2
+    ppo_recipe bad.yaml bad "$@"
+    run "$code" "$dia" train bad.yaml
+    said "$text"
+    absent bad/checkpoint-15
+}
+refused 2 'value_model is not implemented' value_model=x
+refused 2 'kl_estimator' kl_estimator=k4
+refused 2 'cliprange' cliprange=-1
+refused 2 'lora_dropout' lora_dropout=0.1
+refused 2 'num_mini_batches: generation_batch_size or steps_per_generation is given too' steps_per_generation=2
+(
+    unset rewards
+    rows=given.jsonl tiny_recipe bad.yaml bad stage=ppo max_steps=2
+    run 1 "$dia" train bad.yaml
+    said 'PPO learns from answers'
+)
+ok "what is refused, by name"
