@@ -18,12 +18,13 @@ struct DpsBuffer {
 
 static struct DpsDevice device;
 static CpuMachine machine;
+DpsQuantNames cpu_quants;
 static DpsHost host;
 
 /* The products, beside the kernels of the instruction set. */
 static const CpuOp products[] = {
-    {"linear", "fw?f?f", "f", cpu_linear},
-    {"linear_dx", "fw?f", "f", cpu_linear_dx},
+    {"linear", "fq?f?f", "f", cpu_linear},
+    {"linear_dx", "fq?f", "f", cpu_linear_dx},
     {"linear_dw", "ffi", "F", cpu_linear_dw},
     {"token_logprobs", "fwi?w", "?F?F?F?f", cpu_token_logprobs},
     {"row_logprobs", "Fi", "F", cpu_row_logprobs},
@@ -120,39 +121,51 @@ static DpsStatus copy_views (struct DpsDevice *dev, const DpsView *from, const D
 
 static int is_float (uint32_t dtype) { return dtype == DPS_DTYPE_F32 || dtype == DPS_DTYPE_BF16; }
 
+static DpsStatus check_quantised (const CpuOp *op, const DpsView *v, const char *side, uint32_t i, int dry, DpsError *err)
+{
+    DpsQuantised q;
+    if (dps_quant_from_view (&cpu_quants, v, !dry, &q, err) != DPS_OK)
+        return dps_error_prefix (err, "cpu: %s: %s %u", op->name, side, i);
+    return cpu_count (v) ? DPS_OK : dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is an empty weight", op->name, side, i);
+}
+
 /* One operand against its letter. */
-static DpsStatus check_operand (const CpuOp *op, char letter, int optional, const DpsView *v, const char *side, uint32_t i, DpsError *err)
+static DpsStatus check_operand (const CpuOp *op, char letter, int optional, const DpsView *v, const char *side, uint32_t i, int dry,
+                                DpsError *err)
 {
     if (!v)
         return optional ? DPS_OK : dps_fail (err, DPS_ERR_INVALID, "cpu: %s: %s %u is missing", op->name, side, i);
-    int ok = letter == 'f' || letter == 'w' ? is_float (v->dtype)
-             : letter == 'F'                ? v->dtype == DPS_DTYPE_F32
-             : letter == 'h'                ? v->dtype == DPS_DTYPE_BF16
-             : letter == 'D'                ? v->dtype == DPS_DTYPE_F64
-             : letter == 'i'                ? v->dtype == DPS_DTYPE_I32
-             : letter == 'l'                ? v->dtype == DPS_DTYPE_I64
-                                            : v->dtype == DPS_DTYPE_U8;
+    if (letter == 'q' && cpu_is_quantised (v))
+        return check_quantised (op, v, side, i, dry, err);
+    int ok = letter == 'f' || letter == 'w' || letter == 'q' ? is_float (v->dtype)
+             : letter == 'F'                                 ? v->dtype == DPS_DTYPE_F32
+             : letter == 'h'                                 ? v->dtype == DPS_DTYPE_BF16
+             : letter == 'D'                                 ? v->dtype == DPS_DTYPE_F64
+             : letter == 'i'                                 ? v->dtype == DPS_DTYPE_I32
+             : letter == 'l'                                 ? v->dtype == DPS_DTYPE_I64
+                                                             : v->dtype == DPS_DTYPE_U8;
     if (!ok)
         return dps_fail (err, DPS_ERR_DTYPE, "cpu: %s: %s %u has a dtype it has no kernel for", op->name, side, i);
     if (v->stride)
         for (int64_t expected = 1, k = v->rank; k-- > 0; expected *= v->shape[k])
             if (v->stride[k] != expected && v->shape[k] > 1)
                 return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is strided; contiguous rows are expected", op->name, side, i);
-    if (letter == 'w' && cpu_count (v) == 0)
+    int is_weight = letter == 'w' || letter == 'q';
+    if (is_weight && cpu_count (v) == 0)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is an empty weight", op->name, side, i);
-    if (v->layout >= DPS_LAYOUT_PACKED && letter != 'w')
+    if (v->layout >= DPS_LAYOUT_PACKED && !is_weight)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: %s: %s %u is packed", op->name, side, i);
     return DPS_OK;
 }
 
-static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsView *const *views, uint32_t n, const char *side,
+static DpsStatus check_operands (const CpuOp *op, const char *spec, const DpsView *const *views, uint32_t n, const char *side, int dry,
                                  DpsError *err)
 {
     uint32_t i = 0;
     for (; *spec; spec++, i++) {
         int optional = *spec == '?';
         spec += optional;
-        DPS_TRY (check_operand (op, *spec, optional, i < n ? views[i] : NULL, side, i, err));
+        DPS_TRY (check_operand (op, *spec, optional, i < n ? views[i] : NULL, side, i, dry, err));
     }
     return i >= n ? DPS_OK : dps_fail (err, DPS_ERR_INVALID, "cpu: %s has %u %ss, %u were given", op->name, i, side, n);
 }
@@ -164,10 +177,11 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
         if (ops[i].id != op->id)
             continue;
         const CpuOp *known = ops[i].op;
-        DPS_TRY (check_operands (known, known->in, op->in, op->n_in, "input", err));
-        DPS_TRY (check_operands (known, known->out, op->out, op->n_out, "output", err));
+        int dry = (flags & DPS_RUN_DRY) != 0;
+        DPS_TRY (check_operands (known, known->in, op->in, op->n_in, "input", dry, err));
+        DPS_TRY (check_operands (known, known->out, op->out, op->n_out, "output", dry, err));
         CpuCall call = {.name = known->name, .op = op, .err = err};
-        return flags & DPS_RUN_DRY ? DPS_OK : known->run (&call);
+        return dry ? DPS_OK : known->run (&call);
     }
     DpsStr name = host.intern_name ? host.intern_name (op->id) : (DpsStr){"?", 1};
     return dps_fail (err, DPS_ERR_UNSUPPORTED, "cpu: no kernel for '%.*s'", (int)name.len, name.ptr);
@@ -241,6 +255,8 @@ static DpsStatus init (const DpsHost *from, const char *path, DpsError *err)
     (void)path;
     dps_table_copy (&host, sizeof host, from);
     DPS_TRY (find_machine (err));
+    if (dps_quant_names (host.intern, &cpu_quants))
+        return dps_fail (err, DPS_ERR_LIMIT, "cpu: no room for the quantised dtypes");
     n_ops = 0;
     DPS_TRY (add_ops (products, err));
     return add_ops (machine.kernels, err);

@@ -10,6 +10,7 @@
 #define DPS_CPU_H
 
 #include "base/mem.h"
+#include "base/quant.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
 
@@ -48,7 +49,7 @@ typedef DpsStatus (*CpuFunction) (CpuCall *c);
 typedef struct CpuOp {
     const char *name;
     const char *in,
-        *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), g f32 gradient; upper-case ? before: optional */
+        *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), q weight (packed, rows or quantised), g f32 gradient; upper-case ? before: optional */
     CpuFunction run;
 } CpuOp;
 
@@ -144,12 +145,18 @@ enum {
     CPU_SLOT_TAIL,
     CPU_SLOT_FORWARD,
     CPU_SLOT_GRAD,
+    CPU_SLOT_UNQUANTISED,
+    CPU_SLOT_ROWS,
     CPU_SLOTS
 };
 
 /** Threads a parallel region may use, at most `most`; and the number of the calling one in it. */
 int cpu_threads (int most);
 int cpu_thread (void);
+
+/** Interned in init. */
+extern DpsQuantNames cpu_quants;
+static inline int cpu_is_quantised (const DpsView *v) { return dps_quant_find (&cpu_quants, v->dtype) != DPS_QUANT_NONE; }
 
 /* pack.c */
 extern const DpsPack cpu_pack;

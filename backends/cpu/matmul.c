@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * matmul.c: linear, linear_dx, linear_dw: products by product.h. Both factors of a product have one dtype: that of the weight (bf16 or f32);
- * an activation of another dtype is converted into scratch first.
+ * an activation of another dtype is converted into scratch first. A quantised weight is packed in the dtype of x (dx) for each call.
  *
  * Small products run on one thread; what a product does is fixed by its shape, never by the threads there are.
  */
 #include <string.h>
 
 #include "pack.h"
+
+/* What a product is in: the weight's dtype; with a quantised one that of x (dx). */
+static uint32_t product_dtype (const DpsView *x, const DpsView *w) { return cpu_is_quantised (w) ? x->dtype : w->dtype; }
 
 /* x in `dtype`: itself, or a copy in scratch. */
 static const void *in_dtype (const DpsView *x, uint32_t dtype, int slot)
@@ -28,7 +31,7 @@ DpsStatus cpu_linear (CpuCall *c)
 {
     const DpsView *x = cpu_in (c, 0), *w = cpu_in (c, 1), *y = cpu_out (c, 0);
     int64_t I = w->shape[1], O = w->shape[0];
-    uint32_t dtype = w->dtype;
+    uint32_t dtype = product_dtype (x, w);
     CpuPanels panels;
     const void *b, *a = in_dtype (x, dtype, CPU_SLOT_A);
     if (!a)
@@ -56,7 +59,7 @@ DpsStatus cpu_linear_dx (CpuCall *c)
 {
     const DpsView *dy = cpu_in (c, 0), *w = cpu_in (c, 1), *dx = cpu_out (c, 0);
     int64_t I = w->shape[1], O = w->shape[0], rows = cpu_block_rows (O);
-    uint32_t dtype = w->dtype;
+    uint32_t dtype = product_dtype (dx, w);
     const void *b, *a = in_dtype (dy, dtype, CPU_SLOT_A);
     if (!a)
         return no_memory (c);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { LAYOUT_FORWARD = DPS_LAYOUT_PACKED, LAYOUT_INPUT_GRAD = DPS_LAYOUT_PACKED + 1, BLOCK = 64 };
+enum { LAYOUT_FORWARD = DPS_LAYOUT_PACKED, LAYOUT_INPUT_GRAD = DPS_LAYOUT_PACKED + 1, BLOCK = 64, QUANT_ROWS = 16 };
 
 int cpu_is_packed (const DpsView *w) { return w && w->layout >= DPS_LAYOUT_PACKED; }
 
@@ -135,8 +135,6 @@ static DpsStatus pack_forward (const DpsView *from, int64_t skip, int64_t row, i
                    .column_offset = l->k_offset,
                    .panel = (char *)to->host + p.base,
                    .dtype = to->dtype};
-    if (row == first && l->padded)
-        memset (r.panel, 0, l->bytes);
     copy_rectangle (&r);
     return DPS_OK;
 }
@@ -164,8 +162,22 @@ static DpsStatus pack_grad (const DpsView *from, int64_t skip, int64_t row, int6
     return DPS_OK;
 }
 
-/* Padding of the INPUT_GRAD blocks that begin within the rows: cleared before several threads fill them. */
-static DpsStatus clear_padding (int64_t row, int64_t n, const DpsView *to, DpsError *err)
+/* Padding of the panels that begin within the rows: cleared before several threads fill them. */
+static DpsStatus clear_forward (int64_t row, int64_t n, const DpsView *to, DpsError *err)
+{
+    int64_t O = to->shape[0], I = to->shape[1], panel = cpu_forward_panel (O);
+    for (int64_t first = (row + panel - 1) / panel * panel; first < row + n; first += panel) {
+        const CpuLayout *l;
+        CpuPanels p;
+        DPS_TRY (cpu_forward_panels (O, I, to->dtype, first, &p, err));
+        DPS_TRY (cpu_layout (I, at_most (O - first, panel), to->dtype, &l, err));
+        if (l->padded)
+            memset ((char *)to->host + p.base, 0, l->bytes);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus clear_grad (int64_t row, int64_t n, const DpsView *to, DpsError *err)
 {
     int64_t O = to->shape[0], I = to->shape[1], rows = cpu_block_rows (O), panel = cpu_grad_panel (O, I);
     for (int64_t first = (row + rows - 1) / rows * rows; first < row + n; first += rows)
@@ -187,31 +199,58 @@ static DpsStatus warm_layouts (const DpsView *to, uint32_t orientation, DpsError
     return packed_bytes (to->shape[0], to->shape[1], to->dtype, orientation, &bytes, err);
 }
 
-static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err)
+/* Rows of a weight on their way into its packed form. */
+typedef struct Source {
+    const DpsView *rows;       /* row 0 is row `row` of the weight */
+    const DpsQuantised *quant; /* the whole weight, in place of rows */
+    int64_t row, n;
+    float *room; /* of each thread, QUANT_ROWS rows */
+} Source;
+
+/* Rows [first, last), which do not leave a BLOCK. */
+static DpsStatus pack_block (const Source *s, int64_t first, int64_t last, uint32_t orientation, const DpsView *to)
 {
-    (void)dev;
-    int64_t O = to->shape[0], I = to->shape[1], rows = from->shape[0],
-            step = orientation == DPS_PACK_FORWARD ? cpu_forward_panel (O) : (int64_t)BLOCK;
-    if (from->rank != 2 || from->shape[1] != I || row < 0 || row + rows > O || row % BLOCK)
-        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows, in blocks of %d", (long long)row,
-                         (long long)(row + rows), (long long)O, BLOCK);
-    if (from->dtype != DPS_DTYPE_F32 && from->dtype != DPS_DTYPE_BF16)
-        return dps_fail (err, DPS_ERR_DTYPE, "cpu: a weight to pack must be f32 or bf16");
+    DpsStatus (*into) (const DpsView *, int64_t, int64_t, int64_t, const DpsView *, DpsError *) =
+        orientation == DPS_PACK_FORWARD ? pack_forward : pack_grad;
+    if (!s->quant)
+        return into (s->rows, first - s->row, first, last - first, to, NULL);
+    int64_t I = to->shape[1], shape[2] = {0, I};
+    float *room = s->room + (int64_t)cpu_thread () * QUANT_ROWS * I;
+    const DpsView decoded = {.size = sizeof decoded, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = shape, .host = room};
+    for (; first < last; first += QUANT_ROWS) {
+        shape[0] = at_most (last - first, QUANT_ROWS);
+        dps_quant_decode (s->quant, first * I, shape[0] * I, room);
+        DPS_TRY (into (&decoded, 0, first, shape[0], to, NULL));
+    }
+    return DPS_OK;
+}
+
+static DpsStatus pack_all (const Source *s, uint32_t orientation, const DpsView *to, DpsError *err)
+{
+    int64_t O = to->shape[0], I = to->shape[1], begin = s->row / BLOCK, end = (s->row + s->n + BLOCK - 1) / BLOCK;
     DPS_TRY (warm_layouts (to, orientation, err));
-    if (orientation == DPS_PACK_INPUT_GRAD)
-        DPS_TRY (clear_padding (row, rows, to, err));
-    int64_t begin = row / step, end = (row + rows + step - 1) / step;
+    DPS_TRY ((orientation == DPS_PACK_FORWARD ? clear_forward : clear_grad) (s->row, s->n, to, err));
     DpsStatus st = DPS_OK;
-#pragma omp parallel for schedule(static) if (rows * I > CPU_SERIAL_WORK && end - begin > 1)
-    for (int64_t s = begin; s < end; s++) {
-        int64_t first = s * step > row ? s * step : row, last = at_most ((s + 1) * step, row + rows);
-        DpsStatus one = orientation == DPS_PACK_FORWARD ? pack_forward (from, first - row, first, last - first, to, NULL)
-                                                        : pack_grad (from, first - row, first, last - first, to, NULL);
+#pragma omp parallel for schedule(static) if (s->n * I > CPU_SERIAL_WORK && end - begin > 1)
+    for (int64_t b = begin; b < end; b++) {
+        DpsStatus one = pack_block (s, b * BLOCK, at_most ((b + 1) * BLOCK, s->row + s->n), orientation, to);
         if (one != DPS_OK)
 #pragma omp critical
             st = one;
     }
     return st == DPS_OK ? DPS_OK : dps_fail (err, st, "cpu: packing a weight of %lld x %lld failed", (long long)O, (long long)I);
+}
+
+static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err)
+{
+    (void)dev;
+    int64_t O = to->shape[0], rows = from->shape[0];
+    if (from->rank != 2 || from->shape[1] != to->shape[1] || row < 0 || row + rows > O || row % BLOCK)
+        return dps_fail (err, DPS_ERR_SHAPE, "cpu: rows %lld to %lld do not lie in a weight of %lld rows, in blocks of %d", (long long)row,
+                         (long long)(row + rows), (long long)O, BLOCK);
+    if (from->dtype != DPS_DTYPE_F32 && from->dtype != DPS_DTYPE_BF16)
+        return dps_fail (err, DPS_ERR_DTYPE, "cpu: a weight to pack must be f32 or bf16");
+    return pack_all (&(Source){.rows = from, .row = row, .n = rows}, orientation, to, err);
 }
 
 DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)
@@ -239,18 +278,31 @@ DpsStatus cpu_unpack_rows (const DpsView *packed, const int32_t *ids, int64_t n,
     return DPS_OK;
 }
 
+static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for a packed weight"); }
+
+static DpsStatus pack_quantised (const DpsView *w, uint32_t orientation, const DpsView *to, DpsError *err)
+{
+    DpsQuantised q;
+    DPS_TRY (dps_quant_from_view (&cpu_quants, w, 1, &q, err));
+    uint64_t room = (uint64_t)(QUANT_ROWS * w->shape[1]) * sizeof (float) * (uint64_t)cpu_threads (1 << 20);
+    const Source s = {.quant = &q, .n = w->shape[0], .room = cpu_scratch (CPU_SLOT_ROWS, room)};
+    return s.room ? pack_all (&s, orientation, to, err) : no_memory (err);
+}
+
 DpsStatus cpu_packed (const DpsView *w, uint32_t orientation, uint32_t dtype, const void **out, DpsError *err)
 {
-    DpsView to = *w;
+    int quantised = cpu_is_quantised (w);
+    DpsView to = {.size = sizeof to, .dtype = dtype, .rank = 2, .shape = w->shape};
     uint64_t bytes;
     *out = w->host;
     if (cpu_is_packed (w))
         return DPS_OK;
     DPS_TRY (packed_bytes (w->shape[0], w->shape[1], dtype, orientation, &bytes, err));
-    to.dtype = dtype;
-    to.host = cpu_scratch (orientation == DPS_PACK_FORWARD ? CPU_SLOT_FORWARD : CPU_SLOT_GRAD, bytes);
+    to.host = cpu_scratch (quantised ? CPU_SLOT_UNQUANTISED : orientation == DPS_PACK_FORWARD ? CPU_SLOT_FORWARD : CPU_SLOT_GRAD, bytes);
     *out = to.host;
-    return to.host ? pack (NULL, w, 0, orientation, &to, err) : dps_fail (err, DPS_ERR_NOMEM, "cpu: out of memory for a packed weight");
+    if (!to.host)
+        return no_memory (err);
+    return quantised ? pack_quantised (w, orientation, &to, err) : pack (NULL, w, 0, orientation, &to, err);
 }
 
 static DpsStatus unpack_rows (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err)

@@ -9,7 +9,7 @@
 typedef struct Operand {
     char name[16];
     char shape[16];
-    char type[8]; /* "float", "i32", "i64", "u8", "any" */
+    char type[8]; /* "float", "weight", "i32", "i64", "u8", "any" */
     int optional;
 } Operand;
 
@@ -52,7 +52,7 @@ static int dtype_fits (uint32_t dtype, const char *type)
     case DPS_DTYPE_F32:
     case DPS_DTYPE_BF16:
     case DPS_DTYPE_F16:
-    case DPS_DTYPE_F64: return !strcmp (type, "float") || !strcmp (type, "any");
+    case DPS_DTYPE_F64: return !strcmp (type, "float") || !strcmp (type, "weight") || !strcmp (type, "any");
     case DPS_DTYPE_I32: return !strcmp (type, "i32") || !strcmp (type, "any");
     case DPS_DTYPE_I64: return !strcmp (type, "i64") || !strcmp (type, "any");
     case DPS_DTYPE_U8: return !strcmp (type, "u8") || !strcmp (type, "any");
@@ -111,6 +111,15 @@ static DpsStatus check_same (DpsRefCall *c, const Operand *o, const DpsView *v, 
     return DPS_OK;
 }
 
+static DpsStatus check_quantised (DpsRefCall *c, const Operand *o, const DpsView *v, int data)
+{
+    DpsQuantised q;
+    if (strcmp (o->type, "weight") != 0)
+        return dps_fail (c->err, DPS_ERR_DTYPE, "ref %s: %s is quantised, ref reads plain numbers there", c->name, o->name);
+    DpsStatus st = dps_quant_from_view (&dps__ref_quants, v, data, &q, c->err);
+    return st == DPS_OK ? DPS_OK : dps_error_prefix (c->err, "ref %s: %s", c->name, o->name);
+}
+
 static DpsStatus check_operand (DpsRefCall *c, const Operand *o, const DpsView *v, Same *same, int data)
 {
     char text[120];
@@ -126,9 +135,9 @@ static DpsStatus check_operand (DpsRefCall *c, const Operand *o, const DpsView *
     if (v->layout != DPS_LAYOUT_ROW_MAJOR)
         return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "ref %s: %s is packed (layout %u), ref reads row-major only", c->name, o->name,
                          (unsigned)v->layout);
-    if (v->n_parts)
-        return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "ref %s: %s is quantised, ref reads plain numbers only", c->name, o->name);
-    if (!dtype_fits (v->dtype, o->type))
+    if (dps__ref_quantised (v))
+        DPS_TRY (check_quantised (c, o, v, data));
+    else if (!dtype_fits (v->dtype, o->type))
         return dps_fail (c->err, DPS_ERR_DTYPE, "ref %s: %s has dtype number %u, expected %s", c->name, o->name, (unsigned)v->dtype,
                          o->type);
     if (*o->shape == '*')

@@ -17,7 +17,7 @@ DpsStatus dps__ref_linear (DpsRefCall *c)
     DPS_TRY (dps__ref_scratch (c, n_rows * o, &y));
     DPS_TRY (dps__ref_scratch (c, o, &add));
     for (int64_t i = 0; i < o; i++) {
-        dps__ref_load (c->in[1], i, w);
+        dps__ref_load_weight (c->in[1], i, c->in[0], w);
         double bias = c->in[2] ? dps__ref_at (c->in[2], i) : 0;
         for (int64_t n = 0; n < n_rows; n++)
             y[n * o + i] = alpha * dps__ref_dot (x + n * k, w, k) + bias;
@@ -41,7 +41,7 @@ DpsStatus dps__ref_linear_dx (DpsRefCall *c)
     DPS_TRY (dps__ref_scratch (c, n_rows * k, &dx));
     DPS_TRY (dps__ref_scratch (c, k, &add));
     for (int64_t i = 0; i < o; i++) {
-        dps__ref_load (c->in[1], i, w);
+        dps__ref_load_weight (c->in[1], i, c->out[0], w);
         for (int64_t n = 0; n < n_rows; n++) {
             double g = alpha * dy[n * o + i];
             for (int64_t j = 0; j < k; j++)

@@ -59,7 +59,7 @@ static double soften (Head *a, int64_t *best)
 static double logits (const DpsRefCall *c, Head *a, const double *h, int64_t *best)
 {
     for (int64_t v = 0; v < a->v; v++) {
-        dps__ref_load (c->in[1], v, a->w);
+        dps__ref_load_weight (c->in[1], v, c->in[0], a->w);
         double u = dps__ref_dot (h, a->w, a->d);
         a->z[v] = a->wide ? u : (double)(float)u;
     }
@@ -80,7 +80,7 @@ static void direction (const DpsRefCall *c, Head *a, int64_t target, double lse,
     memset (dir, 0, (size_t)a->d * sizeof *dir);
     for (int64_t v = 0; v < a->v; v++) {
         double g = coefficient (a, v, target, lse);
-        dps__ref_load (c->in[1], v, a->w);
+        dps__ref_load_weight (c->in[1], v, c->in[0], a->w);
         for (int64_t j = 0; j < a->d; j++)
             dir[j] += g * a->w[j];
     }

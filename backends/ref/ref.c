@@ -14,7 +14,7 @@ static const DpsRefOp ops[] = {
     {"mul_cols_dv", "x:N,D dy:N,D roots:R:i32", "dv:D", NULL, dps__ref_mul_cols_dv},
     {"scale_rows", "x:S,D v:S", "y:S,D", NULL, dps__ref_scale_rows},
     {"dropout", "x:N,D keys:N:i64", "y:N,D", NULL, dps__ref_dropout},
-    {"embed", "table:V,D ids:N:i32", "y:N,D", NULL, dps__ref_embed},
+    {"embed", "table:V,D:weight ids:N:i32", "y:N,D", NULL, dps__ref_embed},
     {"embed_dw", "dy:N,D ids:N:i32 roots:R:i32", "dtable:V,D", NULL, dps__ref_embed_dw},
     {"gather_rows", "x:N,D rows:S:i32", "y:S,D", NULL, dps__ref_gather_rows},
     {"scatter_rows", "dy:S,D rows:S:i32", "dx:N,D", NULL, dps__ref_scatter_rows},
@@ -22,11 +22,11 @@ static const DpsRefOp ops[] = {
     {"rms_norm", "x:N,D w:h", "y:N,D ?rstd:~", dps__ref_rms_norm_check, dps__ref_rms_norm},
     {"rms_norm_dx", "x:N,D w:h rstd:~ dy:N,D ?c:N,D", "dx:N,D", dps__ref_rms_norm_check, dps__ref_rms_norm_dx},
     {"rms_norm_dw", "x:N,D rstd:~ dy:N,D roots:R:i32", "dw:h", dps__ref_rms_norm_dw_check, dps__ref_rms_norm_dw},
-    {"linear", "x:N,K W:O,K ?bias:O ?c:N,O", "y:N,O", NULL, dps__ref_linear},
-    {"linear_dx", "dy:N,O W:O,K ?c:N,K", "dx:N,K", NULL, dps__ref_linear_dx},
+    {"linear", "x:N,K W:O,K:weight ?bias:O ?c:N,O", "y:N,O", NULL, dps__ref_linear},
+    {"linear_dx", "dy:N,O W:O,K:weight ?c:N,K", "dx:N,K", NULL, dps__ref_linear_dx},
     {"linear_dw", "dy:N,O x:N,K roots:R:i32", "dW:O,K", NULL, dps__ref_linear_dw},
     {"bias_db", "dy:N,O roots:R:i32", "db:O", NULL, dps__ref_bias_db},
-    {"dora_norm", "W:O,K A:r,K B:O,r ?m:O", "?v:O ?norm:O", dps__ref_dora_norm_check, dps__ref_dora_norm},
+    {"dora_norm", "W:O,K:weight A:r,K B:O,r ?m:O", "?v:O ?norm:O", dps__ref_dora_norm_check, dps__ref_dora_norm},
     {"rope", "x:N,Q segments:n,s:u8 inv_freq:f", "y:N,Q", dps__ref_rope_check, dps__ref_rope},
     {"attention", "q:N,Q k:M,P v:M,P segments:n,s:u8", "o:N,Q ?lse:N,H", dps__ref_attention_check, dps__ref_attention},
     {"attention_bwd", "q:N,Q k:M,P v:M,P o:N,Q lse:N,H do:N,Q segments:n,s:u8", "dq:N,Q dk:M,P dv:M,P", dps__ref_attention_check,
@@ -35,7 +35,7 @@ static const DpsRefOp ops[] = {
     {"swiglu", "gate:N,D up:N,D", "y:N,D", NULL, dps__ref_swiglu},
     {"geglu_bwd", "gate:N,D up:N,D dy:N,D", "dgate:N,D dup:N,D", NULL, dps__ref_geglu_bwd},
     {"swiglu_bwd", "gate:N,D up:N,D dy:N,D", "dgate:N,D dup:N,D", NULL, dps__ref_swiglu_bwd},
-    {"token_logprobs", "h:S,D W:V,D targets:S:i32 ?pack:-", "logp:S ?entropy:S ?hit:S ?dir:S,D", NULL, dps__ref_token_logprobs},
+    {"token_logprobs", "h:S,D W:V,D:weight targets:S:i32 ?pack:-", "logp:S ?entropy:S ?hit:S ?dir:S,D", NULL, dps__ref_token_logprobs},
     {"row_logprobs", "z:S,V targets:S:i32", "logp:S", NULL, dps__ref_row_logprobs},
     {"token_logprobs_dw", "h:S,D W:V,D targets:S:i32 dlogp:S roots:R:i32", "dW:V,D", NULL, dps__ref_token_logprobs_dw},
     {"exp", "x:*", "y:*", NULL, dps__ref_exp},
@@ -162,6 +162,8 @@ static DpsStatus init (const DpsHost *host, const char *path, DpsError *err)
         if (!op_ids[i])
             return dps_fail (err, DPS_ERR_LIMIT, "ref: the host has no number left for op '%s'", ops[i].name);
     }
+    if (dps_quant_names (host->intern, &dps__ref_quants))
+        return dps_fail (err, DPS_ERR_LIMIT, "ref: the host has no number left for the quantised dtypes");
     return DPS_OK;
 }
 

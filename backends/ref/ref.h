@@ -11,6 +11,7 @@
 #define DPS_BACKENDS_REF_H
 
 #include "base/mem.h"
+#include "base/quant.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
 
@@ -32,8 +33,8 @@ typedef DpsStatus (*DpsRefFunction) (DpsRefCall *c);
 
 /**
  * One op. Operands are separated by spaces: "[?]name:SHAPE[:type]", ? optional; SHAPE is letters and numbers separated by commas, `*` (the
- * same whole shape as every other *), `~` (any shape: the op looks itself) or `-` (never looked at); type is float (the default), i32, i64,
- * u8 or any.
+ * same whole shape as every other *), `~` (any shape: the op looks itself) or `-` (never looked at); type is float (the default), weight (a
+ * float or quantised, read by rows), i32, i64, u8 or any.
  */
 typedef struct DpsRefOp {
     const char *name;
@@ -57,9 +58,14 @@ int64_t dps__ref_count (const DpsView *v);
 int64_t dps__ref_cols (const DpsView *v);
 int64_t dps__ref_rows (const DpsView *v);
 void *dps__ref_data (const DpsView *v);
-/** Row `row` to or from f64. Storing rounds to nearest even. */
+/** Interned in init. */
+extern DpsQuantNames dps__ref_quants;
+/** Row `row` to or from f64; of a quantised matrix through f32. Storing rounds to nearest even. */
 void dps__ref_load (const DpsView *v, int64_t row, double *dst);
 void dps__ref_store (const DpsView *v, int64_t row, const double *src);
+/** Row `row` of a weight: of a quantised one in bf16 where x (dx, h) is. */
+void dps__ref_load_weight (const DpsView *w, int64_t row, const DpsView *x, double *dst);
+int dps__ref_quantised (const DpsView *v);
 /** Element i of a vector of any integer type (ids, rows, offsets, keys). */
 int64_t dps__ref_index (const DpsView *v, int64_t i);
 /** Element i of a float vector. */

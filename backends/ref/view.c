@@ -125,7 +125,34 @@ static void store (const DpsView *v, int64_t first, int64_t step, int64_t n, con
     }
 }
 
-void dps__ref_load (const DpsView *v, int64_t row, double *dst) { load (v, row_start (v, row), col_step (v), dps__ref_cols (v), dst); }
+DpsQuantNames dps__ref_quants;
+
+int dps__ref_quantised (const DpsView *v) { return dps_quant_find (&dps__ref_quants, v->dtype) != DPS_QUANT_NONE; }
+
+/* The view was checked with the call. */
+static void load_quantised (const DpsView *v, int64_t row, double *dst)
+{
+    enum { PIECE = 256 };
+    DpsQuantised q;
+    float piece[PIECE];
+    int64_t cols = dps__ref_cols (v);
+    if (dps_quant_from_view (&dps__ref_quants, v, 1, &q, NULL) != DPS_OK)
+        return;
+    for (int64_t first = 0; first < cols; first += PIECE) {
+        int64_t n = cols - first < PIECE ? cols - first : PIECE;
+        dps_quant_decode (&q, row * cols + first, n, piece);
+        for (int64_t i = 0; i < n; i++)
+            dst[first + i] = (double)piece[i];
+    }
+}
+
+void dps__ref_load (const DpsView *v, int64_t row, double *dst)
+{
+    if (dps__ref_quantised (v))
+        load_quantised (v, row, dst);
+    else
+        load (v, row_start (v, row), col_step (v), dps__ref_cols (v), dst);
+}
 
 void dps__ref_store (const DpsView *v, int64_t row, const double *src)
 {
@@ -164,6 +191,13 @@ static double round_to (uint32_t dtype, double x)
     case DPS_DTYPE_F16: return f16_get (f16_put (x));
     default: return x;
     }
+}
+
+void dps__ref_load_weight (const DpsView *w, int64_t row, const DpsView *x, double *dst)
+{
+    dps__ref_load (w, row, dst);
+    for (int64_t i = 0; x->dtype == DPS_DTYPE_BF16 && dps__ref_quantised (w) && i < dps__ref_cols (w); i++)
+        dst[i] = round_to (DPS_DTYPE_BF16, dst[i]);
 }
 
 void dps__ref_add_partial (const DpsView *v, int64_t row, const double *partial, double *tmp)

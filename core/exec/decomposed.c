@@ -62,6 +62,8 @@ static DpsView view_of (const Parts *p, DpsNode node, const DpsBlock *scratch)
         v.offset = from->offset;
         v.host = from->host;
         v.layout = from->layout;
+        v.n_parts = from->n_parts;
+        v.parts = from->parts;
     } else if (scratch) {
         v.buffer = scratch->buffer;
         v.offset = t->offset;

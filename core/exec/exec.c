@@ -10,6 +10,7 @@
 #include "exec/decomposed.h"
 #include "exec/plan.h"
 #include "graph/decompose.h"
+#include "plugin/host.h"
 
 static int wanted (const char *const *names, size_t n, size_t rank, const char *plugin, const char *device)
 {
@@ -61,6 +62,8 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
     *ex = (DpsExec){0};
     for (int i = 0; i < DPS_OP_COUNT; i++)
         ex->op_ids[i] = dps_intern (dps_op_name ((DpsOpCode)i));
+    if (dps_quant_names (dps__intern, &ex->quants))
+        return dps_fail (err, DPS_ERR_LIMIT, "exec: no number is left for the dtypes of quantised weights");
     if (n_names == 0)
         DPS_TRY (add_named (ex, reg, NULL, 0, 0, 0, err));
     for (size_t i = 0; i < n_names; i++)

@@ -7,6 +7,7 @@
 #ifndef DPS_EXEC_EXEC_H
 #define DPS_EXEC_EXEC_H
 
+#include "base/quant.h"
 #include "graph/graph.h"
 #include "plugin/registry.h"
 
@@ -44,6 +45,7 @@ typedef struct DpsExec {
     int profile; /* time each case */
     int dry;     /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
+    DpsQuantNames quants;
     DpsBlock arena;
     DpsBlock scratch;    /* intermediates of decomposed ops */
     int sealed;          /* arena and scratch were sized for the whole run: to grow is an error */

@@ -33,6 +33,8 @@ static Forms forms_of (DpsExec *ex, const DpsModel *m, size_t i, uint32_t comput
     uint64_t n = (uint64_t)dps_weight_elements (w);
     int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
     DpsError why = DPS_ERROR_INIT;
+    if (dps__weight_quantised (w, training))
+        return f;
     if (packs &&
         d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_FORWARD, &f.packed[0], &f.layout[0], &why) != DPS_OK) {
         packs = 0;
@@ -59,9 +61,14 @@ static Forms forms_of (DpsExec *ex, const DpsModel *m, size_t i, uint32_t comput
 DpsStatus dps_weights_measure (DpsExec *ex, const DpsModel *model, uint32_t compute, int training, int n_moments, DpsWeightBytes *out,
                                DpsError *err)
 {
-    (void)err;
     *out = (DpsWeightBytes){0};
     for (size_t i = 0; i < model->n_weights; i++) {
+        uint64_t codes = 0;
+        if (dps__weight_quantised (&model->weights[i], training)) {
+            DPS_TRY (dps__quantised_bytes (&model->weights[i], &codes, err));
+            out->quantised_numbers += (uint64_t)dps_weight_elements (&model->weights[i]);
+        }
+        out->quantised += codes;
         Forms f = forms_of (ex, model, i, compute, training);
         out->rows += f.rows;
         out->packed_forward += f.packed[0];
@@ -84,6 +91,13 @@ DpsStatus dps_weights_outline (DpsWeights *w, DpsExec *ex, const DpsModel *model
         w->stores[i].rows_dtype = f.rows_dtype;
         for (int k = 0; k < 2; k++)
             w->stores[i].layout[k] = f.layout[k];
+        if (dps__weight_quantised (&model->weights[i], training)) {
+            DpsStatus st = dps__quantised_open (w, (int32_t)i, err);
+            if (st != DPS_OK) {
+                dps_weights_free (w);
+                return st;
+            }
+        }
     }
     return DPS_OK;
 }
@@ -101,6 +115,8 @@ static DpsStatus allocate (DpsWeights *w, size_t i, int n_moments, DpsError *err
 {
     DpsStore *s = &w->stores[i];
     Forms f = forms_of (w->ex, w->model, i, w->compute, w->training);
+    if (dps__weight_quantised (&w->model->weights[i], w->training))
+        return dps__quantised_open (w, (int32_t)i, err);
     s->rows_dtype = f.rows_dtype;
     if (f.rows)
         DPS_TRY (dps_exec_alloc (w->ex, f.rows, &s->rows, err));
@@ -125,6 +141,8 @@ static DpsStatus put_rows (DpsWeights *w, int32_t i, int64_t row, int64_t n, con
     const DpsExecDevice *d = &w->ex->devices[0];
     int64_t cols = spec->rank > 1 ? spec->shape[1] : 1, piece[2] = {n, cols};
     DpsView from = dps_view (DPS_DTYPE_F32, 2, piece, values);
+    if (s->codes.buffer)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is quantised: its numbers cannot be set", spec->name);
     if (s->master.host && (float *)s->master.host + row * cols != values)
         memcpy ((float *)s->master.host + row * cols, values, (size_t)(n * cols) * sizeof *values);
     if (s->rows.host) {
@@ -147,6 +165,8 @@ static DpsStatus load_weight (DpsWeights *w, int32_t i, DpsSource *src, float *b
 {
     const DpsWeight *spec = &w->model->weights[i];
     int64_t at = dps_source_find (src, spec->name), cols = spec->rank > 1 ? spec->shape[1] : 1;
+    if (dps__weight_quantised (spec, w->training))
+        return dps__quantised_load (w, i, src, buffer, LOAD_ROWS, err);
     for (int64_t row = 0; row < spec->shape[0]; row += LOAD_ROWS) {
         int64_t n = spec->shape[0] - row < LOAD_ROWS ? spec->shape[0] - row : LOAD_ROWS;
         DPS_TRY (dps_source_read (src, (size_t)at, (uint64_t)(row * cols), (uint64_t)(n * cols), buffer, err));
@@ -184,7 +204,7 @@ void dps_weights_free (DpsWeights *w)
 {
     for (size_t i = 0; w->stores && i < w->model->n_weights; i++) {
         DpsStore *s = &w->stores[i];
-        DpsBlock *blocks[] = {&s->rows, &s->packed[0], &s->packed[1], &s->master, &s->grad, &s->m, &s->v};
+        DpsBlock *blocks[] = {&s->rows, &s->packed[0], &s->packed[1], &s->master, &s->grad, &s->m, &s->v, &s->codes};
         for (size_t k = 0; k < sizeof blocks / sizeof *blocks; k++)
             dps_exec_free (w->ex, blocks[k]);
     }
@@ -214,17 +234,13 @@ float *dps_weights_grad (const DpsWeights *w, int32_t weight)
 DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err)
 {
     const DpsWeight *spec = &w->model->weights[weight];
-    const DpsStore *s = &w->stores[weight];
     const float *master = dps_weights_master (w, weight);
     int64_t n = dps_weight_elements (spec);
     if (master) {
         memcpy (out, master, (size_t)n * sizeof *out);
         return DPS_OK;
     }
-    if (!s->rows.host)
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is kept packed only", spec->name);
-    DpsView from = dps_view (s->rows_dtype, 1, &n, s->rows.host), to = dps_view (DPS_DTYPE_F32, 1, &n, out);
-    return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+    return dps_weights_rows (w, weight, 0, spec->shape[0], out, err);
 }
 
 DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, DpsError *err)
@@ -256,14 +272,14 @@ DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err)
     return DPS_OK;
 }
 
-/* ‖W‖ per row of a base weight kept as rows: dora_norm with empty A and B. */
+/* ‖W‖ per row of a base weight: dora_norm with empty A and B. */
 static DpsStatus init_weight_norm (DpsWeights *w, const DpsWeight *spec, float *out, DpsError *err)
 {
     const DpsWeight *base = &w->model->weights[spec->base];
-    const DpsStore *s = &w->stores[spec->base];
     int64_t a_shape[2] = {0, base->shape[1]}, b_shape[2] = {base->shape[0], 0};
-    DpsView weight = dps_view (s->rows_dtype, 2, base->shape, s->rows.host), a = dps_view (DPS_DTYPE_F32, 2, a_shape, out),
+    DpsView weight = dps_view (w->compute, 2, base->shape, NULL), a = dps_view (DPS_DTYPE_F32, 2, a_shape, out),
             b = dps_view (DPS_DTYPE_F32, 2, b_shape, out), norm = dps_view (DPS_DTYPE_F32, 1, spec->shape, out);
+    DPS_TRY (dps_weights_resolve (w, DPS_TENSOR_PARAM, spec->base, DPS_OP_dora_norm, 0, &weight, err));
     return dps_exec_op (w->ex, DPS_OP_dora_norm, (const DpsView *[]){&weight, &a, &b, NULL}, 4, (const DpsView *[]){NULL, &norm}, 2,
                         (DpsScalar[]){{.f = 0}}, 1, err);
 }
@@ -273,19 +289,11 @@ typedef struct Rows {
     int32_t weight;
 } Rows;
 
-/* DpsAdapterRows.read over a base weight that is kept as rows. */
+/* DpsAdapterRows.read over a base weight. */
 static DpsStatus read_rows (void *ctx, int64_t row, int64_t rows, float *dst, DpsError *err)
 {
     const Rows *r = ctx;
-    const DpsWeight *base = &r->w->model->weights[r->weight];
-    const DpsStore *s = &r->w->stores[r->weight];
-    if (row < 0 || rows < 0 || row > base->shape[0] - rows)
-        return dps_fail (err, DPS_ERR_SHAPE, "weights: '%s' has %lld rows; asked for %lld from %lld", base->name, (long long)base->shape[0],
-                         (long long)rows, (long long)row);
-    int64_t shape[2] = {rows, base->shape[1]};
-    size_t skip = (size_t)(row * base->shape[1]) * dps_dtype_bytes (s->rows_dtype);
-    DpsView from = dps_view (s->rows_dtype, 2, shape, (char *)s->rows.host + skip), to = dps_view (DPS_DTYPE_F32, 2, shape, dst);
-    return dps_exec_op (r->w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+    return dps_weights_rows (r->w, r->weight, row, rows, dst, err);
 }
 
 /* The plugin's own start, which may read the base weight. */
@@ -380,6 +388,10 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
                    : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
     }
     int form = form_for (op, slot);
+    if (dps__weight_quantised (&w->model->weights[index], w->training)) {
+        dps__quantised_view (w, index, out);
+        return DPS_OK;
+    }
     if (form >= 0 && s->layout[form]) {
         out->buffer = s->packed[form].buffer;
         out->host = s->packed[form].host;

@@ -17,12 +17,17 @@ typedef struct DpsStore {
     DpsBlock packed[2];  /* DPS_PACK_FORWARD, DPS_PACK_INPUT_GRAD */
     DpsBlock master;     /* f32, when it trains and rows is bf16; else rows is the master */
     DpsBlock grad, m, v; /* f32, when it trains */
-    uint64_t lookups;    /* bytes at the end of grad that embed_dw adds to: those of an embedding that is the head too, else 0 */
+    DpsBlock codes;      /* of a quantised weight, its parts behind them */
+    DpsPart parts[DPS_QPARTS];
+    const DpsPart *part_list[DPS_QPARTS];
+    uint32_t n_parts;
+    uint64_t lookups; /* bytes at the end of grad that embed_dw adds to: those of an embedding that is the head too, else 0 */
 } DpsStore;
 
 /** Bytes by category, as `diapason plan` prints them. */
 typedef struct DpsWeightBytes {
     uint64_t rows, packed_forward, packed_grad, master, gradients, optimizer;
+    uint64_t quantised, quantised_numbers; /* bytes, and how many weights they stand for */
 } DpsWeightBytes;
 
 typedef struct DpsWeights {
@@ -80,6 +85,20 @@ int64_t dps_weight_elements (const DpsWeight *w);
 /** Before a step: all gradients to zero. After one: packed and bf16 forms of what trained are made again. [device-serial] */
 void dps_weights_zero_grads (DpsWeights *w);
 DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err);
+
+/** Rows [row, row + n) of a base weight that is kept as rows or quantised, in f32. Errors: UNSUPPORTED (kept packed only), SHAPE. */
+DpsStatus dps_weights_rows (const DpsWeights *w, int32_t weight, int64_t row, int64_t n, float *out, DpsError *err);
+
+/* weights_quant.c. A weight is quantised when its form says so and it does not train. */
+int dps__weight_quantised (const DpsWeight *spec, int training);
+/** Its bytes, codes and parts. Errors: SHAPE with the weight's name. */
+DpsStatus dps__quantised_bytes (const DpsWeight *spec, uint64_t *out, DpsError *err);
+/** Lay out its parts, and allocate it unless w->outline. */
+DpsStatus dps__quantised_open (DpsWeights *w, int32_t weight, DpsError *err);
+/** Its codes from the source: as they are stored there, or made. buffer: `rows` of it in f32. */
+DpsStatus dps__quantised_load (DpsWeights *w, int32_t weight, DpsSource *src, float *buffer, int64_t rows, DpsError *err);
+/** The view an op gets. */
+void dps__quantised_view (const DpsWeights *w, int32_t weight, DpsView *out);
 
 /** DpsBindings.resolve with ctx = DpsWeights. */
 DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, DpsOpCode op, int slot, DpsView *out, DpsError *err);

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "graph/rules.h"
+#include "plugin/registry.h"
 
 static const char *const op_names[] = {
 #define OP(name, n_in, n_out, shape, adjoint) #name,
@@ -200,7 +201,10 @@ const char *dps_dtype_name (uint32_t dtype)
         DPS_DTYPES (DPS_X)
 #undef DPS_X
     };
-    return dtype < sizeof names / sizeof *names && names[dtype] ? names[dtype] : "?";
+    if (dtype < sizeof names / sizeof *names && names[dtype])
+        return names[dtype];
+    const char *interned = dps_intern_name (dtype); /* a block format, or a vendor's */
+    return *interned ? interned : "?";
 }
 
 uint64_t dps_tensor_bytes (const DpsTensor *t) { return (uint64_t)dps_tensor_elements (t) * dps_dtype_bytes (t->dtype); }

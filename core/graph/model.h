@@ -6,6 +6,7 @@
 #ifndef DPS_GRAPH_MODEL_H
 #define DPS_GRAPH_MODEL_H
 
+#include "base/quant.h"
 #include "graph/decoder.h"
 #include "graph/targets.h"
 
@@ -29,8 +30,9 @@ typedef struct DpsWeight {
     uint8_t needs_rows; /* an op reads it as a row-major matrix (DoRA's norm) */
     uint32_t init;      /* adapters: DPS_INIT_* */
     double init_scale;
-    int32_t base;   /* adapters: the linear weight they belong to */
-    uint8_t frozen; /* adapters: of one that another is put on (dps_model_freeze) */
+    int32_t base;      /* adapters: the linear weight they belong to */
+    uint8_t frozen;    /* adapters: of one that another is put on (dps_model_freeze) */
+    DpsQuantForm form; /* what it is kept in while it does not train; NONE: numbers of the compute dtype */
 } DpsWeight;
 
 /** What an adapter put on one linear weight: the numbers of its parameters. */

@@ -3,7 +3,7 @@
  * source.c: one or several tensor files behind one list of Hugging Face names. A folder's shards come from model.safetensors.index.json; each
  * is a plain file name of that folder, whatever the index says.
  */
-#include "graph/source.h"
+#include "graph/source_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,36 +13,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/seal.h"
-#include "graph/gguf_names.h"
 #include "graph/multimodal.h"
 #include "graph/rope_fit.h"
 #include "graph/shard_index.h"
 #include "graph/untie.h"
 
 enum { CONFIG_LIMIT = 1 << 22 };
-
-typedef struct Item {
-    char *name; /* Hugging Face's */
-    uint32_t file;
-    uint64_t tensor; /* its number in the file */
-    DpsGgufFix fix;
-    int is_key;
-} Item;
-
-struct DpsSource {
-    char *path;
-    const DpsFormat *format;
-    struct DpsFormatFile **files;
-    size_t n_files;
-    Item *items; /* sorted by name */
-    size_t n_items, item_capacity;
-    json_t *config;
-    int is_gguf;
-    DpsMeta *meta;
-    const DpsMeta **meta_list;
-    size_t n_meta;
-    int64_t heads, kv_heads;
-};
 
 static DpsStatus no_memory (const char *path, DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path); }
 
@@ -57,7 +33,7 @@ static DpsStatus open_file (DpsSource *s, const char *path, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus add_item (DpsSource *s, const char *name, size_t len, Item item, DpsError *err)
+static DpsStatus add_item (DpsSource *s, const char *name, size_t len, DpsSourceItem item, DpsError *err)
 {
     if (DPS_GROW (s->items, s->n_items, s->item_capacity) || !(item.name = dps_strndup (name, len)))
         return no_memory (s->path, err);
@@ -65,14 +41,14 @@ static DpsStatus add_item (DpsSource *s, const char *name, size_t len, Item item
     return DPS_OK;
 }
 
-static int by_name (const void *a, const void *b) { return strcmp (((const Item *)a)->name, ((const Item *)b)->name); }
+static int by_name (const void *a, const void *b) { return strcmp (((const DpsSourceItem *)a)->name, ((const DpsSourceItem *)b)->name); }
 
 /* shards: whose names an error gives; NULL for a single file. */
 static DpsStatus sort_items (DpsSource *s, const DpsShardIndex *shards, DpsError *err)
 {
     qsort (s->items, s->n_items, sizeof *s->items, by_name);
     for (size_t i = 1; i < s->n_items; i++) {
-        const Item *a = &s->items[i - 1], *b = &s->items[i];
+        const DpsSourceItem *a = &s->items[i - 1], *b = &s->items[i];
         if (strcmp (a->name, b->name))
             continue;
         if (!shards || a->file == b->file)
@@ -95,7 +71,7 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
         DPS_TRY (s->format->tensor_info (s->files[file], i, &t, err));
         snprintf (name, sizeof name, "%.*s", (int)t.name.len, t.name.ptr);
         const char *plain = dps__text_name (name, buffer, sizeof buffer);
-        DPS_TRY (add_item (s, plain, strlen (plain), (Item){.file = file, .tensor = i}, err));
+        DPS_TRY (add_item (s, plain, strlen (plain), (DpsSourceItem){.file = file, .tensor = i}, err));
     }
     return DPS_OK;
 }
@@ -204,6 +180,7 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     if (!json_is_object (s->config))
         return dps_fail (err, DPS_ERR_FORMAT, "%s/config.json: expected an object", folder);
     DPS_TRY (open_tensors (s, folder, err));
+    DPS_TRY (dps__source_fold (s, err));
     if (nested)
         tell_unread (s);
     return dps__source_untie (s, err);
@@ -235,7 +212,7 @@ static DpsStatus list_gguf (DpsSource *s, const char *arch, DpsError *err)
         DpsGgufName name;
         DPS_TRY (s->format->tensor_info (s->files[0], i, &t, err));
         dps__gguf_name (arch, t.name, &name);
-        Item item = {.tensor = i, .fix = name.fix, .is_key = name.is_key};
+        DpsSourceItem item = {.tensor = i, .fix = name.fix, .is_key = name.is_key};
         DPS_TRY (name.hf[0] ? add_item (s, name.hf, strlen (name.hf), item, err) : add_item (s, t.name.ptr, t.name.len, item, err));
     }
     return sort_items (s, NULL, err);
@@ -342,8 +319,10 @@ void dps_source_close (DpsSource *s)
         return;
     for (size_t i = 0; i < s->n_files; i++)
         s->format->close (s->files[i]);
-    for (size_t i = 0; i < s->n_items; i++)
+    for (size_t i = 0; i < s->n_items; i++) {
+        dps_free (s->items[i].codes);
         dps_free (s->items[i].name);
+    }
     dps_free (s->items);
     dps_free (s->files);
     dps_free (s->meta);
@@ -366,8 +345,8 @@ const DpsMeta *const *dps_source_meta (const DpsSource *s, size_t *out_n)
 
 int64_t dps_source_find (const DpsSource *s, const char *hf_name)
 {
-    Item key = {.name = (char *)hf_name};
-    const Item *at = s->n_items ? bsearch (&key, s->items, s->n_items, sizeof key, by_name) : NULL;
+    DpsSourceItem key = {.name = (char *)hf_name};
+    const DpsSourceItem *at = s->n_items ? bsearch (&key, s->items, s->n_items, sizeof key, by_name) : NULL;
     return at ? at - s->items : -1;
 }
 
@@ -377,25 +356,35 @@ DpsStatus dps_source_info (const DpsSource *s, size_t i, DpsTensorInfo *out, Dps
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %zu of %zu", s->path, i, s->n_items);
     DPS_TRY (s->format->tensor_info (s->files[s->items[i].file], s->items[i].tensor, out, err));
     out->name = (DpsStr){s->items[i].name, strlen (s->items[i].name)};
+    if (s->items[i].codes)
+        dps__source_codes_info (s->items[i].codes, out);
     return DPS_OK;
 }
 
-/*
- * Stored row (head, i, half) is row (head, half, i) here, i < width/2, half in {0, 1}: rows are fetched one at a time, each whole; a range that
- * starts or ends within a row takes the part it needs.
- */
-static DpsStatus read_unpermuted (DpsSource *s, const Item *item, uint64_t first, uint64_t n, float *dst, DpsError *err)
+/* Stored row (head, i, half) is row (head, half, i) here, i < width/2, half in {0, 1}. */
+DpsStatus dps__source_stored_row (const DpsSource *s, const DpsSourceItem *item, int64_t rows, int64_t row, int64_t *out, DpsError *err)
 {
-    DpsTensorInfo t = {.size = sizeof t};
-    DPS_TRY (s->format->tensor_info (s->files[0], item->tensor, &t, err));
-    int64_t heads = item->is_key ? s->kv_heads : s->heads, cols = t.rank > 1 ? t.shape[1] : 1, rows = t.shape[0];
+    int64_t heads = item->is_key ? s->kv_heads : s->heads;
+    *out = row;
+    if (item->fix != DPS_GGUF_UNPERMUTE)
+        return DPS_OK;
     if (heads <= 0 || rows % heads || rows / heads % 2)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: '%s' has %lld rows, which %lld heads do not divide evenly", s->path, item->name,
                          (long long)rows, (long long)heads);
-    int64_t width = rows / heads, half = width / 2;
+    int64_t width = rows / heads, half = width / 2, in_head = row % width;
+    *out = row / width * width + in_head % half * 2 + in_head / half;
+    return DPS_OK;
+}
+
+/* Rows are fetched one at a time, each whole; a range that starts or ends within a row takes the part it needs. */
+static DpsStatus read_unpermuted (DpsSource *s, const DpsSourceItem *item, uint64_t first, uint64_t n, float *dst, DpsError *err)
+{
+    DpsTensorInfo t = {.size = sizeof t};
+    DPS_TRY (s->format->tensor_info (s->files[0], item->tensor, &t, err));
+    int64_t cols = t.rank > 1 ? t.shape[1] : 1;
     while (n) {
-        int64_t row = (int64_t)first / cols, skip = (int64_t)first % cols, in_head = row % width;
-        int64_t stored = row / width * width + in_head % half * 2 + in_head / half;
+        int64_t row = (int64_t)first / cols, skip = (int64_t)first % cols, stored;
+        DPS_TRY (dps__source_stored_row (s, item, t.shape[0], row, &stored, err));
         uint64_t len = (uint64_t)(cols - skip) < n ? (uint64_t)(cols - skip) : n;
         DPS_TRY (s->format->read_f32 (s->files[0], item->tensor, (uint64_t)(stored * cols + skip), len, dst, err));
         first += len;
@@ -409,7 +398,9 @@ DpsStatus dps_source_read (DpsSource *s, size_t i, uint64_t first, uint64_t n, f
 {
     if (i >= s->n_items)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: tensor %zu of %zu", s->path, i, s->n_items);
-    const Item *item = &s->items[i];
+    const DpsSourceItem *item = &s->items[i];
+    if (item->codes)
+        return dps__source_codes_read (s, item, first, n, dst, err);
     if (item->fix == DPS_GGUF_UNPERMUTE)
         return read_unpermuted (s, item, first, n, dst, err);
     DPS_TRY (s->format->read_f32 (s->files[item->file], item->tensor, first, n, dst, err));

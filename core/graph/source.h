@@ -8,6 +8,7 @@
 #define DPS_GRAPH_SOURCE_H
 
 #include "base/json.h"
+#include "base/quant.h"
 #include "plugin/registry.h"
 
 typedef struct DpsSource DpsSource;
@@ -31,6 +32,18 @@ DpsStatus dps_source_info (const DpsSource *src, size_t i, DpsTensorInfo *out, D
 int64_t dps_source_find (const DpsSource *src, const char *hf_name);
 /** Elements [first, first+n) of tensor i in f32, in Hugging Face order and meaning. [any, one thread at a time per source] */
 DpsStatus dps_source_read (DpsSource *src, size_t i, uint64_t first, uint64_t n, float *dst, DpsError *err);
+/**
+ * The form tensor i is stored in: GGUF's blocks, what bitsandbytes writes (one matrix in place of its several tensors, under the name of its
+ * weight), or NONE for plain numbers. [any]
+ */
+DpsQuantForm dps_source_form (const DpsSource *src, size_t i);
+/** 1 when tensor i only belongs to a quantised one: its absmax, its code book. [any] */
+int dps_source_is_part (const DpsSource *src, size_t i);
+/**
+ * The codes of a quantised tensor, rows in Hugging Face's order, and the bytes of its parts: to NULL is left out. Sizes are those of
+ * dps_quant_bytes. [any, one thread at a time per source]
+ */
+DpsStatus dps_source_codes (DpsSource *src, size_t i, void *codes, void *const parts[DPS_QPARTS], DpsError *err);
 /** Let tensor i's file pages leave memory. */
 void dps_source_release (DpsSource *src, size_t i);
 

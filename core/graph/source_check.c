@@ -50,6 +50,7 @@ DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsErro
         st = check_weight (src, model, &model->weights[i], used, err);
     for (size_t i = 0; st == DPS_OK && i < n; i++) {
         DpsTensorInfo t = {.size = sizeof t};
+        used[i] |= (uint8_t)dps_source_is_part (src, i);
         st = used[i] ? DPS_OK : dps_source_info (src, i, &t, err);
         if (st == DPS_OK && !used[i] && in_layers (t.name) && !is_derived (t.name))
             st = dps_fail (err, DPS_ERR_FORMAT,

@@ -42,6 +42,46 @@ static DpsStatus settle_stage (const DpsRecipeReader *in)
     return DPS_OK;
 }
 
+static int ends_with (const char *s, const char *end)
+{
+    size_t n = s ? strlen (s) : 0, k = strlen (end);
+    return n >= k && !strcmp (s + n - k, end);
+}
+
+/* adapter: qlora is lora on a base that stays quantised: in the blocks it came in, or in 4 bits. */
+static DpsStatus settle_qlora (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (!strcmp (r->quantization, "none"))
+        return fail_at (in, DPS_KEY_quantization, "quantization: none contradicts adapter: qlora. Hint: adapter: lora");
+    if (!strcmp (r->quantization, "auto") && r->load_in_4bit <= 0 && r->load_in_8bit <= 0) {
+        if (ends_with (r->model_name_or_path, ".gguf"))
+            r->quantization = "gguf";
+        else
+            r->load_in_4bit = 1;
+    }
+    return replace (in, &r->adapter, "lora");
+}
+
+static DpsStatus settle_quantisation (const DpsRecipeReader *in)
+{
+    const DpsRecipe *r = in->recipe;
+    int four = r->load_in_4bit > 0, eight = r->load_in_8bit > 0;
+    DpsKeyId bits = four ? DPS_KEY_load_in_4bit : DPS_KEY_load_in_8bit;
+    if (four && eight)
+        return fail_at (in, DPS_KEY_load_in_8bit, "load_in_4bit and load_in_8bit are both given: remove one");
+    if ((four || eight) && strcmp (r->quantization, "auto"))
+        return fail_at (in, bits, "%s contradicts quantization: %s: remove one", dps__keys[bits].name, r->quantization);
+    static const DpsKeyId details[] = {DPS_KEY_bnb_4bit_quant_type, DPS_KEY_bnb_4bit_use_double_quant};
+    for (size_t i = 0; !four && i < G_N_ELEMENTS (details); i++)
+        if (r->place[details[i]])
+            return fail_at (in, details[i], "%s is of load_in_4bit, which is not asked for", dps__keys[details[i]].name);
+    if ((four || eight || !strcmp (r->quantization, "gguf")) && !r->adapter)
+        return fail_at (in, four || eight ? bits : DPS_KEY_quantization,
+                        "a quantised base is frozen, and every weight is to be trained. Hint: adapter: lora");
+    return DPS_OK;
+}
+
 /* An adapter is wanted when any of its keys is given, unless the recipe says otherwise. */
 static DpsStatus settle_adapter (const DpsRecipeReader *in)
 {
@@ -63,10 +103,15 @@ static DpsStatus settle_adapter (const DpsRecipeReader *in)
     int off = name && (!strcmp (name, "none") || !strcmp (name, "full")), given = -1;
     for (size_t i = 0; i < G_N_ELEMENTS (keys) && given < 0; i++)
         given = r->place[keys[i]] ? (int)keys[i] : -1;
-    if (name && (!strcmp (name, "qlora") || !strcmp (name, "freeze")))
-        return fail_at (in, DPS_KEY_adapter, "adapter %s is not implemented in this version; there are lora, dora, none", name);
+    if (name && !strcmp (name, "qlora")) {
+        DPS_TRY (settle_qlora (in));
+        name = r->adapter;
+    }
+    if (name && !strcmp (name, "freeze"))
+        return fail_at (in, DPS_KEY_adapter, "adapter %s is not implemented in this version; there are lora, dora, qlora, none", name);
     if (name && !is_name (name))
-        return fail_at (in, DPS_KEY_adapter, "adapter: expected lora, dora, none or the name of an adapter plugin, found \"%.60s\"", name);
+        return fail_at (in, DPS_KEY_adapter, "adapter: expected lora, dora, qlora, none or the name of an adapter plugin, found \"%.60s\"",
+                        name);
     if (off && r->use_peft == 1)
         return fail_at (in, DPS_KEY_use_peft, "use_peft: true contradicts adapter: %s", name);
     if ((name && !off) && r->use_peft == 0)
@@ -220,6 +265,7 @@ DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
     DPS_TRY (settle_params (in));
     settle_rate (in->recipe);
     DPS_TRY (settle_adapter (in));
+    DPS_TRY (settle_quantisation (in));
     DPS_TRY (settle_reward_model (in));
     DPS_TRY (settle_steps (in));
     DPS_TRY (dps__settle_rollout (in));

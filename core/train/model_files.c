@@ -19,6 +19,8 @@ static json_t *config_of (const DpsSource *s, const char *dtype)
     int bad = !config;
     if (!bad && dps_source_is_gguf (s))
         bad = json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (s)));
+    if (!bad)
+        json_object_del (config, "quantization_config"); /* what is written here is numbers */
     if (!bad && dtype)
         bad = json_object_set_new (config, json_object_get (config, "dtype") ? "dtype" : "torch_dtype", json_string (dtype));
     if (!bad)

@@ -209,8 +209,8 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
 
 uint64_t dps_train_plan_total (const DpsTrainPlan *p)
 {
-    return p->weights_rows + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer + p->arena + p->scratch +
-           p->rollout + p->fixed;
+    return p->weights_rows + p->weights_quantised + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer +
+           p->arena + p->scratch + p->rollout + p->fixed;
 }
 
 /* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
@@ -244,6 +244,8 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     p->weights_rows = bytes.rows;
     p->weights_packed = bytes.packed_forward;
     p->weights_packed_grad = bytes.packed_grad;
+    p->weights_quantised = bytes.quantised;
+    p->quantised_numbers = bytes.quantised_numbers;
     p->masters = bytes.master;
     p->gradients = bytes.gradients;
     p->optimizer = bytes.optimizer;

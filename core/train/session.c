@@ -53,6 +53,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
         return st;
     }
     DPS_TRY (dps_source_check (s->source, &s->model, err));
+    DPS_TRY (dps_model_quantise (&s->model, s->source, &o->quantise, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
     if (o->adapter || o->n_frozen)
         DPS_TRY (dps__session_attach (s, o, err));

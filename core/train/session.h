@@ -11,6 +11,7 @@
 
 #include "ckpt/peft.h"
 #include "exec/weights.h"
+#include "graph/quantise.h"
 #include "token/tokenizer.h"
 
 /** All zeros but `model` is a session for inference on whatever devices there are. Strings are borrowed until the call returns. */
@@ -27,6 +28,7 @@ typedef struct DpsSessionOptions {
     int value;               /* the same of a value head; a value head that is not asked for is left aside */
     int training;            /* the adapter's weights train, and weights are packed for both directions */
     const double *dropout;   /* of the adapter's input while training; NULL: what its configuration says */
+    DpsQuantise quantise;    /* what stays quantised */
     int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
 } DpsSessionOptions;
 

@@ -10,6 +10,16 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
+static DpsQuantise wanted_quantise (const DpsRecipe *r)
+{
+    DpsQuantType four = strcmp (r->bnb_4bit_quant_type, "fp4") ? DPS_QUANT_NF4 : DPS_QUANT_FP4;
+    return (DpsQuantise){.keep = r->quantization,
+                         .make = r->load_in_4bit > 0   ? four
+                                 : r->load_in_8bit > 0 ? DPS_QUANT_INT8
+                                                       : DPS_QUANT_NONE,
+                         .nested = r->bnb_4bit_use_double_quant > 0};
+}
+
 static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
@@ -25,10 +35,16 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) || dps_recipe_samples (r) ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),
                              .value = dps__trainer_values (t),
+                             .quantise = wanted_quantise (r),
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
     DPS_TRY (dps_session_begin (&t->session, t->reg, o, err));
+    if (!r->adapter && json_object_get (dps_source_config (t->session.source), "quantization_config"))
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: is quantised, and every weight is to be trained. Hint: adapter: lora keeps it frozen; diapason merge writes "
+                         "it in numbers",
+                         r->model_name_or_path);
     return dps__trainer_choose (t, err);
 }
 

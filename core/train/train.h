@@ -45,11 +45,12 @@ DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, 
 /** Bytes and steps of a run before anything of its size is allocated: what `diapason plan` prints and what the run then uses. */
 typedef struct DpsTrainPlan {
     uint64_t weights_rows, weights_packed, weights_packed_grad, masters, gradients, optimizer; /* persistent */
-    uint64_t arena;               /* activations and gradients of the largest micro-batch */
-    uint64_t scratch;             /* intermediates of ops that the device runs as simple ones */
-    uint64_t rollout;             /* sampling: the cache, what was sampled, the weights of the reference */
-    uint64_t fixed;               /* program, libraries, tokenizer: measured at start; and 4 MiB for what comes later */
-    int64_t tokens, scored, rows; /* of the micro-batch that decides */
+    uint64_t weights_quantised, quantised_numbers; /* bytes of the frozen base's codes, and how many weights they stand for */
+    uint64_t arena;                                /* activations and gradients of the largest micro-batch */
+    uint64_t scratch;                              /* intermediates of ops that the device runs as simple ones */
+    uint64_t rollout;                              /* sampling: the cache, what was sampled, the weights of the reference */
+    uint64_t fixed;                                /* program, libraries, tokenizer: measured at start; and 4 MiB for what comes later */
+    int64_t tokens, scored, rows;                  /* of the micro-batch that decides */
     uint64_t steps, steps_per_epoch, rows_per_epoch;
     double tokens_per_step, flops_per_step; /* means */
     int64_t micro_batch, accumulation;

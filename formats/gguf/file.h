@@ -9,6 +9,7 @@
 #ifndef DPS_GGUF_FILE_H
 #define DPS_GGUF_FILE_H
 
+#include "base/blocks.h"
 #include "base/file.h"
 #include "diapason/diapason.h"
 
@@ -31,21 +32,9 @@ enum {
 
 enum { MAX_DIMS = 4, MAX_NAME = 1024 };
 
-/** A block type: `elements` values in `bytes` bytes. decode writes n_blocks × elements floats. */
-typedef struct BlockType {
-    const char *name;
-    uint32_t id, elements, bytes;
-    void (*decode) (const unsigned char *blocks, uint64_t n_blocks, float *out);
-} BlockType;
-
-/** The type with this number, or NULL. */
-const BlockType *block_type (uint32_t id);
-/** The name of a type that exists but has no reader here ("IQ2_XXS"), or NULL. */
-const char *block_type_known (uint32_t id);
-
 typedef struct Tensor {
     DpsStr name; /* in the map */
-    const BlockType *type;
+    const DpsBlockType *type;
     uint32_t rank;
     int64_t shape[MAX_DIMS];   /* row-major: ne reversed */
     uint64_t n, bytes, offset; /* offset from the start of the file */

@@ -7,8 +7,6 @@
 
 #include "file.h"
 
-enum { MAX_BLOCK = 256 };
-
 static int32_t probe (DpsStr path, const void *head, size_t head_len)
 {
     (void)path;
@@ -97,30 +95,13 @@ static DpsStatus read_raw (struct DpsFormatFile *f, uint64_t i, uint64_t offset,
     return DPS_OK;
 }
 
-/* Whole blocks go straight to dst; a block cut by the range's ends goes through a small buffer. */
 static DpsStatus read_f32 (struct DpsFormatFile *f, uint64_t i, uint64_t first, uint64_t n, float *dst, DpsError *err)
 {
     const Tensor *t = NULL;
     DPS_TRY (tensor_at (f, i, &t, err));
     if (first > t->n || n > t->n - first)
         return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor '%.*s'", f->path, (int)t->name.len, t->name.ptr);
-    const uint64_t per = t->type->elements;
-    const unsigned char *blocks = f->map.data + t->offset;
-    while (n) {
-        uint64_t block = first / per, skip = first % per, done;
-        if (skip == 0 && n >= per) {
-            t->type->decode (blocks + block * t->type->bytes, n / per, dst);
-            done = n / per * per;
-        } else {
-            float one[MAX_BLOCK];
-            t->type->decode (blocks + block * t->type->bytes, 1, one);
-            done = per - skip < n ? per - skip : n;
-            memcpy (dst, one + skip, done * sizeof *dst);
-        }
-        first += done;
-        dst += done;
-        n -= done;
-    }
+    dps_block_decode (t->type, f->map.data + t->offset, first, n, dst);
     return DPS_OK;
 }
 

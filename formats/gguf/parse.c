@@ -201,14 +201,23 @@ __attribute__ ((format (printf, 4, 5))) static DpsStatus tensor_fail (Cursor *c,
     return dps_fail (c->err, code, "%s: tensor '%.*s' %s", c->f->path, (int)(t->name.len < 200 ? t->name.len : 200), t->name.ptr, what);
 }
 
+/* The name of a type that exists but has no reader here, or NULL. */
+static const char *type_known (uint32_t id)
+{
+    static const char *const names[] = {
+        [9] = "Q8_1",   [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [21] = "IQ3_S",
+        [22] = "IQ2_S", [23] = "IQ4_XS", [29] = "IQ1_M",   [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
+    return id < sizeof names / sizeof *names ? names[id] : NULL;
+}
+
 static DpsStatus take_type (Cursor *c, Tensor *t)
 {
     uint32_t id = 0;
     DPS_TRY (take (c, &id, 4));
-    t->type = block_type (id);
+    t->type = dps_block_type (id);
     if (t->type)
         return DPS_OK;
-    const char *known = block_type_known (id);
+    const char *known = type_known (id);
     if (known)
         return tensor_fail (c, t, DPS_ERR_UNSUPPORTED, "is %s, which has no reader. Hint: re-quantise to Q4_K.", known);
     return tensor_fail (c, t, DPS_ERR_FORMAT, "has type number %u, which does not exist", id);

@@ -56,7 +56,8 @@ _Static_assert (offsetof (DpsPart, dtype) == 12, "DpsPart.dtype");
 _Static_assert (offsetof (DpsPart, buffer) == 16, "DpsPart.buffer");
 _Static_assert (offsetof (DpsPart, offset) == 24, "DpsPart.offset");
 _Static_assert (offsetof (DpsPart, bytes) == 32, "DpsPart.bytes");
-_Static_assert (sizeof (DpsPart) == 40, "DpsPart");
+_Static_assert (offsetof (DpsPart, host) == 40, "DpsPart.host");
+_Static_assert (sizeof (DpsPart) == 48, "DpsPart");
 
 _Static_assert (offsetof (DpsView, size) == 0, "DpsView.size");
 _Static_assert (offsetof (DpsView, dtype) == 8, "DpsView.dtype");

@@ -200,7 +200,7 @@ static void test_refusals_have_reasons (void)
                  "ref linear: y is (3,6), expected (N,O) where O is 5");
     CHECK_FAILS (call_flags (&(Call){"linear", {x}, {y}, {{0}}}, DPS_RUN_DRY, &err), DPS_ERR_INVALID, "operand W is missing");
     CHECK_FAILS (call_flags (&(Call){"linear", {x, ids}, {y}, {{0}}}, DPS_RUN_DRY, &err), DPS_ERR_DTYPE,
-                 "W has dtype number 5, expected float");
+                 "W has dtype number 5, expected weight");
     CHECK_FAILS (call_flags (&(Call){"add", {x, w}, {y}, {{0}}}, DPS_RUN_DRY, &err), DPS_ERR_SHAPE,
                  "b is (5,4), expected the shape of a, (3,4)");
     CHECK_FAILS (call_flags (&(Call){"nonsense", {x}, {y}, {{0}}}, DPS_RUN_DRY, &err), DPS_ERR_UNSUPPORTED, "is not one of");

@@ -36,7 +36,8 @@ refused 'seed: [1, 2]' seed
 # Never ignored: what this version does not do, and parameters that no plugin has.
 refused 'optim: lion' 'lion is not implemented'
 refused 'packing_strategy: wrapped' 'wrapped is not implemented'
-refused 'load_in_4bit: true' 'load_in_4bit'
+refused 'quantization: gptq' 'gptq is not implemented'
+refused 'quantization: gguf' 'keeps the blocks of a .gguf file'
 refused 'beta: 0.1' "'beta' is not a parameter of sft"
 refused 'report_to: wandb' wandb
 refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"

@@ -24,6 +24,7 @@ DpsStatus cli_open_model (CliSession *s, DpsError *err)
         return dps_fail (err, DPS_ERR_USAGE, "--model is missing: a Hugging Face folder, a .gguf file or a checkpoint");
     DpsSessionOptions o = cli_session_options ();
     o.dtype = cli_model.dtype ? cli_model.dtype : "float32";
+    DPS_TRY (dps_quantise_parse (cli_model.quantization, &o.quantise, err));
     DPS_TRY (cli_open_registry (&s->reg, err));
     DPS_TRY (dps_session_open (&s->session, s->reg, &o, err));
     DPS_TRY (dps_encoder_new (NULL, s->session.tok, &s->encoder, err));

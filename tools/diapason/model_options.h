@@ -8,7 +8,7 @@
 #include "train/session.h"
 
 typedef struct CliModel {
-    char *model, **adapters, *dtype, *device;
+    char *model, **adapters, *dtype, *device, *quantization;
     gboolean allow_base_mismatch;
 } CliModel;
 extern CliModel cli_model;
@@ -17,6 +17,13 @@ extern CliModel cli_model;
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &cli_model.model, "Hugging Face folder, .gguf file or checkpoint", "M"},                      \
         {"adapter", 'a', 0, G_OPTION_ARG_FILENAME_ARRAY, &cli_model.adapters, "PEFT folder; again for one on top of it", "A"},             \
         {"dtype", 0, 0, G_OPTION_ARG_STRING, &cli_model.dtype, "float32 (default), bfloat16 or auto", "D"},                                \
+        {"quantization",                                                                                                                   \
+         0,                                                                                                                                \
+         0,                                                                                                                                \
+         G_OPTION_ARG_STRING,                                                                                                              \
+         &cli_model.quantization,                                                                                                          \
+         "auto (default): as a bitsandbytes folder is stored; none, gguf (the file's blocks), nf4, fp4, int8",                             \
+         "Q"},                                                                                                                             \
         {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"},                                             \
     {                                                                                                                                      \
         "allow-base-mismatch", 0, 0, G_OPTION_ARG_NONE, &cli_model.allow_base_mismatch, "take an adapter of other base weights", NULL      \

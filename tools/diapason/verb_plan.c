@@ -29,6 +29,7 @@ static const GOptionEntry entries[] = {
 /* X (label, key, member): the parts of the sum, in the order they are printed. */
 #define PARTS(X)                                                                                                                           \
     X ("weights, by row", "weights_rows", weights_rows)                                                                                    \
+    X ("weights, quantised", "weights_quantised", weights_quantised)                                                                       \
     X ("weights, packed for matrix products", "weights_packed", weights_packed)                                                            \
     X ("weights, packed for their gradients", "weights_packed_grad", weights_packed_grad)                                                  \
     X ("master copies", "masters", masters)                                                                                                \
@@ -67,6 +68,9 @@ static void print_plan (const DpsTrainPlan *p)
     PARTS (PART)
 #undef PART
     print_part ("total", dps_train_plan_total (p));
+    if (p->quantised_numbers)
+        printf ("\nQuantised: %llu weights in %.3f bytes each; embedding and head are in the compute type\n",
+                (unsigned long long)p->quantised_numbers, (double)p->weights_quantised / (double)p->quantised_numbers);
     printf ("\nSteps: %llu of %lld × %lld rows, %llu an epoch; gradient_checkpointing %s\n", (unsigned long long)p->steps,
             (long long)(p->micro_batch * p->answers), (long long)p->accumulation, (unsigned long long)p->steps_per_epoch,
             p->checkpointing ? "on" : "off");

@@ -43,7 +43,7 @@ static const struct {
     {"key of later", "sync_ref_model: true\n", "key sync_ref_model is not implemented in this version (GRPO)"},
     {"sampling without rewards", "num_generations: 8\n", "r.yaml:1:1: num_generations: belongs to runs that sample their answers"},
     {"alias of later", "flash_attn: fa2\n", "key attn_implementation is not implemented"},
-    {"fixed", "load_in_4bit: true\n", "load_in_4bit: true is not implemented"},
+    {"fixed", "fp16: true\n", "fp16: true is not implemented"},
     {"stage no name", "stage: ../x\n", "the name of an objective plugin"},
     {"duplicate key", "seed: 1\nlr: 1\nseed: 2\n", "r.yaml:3:1: 'seed' is given twice, first in line 1"},
     {"duplicate under an alias", "lr: 0.1\nlearning_rate: 0.1\n",
@@ -82,7 +82,14 @@ static const struct {
     {"best without evaluation", "load_best_model_at_end: true\n", "needs eval_strategy"},
     {"report to nobody", "report_to: wandb\n", "report_to: 'wandb' is not implemented"},
     {"adapter against its keys", "adapter: none\nlora_r: 4\n", "r.yaml:2:1: lora_r is given, but every weight is to be trained"},
-    {"qlora", "adapter: qlora\n", "adapter qlora is not implemented"},
+    {"qlora of numbers", "adapter: qlora\nquantization: none\n", "quantization: none contradicts adapter: qlora"},
+    {"quantised whole", "load_in_4bit: true\n", "a quantised base is frozen, and every weight is to be trained"},
+    {"blocks whole", "quantization: gguf\n", "a quantised base is frozen"},
+    {"4 and 8 bits", "adapter: lora\nload_in_4bit: true\nload_in_8bit: true\n", "load_in_4bit and load_in_8bit are both given"},
+    {"4 bits of blocks", "adapter: lora\nload_in_4bit: true\nquantization: gguf\n", "load_in_4bit contradicts quantization: gguf"},
+    {"another code book", "adapter: lora\nload_in_4bit: true\nbnb_4bit_quant_type: int4\n", "bnb_4bit_quant_type"},
+    {"details of nothing", "adapter: lora\nbnb_4bit_quant_type: nf4\n", "bnb_4bit_quant_type is of load_in_4bit, which is not asked for"},
+    {"another method", "adapter: lora\nquantization: gptq\n", "gptq is not implemented"},
 };
 
 static void test_refused (void)

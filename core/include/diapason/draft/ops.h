@@ -74,6 +74,16 @@
  *  sgd_step           p f32, g f32, [m f32], [shadow]     in place                   0 f:lr 1 f:momentum 4 f:weight_decay 6 f:grad_scale
  *                     g ← grad_scale·g + weight_decay·p; m ← momentum·m + g (without m: no momentum); p ← p - lr·m; as torch.optim.SGD
  *
+ * Quantised weights. W of linear, linear_dx, token_logprobs and dora_norm, and the table of embed, may be a matrix whose dtype is the interned
+ * name of a block format; a number of it is first an f32 as below, then a bf16 where x (dx, h) is bf16.
+ *   Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL Q2_K … Q6_K   GGUF's blocks, row after row; a row is a whole number of blocks
+ *   NF4, FP4     codes of 4 bits over the elements in row-major order, the first in the high half of a byte; blocks cross rows.
+ *                Parts: code_book f32 (16); absmax f32, one a block; block_elements i32 (1). value = code_book[code]·absmax[block]
+ *   DYNAMIC8     the same with codes of a byte and code_book f32 (256)
+ *                with nested_absmax f32 (one for 256 blocks), nested_code_book f32 (256), nested_offset f32 (1), absmax is u8:
+ *                the block's is nested_code_book[absmax]·nested_absmax + nested_offset
+ *   INT8         signed bytes. Part: scales f32, one a row. value = code·scale/127
+ *
  * grad_scale 0 (a missing attribute) is 1. Rows of no segment: rope and attention give zeros, and lse 0, as for a query that sees no key.
  * A window of a bidirectional segment reaches equally far both ways.
  */

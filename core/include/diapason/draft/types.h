@@ -99,6 +99,7 @@ typedef struct DpsPart {
     struct DpsBuffer *buffer;
     uint64_t offset; /* bytes */
     uint64_t bytes;
+    void *host; /* as DpsView.host */
 } DpsPart;
 
 /**

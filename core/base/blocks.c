@@ -3,9 +3,9 @@
  * blocks.c: the block types as arithmetic. Each decoder states its block in bytes; f16 and integers little-endian. Scales multiply first, in
  * f32, as the reference quantiser's own dequantisation does. Source: the format as ggml defines it (ggml-common.h), checked by parity/quant.
  */
-#include <string.h>
+#include "base/blocks.h"
 
-#include "file.h"
+#include <string.h>
 
 static float bits (uint32_t u)
 {
@@ -233,7 +233,7 @@ PLAIN (i32, int32_t)
 PLAIN (i64, int64_t)
 PLAIN (f64, double)
 
-static const BlockType types[] = {
+static const DpsBlockType types[] = {
     {"F32", 0, 1, 4, decode_f32},          {"F16", 1, 1, 2, decode_f16},        {"Q4_0", 2, 32, 18, decode_q4_0},
     {"Q4_1", 3, 32, 20, decode_q4_1},      {"Q5_0", 6, 32, 22, decode_q5_0},    {"Q5_1", 7, 32, 24, decode_q5_1},
     {"Q8_0", 8, 32, 34, decode_q8_0},      {"Q2_K", 10, 256, 84, decode_q2_k},  {"Q3_K", 11, 256, 110, decode_q3_k},
@@ -243,18 +243,40 @@ static const BlockType types[] = {
     {"BF16", 30, 1, 2, decode_bf16},
 };
 
-const BlockType *block_type (uint32_t id)
+const DpsBlockType *dps_block_type (uint32_t gguf)
 {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if (types[i].id == id)
+        if (types[i].gguf == gguf)
             return &types[i];
     return NULL;
 }
 
-const char *block_type_known (uint32_t id)
+const DpsBlockType *dps_block_type_named (DpsStr name)
 {
-    static const char *const names[] = {
-        [9] = "Q8_1",   [15] = "Q8_K",   [16] = "IQ2_XXS", [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [21] = "IQ3_S",
-        [22] = "IQ2_S", [23] = "IQ4_XS", [29] = "IQ1_M",   [34] = "TQ1_0",  [35] = "TQ2_0",   [39] = "MXFP4"};
-    return id < sizeof names / sizeof *names ? names[id] : NULL;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (dps_str_is (name, types[i].name))
+            return &types[i];
+    return NULL;
+}
+
+/* Whole blocks go straight to out; a block cut by the range's ends goes through a small buffer. */
+void dps_block_decode (const DpsBlockType *type, const unsigned char *blocks, uint64_t first, uint64_t n, float *out)
+{
+    const uint64_t per = type->elements;
+    while (n) {
+        const unsigned char *at = blocks + first / per * type->bytes;
+        uint64_t skip = first % per, done;
+        if (skip == 0 && n >= per) {
+            done = n / per * per;
+            type->decode (at, n / per, out);
+        } else {
+            float one[DPS_BLOCK_MAX];
+            type->decode (at, 1, one);
+            done = per - skip < n ? per - skip : n;
+            memcpy (out, one + skip, done * sizeof *out);
+        }
+        first += done;
+        out += done;
+        n -= done;
+    }
 }
