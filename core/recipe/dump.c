@@ -74,17 +74,11 @@ int dps__key_is_idle (const DpsRecipe *r, DpsKeyId id)
 {
     if (id >= DPS_KEY_lora_r && id <= DPS_KEY_adapter_init)
         return !r->adapter;
+    if (id == DPS_KEY_bnb_4bit_quant_type || id == DPS_KEY_bnb_4bit_use_double_quant)
+        return r->load_in_4bit <= 0;
     if (id >= DPS_KEY_num_generations && id <= DPS_KEY_log_completions)
         return !dps_recipe_samples (r);
     return dps_recipe_samples (r) && dps__key_is_for_given_answers (id);
-}
-
-/* Without an adapter its keys mean nothing, and giving them would ask for one; the same for details of 4 bits. */
-int dps__key_is_idle (const DpsRecipe *r, DpsKeyId id)
-{
-    int of_adapter = id >= DPS_KEY_lora_r && id <= DPS_KEY_adapter_init,
-        of_four_bits = id == DPS_KEY_bnb_4bit_quant_type || id == DPS_KEY_bnb_4bit_use_double_quant;
-    return (!r->adapter && of_adapter) || (r->load_in_4bit <= 0 && of_four_bits);
 }
 
 static DpsStatus dump (const DpsRecipe *r, int indent, int locked_only, DpsBuf *out, DpsError *err)

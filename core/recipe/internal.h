@@ -88,8 +88,6 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out);
 void dps__param_scalar (const json_t *v, const char *where, DpsParamValue *out);
 /** 0 for keys that hold nothing or whose value another key took over. */
 int dps__key_is_dumped (DpsKeyId id);
-/** 1 for keys that mean nothing beside the recipe's others. */
-int dps__key_is_idle (const DpsRecipe *r, DpsKeyId id);
 /** What no single key can tell: keys that need or exclude each other, and values that follow from others. */
 DpsStatus dps__recipe_settle (const DpsRecipeReader *in);
 /**

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/seal.h"
 #include "train/model_files.h"
 
@@ -322,6 +323,9 @@ DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_
     if (st == DPS_OK && s.model.score >= 0)
         st = dps_fail (err, DPS_ERR_UNSUPPORTED, "merge: %s is a reward model: merging its score head is not implemented",
                        o->adapter ? o->adapter : o->model);
+    if (st == DPS_OK && dps_model_quantised (&s.model) >= 0)
+        dps_log (DPS_LOG_INFO, "%s is quantised (%s): what is written is numbers, %s", o->model,
+                 dps_quant_name (s.model.weights[dps_model_quantised (&s.model)].form.type), dps_dtype_name (dtype));
     if (st == DPS_OK)
         st = list_tensors (&m, &f, err);
     if (st == DPS_OK && f.n_shards > MAX_SHARDS)

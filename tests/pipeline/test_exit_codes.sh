@@ -37,7 +37,6 @@ refused 'seed: [1, 2]' seed
 refused 'optim: lion' 'lion is not implemented'
 refused 'packing_strategy: wrapped' 'wrapped is not implemented'
 refused 'quantization: gptq' 'gptq is not implemented'
-refused 'quantization: gguf' 'keeps the blocks of a .gguf file'
 refused 'beta: 0.1' "'beta' is not a parameter of sft"
 refused 'report_to: wandb' wandb
 refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"

@@ -11,7 +11,7 @@
 enum { BENCH_WARM_UP = 2 }; /* steps that warm up caches and kernels, not measured */
 
 typedef struct BenchOptions {
-    const char *model, *dtype, *data;
+    const char *model, *dtype, *data, *quantization;
     int rows, tokens, scored, steps, batch;
 } BenchOptions;
 

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "diapason/bench.h"
+#include "graph/quantise.h"
 #include "infer/generate.h"
 #include "infer/pass.h"
 #include "optim/step.h"
@@ -60,13 +61,28 @@ static DpsStatus open_bench (Bench *b, DpsExec *ex, const DpsRegistry *reg, cons
     b->ex = ex;
     DPS_TRY (choose_dtype (ex, o->dtype, &b->compute, err));
     DPS_TRY (dps_source_open (reg, o->model, &b->source, err));
+    DpsQuantise how;
+    DPS_TRY (dps_quantise_parse (o->quantization, &how, err));
     DPS_TRY (dps_model_init (&b->model, dps_source_config (b->source), err));
+    DPS_TRY (dps_model_quantise (&b->model, b->source, &how, err));
     if (training)
         DPS_TRY (attach_lora (b, reg, err));
     DPS_TRY (dps_weights_load (&b->weights, ex, &b->model, b->source, b->compute, training, 2, err));
     DPS_TRY (dps_weights_init (&b->weights, 1, err));
     b->load_s = bench_now () - start;
     return DPS_OK;
+}
+
+/* The base by what it is kept in: quantised linear maps, and apart from them embedding and head with what else is in numbers. */
+static void report_weights (const Bench *b, json_t *result)
+{
+    const DpsWeightBytes *w = &b->weights.bytes;
+    if (!w->quantised_numbers)
+        return;
+    json_object_set_new (result, "quantised_weights", json_integer ((json_int_t)w->quantised_numbers));
+    json_object_set_new (result, "quantised_bytes", json_integer ((json_int_t)w->quantised));
+    json_object_set_new (result, "quantised_bytes_per_weight", json_real ((double)w->quantised / (double)w->quantised_numbers));
+    json_object_set_new (result, "other_weight_bytes", json_integer ((json_int_t)(w->rows + w->packed_forward + w->packed_grad)));
 }
 
 static void close_bench (Bench *b)
@@ -183,6 +199,8 @@ DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, jso
     json_object_set_new (result, "device", json_string (ex->devices[0].info.name));
     json_object_set_new (result, "detail", json_string (ex->devices[0].info.detail ? ex->devices[0].info.detail : ""));
     json_object_set_new (result, "dtype", json_string (dps_dtype_name (b.compute)));
+    if (st == DPS_OK)
+        report_weights (&b, result);
     if (st == DPS_OK)
         st = timed_steps (&b, o, result, err);
     json_object_set_new (result, "peak_rss_bytes", json_real (bench_peak_rss ()));

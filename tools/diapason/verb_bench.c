@@ -32,7 +32,7 @@ const DpsVerb dps_verb_bench = {
 };
 
 static struct {
-    char *model, *dtype, *device, *data, *objective;
+    char *model, *dtype, *device, *data, *objective, *quantization;
     int rows, tokens, scored, steps, batch, profile, full;
 } options;
 
@@ -40,6 +40,7 @@ static const GOptionEntry entries[] = {
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
     {"data", 0, 0, G_OPTION_ARG_FILENAME, &options.data, "train on these pre-tokenized rows instead of random ones", "F.jsonl"},
     {"dtype", 0, 0, G_OPTION_ARG_STRING, &options.dtype, "auto, float32 or bfloat16", "D"},
+    {"quantization", 0, 0, G_OPTION_ARG_STRING, &options.quantization, "of the base: auto, none, gguf, nf4, fp4, int8", "Q"},
     {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
     {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows of a micro-batch (4)", "N"},
     {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270)", "N"},
@@ -188,6 +189,7 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
     BenchOptions o = {.model = options.model,
                       .data = options.data,
                       .dtype = options.dtype,
+                      .quantization = options.quantization,
                       .rows = positive (options.rows, 4),
                       .tokens = positive (options.tokens, strcmp (what, "train") ? 128 : 270),
                       .scored = positive (options.scored, 90),

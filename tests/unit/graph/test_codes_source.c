@@ -19,7 +19,7 @@ static char folder[256];
 
 /* One tensor of the file to write. */
 typedef struct Piece {
-    char name[128], dtype[8], shape[32];
+    char name[192], dtype[8], shape[32];
     const void *data;
     size_t bytes;
 } Piece;
