@@ -14,7 +14,7 @@ for way in 'adapter=qlora' 'adapter=qlora bnb_4bit_use_double_quant=true' 'load_
     name=$(printf '%s' "$way" | tr -c 'a-z0-9' '-')
     case $way in *fp4) q=fp4 ;; load_in_8bit*) q=int8 ;; *) q=nf4 ;; esac
     # shellcheck disable=SC2086
-    tiny_recipe recipe.yaml "run$name" max_steps=40 learning_rate=0.01 ${way}
+    tiny_recipe recipe.yaml "run$name" max_steps=24 learning_rate=0.02 ${way}
     run 0 "$dia" plan recipe.yaml --json
     holds out '.memory_bytes.weights_quantised > 0'
     run 0 "$dia" explain recipe.yaml
@@ -43,7 +43,7 @@ run 0 "$dia" train recipe.yaml
 rm -rf half/checkpoint-8
 run 0 "$dia" train recipe.yaml --resume auto
 same half/adapter_model.safetensors whole/adapter_model.safetensors
-run 5 "$dia" train recipe.yaml --resume auto --set load_in_4bit=false --set adapter=lora
+run 4 "$dia" train recipe.yaml --resume auto --set load_in_4bit=false --set adapter=lora
 said load_in_4bit
 ok "a resumed run keeps the form, and is refused another"
 
