@@ -193,6 +193,8 @@ static DpsStatus settle_steps (const DpsRecipeReader *in)
         r->eval_steps = r->logging_steps;
     if (r->data_seed < 0)
         r->data_seed = r->seed;
+    if (r->eval_on_start && !r->eval_datasets.n)
+        return fail_at (in, DPS_KEY_eval_on_start, "eval_on_start needs eval_datasets");
     if (strcmp (r->eval_strategy, "no") && !r->eval_datasets.n)
         return fail_at (in, DPS_KEY_eval_strategy, "eval_strategy: %s needs eval_datasets", r->eval_strategy);
     return DPS_OK;

@@ -83,6 +83,7 @@ DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
                                         DPS_KEY_num_mini_batches,
                                         DPS_KEY_rollout_batch_size,
                                         DPS_KEY_num_iterations,
+                                        DPS_KEY_stop_strings,
                                         DPS_KEY_allow_ratio_drift,
                                         DPS_KEY_log_completions};
     const DpsRecipe *r = in->recipe;
@@ -93,5 +94,8 @@ DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
                        "belongs to runs that sample their answers: give reward_funcs, or remove it");
     DPS_TRY (refuse (in, given_answers, sizeof given_answers / sizeof *given_answers,
                      "answers are sampled, so rows are prompts; their lengths are max_prompt_length and max_completion_length: remove it"));
+    for (size_t i = 0; i < r->stop_strings.n; i++)
+        if (!*r->stop_strings.items[i])
+            return fail_key (in, DPS_KEY_stop_strings, "an empty text would end every answer at once");
     return settle_generation (in);
 }

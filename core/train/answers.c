@@ -33,6 +33,8 @@ void dps__answers_options (const DpsTrainer *t, size_t per_prompt, int greedy, D
                                 .batch = r->rollout_batch_size,
                                 .n_samples = (int64_t)per_prompt,
                                 .want_logp = !greedy,
+                                .stop = (const char *const *)r->stop_strings.items,
+                                .n_stop = r->stop_strings.n,
                                 .should_stop = t->options->should_stop};
 }
 

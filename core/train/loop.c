@@ -52,6 +52,8 @@ static DpsStatus judge_best (DpsTrainer *t, const DpsMetrics *m, DpsError *err)
 
 static int is_due (const DpsTrainer *t, const char *strategy, uint64_t every)
 {
+    if (t->step == 0)
+        return 0;
     if (!strcmp (strategy, "epoch"))
         return t->epoch == floor (t->epoch);
     return !strcmp (strategy, "steps") && every > 0 && t->step % every == 0;
@@ -156,6 +158,8 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
     const DpsRecipe *r = t->recipe;
     if (t->owes_eval)
         DPS_TRY (evaluate_and_save (t, 0, err));
+    if (r->eval_on_start && t->eval_feed && !t->resumed)
+        DPS_TRY (evaluate_now (t, err));
     while (t->step < t->plan.steps) {
         double loss = 0, norm = 0, lr = 0;
         DpsStatus st = take_step (t, &loss, &norm, &lr, err);

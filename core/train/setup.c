@@ -122,6 +122,9 @@ static DpsStatus open_feed (DpsTrainer *t, int eval, DpsFeed **out, DpsError *er
 static DpsStatus open_rows (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
+    if (r->stop_strings.n && !t->session.tok)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: stop_strings: the model has no tokenizer, so answers have no text: remove it",
+                         dps_recipe_where (r, DPS_KEY_stop_strings));
     DPS_TRY (open_feed (t, 0, &t->feed, err));
     if (r->eval_datasets.n)
         DPS_TRY (open_feed (t, 1, &t->eval_feed, err));
