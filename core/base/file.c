@@ -250,6 +250,12 @@ int dps_is_dir (const char *path)
     return stat (path, &sb) == 0 && S_ISDIR (sb.st_mode);
 }
 
+int dps_same_file (const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat (a, &x) == 0 && stat (b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int dps_is_file (const char *path)
 {
     struct stat sb;

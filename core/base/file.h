@@ -45,6 +45,8 @@ DpsStatus dps_dir_sync (const char *path, DpsError *err);
 DpsStatus dps_remove_tree (const char *path, DpsError *err);
 /** 1 when the path exists and is a folder / a regular file. [any] */
 int dps_is_dir (const char *path);
+/** 1 when both paths lead to one file or folder. */
+int dps_same_file (const char *a, const char *b);
 int dps_is_file (const char *path);
 /** "a/b"; NULL when out of memory. Free with dps_free. [any] */
 char *dps_path_join (const char *a, const char *b);

@@ -2,7 +2,6 @@
 #include "train/merge.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -289,8 +288,7 @@ static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsErr
 
 static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsError *err)
 {
-    struct stat a, b;
-    if (stat (o->model, &a) == 0 && stat (dir, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (dps_same_file (o->model, dir))
         return dps_fail (err, DPS_ERR_USAGE, "merge: %s is the model itself. Hint: give another folder", dir);
     return DPS_OK;
 }

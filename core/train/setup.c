@@ -39,6 +39,10 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
+    if (dps_same_file (r->model_name_or_path, r->output_dir))
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: output_dir is the model itself, which the run would write over. Hint: give another folder",
+                         dps_recipe_where (r, DPS_KEY_output_dir));
     DPS_TRY (dps_session_begin (&t->session, t->reg, o, err));
     if (!r->adapter && json_object_get (dps_source_config (t->session.source), "quantization_config"))
         return dps_fail (err, DPS_ERR_USAGE,

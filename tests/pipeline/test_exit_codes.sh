@@ -62,6 +62,15 @@ said learning_rate
 absent run
 ok "recipe errors leave with 2, name file, line and key, and write nothing"
 
+cp -rL "$models/llama" base
+chmod -R u+w base
+before=$(sha256sum base/*)
+tiny_recipe recipe.yaml base model_name_or_path="$work/base"
+run 2 "$dia" train recipe.yaml
+said 'output_dir is the model itself'
+[ "$(sha256sum base/*)" = "$before" ] || fail "the base was written over"
+ok "a model is not trained into its own folder"
+
 # Rows that training refuses: data policy, exit 5, the row named.
 row_refused() {
     printf '%s\n' "$1" >> bad.jsonl
