@@ -268,33 +268,44 @@ static void free_reader (DpsChainReader *in)
 }
 
 /* A chain of the one stage that a plain recipe is. */
-static DpsStatus load_plain (DpsChainReader *in)
+static DpsStatus read_plain (DpsChainReader *in, const char *text, size_t len)
 {
     DpsChain *c = in->chain;
-    if (!(c->stages = dps_calloc (1, sizeof *c->stages)))
-        return no_memory (in);
-    c->n = 1;
-    c->stages[0].from = -1;
-    DPS_TRY (dps_recipe_load (in->path, in->overrides, in->n_overrides, &c->stages[0].recipe, in->err));
-    c->overwrite = c->stages[0].recipe->overwrite_output_dir > 0;
-    return DPS_OK;
+    char *folder = dps__folder_of (in->path);
+    DpsStatus st = folder && (c->stages = dps_calloc (1, sizeof *c->stages)) ? DPS_OK : no_memory (in);
+    if (st == DPS_OK) {
+        c->n = 1;
+        c->stages[0].from = -1;
+        st = dps_recipe_parse (text, len, in->path, folder, in->overrides, in->n_overrides, &c->stages[0].recipe, in->err);
+    }
+    dps_free (folder);
+    c->overwrite = st == DPS_OK && c->stages[0].recipe->overwrite_output_dir > 0;
+    return st;
+}
+
+DpsStatus dps_chain_parse (const char *text, size_t len, const char *where, const char *const *overrides, size_t n, DpsChain **out,
+                           DpsError *err)
+{
+    DpsChainReader in = {.chain = dps_calloc (1, sizeof (DpsChain)), .path = where, .overrides = overrides, .n_overrides = n, .err = err};
+    DpsStatus st = in.chain && (in.chain->file = dps_strdup (where)) ? dps_yaml_parse (text, len, where, &in.doc, err) : no_memory (&in);
+    const DpsYaml *list = st == DPS_OK && in.doc->root ? dps_yaml_get (in.doc->root, "stages") : NULL;
+    if (st == DPS_OK)
+        st = list ? read_chain (&in, list) : read_plain (&in, text, len);
+    free_reader (&in);
+    *out = st == DPS_OK ? in.chain : NULL;
+    if (st != DPS_OK)
+        dps_chain_free (in.chain);
+    return st;
 }
 
 DpsStatus dps_chain_load (const char *path, const char *const *overrides, size_t n, DpsChain **out, DpsError *err)
 {
     DpsBuf text = {0};
-    DpsChainReader in = {.chain = dps_calloc (1, sizeof (DpsChain)), .path = path, .overrides = overrides, .n_overrides = n, .err = err};
-    DpsStatus st = in.chain && (in.chain->file = dps_strdup (path)) ? dps__recipe_text (path, &text, err) : no_memory (&in);
+    *out = NULL;
+    DpsStatus st = dps__recipe_text (path, &text, err);
     if (st == DPS_OK)
-        st = dps_yaml_parse (text.data, text.len, path, &in.doc, err);
-    const DpsYaml *list = st == DPS_OK && in.doc->root ? dps_yaml_get (in.doc->root, "stages") : NULL;
-    if (st == DPS_OK)
-        st = list ? read_chain (&in, list) : load_plain (&in);
-    free_reader (&in);
+        st = dps_chain_parse (text.data, text.len, path, overrides, n, out, err);
     dps_buf_free (&text);
-    *out = st == DPS_OK ? in.chain : NULL;
-    if (st != DPS_OK)
-        dps_chain_free (in.chain);
     return st;
 }
 

@@ -44,6 +44,9 @@ typedef struct DpsChain {
 
 /** As dps_recipe_load, of a chain or a plain recipe. Errors also: USAGE for what the stages say of each other. Free with dps_chain_free. [any] */
 DpsStatus dps_chain_load (const char *path, const char *const *overrides, size_t n, DpsChain **out, DpsError *err);
+/** The same from text; `where` names it and says what its paths lie beside. Recipes that it names are read. */
+DpsStatus dps_chain_parse (const char *text, size_t len, const char *where, const char *const *overrides, size_t n, DpsChain **out,
+                           DpsError *err);
 void dps_chain_free (DpsChain *c);
 
 /** The recipe to plan stage i with: its own where everything that it starts from is there, else the stand-in. [any] */

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/seal.h"
+#include "ckpt/checkpoint.h"
 #include "train/merge.h"
 
 typedef struct Run {
@@ -102,6 +103,14 @@ static DpsStatus read_lock (const Run *run, DpsError *err)
                      run->c->lock);
 }
 
+/* A chain that starts anew leaves nothing of the old one for a later --resume to find. */
+static DpsStatus clear (const Run *run, DpsError *err)
+{
+    for (size_t i = 0; !run->o->resume && run->c->overwrite && i < run->c->n; i++)
+        DPS_TRY (dps_ckpt_clear (run->c->stages[i].recipe->output_dir, err));
+    return DPS_OK;
+}
+
 static DpsStatus run_stages (const Run *run, DpsError *err)
 {
     char *folder = dps_strndup (run->c->lock, strlen (run->c->lock) - strlen (DPS_CHAIN_LOCK));
@@ -109,6 +118,8 @@ static DpsStatus run_stages (const Run *run, DpsError *err)
     dps_free (folder);
     if (st == DPS_OK)
         st = dps_chain_lock_write (run->c, run->done, err);
+    if (st == DPS_OK)
+        st = clear (run, err);
     for (size_t i = 0; st == DPS_OK && i < run->c->n; i++) {
         const char *name = run->c->stages[i].name;
         if (i > 0 && run->o->train.should_stop && run->o->train.should_stop ())

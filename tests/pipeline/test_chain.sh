@@ -143,6 +143,13 @@ run 4 "$dia" train chain.yaml --resume
 said 'one/it no longer holds what the chain left there'
 run 0 "$dia" train chain.yaml --set overwrite_output_dir=true
 same_adapter one/simpo before/simpo
+# What comes later of the old chain is not gone on with.
+"$dia" train chain.yaml --set overwrite_output_dir=true --set it.max_steps=100000 --quiet &
+pid=$!
+for _ in $(seq 600); do [ "$(grep -c loss one/it/metrics.jsonl)" -gt 20 ] && break; sleep 0.02; done
+kill -9 $pid
+wait $pid 2> /dev/null || true
+absent one/simpo/checkpoint-6
 ok "a finished stage that changed is refused; overwrite_output_dir starts anew"
 
 # Before and after: plans of every stage, whether or not what it starts from is there.
