@@ -93,10 +93,15 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
                     .settings = settings,
                     .n_settings = sizeof settings / sizeof *settings,
                     .version = DIAPASON_VERSION};
+    DpsRolloutSamples samples;
+    DPS_TRY (dps__rollout_samples (t, &samples, err));
+    report.samples = samples.items;
+    report.n_samples = samples.n;
     char *html = dps_path_join (r->output_dir, "report.html"), *readme = dps_path_join (r->output_dir, "README.md");
     DpsStatus st = html && readme ? dps_report_write (html, &report, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st == DPS_OK)
         st = dps_card_write (readme, &card, err);
+    dps__rollout_samples_free (&samples);
     dps_free (html);
     dps_free (readme);
     return st;

@@ -16,6 +16,7 @@
 #include "ckpt/checkpoint.h"
 #include "objective/rewards.h"
 #include "observe/metrics.h"
+#include "observe/report.h"
 #include "train/answers.h"
 
 /** All zeros: the run does not sample. */
@@ -97,6 +98,17 @@ void dps__reward_metric (const DpsStr *name, const char *what, char *out, size_t
 DpsStatus dps__answers_log (const struct DpsTrainer *t, const DpsAnswers *a, uint64_t step, DpsError *err);
 /** Before the run: the file without what was sampled after t->step. */
 DpsStatus dps__answers_log_open (const struct DpsTrainer *t, DpsError *err);
+
+/* rollout_samples.c */
+#define DPS_COMPLETIONS_FILE "completions.jsonl"
+enum { DPS_ROLLOUT_SAMPLES = 4 };
+typedef struct DpsRolloutSamples {
+    DpsReportSample items[DPS_ROLLOUT_SAMPLES]; /* texts owned */
+    size_t n;
+} DpsRolloutSamples;
+/** With log_completions: prompts of the last step, with the first and the last answer that was sampled to each. Errors: FORMAT, IO, NOMEM. */
+DpsStatus dps__rollout_samples (const struct DpsTrainer *t, DpsRolloutSamples *out, DpsError *err);
+void dps__rollout_samples_free (DpsRolloutSamples *s);
 
 /* rollout_eval.c */
 /** Held-out prompts, each answered once with the likeliest tokens, and judged. Errors: INTERRUPTED, those of dps__answers_make. */

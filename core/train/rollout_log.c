@@ -10,8 +10,6 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-static const char FILE_NAME[] = "completions.jsonl";
-
 /* Lengths in tokens, of all answers or of those that ended by themselves. TRL's names. */
 static DpsStatus add_lengths (const DpsAnswers *a, int terminated, DpsStepSums *sums, DpsError *err)
 {
@@ -135,11 +133,11 @@ static DpsStatus io_error (const char *path, DpsError *err)
 DpsStatus dps__answers_log (const DpsTrainer *t, const DpsAnswers *a, uint64_t step, DpsError *err)
 {
     DpsBuf text = {0};
-    char *path = dps_path_join (t->recipe->output_dir, FILE_NAME);
+    char *path = dps_path_join (t->recipe->output_dir, DPS_COMPLETIONS_FILE);
     int bad = !path;
     for (size_t i = 0; !bad && i < a->n; i++)
         bad = write_answer (t, a, i, step, &text);
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", FILE_NAME) : DPS_OK;
+    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_COMPLETIONS_FILE) : DPS_OK;
     FILE *f = st == DPS_OK ? fopen (path, "ab") : NULL;
     if (st == DPS_OK && (!f || fwrite (text.data, 1, text.len, f) != text.len || fflush (f)))
         st = io_error (path, err);
@@ -168,8 +166,8 @@ DpsStatus dps__answers_log_open (const DpsTrainer *t, DpsError *err)
 {
     enum { LIMIT = 1 << 30 };
     DpsBuf text = {0};
-    char *path = dps_path_join (t->recipe->output_dir, FILE_NAME);
-    DpsStatus st = path ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", FILE_NAME);
+    char *path = dps_path_join (t->recipe->output_dir, DPS_COMPLETIONS_FILE);
+    DpsStatus st = path ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_COMPLETIONS_FILE);
     if (st == DPS_OK && dps_is_file (path)) {
         st = dps_file_read (path, LIMIT, &text, err);
         size_t keep = st == DPS_OK ? lines_until (&text, t->step) : 0;
