@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "recipe/internal.h"
 
 static DpsStatus fail_at (const DpsRecipeReader *in, DpsKeyId key, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
@@ -157,24 +158,37 @@ static DpsStatus settle_params (const DpsRecipeReader *in)
     return DPS_OK;
 }
 
-/* reward_model: PATH is one more of reward_funcs. */
-static DpsStatus settle_reward_model (const DpsRecipeReader *in)
+/* Members of a map that is there, or gone with it: 0, or -1 when out of memory. */
+static int put_path (DpsRecipeReward *f, const char *name, const char *path)
+{
+    return json_object_set_new (f->args, name, json_string (path)) || json_object_set_new (f->paths, name, json_string (path));
+}
+
+/* reward_model: PATH is one more of reward_funcs. A reward model that is an adapter lies on the recipe's model unless it says otherwise. */
+static DpsStatus settle_reward_models (const DpsRecipeReader *in)
 {
     DpsRecipe *r = in->recipe;
     DpsRecipeRewards *all = &r->reward_funcs;
-    if (!r->reward_model)
-        return DPS_OK;
-    if (DPS_GROW (all->items, all->n, all->capacity))
-        return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
-    DpsRecipeReward *f = &all->items[all->n++];
-    *f = (DpsRecipeReward){.weight = NAN, .name = dps_strdup ("model"), .label = dps_strdup ("reward_model")};
-    f->where = dps_strdup (dps_recipe_where (r, DPS_KEY_reward_model));
-    f->args = json_pack ("{s:s}", "path", r->reward_model);
-    f->paths = json_object ();
-    f->places = json_object ();
-    return f->name && f->label && f->where && f->args && f->paths && f->places
-               ? DPS_OK
-               : dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file);
+    int bad = r->reward_model && DPS_GROW (all->items, all->n, all->capacity);
+    if (r->reward_model && !bad) {
+        DpsRecipeReward *f = &all->items[all->n++];
+        *f = (DpsRecipeReward){.weight = NAN, .name = dps_strdup ("model"), .label = dps_strdup ("reward_model")};
+        f->where = dps_strdup (dps_recipe_where (r, DPS_KEY_reward_model));
+        f->args = json_object ();
+        f->paths = json_object ();
+        f->places = json_object ();
+        bad = !f->name || !f->label || !f->where || !f->places || put_path (f, "path", r->reward_model);
+    }
+    for (size_t i = 0; i < all->n && !bad; i++) {
+        DpsRecipeReward *f = &all->items[i];
+        const char *path = json_string_value (json_object_get (f->paths, "path"));
+        if (!path || strcmp (f->name, "model") || json_object_get (f->args, "base_path") || !r->model_name_or_path)
+            continue;
+        char *config = dps_path_join (path, "adapter_config.json");
+        bad = !config || (dps_is_file (config) && put_path (f, "base_path", r->model_name_or_path));
+        dps_free (config);
+    }
+    return bad ? dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file) : DPS_OK;
 }
 
 static DpsStatus settle_steps (const DpsRecipeReader *in)
@@ -268,7 +282,7 @@ DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
     settle_rate (in->recipe);
     DPS_TRY (settle_adapter (in));
     DPS_TRY (settle_quantisation (in));
-    DPS_TRY (settle_reward_model (in));
+    DPS_TRY (settle_reward_models (in));
     DPS_TRY (settle_steps (in));
     DPS_TRY (dps__settle_rollout (in));
     DPS_TRY (settle_best (in));

@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "objective/tape.h"
+#include "train/reward_model.h"
 
 DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err)
 {
     DPS_TRY (dps_tape_provide (err));
+    DPS_TRY (dps_reward_model_provide (err));
     return dps_registry_open (NULL, out, err);
 }
 
