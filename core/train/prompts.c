@@ -28,8 +28,7 @@ DpsStatus dps_ids_text (const DpsTokenizer *tok, const int32_t *ids, size_t n, D
     return bad ? no_memory (err) : DPS_OK;
 }
 
-/* What a reward may look at besides the text: every column but those the prompt was made of. */
-static DpsStatus write_columns (json_t *object, DpsBuf *out, DpsError *err)
+DpsStatus dps_prompt_columns (json_t *object, DpsBuf *out, DpsError *err)
 {
     static const char *const shape[] = {"prompt",    "messages", "conversations",       "prompt_input_ids",
                                         "input_ids", "tools",    "chat_template_kwargs"};
@@ -56,7 +55,7 @@ static DpsStatus add_one (DpsPrompts *p, DpsFeed *feed, const DpsTokenizer *tok,
     if (st == DPS_OK)
         st = dps_feed_object (feed, epoch, k, &object, err);
     if (st == DPS_OK)
-        st = write_columns (object, &item->columns, err);
+        st = dps_prompt_columns (object, &item->columns, err);
     json_decref (object);
     return st;
 }

@@ -24,6 +24,9 @@ DpsStatus dps_prompts_add (DpsPrompts *p, DpsFeed *feed, const DpsTokenizer *tok
                            DpsError *err);
 void dps_prompts_free (DpsPrompts *p);
 
+/** What a reward may look at besides the text: a row's columns but those the prompt was made of, as a JSON object. */
+DpsStatus dps_prompt_columns (json_t *object, DpsBuf *out, DpsError *err);
+
 /** Append ids as text: decoded with control tokens, or numbers where there is no tokenizer. */
 DpsStatus dps_ids_text (const DpsTokenizer *tok, const int32_t *ids, size_t n, DpsBuf *out, DpsError *err);
 

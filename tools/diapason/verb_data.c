@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "data/criteria.h"
 #include "data/dataset.h"
+#include "diapason/data.h"
 #include "diapason/draft/objective.h"
 #include "diapason/output.h"
 #include "diapason/run_recipe.h"
@@ -16,11 +17,13 @@ static int run_data (int argc, char **argv);
 
 const DpsVerb dps_verb_data = {
     .name = "data",
-    .summary = "look at a recipe's rows: check, mask",
-    .synopsis = "{check|mask} RECIPE [--set key=value …]",
+    .summary = "look at rows, judge answers, simulate preferences: check, mask, reward, simulate",
+    .synopsis = "{check|mask} RECIPE [--set key=value …] | reward … | simulate …",
     .help =
-        "check   reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
-        "mask    prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n\n"
+        "check     reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
+        "mask      prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n"
+        "reward    says what rewards make of answers that are there: diapason data reward --help\n"
+        "simulate  samples answers and writes preferences: diapason data simulate --help\n\n"
         "Examples:\n"
         "  diapason data check recipe.yaml\n"
         "  diapason data mask recipe.yaml --rows 2 --row 10",
@@ -322,13 +325,17 @@ static int run_data (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     Rows r;
+    if (argc > 1 && !strcmp (argv[1], "simulate"))
+        return data_simulate (argc - 1, argv + 1);
+    if (argc > 1 && !strcmp (argv[1], "reward"))
+        return data_reward (argc - 1, argv + 1);
     int code = cli_parse (&dps_verb_data, entries, &argc, &argv);
     if (code >= 0)
         return code;
-    static const char *const later[] = {"mix", "split", "dedup", "pii", "simulate", NULL};
+    static const char *const later[] = {"mix", "split", "dedup", "pii", NULL};
     const char *what = argc > 1 ? argv[1] : "";
     if (g_strv_contains (later, what))
-        return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check and mask are", what);
+        return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check, mask, reward and simulate are", what);
     if ((strcmp (what, "check") && strcmp (what, "mask")) || argc != 3)
         return cli_usage (&dps_verb_data, "%s", argc == 3 ? "expected check or mask" : "expected check RECIPE or mask RECIPE");
     if (n_rows < 1 || first_row < 0)

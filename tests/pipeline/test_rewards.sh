@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Rewards and simulated preferences through the command line: judged rows, the reward model's scores, simulate → SimPO, the same bits for every batch
+# and after a kill, failing rewards, refusals.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+model=$models/gemma3
+awk 'BEGIN { for (i = 0; i < 24; i++) printf "{\"prompt_input_ids\":[1,%d,%d],\"n\":%d}\n", 5 + i * 3 % 70, 5 + i * 7 % 70, i }' > prompts.jsonl
+rules=(--reward '{name: length, max: 6, soft: 8}' --reward '{name: regex, pattern: "(^| )1[0-9]( |$)", weight: 0.25}')
+simulate() { # OUT [OPTION …]
+    local out=$1
+    shift
+    "$dia" data simulate --model "$model" --data prompts.jsonl --num-generations 4 --max-tokens 10 --seed 5 --out "$out" "$@"
+}
+
+run 0 simulate pairs.jsonl "${rules[@]}" --json
+holds out '.prompts == 24 and .rows > 8 and .rows + .ties == 24 and .not_judged == 0 and .reward_means.length > 0'
+jq -s -e 'all(.score_chosen > .score_rejected and .source.line >= 1 and .chosen_input_ids != .rejected_input_ids)' pairs.jsonl >/dev/null ||
+    fail "pairs: $(head -n 2 pairs.jsonl)"
+holds pairs.jsonl.provenance.json '.simulation | .model.sha256 and .rows[0].sha256 and .sampling.seed == 5 and .rewards.weights.regex == 0.25'
+[ "$(sha256sum pairs.jsonl | cut -d' ' -f1)" = "$(jq -r .output.sha256 pairs.jsonl.provenance.json)" ] || fail "the provenance has another digest"
+[ "$(jq -r .source.simulation pairs.jsonl | sort -u | wc -l)" = 1 ] || fail "rows of one simulation name several"
+absent pairs.jsonl.partial
+ok "pairs with where they come from"
+
+for more in "rollout_batch_size=1" "rollout_batch_size=3" "threads=1"; do
+    run 0 simulate other.jsonl "${rules[@]}" --set $more
+    same pairs.jsonl other.jsonl
+    rm other.jsonl*
+done
+ok "the same bytes for every batch size and number of threads"
+
+run 0 simulate pairs.jsonl "${rules[@]}"
+grep -q 'already there' out || fail "an output that is there is made again: $(cat out)"
+printf '\n' >> pairs.jsonl
+run 0 simulate pairs.jsonl "${rules[@]}"
+! grep -q 'already there' out || fail "a changed output is taken for the simulation's"
+ok "what is there is not made again, what was changed is"
+
+# The policy learns to prefer what the rewards prefer.
+rows=pairs.jsonl tiny_recipe simpo.yaml simpo stage=simpo max_steps=30 learning_rate=0.02 lora_dropout=0 beta=2 simpo_gamma=0.5
+run 0 "$dia" train simpo.yaml
+jq -s -e 'map(select(.loss)) | .[0].loss > .[-1].loss and .[-1]["rewards/accuracies"] == 1' simpo/metrics.jsonl >/dev/null ||
+    fail "SimPO on simulated pairs did not learn: $(tail -n 2 simpo/metrics.jsonl)"
+run 0 simulate after.jsonl "${rules[@]}" --adapter simpo --json
+before=$(jq '.output.reward_means | .length + 0.25 * .regex' pairs.jsonl.provenance.json)
+jq -e --argjson before "$before" '.reward_means | .length + 0.25 * .regex > $before' out >/dev/null ||
+    fail "after training the reward is $(jq -c .reward_means out), before $before"
+holds after.jsonl.provenance.json '.simulation.adapters[0].sha256 | length == 64'
+ok "simulate, SimPO, and the reward rises: from $before to $(jq '.reward_means | .length + 0.25 * .regex' out)"
+
+# Killed in the middle, at any moment: the next run ends with the same bytes.
+cat > slow.sh <<'END'
+while read -r line; do sleep 0.02; echo ${#line}; done
+END
+run 0 simulate whole.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}"
+for delay in 0.6 0.9 1.2; do
+    simulate killed.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}" > log 2>&1 &
+    pid=$!
+    sleep $delay
+    kill -9 $pid 2>/dev/null || true
+    wait $pid 2>/dev/null || true
+done
+[ ! -e killed.jsonl.partial ] || printf '+[[1, 2' >> killed.jsonl.partial
+run 0 simulate killed.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}"
+same whole.jsonl killed.jsonl
+absent killed.jsonl.partial
+ok "killed three times and gone on: the same bytes"
+
+# A reward that fails costs what it was to judge.
+run 0 simulate constant.jsonl --reward '{name: length, min: 1}' --json
+holds out '.rows == 0 and .ties == 24'
+run 0 simulate lost.jsonl --reward '{name: process, command: [sh, -c, "exit 3"]}' --json
+holds out '.rows == 0 and .not_judged == 24'
+said 'could not be judged so far'
+said 'the child ended (exit code 3)'
+run 0 simulate half.jsonl "${rules[@]}" --reward '{name: process, command: [sh, -c, "exit 3"]}'
+jq -s -e 'all(.scores.chosen.process == null and .scores.chosen.length >= 0)' half.jsonl >/dev/null || fail "$(head -n 1 half.jsonl)"
+ok "rewards that say nothing, or fail"
+
+# A reward model gives what its stage's evaluation gives, of an adapter and of a whole model.
+tiny_pairs rows.jsonl 16
+for kind in adapter whole; do
+    keys=()
+    [ $kind = adapter ] || keys=(lora_r=- lora_alpha=- lora_target_modules=-)
+    tiny_recipe rm.yaml rm-$kind stage=reward max_steps=4 learning_rate=0.01 eval_strategy=steps eval_steps=4 per_device_eval_batch_size=3 "${keys[@]}"
+    printf 'eval_datasets:\n  - path: rows.jsonl\n' >> rm.yaml
+    run 0 "$dia" train rm.yaml
+    base=""
+    [ $kind = whole ] || base=", base_path: $model"
+    run 0 "$dia" data reward --data rows.jsonl --model "$model" --reward "{name: model, path: rm-$kind, dtype: float32$base}" --json
+    jq -s '{chosen: (map(select(.side == "chosen").score) | add / length), rejected: (map(select(.side == "rejected").score) | add / length)}' out > got
+    jq -s 'map(select(.eval_loss)) | .[-1]' rm-$kind/metrics.jsonl > want
+    jq -e -n --slurpfile got got --slurpfile want want '($got[0].chosen - $want[0]["eval_rewards/chosen"] | fabs) < 1e-12 and
+        ($got[0].rejected - $want[0]["eval_rewards/rejected"] | fabs) < 1e-12' >/dev/null || fail "$kind: $(cat got) is not $(jq -c . want)"
+done
+run 0 simulate judged.jsonl --set reward_model=rm-adapter --json
+holds out '.rows > 0 and .reward_means.reward_model != null'
+run 2 simulate x.jsonl --set reward_model="$model"
+ok "the reward model's scores are those of its stage"
+
+# Text and conversations, with a tokenizer; groups.
+tiny_model tok '{}'
+cat > text.jsonl <<'END'
+{"prompt": "ab", "must": "a"}
+{"prompt": "ba", "must": ["c"]}
+END
+run 0 "$dia" data simulate --model tok --data text.jsonl --num-generations 3 --max-tokens 6 --reward '{name: terms, column: must, whole_words: false}' \
+    --format groups --out groups.jsonl --json
+holds out '.rows == 2'
+jq -s -e 'all((.prompt | type) == "string" and (.completions | length) == 3 and all(.completions[]; (.content | type) == "string" and
+    (.scores.terms | type) == "number" and (.source | length) == 12) and .weights.terms == 1)' groups.jsonl >/dev/null || fail "$(cat groups.jsonl)"
+cat > judged.jsonl <<'END'
+{"prompt": "Comment ?", "chosen": "Ouvrez les paramètres.", "rejected": "Open the settings."}
+{"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Open the settings."}]}
+END
+run 0 "$dia" data reward --data judged.jsonl --reward language --reward "{name: process, path: $src/tools/examples/reward.sh, label: ends}"
+grep -q 'judged.jsonl:1 rejected  language 0  ends 1' out || fail "$(cat out)"
+grep -q 'chosen earns more in 100.0 % of 1 pairs' out || fail "$(cat out)"
+if command -v python3 >/dev/null; then
+    run 0 "$dia" data reward --data judged.jsonl --reward "{name: process, path: $src/tools/examples/reward.py}" --json
+    jq -s -e 'length == 3 and all(.scores.process == 1)' out >/dev/null || fail "$(cat out)"
+fi
+ok "text, conversations and groups; the example rewards"
+
+# refused CODE TEXT OPTION …
+refused() {
+    local code=$1 text=$2
+    shift 2
+    run "$code" "$dia" data "$@"
+    said "$text"
+}
+common=(simulate --model "$model" --data prompts.jsonl --out no.jsonl)
+refused 2 "no reward 'lenght'; did you mean 'length'?" "${common[@]}" --reward lenght
+refused 2 "'mx' is not a parameter of reward length; did you mean 'max'?" "${common[@]}" --reward '{name: length, mx: 3}'
+refused 2 'neither min nor max is given' "${common[@]}" --reward length
+refused 2 'no rewards: give --reward' "${common[@]}"
+refused 2 'no model: give --model' simulate --data prompts.jsonl --out no.jsonl --reward language
+refused 2 'no rows: give --data' simulate --model "$model" --out no.jsonl --reward language
+refused 2 '--out is missing' simulate --model "$model" --data prompts.jsonl --reward language
+refused 2 'expected pairs or groups' "${common[@]}" --reward language --format rows
+refused 2 'a pair needs 2 answers' "${common[@]}" --reward language --num-generations 1
+refused 2 'an adapter: base_path is missing' reward --data rows.jsonl --reward '{name: model, path: rm-adapter}'
+refused 2 'has no score head' reward --data rows.jsonl --reward "{name: model, path: $model}"
+refused 5 'expected a prompt with its completion' reward --data text.jsonl --reward language
+refused 5 'takes prompts of text or messages' "${common[@]}" --reward language --format groups
+absent no.jsonl
+printf 'reward_funcs:\n  - name: json\n    schema: {type: text}\n' > bad.yaml
+refused 2 'bad.yaml:2:5: reward json: schema: /type: expected null' reward bad.yaml --data judged.jsonl
+ok "what is refused, with its place"

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* data.h: the parts of the data verb that work with rewards, and what they share. */
+#ifndef DPS_TOOLS_DATA_H
+#define DPS_TOOLS_DATA_H
+
+#include "data/dataset.h"
+#include "diapason/cli.h"
+#include "infer/generate.h"
+#include "objective/rewards.h"
+#include "train/session.h"
+
+/** `diapason data simulate …`, `diapason data reward …`: argv[0] is the part's name. */
+int data_simulate (int argc, char **argv);
+int data_reward (int argc, char **argv);
+
+/** Flags that stand for keys of a recipe; absent ones are NULL, or below zero. */
+typedef struct DataFlags {
+    char *model, *data;
+    char **adapters, **rewards;
+    int num_generations, max_tokens;
+    gint64 seed;
+    double temperature;
+} DataFlags;
+#define DATA_FLAGS_INIT                                                                                                                    \
+    {                                                                                                                                      \
+        .num_generations = -1, .max_tokens = -1, .seed = -1, .temperature = -1                                                             \
+    }
+
+/** A recipe with its rewards, rows and plugins. All zeros is closed. */
+typedef struct DataJob {
+    DpsRecipe *recipe;
+    DpsRegistry *reg;
+    DpsDataset *ds; /* in the files' order */
+    DpsRewardSet *rewards;
+    const DpsStr *names; /* of the criteria */
+    const double *weights;
+    size_t n_criteria;
+} DataJob;
+
+/** The recipe at path (NULL: none) with flags and --set over it. Errors: USAGE where rows or rewards are missing; those of both. [init] */
+DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, DpsError *err);
+void data_close (DataJob *job);
+
+/** Σ weight·value over the criteria that judged, NaN when none did. */
+double data_total (const DataJob *job, const double *values);
+/** {"length": 0.5, "tone": null} */
+json_t *data_scores (const DataJob *job, const double *values);
+
+/*
+ * The journal of a simulation: OUT.partial, a line for each prompt, so that what was sampled is not sampled again. Its first line says what is
+ * simulated; a journal of something else is begun anew.
+ */
+typedef struct DataJournal {
+    char *path;
+    int fd;
+    uint64_t n; /* prompts in it */
+} DataJournal;
+
+/** What became of a prompt: the line's first letter. */
+enum { DATA_KEPT = '+', DATA_TIE = '=', DATA_NOT_JUDGED = '?' };
+
+/** Open, lock, and find what there is. Errors: LOCK when another process writes it; IO, NOMEM. */
+DpsStatus data_journal_open (const char *out, const char *what, DataJournal *j, DpsError *err);
+/** Add whole lines, durably. n: how many prompts they are. */
+DpsStatus data_journal_add (DataJournal *j, const DpsBuf *lines, uint64_t n, DpsError *err);
+/** visit each line without its end; the first is line 1. */
+DpsStatus data_journal_read (const DataJournal *j, DpsStatus (*visit) (void *ctx, char what, DpsStr line, DpsError *err), void *ctx,
+                             DpsError *err);
+/** remove: the work is done. */
+void data_journal_close (DataJournal *j, int remove);
+
+/** What is simulated from what: everything the rows are a function of. A new reference. */
+DpsStatus data_provenance (const DataJob *job, DpsSession *s, const char *format, json_t **out, DpsError *err);
+
+#endif
