@@ -51,21 +51,25 @@ ok "simulate, SimPO, and the reward rises: from $before to $(jq '.reward_means |
 
 # Killed in the middle, at any moment: the next run ends with the same bytes.
 cat > slow.sh <<'END'
-while read -r line; do sleep 0.02; echo ${#line}; done
+while read -r line; do sleep 0.05; answer=${line#*completion}; echo ${#answer}; done
 END
 run 0 simulate whole.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}"
-for delay in 0.6 0.9 1.2; do
-    simulate killed.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}" > log 2>&1 &
-    pid=$!
-    sleep $delay
-    kill -9 $pid 2>/dev/null || true
-    wait $pid 2>/dev/null || true
+"$dia" data simulate --model "$model" --data prompts.jsonl --num-generations 4 --max-tokens 10 --seed 5 --out killed.jsonl \
+    --reward "{name: process, command: [bash, $work/slow.sh]}" > log 2>&1 &
+pid=$!
+for ((i = 0; i < 600; i++)); do
+    [ ! -e killed.jsonl.partial ] || [ "$(wc -l < killed.jsonl.partial)" -lt 9 ] || break
+    sleep 0.1
 done
-[ ! -e killed.jsonl.partial ] || printf '+[[1, 2' >> killed.jsonl.partial
+kill -9 $pid
+wait $pid 2>/dev/null || true
+absent killed.jsonl
+printf '+[[1, 2' >> killed.jsonl.partial
 run 0 simulate killed.jsonl --reward "{name: process, command: [bash, $work/slow.sh]}"
+said 'going on after'
 same whole.jsonl killed.jsonl
 absent killed.jsonl.partial
-ok "killed three times and gone on: the same bytes"
+ok "killed and gone on: the same bytes"
 
 # A reward that fails costs what it was to judge.
 run 0 simulate constant.jsonl --reward '{name: length, min: 1}' --json
@@ -100,6 +104,7 @@ run 2 simulate x.jsonl --set reward_model="$model"
 ok "the reward model's scores are those of its stage"
 
 # Text and conversations, with a tokenizer; groups.
+tiny_vocab=$(jq -n -c --argjson v "$tiny_vocab" '$v + ([range(8; 80) | {key: "w\(.)", value: .}] | from_entries)') # a word for every id
 tiny_model tok '{}'
 cat > text.jsonl <<'END'
 {"prompt": "ab", "must": "a"}
@@ -111,7 +116,7 @@ holds out '.rows == 2'
 jq -s -e 'all((.prompt | type) == "string" and (.completions | length) == 3 and all(.completions[]; (.content | type) == "string" and
     (.scores.terms | type) == "number" and (.source | length) == 12) and .weights.terms == 1)' groups.jsonl >/dev/null || fail "$(cat groups.jsonl)"
 cat > judged.jsonl <<'END'
-{"prompt": "Comment ?", "chosen": "Ouvrez les paramètres.", "rejected": "Open the settings."}
+{"prompt": "Comment puis-je faire ?", "chosen": "Ouvrez les paramètres.", "rejected": "Open the settings."}
 {"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Open the settings."}]}
 END
 run 0 "$dia" data reward --data judged.jsonl --reward language --reward "{name: process, path: $src/tools/examples/reward.sh, label: ends}"
