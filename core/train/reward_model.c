@@ -108,7 +108,7 @@ static DpsStatus open_session (RewardModel *m, const DpsRegistry *reg, const cha
         return dps_fail (err, DPS_ERR_INVALID, "base_path is given, but '%.300s' is no adapter", where);
     const DpsSessionOptions o = {.model = is_adapter ? base : where, .adapter = is_adapter ? where : NULL, .dtype = type};
     DPS_TRY (dps_session_open (&m->session, reg, &o, err));
-    if (m->session.model.score < 0 || m->session.fresh_score)
+    if (m->session.model.score < 0 || m->session.fresh[m->session.model.score])
         return dps_fail (err, DPS_ERR_INVALID, "'%.300s' has no score head: train one with stage: reward", where);
     return m->session.tok ? learn_template (m, err) : DPS_OK;
 }
