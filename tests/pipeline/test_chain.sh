@@ -190,7 +190,7 @@ ok "\${NAME}"
 tiny_prompts prompts.jsonl 16
 tiny=(--set model_name_or_path="$models/gemma3" --set max_steps=2 --set eval_steps=1 --set logging_steps=1 --set pt.datasets=texts.jsonl)
 simpo=(--set simpo.datasets=pairs.jsonl --set simpo.eval_datasets=pairs.jsonl)
-grpo=(--set grpo.datasets=prompts.jsonl --set grpo.eval_datasets=prompts.jsonl --set 'grpo.reward_funcs=[{name: length, min: 1, max: 4, soft: 4}]')
+grpo=(--set grpo.stop_strings=null --set grpo.datasets=prompts.jsonl --set grpo.eval_datasets=prompts.jsonl --set 'grpo.reward_funcs=[{name: length, min: 1, max: 4, soft: 4}]')
 it=(--set it.datasets=rows.jsonl --set it.eval_datasets=target.jsonl)
 routing=(--set routing.datasets=rows.jsonl --set routing.eval_datasets=target.jsonl)
 run 0 "$dia" train "$src/tools/examples/pt-it-simpo.yaml" "${tiny[@]}" "${simpo[@]}" "${it[@]}" --set output_dir=example-1
