@@ -11,7 +11,7 @@
 enum { BENCH_WARM_UP = 2 }; /* steps that warm up caches and kernels, not measured */
 
 typedef struct BenchOptions {
-    const char *model, *dtype, *data, *quantization;
+    const char *model, *dtype, *data, *quantization, *objective;
     int rows, tokens, scored, steps, batch;
 } BenchOptions;
 
@@ -24,6 +24,8 @@ double bench_peak_rss (void);
 DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err);
 
 DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
+/** Steps of o->objective on o->rows units of prompts of o->tokens and answers of o->scored tokens. */
+DpsStatus bench_objective (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
 DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
 
 /** The rows of bench train, by number: random ones, or those of o->data ({"input_ids","labels"} a line) over and over. */

@@ -23,11 +23,14 @@ const DpsVerb dps_verb_bench = {
     .name = "bench",
     .summary = "measure matrix products, training and decoding on this machine",
     .synopsis = "{matmul|train|decode} [--model M]",
-    .help = "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
-            "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
-            "step\n"
-            "decode   tokens per second with a cache, prompt and batch of your choice\n\n"
-            "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
+    .help =
+        "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
+        "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
+        "step\n"
+        "         --objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a\n"
+        "         step, prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart\n"
+        "decode   tokens per second with a cache, prompt and batch of your choice\n\n"
+        "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
     .run = run_bench,
 };
 
@@ -39,14 +42,15 @@ static struct {
 static const GOptionEntry entries[] = {
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
     {"data", 0, 0, G_OPTION_ARG_FILENAME, &options.data, "train on these pre-tokenized rows instead of random ones", "F.jsonl"},
+    {"objective", 0, 0, G_OPTION_ARG_STRING, &options.objective, "simpo, dpo or grpo instead of plain log-likelihood", "NAME"},
     {"dtype", 0, 0, G_OPTION_ARG_STRING, &options.dtype, "auto, float32 or bfloat16", "D"},
     {"quantization", 0, 0, G_OPTION_ARG_STRING, &options.quantization, "of the base: auto, none, gguf, nf4, fp4, int8", "Q"},
     {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
-    {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows of a micro-batch (4)", "N"},
-    {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270)", "N"},
-    {"scored", 0, 0, G_OPTION_ARG_INT, &options.scored, "scored tokens of a row, about (90)", "N"},
+    {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows, pairs or groups of a micro-batch (4; grpo 1)", "N"},
+    {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270); of a prompt (170; grpo 250)", "N"},
+    {"scored", 0, 0, G_OPTION_ARG_INT, &options.scored, "scored tokens of a row, about (90); of an answer (80; grpo 64)", "N"},
     {"steps", 0, 0, G_OPTION_ARG_INT, &options.steps, "measured steps (5)", "N"},
-    {"batch", 0, 0, G_OPTION_ARG_INT, &options.batch, "prompts decoded together (1)", "N"},
+    {"batch", 0, 0, G_OPTION_ARG_INT, &options.batch, "prompts decoded together (1; grpo 8)", "N"},
     {"profile", 0, 0, G_OPTION_ARG_NONE, &options.profile, "time every kind of op", NULL},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
@@ -186,18 +190,27 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
     const char *const names[] = {options.device};
     DPS_TRY (dps_exec_open (&ex, reg, names, options.device ? 1 : 0, err));
     ex.profile = options.profile;
+    const int trains = !strcmp (what, "train"), samples = trains && options.objective && !strcmp (options.objective, "grpo"),
+              objective = trains && options.objective != NULL;
     BenchOptions o = {.model = options.model,
                       .data = options.data,
                       .dtype = options.dtype,
                       .quantization = options.quantization,
-                      .rows = positive (options.rows, 4),
-                      .tokens = positive (options.tokens, strcmp (what, "train") ? 128 : 270),
-                      .scored = positive (options.scored, 90),
-                      .steps = positive (options.steps, strcmp (what, "train") ? 64 : 5),
-                      .batch = positive (options.batch, 1)};
-    DpsStatus st = !strcmp (what, "matmul")  ? bench_matmul (&ex, result, err)
-                   : !strcmp (what, "train") ? bench_train (&ex, reg, &o, result, err)
-                                             : bench_decode (&ex, reg, &o, result, err);
+                      .objective = options.objective,
+                      .rows = positive (options.rows, samples ? 1 : 4),
+                      .tokens = positive (options.tokens, samples     ? 250
+                                                          : objective ? 170
+                                                          : trains    ? 270
+                                                                      : 128),
+                      .scored = positive (options.scored, samples     ? 64
+                                                          : objective ? 80
+                                                                      : 90),
+                      .steps = positive (options.steps, trains ? 5 : 64),
+                      .batch = positive (options.batch, samples ? 8 : 1)};
+    DpsStatus st = !strcmp (what, "matmul") ? bench_matmul (&ex, result, err)
+                   : objective              ? bench_objective (&ex, reg, &o, result, err)
+                   : trains                 ? bench_train (&ex, reg, &o, result, err)
+                                            : bench_decode (&ex, reg, &o, result, err);
     dps_exec_close (&ex);
     return st;
 }
@@ -212,6 +225,11 @@ static int run_bench (int argc, char **argv)
         return cli_usage (&dps_verb_bench, "expected one of matmul, train, decode");
     if (strcmp (what, "matmul") && !options.model)
         return cli_usage (&dps_verb_bench, "%s needs --model", what);
+    if (options.objective && (strcmp (what, "train") || (strcmp (options.objective, "simpo") && strcmp (options.objective, "dpo") &&
+                                                         strcmp (options.objective, "grpo"))))
+        return cli_usage (&dps_verb_bench, "--objective is '%s', expected simpo, dpo or grpo, with train", options.objective);
+    if (options.objective && (options.profile || options.device))
+        return cli_usage (&dps_verb_bench, "--objective measures the train verb, which has neither --profile nor --device");
     DpsError err = DPS_ERROR_INIT;
     DpsRegistry *reg = NULL;
     json_t *result = json_object ();
