@@ -108,8 +108,6 @@ static DpsStatus settle_adapter (const DpsRecipeReader *in)
         DPS_TRY (settle_qlora (in));
         name = r->adapter;
     }
-    if (name && !strcmp (name, "freeze"))
-        return fail_at (in, DPS_KEY_adapter, "adapter %s is not implemented in this version; there are lora, dora, qlora, none", name);
     if (name && !is_name (name))
         return fail_at (in, DPS_KEY_adapter, "adapter: expected lora, dora, qlora, none or the name of an adapter plugin, found \"%.60s\"",
                         name);
