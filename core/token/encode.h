@@ -62,6 +62,7 @@ typedef struct DpsEncodedUnit {
  * highest and the lowest weighted score, and nothing where none is better than another. GROUP: all answers. Only the completions count.
  * A prompt longer than max_prompt_length loses its beginning. What is then longer than max_length loses the end of its answers; with keep_end both lose the beginning of their prompt instead. Refused besides: another
  * kind of row, a missing side, an answer without a token, a prompt that fills max_length, a pair that is the same in what is left of it, a group of one.
+ * Where the recipe samples its answers: dps_encode_prompt_unit, whatever the unit.
  * Errors: as dps_encode_row. Free with dps_encoded_unit_free. [any]
  */
 DpsStatus dps_encode_unit (const DpsEncoder *e, const DpsRow *row, uint32_t unit, DpsEncodedUnit *out, DpsError *err);
@@ -70,7 +71,7 @@ void dps_encoded_unit_free (DpsEncodedUnit *u);
 /** The prompt of a row, ready to be continued: of a conversation all but a last reply, with the template's generation prompt. Errors as above. */
 DpsStatus dps_encode_prompt (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err);
 /**
- * The same as a unit of its own, none of it trained, to be answered while the run trains: longer than max_prompt_length it loses its beginning.
+ * The same as a unit of its own, none of it trained, to be answered: longer than the recipe's max_prompt_length it loses its beginning.
  * Refused besides: a prompt without a token, rows whose answers are judged already. Free with dps_encoded_unit_free.
  */
 DpsStatus dps_encode_prompt_unit (const DpsEncoder *e, const DpsRow *row, DpsEncodedUnit *out, DpsError *err);

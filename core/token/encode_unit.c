@@ -170,7 +170,11 @@ static DpsStatus encode_pair (const DpsEncoder *e, const DpsRow *row, DpsEncoded
 static DpsStatus encode_group (const DpsEncoder *e, const DpsRow *row, DpsEncodedUnit *out, DpsError *err)
 {
     if (row->kind != DPS_ROW_GROUP)
-        return dps_row_fail (row, err, "%s: this stage takes groups: a prompt and completions with scores", dps_row_kind_name (row->kind));
+        return dps_row_fail (
+            row, err,
+            "%s: this stage takes groups: a prompt and completions with scores. Hint: with reward_funcs it samples the answers to "
+            "prompts",
+            dps_row_kind_name (row->kind));
     if (row->n_answers < 2)
         return dps_row_fail (row, err, "a group of one completion: there is nothing to compare it with");
     return encode_answers (e, row, NULL, row->n_answers, out, err);
@@ -179,9 +183,10 @@ static DpsStatus encode_group (const DpsEncoder *e, const DpsRow *row, DpsEncode
 DpsStatus dps_encode_unit (const DpsEncoder *e, const DpsRow *row, uint32_t unit, DpsEncodedUnit *out, DpsError *err)
 {
     *out = (DpsEncodedUnit){0};
-    DpsStatus st = unit == DPS_UNIT_PAIR     ? encode_pair (e, row, out, err)
-                   : unit == DPS_UNIT_SINGLE ? encode_single (e, row, out, err)
-                                             : encode_group (e, row, out, err);
+    DpsStatus st = e->recipe && dps_recipe_samples (e->recipe) ? dps_encode_prompt_unit (e, row, out, err)
+                   : unit == DPS_UNIT_PAIR                     ? encode_pair (e, row, out, err)
+                   : unit == DPS_UNIT_SINGLE                   ? encode_single (e, row, out, err)
+                                                               : encode_group (e, row, out, err);
     if (st != DPS_OK)
         dps_encoded_unit_free (out);
     return st;

@@ -37,6 +37,15 @@ static DpsStatus place_step (DpsTrainer *t, DpsError *err)
     return st;
 }
 
+/* The ops of sampling, on cached keys and values. */
+static DpsStatus place_sampling (DpsTrainer *t, DpsError *err)
+{
+    DpsGenerateOptions o;
+    DpsGenerateBytes bytes;
+    dps__answers_options (t, (size_t)t->rollout.samples, 0, &o);
+    return dps_generate_measure (&t->session.weights, (size_t)dps_feed_most (t->feed).tokens, (size_t)t->rollout.prompts, &o, &bytes, err);
+}
+
 DpsStatus dps_train_explain (const DpsRegistry *reg, const DpsRecipe *recipe, DpsVisitCase visit, void *ctx, DpsError *err)
 {
     static const DpsTrainOptions quiet = {0};
@@ -46,6 +55,8 @@ DpsStatus dps_train_explain (const DpsRegistry *reg, const DpsRecipe *recipe, Dp
     DpsStatus st = dps_session_load (&t.session, &o, dps_optim_moments (&t.optim), err);
     if (st == DPS_OK)
         st = place_step (&t, err);
+    if (st == DPS_OK && t.rollout.samples)
+        st = place_sampling (&t, err);
     for (size_t i = 0; st == DPS_OK && i < t.session.ex.n_cases; i++)
         visit (ctx, &t.session.ex, &t.session.ex.cases[i]);
     dps__trainer_close (&t);

@@ -212,11 +212,6 @@ static DpsStatus take_unit (const DpsFeed *f, DpsSequence **sequences, size_t *n
     return DPS_OK;
 }
 
-static DpsStatus encode (const DpsFeed *f, const DpsRow *row, DpsEncodedUnit *out, DpsError *err)
-{
-    return f->prompts ? dps_encode_prompt_unit (f->encoder, row, out, err) : dps_encode_unit (f->encoder, row, f->unit, out, err);
-}
-
 /* What a group's answers earned, and which of them max_length cut. */
 static DpsStatus take_scores (const DpsFeed *f, DpsPlace *p, const DpsRow *row, const DpsEncodedUnit *u, DpsError *err)
 {
@@ -241,7 +236,7 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
     DpsRow row;
     DpsEncodedUnit u;
     DPS_TRY (dps_dataset_row (f->ds, epoch, k, &row, err));
-    DpsStatus st = encode (f, &row, &u, err);
+    DpsStatus st = dps_encode_unit (f->encoder, &row, f->unit, &u, err);
     if (st == DPS_OK && u.n && f->unit == DPS_UNIT_GROUP && !f->prompts)
         st = take_scores (f, out, &row, &u, err);
     dps_row_clear (&row);
@@ -311,7 +306,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     DpsEncodedUnit u;
     DpsPlace p = {0};
     DPS_TRY (dps_dataset_file_row (file, row, &r, err));
-    DpsStatus st = encode (f, &r, &u, err);
+    DpsStatus st = dps_encode_unit (f->encoder, &r, f->unit, &u, err);
     if (st == DPS_OK && !f->prompts)
         st = dps_criteria_add (&f->criteria, &r, f->recipe->criteria_weights, err);
     f->n_undecided += st == DPS_OK && !u.n && !u.n_long && r.kind == DPS_ROW_GROUP;

@@ -16,6 +16,10 @@ for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s;
     run 0 "$dia" plan $stage.yaml --json
     holds out '.memory_bytes.rollout > 0'
     run 0 "$dia" explain $stage.yaml
+    grep -q row_logprobs out || fail "explain does not place sampling"
+    run 0 "$dia" data check $stage.yaml --json
+    holds out '.rows == 24 and .refused == 0'
+    run 0 "$dia" data mask $stage.yaml --rows 1
     run 0 "$dia" train $stage.yaml --log-level debug
     within_plan err
     ! grep -q 'the plan was too small' err || fail "$stage: the arena grew"
