@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "recipe/internal.h"
 
 static DpsStatus no_memory (const DpsRecipeReader *in, const DpsYaml *n)
@@ -144,6 +145,25 @@ int dps__reward_dump (const DpsRecipeReward *r, DpsBuf *out)
 
 static const DpsRecipeReward *reward_at (const DpsRewardArgs *a) { return &a->recipe->reward_funcs.items[a->i]; }
 
+/*
+ * A reward model that is an adapter lies on the recipe's model unless it says otherwise. Looked at when it is opened: in a chain the stage that
+ * writes it has not run when the recipe is read.
+ */
+static int model_below (DpsRewardArgs *a, const char *name, DpsParamValue *out)
+{
+    const DpsRecipeReward *r = reward_at (a);
+    const char *path = json_string_value (json_object_get (r->paths, "path")), *base = a->recipe->model_name_or_path;
+    if (strcmp (name, "base_path") || strcmp (r->name, "model") || !path || !base)
+        return 0;
+    char *config = dps_path_join (path, "adapter_config.json");
+    a->nomem |= !config;
+    int adapter = config && dps_is_file (config);
+    dps_free (config);
+    if (adapter)
+        *out = (DpsParamValue){.type = DPS_PARAM_STR, .str = {base, strlen (base)}, .where = r->where};
+    return adapter;
+}
+
 int dps_recipe_reward_param (void *args, const char *name, DpsParamValue *out)
 {
     DpsRewardArgs *a = args;
@@ -151,7 +171,7 @@ int dps_recipe_reward_param (void *args, const char *name, DpsParamValue *out)
     const json_t *path = json_object_get (r->paths, name), *v = path ? path : json_object_get (r->args, name);
     const char *where = json_string_value (json_object_get (r->places, name));
     if (!v || json_is_null (v))
-        return 0;
+        return model_below (a, name, out);
     dps__param_scalar (v, where ? where : r->where, out);
     if (json_is_object (v) || json_is_array (v)) {
         DpsBuf text = {0};

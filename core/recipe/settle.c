@@ -162,7 +162,7 @@ static int put_path (DpsRecipeReward *f, const char *name, const char *path)
     return json_object_set_new (f->args, name, json_string (path)) || json_object_set_new (f->paths, name, json_string (path));
 }
 
-/* reward_model: PATH is one more of reward_funcs. A reward model that is an adapter lies on the recipe's model unless it says otherwise. */
+/* reward_model: PATH is one more of reward_funcs. */
 static DpsStatus settle_reward_models (const DpsRecipeReader *in)
 {
     DpsRecipe *r = in->recipe;
@@ -176,15 +176,6 @@ static DpsStatus settle_reward_models (const DpsRecipeReader *in)
         f->paths = json_object ();
         f->places = json_object ();
         bad = !f->name || !f->label || !f->where || !f->places || put_path (f, "path", r->reward_model);
-    }
-    for (size_t i = 0; i < all->n && !bad; i++) {
-        DpsRecipeReward *f = &all->items[i];
-        const char *path = json_string_value (json_object_get (f->paths, "path"));
-        if (!path || strcmp (f->name, "model") || json_object_get (f->args, "base_path") || !r->model_name_or_path)
-            continue;
-        char *config = dps_path_join (path, "adapter_config.json");
-        bad = !config || (dps_is_file (config) && put_path (f, "base_path", r->model_name_or_path));
-        dps_free (config);
     }
     return bad ? dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", r->file) : DPS_OK;
 }
