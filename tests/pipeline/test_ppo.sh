@@ -79,6 +79,13 @@ run 0 "$dia" train again.yaml
 same full/model.safetensors again/model.safetensors
 ok "a policy trained whole keeps its value head too"
 
+# A learned reward model, in one command with the policy that learns from it: the model's score rises at a bounded KL.
+(cd "$src" && run 0 "$dia" train tools/examples/tiny-ppo.yaml --set "output_dir=$work/rlhf")
+jq -s -e "$scores"' | length == 12 and (.[-3:] | add) > 1 + (.[:3] | add)' rlhf/ppo/metrics.jsonl >/dev/null ||
+    fail "the reward model's score did not rise: $(jq -s -c "$scores" rlhf/ppo/metrics.jsonl)"
+jq -s -e 'map(select(.["objective/kl"] != null) | .["objective/kl"]) | .[0] == 0 and max < 10' rlhf/ppo/metrics.jsonl >/dev/null || fail "the KL"
+ok "reward model, then PPO on it"
+
 # refused CODE TEXT [KEY=VALUE …]
 refused() {
     local code=$1 text=$2
