@@ -23,8 +23,8 @@ for model in gemma3 llama; do
         run 0 "$dia" merge --model "$model/$way" --adapter "run-$model-$way" --format safetensors --out merged
         holds merged/config.json 'has("quantization_config") | not'
         run 0 "$dia" score --model merged --data rows.jsonl
-        run 2 "$dia" train recipe.yaml --set output_dir=whole --set adapter=none --set lora_r=null --set lora_alpha=null \
-            --set lora_target_modules=null
+        tiny_recipe whole.yaml whole model_name_or_path="$model/$way" lora_r=- lora_alpha=- lora_target_modules=-
+        run 2 "$dia" train whole.yaml
         said quantised
         ok "$model/$way: largest difference of a log-prob $(cat largest)"
     done

@@ -26,6 +26,11 @@ for way in 'adapter=qlora' 'adapter=qlora bnb_4bit_use_double_quant=true' 'load_
 done
 ok "each form learns; plan and explain name it"
 
+tiny_recipe recipe.yaml dora load_in_4bit=true use_dora=true max_steps=4
+run 0 "$dia" train recipe.yaml
+run 0 "$dia" score --model "$base" --adapter dora --quantization nf4 --data held.jsonl --out adapted.jsonl
+ok "DoRA divides by the norm of the decoded rows"
+
 run 0 "$dia" plan recipe.yaml
 grep -q 'Quantised: .* bytes each' out || fail "plan does not say the bytes of a weight"
 

@@ -69,8 +69,8 @@ static void print_plan (const DpsTrainPlan *p)
 #undef PART
     print_part ("total", dps_train_plan_total (p));
     if (p->quantised_numbers)
-        printf ("\nQuantised: %llu weights in %.3f bytes each; embedding and head are in the compute type\n",
-                (unsigned long long)p->quantised_numbers, (double)p->weights_quantised / (double)p->quantised_numbers);
+        printf ("\nQuantised: %llu weights in %.3f bytes each; the embedding and the head stay in %s, packed as above\n",
+                (unsigned long long)p->quantised_numbers, (double)p->weights_quantised / (double)p->quantised_numbers, p->dtype);
     printf ("\nSteps: %llu of %lld × %lld rows, %llu an epoch; gradient_checkpointing %s\n", (unsigned long long)p->steps,
             (long long)(p->micro_batch * p->answers), (long long)p->accumulation, (unsigned long long)p->steps_per_epoch,
             p->checkpointing ? "on" : "off");
