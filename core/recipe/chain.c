@@ -317,6 +317,14 @@ static int is_sealed (const char *folder)
     return is;
 }
 
+int dps_chain_waits (const DpsChain *c, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (c->stages[i].named >> k & 1 && !is_sealed (c->stages[k].recipe->output_dir))
+            return (int)k;
+    return -1;
+}
+
 const DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i)
 {
     const DpsChainStage *s = &c->stages[i];

@@ -13,7 +13,7 @@
  *         from: it                     # the stage before, when absent; null: start from model_name_or_path
  *         merge: true                  # it's adapter becomes part of the model first (float32, bfloat16: kept in that); a new one is trained
  *         freeze: true                 # or: it's adapter stays, frozen, under a new one; with neither, training goes on with the adapter itself
- *         reward_model: ${rm}          # the folder that stage `rm` writes, in any word of any value
+ *         adapter_init: ${rm}          # the folder that stage `rm` writes, in any word of any value
  *
  * `--set key=value` holds for every stage, `--set NAME.key=value` for one. A plain recipe reads as a chain of one stage without a name.
  */
@@ -30,8 +30,9 @@ typedef struct DpsChainStage {
     DpsRecipe *recipe;   /* model, adapter and output_dir as the chain gives them */
     DpsRecipe *stand_in; /* the same from the model that the chain starts from: for plans, before the stages before are finished */
     int from;            /* number of the stage it starts from; -1: none */
-    char *merged;        /* the folder that from's adapter is merged into, which is the recipe's model; NULL: it is not merged */
-    const char *dtype;   /* merge in this; NULL: as `diapason merge` does. Static storage */
+    char *merged;   /* the folder that from's adapter is merged into, FROM/merged[-DTYPE], which is the recipe's model; NULL: not merged */
+    uint64_t named; /* bit k: a value has ${NAME} of stage k */
+    const char *dtype; /* merge in this; NULL: as `diapason merge` does. Static storage */
 } DpsChainStage;
 
 typedef struct DpsChain {
@@ -51,6 +52,9 @@ void dps_chain_free (DpsChain *c);
 
 /** The recipe to plan stage i with: its own where everything that it starts from is there, else the stand-in. [any] */
 const DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i);
+
+/** A stage that is not finished and whose folder stage i names by ${…}: i cannot be planned before. -1: none. [any] */
+int dps_chain_waits (const DpsChain *c, size_t i);
 
 /** What a finished stage left: digests of the digests.json beside its result and beside the model merged for it; hex "" where there is none. */
 typedef struct DpsChainDone {

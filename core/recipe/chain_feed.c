@@ -149,7 +149,7 @@ static DpsStatus give_start (const DpsChainReader *in, DpsYamlDoc *tree, int i, 
         return dps_yaml_fail (all->line ? all->key : all, in->err,
                               "%s: every weight is to be trained, and stage '%s' leaves an adapter: say merge: true", all->key->text,
                               p->name);
-    if (f->merge && !(s->merged = dps_path_join (r->output_dir, "merged")))
+    if (f->merge && !(s->merged = dps_strf ("%s/merged%s%s", r->output_dir, f->dtype ? "-" : "", f->dtype ? f->dtype : "")))
         return no_memory (in);
     s->dtype = f->dtype;
     const char *model = f->merge ? s->merged : r->adapter ? r->model_name_or_path : r->output_dir;
@@ -186,6 +186,7 @@ static DpsStatus expand_text (const DpsChainReader *in, DpsYamlDoc *tree, DpsYam
             dps_buf_free (&out);
             return dps_yaml_fail (n, in->err, "%.*s names no stage above", (int)(end - at < 70 ? end - at : 70), at);
         }
+        in->chain->stages[i].named |= (uint64_t)1 << k;
         bad = dps_buf_add (&out, text, (size_t)(at - text)) || dps_buf_str (&out, in->chain->stages[k].recipe->output_dir);
     }
     DpsYaml *where = dps_yaml_node (tree, DPS_YAML_SCALAR, dps_yaml_place (n, place, sizeof place));

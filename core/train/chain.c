@@ -52,6 +52,9 @@ static DpsStatus merge (const Run *run, size_t i, DpsError *err)
                                  .frozen = (const char *const *)from->frozen_adapters.items,
                                  .n_frozen = from->frozen_adapters.n};
     uint32_t dtype;
+    for (size_t k = 0; k < i && !merged->hex[0]; k++) /* an earlier stage starts from the same */
+        if (run->c->stages[k].merged && !strcmp (run->c->stages[k].merged, s->merged))
+            *merged = run->done[k].merged;
     if (merged->hex[0])
         return check_sealed (s->merged, merged, err);
     tell (run, i, DPS_CHAIN_MERGES, NULL);

@@ -202,6 +202,17 @@ run 0 "$dia" train "$src/tools/examples/pt-grpo-it.yaml" "${tiny[@]}" "${grpo[@]
 run 0 "$dia" adapters list example-4 --json
 holds out 'map([.path, .stage, .on_adapters]) == [["example-4/grpo", "grpo", 0], ["example-4/pt", "pretrain", 0], ["example-4/routing", "sft", 1]]'
 run 0 "$dia" score --model example-2/pt/merged --adapter example-2/simpo --adapter example-2/routing --data rows.jsonl
+ppo=(--set it.datasets=rows.jsonl --set rm.datasets=pairs.jsonl --set rm.eval_datasets=pairs.jsonl --set ppo.datasets=prompts.jsonl
+    --set ppo.eval_datasets=prompts.jsonl --set ppo.max_completion_length=8)
+run 0 "$dia" plan "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[@]}" --set output_dir=example-5 --json
+holds out '.stages[2] == {name: "ppo", waits_for: "it"}'
+run 0 "$dia" train "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[@]}" --set output_dir=example-5
+[ "$(grep -c ': merging' err)" = 1 ] || fail "the model of judge and policy was merged more than once: $(cat err)"
+holds example-5/ppo/metrics.jsonl 'map(select(.["objective/scores"] != null)) | length > 0' -s
+run 0 "$dia" plan "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[@]}" --set output_dir=example-5 --json
+holds out '.stages[2].memory_bytes.total > 0'
+run 0 "$dia" train "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[@]}" --set output_dir=example-5 --resume
+[ "$(grep -c 'was finished' err)" = 3 ] || fail "$(cat err)"
 ok "the chains of tools/examples"
 
 # refused TEXT: the chain from standard input is refused at its file and line.

@@ -63,6 +63,18 @@ void cli_stage_heading (const DpsChain *c, size_t i)
                 cli_colour (stdout) ? "\033[0m" : "");
 }
 
+int cli_stage_waits (const DpsChain *c, size_t i, json_t *list)
+{
+    int k = dps_chain_waits (c, i);
+    if (k < 0)
+        return 0;
+    if (list)
+        json_array_append_new (list, json_pack ("{s:s, s:s}", "name", c->stages[i].name, "waits_for", c->stages[k].name));
+    else
+        printf ("It reads what stage '%s' will write: ask again when that is finished.\n", c->stages[k].name);
+    return 1;
+}
+
 DpsStatus cli_stage_failed (const DpsChain *c, size_t i, DpsStatus st, DpsError *err)
 {
     dps_error_prefix (err, "stage '%s'", c->stages[i].name);

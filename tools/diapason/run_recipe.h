@@ -25,6 +25,11 @@ DpsStatus cli_open_chain (const char *path, DpsChain **out, DpsRegistry **reg, D
 
 /** "stage 'it', 1 of 3" above what is printed of a chain's stage; of a plain recipe nothing. */
 void cli_stage_heading (const DpsChain *c, size_t i);
+/**
+ * 1 for a stage that cannot be looked at yet, because it reads what an unfinished one will write: said on stdout, or in JSON at the end of `list`
+ * unless that is NULL.
+ */
+int cli_stage_waits (const DpsChain *c, size_t i, json_t *list);
 /** Put the stage's name before a message; returns st. */
 DpsStatus cli_stage_failed (const DpsChain *c, size_t i, DpsStatus st, DpsError *err);
 /** {"stages": list} of a chain; of a plain recipe the one item. */

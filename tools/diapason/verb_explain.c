@@ -48,11 +48,13 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
 /* Stage i, printed, or in JSON at the end of `list`. */
 static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_t i, json_t *list, DpsError *err)
 {
-    json_t *cases = list ? json_array () : NULL;
-    if (!list) {
+    if (!list)
         cli_stage_heading (c, i);
+    if (cli_stage_waits (c, i, list))
+        return DPS_OK;
+    json_t *cases = list ? json_array () : NULL;
+    if (!list)
         printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
-    }
     DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), print_case, cases, err);
     if (st != DPS_OK) {
         json_decref (cases);

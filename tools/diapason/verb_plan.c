@@ -88,12 +88,14 @@ static void print_plan (const DpsTrainPlan *p)
 static DpsStatus plan_stage (const DpsRegistry *reg, const DpsChain *c, size_t i, uint64_t budget, json_t *list, DpsError *err)
 {
     DpsTrainPlan plan;
-    const DpsRecipe *recipe = dps_chain_plan (c, i);
-    DpsStatus st = dps_train_plan (reg, recipe, budget, &plan, err);
+    if (!list)
+        cli_stage_heading (c, i);
+    if (cli_stage_waits (c, i, list))
+        return DPS_OK;
+    DpsStatus st = dps_train_plan (reg, dps_chain_plan (c, i), budget, &plan, err);
     if (st != DPS_OK)
         return c->lock ? cli_stage_failed (c, i, st, err) : st;
     if (!list) {
-        cli_stage_heading (c, i);
         print_plan (&plan);
         return DPS_OK;
     }

@@ -60,9 +60,9 @@ static void test_chain_feeds (void)
     CU_ASSERT (!s[OVER].recipe->adapter_init && s[OVER].recipe->lora_r == 2);
     CHECK_STR (s[AGAIN].recipe->frozen_adapters.items[0], "run/second");
     CHECK_STR (s[AGAIN].recipe->adapter_init, "run/over");
-    CHECK_STR (s[FLAT].merged, "run/again/merged");
+    CHECK_STR (s[FLAT].merged, "run/again/merged-float32");
     CHECK_STR (s[FLAT].dtype, "float32");
-    CHECK_STR (s[FLAT].recipe->model_name_or_path, "run/again/merged");
+    CHECK_STR (s[FLAT].recipe->model_name_or_path, "run/again/merged-float32");
     CU_ASSERT (s[FLAT].recipe->frozen_adapters.n == 0 && !s[FLAT].recipe->adapter_init);
     CHECK_STR (s[ALONE].recipe->model_name_or_path, "base");
     /* Nothing is finished: plans begin at the base, with an adapter of the shape that will be gone on with. */
