@@ -45,6 +45,12 @@ run 0 "$dia" data mask grpo.yaml --rows 1 --json
 [ "$(jq -s -c 'map(.side)' out)" = '["completions[0]","completions[1]"]' ] || fail "mask: $(cat out)"
 ok "data mask shows every answer"
 
+# Where answers are sampled, rows are prompts.
+run 0 env -C "$src" "$dia" data check tools/examples/tiny-grpo.yaml --json
+holds out '.refused == 0 and .rows == 16 and .tokens > 16 and .trained_tokens == 0'
+run 0 env -C "$src" "$dia" data mask tools/examples/tiny-grpo.yaml --rows 1
+ok "data check and mask see prompts that are to be answered"
+
 # Groups are pairs too: the best against the worst; a group without one better than another is skipped.
 {
     cat rows.jsonl
