@@ -49,6 +49,13 @@ jq -e --argjson before "$before" '.reward_means | .length + 0.25 * .regex > $bef
 holds after.jsonl.provenance.json '.simulation.adapters[0].sha256 | length == 64'
 ok "simulate, SimPO, and the reward rises: from $before to $(jq '.reward_means | .length + 0.25 * .regex' out)"
 
+run 0 simulate groups.jsonl "${rules[@]}" --format groups
+rows=groups.jsonl tiny_recipe grpo.yaml grpo stage=grpo max_steps=4 lora_dropout=0 per_device_train_batch_size=2
+run 0 "$dia" train grpo.yaml
+jq -s -e 'map(select(.loss)) | length == 4 and all(.["rewards/length/mean"] != null)' grpo/metrics.jsonl >/dev/null ||
+    fail "GRPO on simulated groups: $(tail -n 2 grpo/metrics.jsonl)"
+ok "simulate groups, GRPO trains on them"
+
 # Killed in the middle, at any moment: the next run ends with the same bytes.
 cat > slow.sh <<'END'
 while read -r line; do sleep 0.05; answer=${line#*completion}; echo ${#answer}; done
@@ -148,7 +155,6 @@ refused 2 'a pair needs 2 answers' "${common[@]}" --reward language --num-genera
 refused 2 'an adapter: base_path is missing' reward --data rows.jsonl --reward '{name: model, path: rm-adapter}'
 refused 2 'has no score head' reward --data rows.jsonl --reward "{name: model, path: $model}"
 refused 5 'expected a prompt with its completion' reward --data text.jsonl --reward language
-refused 5 'takes prompts of text or messages' "${common[@]}" --reward language --format groups
 absent no.jsonl
 printf 'reward_funcs:\n  - name: json\n    schema: {type: text}\n' > bad.yaml
 refused 2 'bad.yaml:2:5: reward json: schema: /type: expected null' reward bad.yaml --data judged.jsonl

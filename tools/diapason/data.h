@@ -7,6 +7,7 @@
 #include "diapason/cli.h"
 #include "infer/generate.h"
 #include "objective/rewards.h"
+#include "token/encode.h"
 #include "train/session.h"
 
 /** `diapason data simulate …`, `diapason data reward …`: argv[0] is the part's name. */
@@ -45,6 +46,29 @@ void data_close (DataJob *job);
 double data_total (const DataJob *job, const double *values);
 /** {"length": 0.5, "tone": null} */
 json_t *data_scores (const DataJob *job, const double *values);
+
+/** A row whose prompt is answered. All zeros is empty. */
+typedef struct DataPrompt {
+    DpsRow row;
+    DpsEncodedUnit unit;
+    DpsBuf text, columns; /* as rendered; the row's other columns as JSON */
+} DataPrompt;
+void data_prompt_free (DataPrompt *p);
+/** The row's prompt, or where it has none of its own the text or conversation that is continued. */
+const DpsContent *data_content (const DpsRow *row);
+
+/** Who was asked how often: run is the simulation's name in rows. */
+typedef struct DataAsked {
+    const DataJob *job;
+    const char *run;
+    size_t k;
+} DataAsked;
+/**
+ * k answers and their scores (k, n_criteria) as a row: the best and the worst of them, or all. A new reference; NULL where *what (DATA_TIE,
+ * DATA_NOT_JUDGED) says why there is none.
+ */
+json_t *data_pair (const DataAsked *s, const DataPrompt *p, const DpsCompletion *answers, const double *values, char *what);
+json_t *data_group (const DataAsked *s, const DataPrompt *p, const DpsCompletion *answers, const double *values, char *what);
 
 /*
  * The journal of a simulation: OUT.partial, a line for each prompt, so that what was sampled is not sampled again. Its first line says what is

@@ -250,7 +250,10 @@ static void print_summary (const Trial *t)
     fprintf (to, "%llu answers: %llu scores, %llu not judged, %llu failed, %llu timed out\n", (unsigned long long)t->n_answers,
              (unsigned long long)n.judged, (unsigned long long)n.not_judged, (unsigned long long)n.failed, (unsigned long long)n.timed_out);
     for (size_t c = 0; c < t->job.n_criteria; c++)
-        fprintf (to, "  %-24s weight %g  mean %.4f\n", t->job.names[c].ptr, t->job.weights[c], t->sum[c] / t->n_judged[c]);
+        if (t->n_judged[c] > 0)
+            fprintf (to, "  %-24s weight %g  mean %.4f\n", t->job.names[c].ptr, t->job.weights[c], t->sum[c] / t->n_judged[c]);
+        else
+            fprintf (to, "  %-24s weight %g  judged nothing\n", t->job.names[c].ptr, t->job.weights[c]);
     if (t->pairs)
         fprintf (to, "chosen earns more in %.1f %% of %llu pairs, as much in %.1f %%\n", 100 * (double)t->wins / (double)t->pairs,
                  (unsigned long long)t->pairs, 100 * (double)t->ties / (double)t->pairs);

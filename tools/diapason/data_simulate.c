@@ -67,133 +67,13 @@ typedef struct Simulation {
     DataJournal journal;
 } Simulation;
 
-/* ---- one prompt's answers as a row ---- */
-
-typedef struct Prompt {
-    DpsRow row;
-    DpsEncodedUnit unit;
-    DpsBuf text, columns;
-} Prompt;
-
-static void prompt_free (Prompt *p)
-{
-    dps_row_clear (&p->row);
-    dps_encoded_unit_free (&p->unit);
-    dps_buf_free (&p->text);
-    dps_buf_free (&p->columns);
-}
-
-static const DpsContent *content_of (const DpsRow *row)
-{
-    return row->prompt.text || row->prompt.messages || row->prompt.ids ? &row->prompt : row->answers;
-}
-
-static json_t *ids_json (const int32_t *ids, size_t n)
-{
-    json_t *list = json_array ();
-    for (size_t i = 0; i < n; i++)
-        json_array_append_new (list, json_integer (ids[i]));
-    return list;
-}
-
-/* The prompt as the row has it: of a conversation all but a last reply. */
-static void put_prompt (json_t *o, const Prompt *p)
-{
-    const DpsContent *c = content_of (&p->row);
-    if (c->messages) {
-        json_t *messages = json_copy (c->messages);
-        size_t n = json_array_size (messages);
-        const char *role = n ? json_string_value (json_object_get (json_array_get (messages, n - 1), "role")) : NULL;
-        if (c == p->row.answers && role && !strcmp (role, "assistant"))
-            json_array_remove (messages, n - 1);
-        json_object_set_new (o, "prompt", messages);
-    } else if (c->text)
-        json_object_set_new (o, "prompt", json_stringn (c->text, c->text_len));
-    else
-        json_object_set_new (o, "prompt_input_ids", ids_json (p->unit.rows[0].ids, p->unit.rows[0].n));
-    static const char *const kept[] = {"tools", "chat_template_kwargs"};
-    for (size_t i = 0; i < G_N_ELEMENTS (kept); i++)
-        if (json_object_get (p->row.object, kept[i]))
-            json_object_set (o, kept[i], json_object_get (p->row.object, kept[i]));
-}
-
-static json_t *answer_json (const Prompt *p, const DpsCompletion *c)
-{
-    const DpsContent *asked = content_of (&p->row);
-    if (asked->messages)
-        return json_pack ("[{s:s, s:o}]", "role", "assistant", "content", json_stringn (c->text, c->len));
-    return asked->text ? json_stringn (c->text, c->len) : ids_json (c->ids, c->n);
-}
-
-static void put_source (const Simulation *s, json_t *o, const Prompt *p)
-{
-    json_object_set_new (o, "source",
-                         json_pack ("{s:s, s:I, s:s}", "file", p->row.file, "line", (json_int_t)p->row.line, "simulation", s->run));
-}
-
-/* NULL, and *what says why: a tie, or nothing was judged. The first of equal answers is taken. */
-static json_t *pair_of (const Simulation *s, const Prompt *p, const DpsCompletion *answers, const double *values, char *what)
-{
-    size_t best = s->k, worst = s->k, n = s->job.n_criteria;
-    double high = -INFINITY, low = INFINITY;
-    for (size_t i = 0; i < s->k; i++) {
-        double total = data_total (&s->job, values + i * n);
-        if (total > high) {
-            high = total;
-            best = i;
-        }
-        if (total < low) {
-            low = total;
-            worst = i;
-        }
-    }
-    *what = best == s->k ? DATA_NOT_JUDGED : DATA_TIE;
-    if (best == s->k || !(high > low) ||
-        (answers[best].n == answers[worst].n && !memcmp (answers[best].ids, answers[worst].ids, answers[best].n * sizeof *answers->ids)))
-        return NULL;
-    *what = DATA_KEPT;
-    json_t *o = json_object ();
-    int ids = content_of (&p->row)->ids != NULL;
-    put_prompt (o, p);
-    json_object_set_new (o, ids ? "chosen_input_ids" : "chosen", answer_json (p, &answers[best]));
-    json_object_set_new (o, ids ? "rejected_input_ids" : "rejected", answer_json (p, &answers[worst]));
-    json_object_set_new (o, "score_chosen", json_real (high));
-    json_object_set_new (o, "score_rejected", json_real (low));
-    json_object_set_new (o, "scores",
-                         json_pack ("{s:o, s:o}", "chosen", data_scores (&s->job, values + best * n), "rejected",
-                                    data_scores (&s->job, values + worst * n)));
-    put_source (s, o, p);
-    return o;
-}
-
-static json_t *group_of (const Simulation *s, const Prompt *p, const DpsCompletion *answers, const double *values, char *what)
-{
-    json_t *o = json_object (), *list = json_array (), *weights = json_object ();
-    size_t n = s->job.n_criteria, judged = 0;
-    for (size_t i = 0; i < s->k; i++) {
-        judged += !isnan (data_total (&s->job, values + i * n));
-        json_array_append_new (list, json_pack ("{s:o, s:o, s:s, s:b}", "content", answer_json (p, &answers[i]), "scores",
-                                                data_scores (&s->job, values + i * n), "source", s->run, "truncated", !answers[i].stopped));
-    }
-    for (size_t c = 0; c < n; c++)
-        json_object_set_new (weights, s->job.names[c].ptr, json_real (s->job.weights[c]));
-    put_prompt (o, p);
-    json_object_set_new (o, "completions", list);
-    json_object_set_new (o, "weights", weights);
-    put_source (s, o, p);
-    *what = judged ? DATA_KEPT : DATA_NOT_JUDGED;
-    if (judged)
-        return o;
-    json_decref (o);
-    return NULL;
-}
-
 /* A line of the journal: what became of the prompt, [answers judged, Σ score] by criterion, and behind a tab the row. */
-static DpsStatus put_line (const Simulation *s, const Prompt *p, const DpsCompletion *answers, const double *values, DpsBuf *out,
+static DpsStatus put_line (const Simulation *s, const DataPrompt *p, const DpsCompletion *answers, const double *values, DpsBuf *out,
                            DpsError *err)
 {
+    const DataAsked asked = {&s->job, s->run, s->k};
     char what = DATA_KEPT;
-    json_t *row = s->pairs ? pair_of (s, p, answers, values, &what) : group_of (s, p, answers, values, &what);
+    json_t *row = s->pairs ? data_pair (&asked, p, answers, values, &what) : data_group (&asked, p, answers, values, &what);
     int bad = dps_buf_add (out, &what, 1) || dps_buf_str (out, "[");
     for (size_t c = 0; c < s->job.n_criteria; c++) {
         double sum = 0;
@@ -212,17 +92,15 @@ static DpsStatus put_line (const Simulation *s, const Prompt *p, const DpsComple
 
 /* ---- some prompts ---- */
 
-static DpsStatus read_prompt (const Simulation *s, uint64_t k, Prompt *p, DpsError *err)
+static DpsStatus read_prompt (const Simulation *s, uint64_t k, DataPrompt *p, DpsError *err)
 {
     DPS_TRY (dps_dataset_row (s->job.ds, 0, k, &p->row, err));
     DPS_TRY (dps_encode_prompt_unit (s->encoder, &p->row, &p->unit, err));
-    if (!s->pairs && content_of (&p->row)->ids)
-        return dps_row_fail (&p->row, err, "token ids: --format groups takes prompts of text or messages");
     DPS_TRY (dps_ids_text (s->session.tok, p->unit.rows[0].ids, p->unit.rows[0].n, &p->text, err));
     return dps_prompt_columns (p->row.object, &p->columns, err);
 }
 
-static DpsStatus sample (Simulation *s, const Prompt *prompts, size_t n, uint64_t first, DpsCompletion *answers, DpsError *err)
+static DpsStatus sample (Simulation *s, const DataPrompt *prompts, size_t n, uint64_t first, DpsCompletion *answers, DpsError *err)
 {
     const DpsRecipe *r = s->job.recipe;
     const int32_t *ids[PROMPTS_AT_ONCE];
@@ -251,13 +129,13 @@ static DpsStatus sample (Simulation *s, const Prompt *prompts, size_t n, uint64_
     return DPS_OK;
 }
 
-static DpsStatus judge (Simulation *s, const Prompt *prompts, const DpsCompletion *answers, size_t n, double *values, DpsError *err)
+static DpsStatus judge (Simulation *s, const DataPrompt *prompts, const DpsCompletion *answers, size_t n, double *values, DpsError *err)
 {
     DpsRewardRow *rows = dps_calloc (n, sizeof *rows);
     const DpsRewardRow **at = dps_calloc (n, sizeof *at);
     DpsStatus st = rows && at ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory");
     for (size_t i = 0; st == DPS_OK && i < n; i++) {
-        const Prompt *p = &prompts[i / s->k];
+        const DataPrompt *p = &prompts[i / s->k];
         rows[i] = (DpsRewardRow){.size = sizeof *rows,
                                  .prompt = {p->text.data, p->text.len},
                                  .completion = {answers[i].text, answers[i].len},
@@ -276,7 +154,7 @@ static DpsStatus judge (Simulation *s, const Prompt *prompts, const DpsCompletio
 
 static DpsStatus simulate_some (Simulation *s, uint64_t first, size_t n, DpsError *err)
 {
-    Prompt prompts[PROMPTS_AT_ONCE];
+    DataPrompt prompts[PROMPTS_AT_ONCE];
     DpsBuf lines = {0};
     size_t total = n * s->k;
     DpsCompletion *answers = dps_calloc (total, sizeof *answers);
@@ -294,7 +172,7 @@ static DpsStatus simulate_some (Simulation *s, uint64_t first, size_t n, DpsErro
     if (st == DPS_OK)
         st = data_journal_add (&s->journal, &lines, n, err);
     for (size_t i = 0; i < n; i++)
-        prompt_free (&prompts[i]);
+        data_prompt_free (&prompts[i]);
     for (size_t i = 0; answers && i < total; i++)
         dps_completion_free (&answers[i]);
     dps_free (answers);
