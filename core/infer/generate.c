@@ -35,9 +35,9 @@ typedef struct Engine {
     DpsDrawing drawing;
     const DpsGenerateOptions *o;
     const size_t *lengths;
-    size_t n, samples, batch, longest;
+    size_t n, samples, batch, longest, n_places;
     DpsGrowing *all; /* [n·samples] */
-    Place *places;   /* [batch] */
+    Place *places;   /* [n_places] */
     Slot *slots;     /* [batch] */
     /* of each row of a call, [batch] */
     DpsDrawRow *rows;
@@ -51,7 +51,7 @@ static int64_t place_row (const Engine *e, const Place *p) { return (int64_t)((s
 
 static int64_t slot_row (const Engine *e, const Slot *s)
 {
-    return (int64_t)(e->batch * e->longest) + (int64_t)(s - e->slots) * e->o->max_tokens;
+    return (int64_t)(e->n_places * e->longest) + (int64_t)(s - e->slots) * e->o->max_tokens;
 }
 
 /* What the draws from the first n rows of the last call need to know. */
@@ -138,7 +138,7 @@ static DpsStatus refill (Engine *e, size_t *out_busy, DpsError *err)
 
 static void lay_out (Engine *e)
 {
-    for (size_t i = 0; i < e->batch; i++)
+    for (size_t i = 0; i < e->n_places; i++)
         if (e->places[i].left > 0)
             e->places[i].segment = dps__cached_past (&e->cache, place_row (e, &e->places[i]), e->places[i].n);
     for (size_t i = 0; i < e->batch; i++) {
@@ -205,16 +205,16 @@ static size_t batch_of (const DpsGenerateOptions *o, size_t n)
     return batch < total ? batch : total;
 }
 
-static int64_t rows_of (size_t batch, size_t longest, const DpsGenerateOptions *o)
+static int64_t rows_of (size_t n_places, size_t longest, size_t batch, const DpsGenerateOptions *o)
 {
-    return (int64_t)(batch * (longest + (size_t)o->max_tokens));
+    return (int64_t)(n_places * longest + batch * (size_t)o->max_tokens);
 }
 
 DpsStatus dps_generate_measure (DpsWeights *w, size_t longest, size_t n, const DpsGenerateOptions *options, DpsGenerateBytes *out,
                                 DpsError *err)
 {
     size_t batch = batch_of (options, n), call = longest < PREFILL_TOKENS ? longest : PREFILL_TOKENS;
-    int64_t rows = rows_of (batch, longest, options);
+    int64_t rows = rows_of (batch < n ? batch : n, longest, batch, options);
     uint64_t arena, scratch;
     *out = (DpsGenerateBytes){.cache = dps__cached_bytes (w, rows)};
     DPS_TRY (dps__cached_measure (w, rows, call, 1, 1, &out->arena, &out->scratch, err));
@@ -229,7 +229,7 @@ static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok,
 {
     size_t total = e->n * e->samples, tokens = e->longest < PREFILL_TOKENS ? e->longest : PREFILL_TOKENS;
     e->all = dps_calloc (total, sizeof *e->all);
-    e->places = dps_calloc (e->batch, sizeof *e->places);
+    e->places = dps_calloc (e->n_places, sizeof *e->places);
     e->slots = dps_calloc (e->batch, sizeof *e->slots);
     e->rows = dps_calloc (e->batch, sizeof *e->rows);
     e->targets = dps_calloc (e->batch, sizeof *e->targets);
@@ -239,7 +239,8 @@ static DpsStatus open_engine (Engine *e, DpsWeights *w, const DpsTokenizer *tok,
     for (size_t i = 0; i < total; i++)
         e->all[i] = (DpsGrowing){.number = i, .prompt = prompts[i / e->samples], .n_prompt = e->lengths[i / e->samples], .out = &out[i]};
     DPS_TRY (dps__drawing_open (&e->drawing, e->o, tok, &w->model->dec, e->longest + (size_t)e->o->max_tokens, err));
-    return dps__cached_open (&e->cache, w, rows_of (e->batch, e->longest, e->o), tokens > e->batch ? tokens : e->batch, 2 * e->batch, err);
+    return dps__cached_open (&e->cache, w, rows_of (e->n_places, e->longest, e->batch, e->o), tokens > e->batch ? tokens : e->batch,
+                             2 * e->batch, err);
 }
 
 static void close_engine (Engine *e)
@@ -271,6 +272,7 @@ DpsStatus dps_generate (DpsWeights *w, const DpsTokenizer *tok, const int32_t *c
 {
     Engine e = {.o = options, .lengths = lengths, .n = n, .samples = samples_of (options), .batch = batch_of (options, n)};
     size_t total = n * e.samples;
+    e.n_places = e.batch < n ? e.batch : n;
     memset (out, 0, total * sizeof *out);
     for (size_t i = 0; i < n; i++) {
         DPS_TRY (check_prompt (w, prompts[i], lengths[i], i, err));

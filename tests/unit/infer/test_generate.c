@@ -273,7 +273,7 @@ static void test_measured_bytes_are_what_a_run_uses (void)
         CU_ASSERT_EQUAL (r.t.ex.arena_peak, bytes.arena);
         CU_ASSERT_EQUAL (bytes.scratch, 0);
         const DpsDecoder *d = &r.t.model.dec;
-        CU_ASSERT_EQUAL (bytes.cache, 2 * 4 * 8 * (r.lengths[4] + MAX_TOKENS) * (size_t)(d->n_layers * d->n_kv_heads * d->head_dim));
+        CU_ASSERT_EQUAL (bytes.cache, 2 * 4 * (r.lengths[4] + 8 * MAX_TOKENS) * (size_t)(d->n_layers * d->n_kv_heads * d->head_dim));
         CU_ASSERT_EQUAL (r.t.ex.persistent_bytes, before);
         completions_free (c, 8);
         rollout_close (&r);
