@@ -108,13 +108,6 @@ static void note_problem (Count *c, const char *message)
     json_array_append_new (c->problems, json_string (message));
 }
 
-/* As the run will read it: where answers are sampled, a row is its prompt. */
-static DpsStatus encode (const Rows *r, const DpsRow *row, DpsEncodedUnit *out, DpsError *err)
-{
-    return dps_recipe_samples (r->recipe) ? dps_encode_prompt_unit (r->encoder, row, out, err)
-                                          : dps_encode_unit (r->encoder, row, r->unit, out, err);
-}
-
 /* What a group's criteria say, and how often. */
 static DpsStatus count_scores (const Rows *r, const DpsRow *row, Count *c, DpsError *err)
 {
@@ -144,7 +137,7 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
     if (st == DPS_OK) {
         c->kinds[row.kind]++;
-        st = encode (r, &row, &u, &why);
+        st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
         if (st == DPS_OK)
             st = count_scores (r, &row, c, &why);
         dps_row_clear (&row);
@@ -316,7 +309,7 @@ static DpsStatus mask_rows (const Rows *r, DpsError *err)
         DpsRow row;
         DpsEncodedUnit u;
         DPS_TRY (dps_dataset_row (r->ds, 0, k, &row, err));
-        DpsStatus st = encode (r, &row, &u, err);
+        DpsStatus st = dps_encode_unit (r->encoder, &row, r->unit, &u, err);
         for (size_t i = 0; st == DPS_OK && i < u.n; i++) {
             snprintf (side, sizeof side, r->unit == DPS_UNIT_PAIR ? i ? "rejected" : "chosen" : "completions[%zu]", i);
             print_mask (r, &row, &u.rows[i], r->unit == DPS_UNIT_SINGLE || dps_recipe_samples (r->recipe) ? NULL : side);
