@@ -141,18 +141,6 @@ static int equal_numbers (const Answer *a, DpsStr got, const json_t *expected)
     return last_number (got, &x) && fabs (x - y) <= fmax (a->tolerance, a->relative * fabs (y));
 }
 
-static int contains_words (DpsStr text, DpsStr word)
-{
-    const char *at = text.ptr;
-    while (word.len && text.len >= word.len && (at = memmem (at, (size_t)(text.ptr + text.len - at), word.ptr, word.len))) {
-        size_t start = (size_t)(at - text.ptr);
-        if (dps_is_word (text, start, start + word.len))
-            return 1;
-        at++;
-    }
-    return 0;
-}
-
 /* 1, 0, or -1: out of memory. A number stands for its text. */
 static int equal_texts (const Answer *a, const DpsBuf *got, const json_t *expected)
 {
@@ -161,7 +149,7 @@ static int equal_texts (const Answer *a, const DpsBuf *got, const json_t *expect
                                         : dps_json_write (&text, expected, 0);
     bad = bad || dps_fold ((DpsStr){text.data, text.len}, a->fold, &folded);
     int equal = bad              ? -1
-                : a->mode == 'c' ? contains_words ((DpsStr){got->data, got->len}, (DpsStr){folded.data, folded.len})
+                : a->mode == 'c' ? dps_has_word ((DpsStr){got->data, got->len}, (DpsStr){folded.data, folded.len}, 1)
                                  : folded.len == got->len && (!got->len || !memcmp (folded.data, got->data, got->len));
     dps_buf_free (&text);
     dps_buf_free (&folded);

@@ -95,23 +95,11 @@ static DpsStatus open_terms (const double *num, const DpsStr *str, void **out, D
     return DPS_OK;
 }
 
-static int holds (const Terms *t, DpsStr text, DpsStr term)
-{
-    const char *at = text.ptr;
-    while (text.len >= term.len && (at = memmem (at, (size_t)(text.ptr + text.len - at), term.ptr, term.len))) {
-        size_t start = (size_t)(at - text.ptr);
-        if (!t->whole || dps_is_word (text, start, start + term.len))
-            return 1;
-        at++;
-    }
-    return 0;
-}
-
 static size_t count_held (const Terms *t, DpsStr text, const DpsWords *terms)
 {
     size_t n = 0;
     for (size_t i = 0; i < terms->n; i++)
-        n += (size_t)holds (t, text, terms->items[i]);
+        n += (size_t)dps_has_word (text, terms->items[i], t->whole);
     return n;
 }
 

@@ -24,6 +24,13 @@ static void test_terms (void)
         {"required: art", "start", NULL, 0},
         {"required: art, whole_words: false", "start", NULL, 1},
         {"required: art", "start of art", NULL, 1},
+        {"required: .net", "a.net, .net", NULL, 1},
+        {"required: .net", "a.net", NULL, 0},
+        {"required: a a", "xa a a", NULL, 1},
+        {"required: art",
+         "\xc3\xa9"
+         "art art\xc3\xa9",
+         NULL, 0},
         {"required: \xc3\xa9t\xc3\xa9", "l'\xc3\x89T\xc3\x89.", NULL, 1},
         {"required: ete", "l'\xc3\xa9t\xc3\xa9", NULL, 0},
         {"required: ete, ignore_accents: true", "l'\xc3\xa9t\xc3\xa9", NULL, 1},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fold.h"
 
+#include <string.h>
 #include <utf8proc.h>
 
 #include "base/utf8.h"
@@ -66,12 +67,32 @@ static int is_letter (const char *s, size_t len)
     return k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NO;
 }
 
-int dps_is_word (DpsStr text, size_t start, size_t end)
+/* Is the character that ends before text[at] a letter, mark or digit? */
+static int follows_letter (DpsStr text, size_t at)
 {
-    size_t before = start;
-    while (before > 0 && start - before < 4 && ((unsigned char)text.ptr[before - 1] & 0xc0) == 0x80)
+    size_t before = at;
+    do {
+        if (before == 0)
+            return 0;
         before--;
-    if (start > 0 && is_letter (text.ptr + (before > 0 ? before - 1 : 0), text.len - (before > 0 ? before - 1 : 0)))
-        return 0;
-    return end >= text.len || !is_letter (text.ptr + end, text.len - end);
+    } while (at - before < 4 && ((unsigned char)text.ptr[before] & 0xc0) == 0x80);
+    return is_letter (text.ptr + before, text.len - before);
+}
+
+int dps_has_word (DpsStr text, DpsStr word, int whole)
+{
+    for (size_t at = 0; word.len && at + word.len <= text.len;) {
+        const char *hit = memmem (text.ptr + at, text.len - at, word.ptr, word.len);
+        if (!hit)
+            return 0;
+        at = (size_t)(hit - text.ptr);
+        size_t end = at + word.len;
+        int before = follows_letter (text, at), behind = end < text.len && is_letter (text.ptr + end, text.len - end);
+        if (!whole || (!before && !behind))
+            return 1;
+        at++; /* no word begins within a word: go to where this one ends */
+        while (at < text.len && follows_letter (text, at))
+            at++;
+    }
+    return 0;
 }

@@ -16,7 +16,7 @@ enum {
 /** Append the text in compatibility decomposition, folded. Bytes that are no UTF-8 stay as they are. 0, or -1: no memory. [any] */
 int dps_fold (DpsStr text, unsigned flags, DpsBuf *out);
 
-/** Is [start, end) of a text neither preceded nor followed by a letter, mark or digit? [any] */
-int dps_is_word (DpsStr text, size_t start, size_t end);
+/** Does a text hold `word` (not empty), and with `whole` neither preceded nor followed by a letter, mark or digit? In linear time. [any] */
+int dps_has_word (DpsStr text, DpsStr word, int whole);
 
 #endif
