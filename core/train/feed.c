@@ -311,8 +311,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
         st = dps_criteria_add (&f->criteria, &r, f->recipe->criteria_weights, err);
     f->n_undecided += st == DPS_OK && !u.n && !u.n_long && r.kind == DPS_ROW_GROUP;
     dps_row_clear (&r);
-    DPS_TRY (st);
-    if (u.n)
+    if (st == DPS_OK && u.n)
         st = take_unit (f, &p.sequences, &p.n, &u, 0, 0, err);
     dps_batch_count (p.sequences, p.n, &p.counts);
     *size = (RowSize){(uint32_t)p.counts.tokens, (uint32_t)p.counts.scored, (uint16_t)p.counts.segments, (uint16_t)p.counts.sequences};
