@@ -43,6 +43,22 @@ for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s;
     ok "$stage: sampled, judged, trained until the answers earned more, resumed"
 done
 
+# The reference is the policy the run began with, also of an adapter trained further and of a whole model, and after a resume.
+for init in "adapter_init=$work/grpo" adapter=none; do
+    rm -rf whole cut
+    # shellcheck disable=SC2086 # several keys
+    tiny_recipe whole.yaml whole stage=grpo beta=0.1 max_completion_length=8 num_iterations=2 max_steps=4 save_steps=1 learning_rate=0.001 \
+        ${sampling[grpo]} $init lora_r=- lora_alpha=- lora_target_modules=-
+    run 0 "$dia" train whole.yaml
+    jq -s -e 'map(select(.loss)) | .[0].kl == 0 and .[-1].kl > 0' whole/metrics.jsonl >/dev/null || fail "$init: $(jq -c .kl whole/metrics.jsonl | tr '\n' ' ')"
+    sed 's/^output_dir: .*/output_dir: cut/' whole.yaml > cut.yaml
+    cp -r whole cut
+    rm -r cut/checkpoint-4 cut/checkpoint-3 cut/checkpoint-2
+    run 0 "$dia" train cut.yaml --resume
+    for file in whole/*.safetensors; do same "$file" "cut/${file#whole/}"; done
+done
+ok "the reference is the policy the run began with, also with adapter_init and of a whole model, also resumed between passes"
+
 # refused CODE TEXT [KEY=VALUE …]
 refused() {
     local code=$1 text=$2
