@@ -68,15 +68,15 @@ static DpsNode add_tensor (DpsGraph *g, DpsTensorKind kind, int32_t index, uint3
         return -1;
     if (rank > 4)
         return dps_graph_fail (g, DPS_ERR_SHAPE, "graph: a tensor of rank %u, at most 4 are supported", rank);
-    if (DPS_GROW (g->tensors, g->n_tensors, g->tensor_capacity))
-        return dps_graph_fail (g, DPS_ERR_NOMEM, "graph: out of memory for tensor %zu", g->n_tensors);
-    DpsTensor *t = &g->tensors[g->n_tensors];
-    *t = (DpsTensor){.kind = kind, .dtype = dtype, .rank = rank, .index = index, .def = -1, .last = -1};
-    for (uint32_t i = 0; i < rank; i++) {
+    DpsTensor t = {.kind = kind, .dtype = dtype, .rank = rank, .index = index, .def = -1, .last = -1};
+    for (uint32_t i = 0; i < rank; i++) { /* before the array grows: shape may be that of a tensor in it */
         if (shape[i] < 0)
             return dps_graph_fail (g, DPS_ERR_SHAPE, "graph: dimension %u is %lld, expected ≥ 0", i, (long long)shape[i]);
-        t->shape[i] = shape[i];
+        t.shape[i] = shape[i];
     }
+    if (DPS_GROW (g->tensors, g->n_tensors, g->tensor_capacity))
+        return dps_graph_fail (g, DPS_ERR_NOMEM, "graph: out of memory for tensor %zu", g->n_tensors);
+    g->tensors[g->n_tensors] = t;
     return (DpsNode)g->n_tensors++;
 }
 
