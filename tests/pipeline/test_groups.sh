@@ -87,6 +87,9 @@ refused 5 'bad.jsonl:3: a group of completions without a prompt' '{"completions"
 refused 5 'this stage takes groups' '{"prompt_input_ids":[1],"chosen_input_ids":[2],"rejected_input_ids":[3]}'
 refused 2 "no row names a criterion 'tune'; there are: accuracy, tone" "$(head -n 1 rows.jsonl)" 'criteria_weights={tune: 1}'
 refused 1 "no criterion of this run is called 'safety'" "$(head -n 1 rows.jsonl)" 'reward_vetoes="safety<0.5"'
+refused 2 'lora_dropout: above 0 the policy that is trained is not the one that answered' "$(head -n 1 rows.jsonl)" lora_dropout=0.1
+refused 2 'num_iterations: belongs to runs that sample their answers' "$(head -n 1 rows.jsonl)" num_iterations=2
+refused 2 "loss_type is 'cispo', expected one of dapo|grpo|bnpo|dr_grpo|gspo" "$(head -n 1 rows.jsonl)" loss_type=cispo
 ok "what groups refuse"
 
 # Equal scores, and answers that nothing judged: no step, nothing moves.
