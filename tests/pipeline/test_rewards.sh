@@ -111,8 +111,31 @@ run 2 simulate x.jsonl --set reward_model="$model"
 ok "the reward model's scores are those of its stage"
 
 # Text and conversations, with a tokenizer; groups.
-tiny_vocab=$(jq -n -c --argjson v "$tiny_vocab" '$v + ([range(8; 80) | {key: "w\(.)", value: .}] | from_entries)') # a word for every id
-tiny_model tok '{}'
+tiny_vocab=$(jq -n -c --argjson v "$tiny_vocab" '$v + {"\n": 8, "u": 9, "s": 10, "e": 11, "r": 12, "m": 13, "o": 14, "d": 15, "l": 16} +
+    ([range(17; 70), range(73; 80) | {key: "w\(.)", value: .}] | from_entries)') # a word for every id, and what Gemma's turns are made of
+tiny_model tok '{"added_tokens": [{"id": 1, "content": "<s>", "special": true}, {"id": 2, "content": "</s>", "special": true},
+    {"id": 70, "content": "<start_of_turn>", "special": true}, {"id": 71, "content": "<end_of_turn>", "special": true},
+    {"id": 72, "content": "<bos>", "special": true}]}'
+cat > rows.jsonl <<'END'
+{"prompt": "ab", "chosen": "ca b", "rejected": "b"}
+{"prompt": "c a", "chosen": "a</s>c", "rejected": "ccb"}
+END
+cat > chat.jsonl <<'END'
+{"prompt": [{"role": "user", "content": "ab c"}], "chosen": [{"role": "assistant", "content": "ca b"}], "rejected": [{"role": "assistant", "content": "b"}]}
+{"prompt": [{"role": "user", "content": "b"}], "chosen": [{"role": "assistant", "content": "a<end_of_turn>c"}], "rejected": [{"role": "assistant", "content": "bbb"}]}
+END
+for kind in rows chat; do
+    rows=$kind.jsonl tiny_recipe rm.yaml rm-$kind stage=reward model_name_or_path=tok max_steps=2 learning_rate=0.01 eval_strategy=steps eval_steps=2
+    printf 'eval_datasets:\n  - path: %s.jsonl\n' $kind >> rm.yaml
+    run 0 "$dia" train rm.yaml
+    run 0 "$dia" data reward --data $kind.jsonl --model tok --reward "{name: model, path: rm-$kind, dtype: float32, base_path: tok}" --json
+    jq -s '{chosen: (map(select(.side == "chosen").score) | add / length), rejected: (map(select(.side == "rejected").score) | add / length)}' out > got
+    jq -s 'map(select(.eval_loss)) | .[-1]' rm-$kind/metrics.jsonl > want
+    jq -e -n --slurpfile got got --slurpfile want want '($got[0].chosen - $want[0]["eval_rewards/chosen"] | fabs) < 1e-12 and
+        ($got[0].rejected - $want[0]["eval_rewards/rejected"] | fabs) < 1e-12' >/dev/null || fail "$kind: $(cat got) is not $(jq -c . want)"
+done
+ok "and of text and conversations too"
+
 cat > text.jsonl <<'END'
 {"prompt": "ab", "must": "a"}
 {"prompt": "ba", "must": ["c"]}
