@@ -27,9 +27,9 @@ for stage in sft dpo simpo reward; do
         shuffle=false max_steps=10 per_device_train_batch_size=2 gradient_accumulation_steps=1 learning_rate=0.0005 warmup_steps=2 weight_decay=0.01 \
         max_grad_norm=1.0 max_length=256 save_steps=10 "${keys[@]}"
     run 0 "$dia" train recipe.yaml
-    peer compare "$work" $stage
-    tail -n 1 out
 done
+peer compare "$work"
+cat out
 peer scores "$work"
 cat out
 ok "losses follow TRL's, the adapters agree, and PEFT's reward is ours"

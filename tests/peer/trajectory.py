@@ -3,7 +3,7 @@
 
 trajectory.py run GGUF IDS OUT      for each stage: OUT/STAGE-init (the adapter both start from), OUT/STAGE.jsonl (the rows as TRL tokenized
                                     them), OUT/STAGE-trl (its adapter after the last step), OUT/STAGE.json (its losses)
-trajectory.py compare OUT STAGE     the same of `diapason train`, in OUT/STAGE-run, against them
+trajectory.py compare OUT           the same of `diapason train`, in OUT/STAGE-run, against them
 trajectory.py scores OUT            PEFT loads OUT/reward-run as a sequence classifier and scores the rows: eval_rewards/* of that run
 
 Settings are given outright wherever a default of TRL's would differ from the recipe's: cpo_alpha (1), max_length, the schedule, dropout, bf16,
@@ -157,7 +157,7 @@ def cosine(a, b):
     return (a @ b / (a.norm() * b.norm())).item()
 
 
-def compare(out, stage):
+def compare_stage(out, stage):
     theirs = json.load(open(os.path.join(out, f"{stage}.json"), encoding="utf-8"))
     ours = [line["loss"] for line in map(json.loads, open(os.path.join(out, f"{stage}-run", "metrics.jsonl"), encoding="utf-8")) if "loss" in line]
     assert len(ours) == STEPS, ours
@@ -171,6 +171,11 @@ def compare(out, stage):
     assert max(theirs) > 1.1 * min(theirs), theirs
     assert worst <= 0.01, list(zip(ours, theirs))
     assert whole >= 0.999 and update >= 0.99, (whole, update)
+
+
+def compare(out):
+    for stage in STAGES:
+        compare_stage(out, stage)
 
 
 def scores(out):
