@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ten steps of SFT, DPO, SimPO and reward training on Gemma 3 270M from one PEFT adapter, rows in file order, f32: the losses follow TRL's within
-# 1 % and the final adapters point the same way. PEFT loads the reward model and gives its scores.
+# 1 % and the final adapters point the same way. PEFT loads the reward model and gives its scores. With tools/test --full only.
 . "$(dirname "$0")/../lib.sh" "$1"
 
+[ "$full" != 0 ] || skip "40 steps of TRL take minutes: tools/test --full"
 python=${DIAPASON_PEER_PYTHON:-python3}
 "$python" -c 'import torch, transformers, peft, trl, gguf' 2>/dev/null || skip "no torch, transformers, peft, trl and gguf in $python (set DIAPASON_PEER_PYTHON)"
 model=$(real_model gemma3-270m)
