@@ -25,6 +25,8 @@ skip() {
     printf 'skipped: %s\n' "$*"
     exit 77
 }
+# What takes a minute and more under a sanitizer, and is covered there by other tests, runs so with --full only.
+costly_under_sanitizer() { [[ $build != *sanitize* || $full != 0 ]] || skip "under a sanitizer with tools/test --full only"; }
 command -v jq >/dev/null 2>&1 || fail "jq is missing: run tools/deps --test"
 [ -x "$dia" ] || fail "there is no $dia: run tools/build"
 

@@ -3,6 +3,7 @@
 # R5, R9 at small size: a save is killed before each of its system calls, and each of them fails once (disk full, input/output error, no
 # more descriptors). Afterwards a sound checkpoint loads, always; and an fsync that failed is not tried again.
 . "$(dirname "$0")/../lib.sh" "$1"
+costly_under_sanitizer
 
 helper=$build/tests/helper_ckpt
 [ -x "$helper" ] || fail "there is no $helper"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # kill -9 at random moments, then --resume: the adapter and the last checkpoint end in the same bytes as an uninterrupted run.
 . "$(dirname "$0")/../lib.sh" "$1"
+costly_under_sanitizer
 
 kills=6 seeds=1
 [ "$full" = 0 ] || kills=40 seeds=3

@@ -3,6 +3,7 @@
 # Stages that sample their answers: threads, the split into micro-batches, how many answers are decoded together, being killed or interrupted while
 # sampling or between passes: none of it changes a bit of the adapter, its moments, the answers or the metrics.
 . "$(dirname "$0")/../lib.sh" "$1"
+costly_under_sanitizer
 
 tiny_prompts rows.jsonl 23
 tiny_prompts eval.jsonl 5 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""adapter.py SCORES MODEL [ADAPTER]: log-probs of a Hugging Face folder, with a PEFT adapter or without, against `diapason score`."""
+"""adapter.py JOBS: log-probs of Hugging Face folders, with a PEFT adapter or without, against `diapason score`: a job a line, SCORES MODEL [ADAPTER]."""
 import json
 import sys
 
@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 TOLERANCE = 2e-4  # log-probs, f32 on both sides
 
 
-def main(scores, folder, adapter=None):
+def compare(scores, folder, adapter=None):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     if adapter:
         from peft import PeftModel
@@ -31,4 +31,5 @@ def main(scores, folder, adapter=None):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    for line in open(sys.argv[1], encoding="utf-8"):
+        compare(*line.split())

@@ -5,7 +5,6 @@
 
 python=${DIAPASON_PEER_PYTHON:-python3}
 "$python" -c 'import torch, transformers, peft' 2>/dev/null || skip "no torch, transformers and peft in $python (set DIAPASON_PEER_PYTHON)"
-peer() { run 0 "$python" "$src/tests/peer/adapter.py" "$@"; tail -n 1 out; }
 
 tiny_rows rows.jsonl 16
 for model in gemma3 llama; do
@@ -17,11 +16,14 @@ for model in gemma3 llama; do
         [ $variant != norm ] || extra=(lora_modules_to_save='[norm]') # every norm, as PEFT reads the name
         tiny_recipe recipe.yaml "$model-$variant" model_name_or_path="$models/$model" max_steps=6 learning_rate=0.01 "${extra[@]}"
         run 0 "$dia" train recipe.yaml
-        run 0 "$dia" score --model "$models/$model" --adapter "$model-$variant" --data rows.jsonl --out scores.jsonl
-        peer scores.jsonl "$models/$model" "$model-$variant"
+        run 0 "$dia" score --model "$models/$model" --adapter "$model-$variant" --data rows.jsonl --out "$model-$variant.jsonl"
+        echo "$model-$variant.jsonl $models/$model $model-$variant" >> jobs
         run 0 "$dia" merge --model "$models/$model" --adapter "$model-$variant" --format safetensors --out "merged-$model-$variant"
-        run 0 "$dia" score --model "merged-$model-$variant" --data rows.jsonl --out scores.jsonl
-        peer scores.jsonl "merged-$model-$variant"
+        run 0 "$dia" score --model "merged-$model-$variant" --data rows.jsonl --out "merged-$model-$variant.jsonl"
+        echo "merged-$model-$variant.jsonl merged-$model-$variant" >> jobs
     done
 done
+run 0 "$python" "$src/tests/peer/adapter.py" jobs
+cat out
+[ "$(wc -l < out)" = "$(wc -l < jobs)" ] || fail "not every job was compared"
 ok "PEFT and transformers agree with score"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # bench train --objective: steps of preference training are measured as train runs them, rollout and update apart, and nothing is left behind.
 . "$(dirname "$0")/../lib.sh" "$1"
+costly_under_sanitizer
 
 export TMPDIR=$work
 small=(--model "$models/gemma3" --steps 2 --tokens 20 --scored 8 --dtype float32 --json)
