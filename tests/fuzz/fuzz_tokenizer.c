@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_tokenizer.c: any bytes as tokenizer.json; one that loads encodes texts to ids of its vocabulary and decodes them. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "token/tokenizer.h"
 
 static void require (int ok)
