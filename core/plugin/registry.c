@@ -93,12 +93,16 @@ static DpsStatus list_manifests (const DpsFolder *folder, char ***out, size_t *o
     return st;
 }
 
-static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, DpsError *err)
+static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, const char *only, DpsError *err)
 {
     char **names;
     size_t n;
     DpsStatus st = list_manifests (folder, &names, &n, err);
     for (size_t i = 0; i < n; i++) {
+        if (only && strcmp (names[i], only)) {
+            dps_free (names[i]);
+            continue;
+        }
         char *path = st == DPS_OK ? dps_path_join (folder->path, names[i]) : NULL;
         DpsRecord *r = path ? add_record (reg, names[i], strlen (names[i]) - strlen (".plugin"), path) : NULL;
         if (r)
@@ -112,7 +116,7 @@ static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, DpsErro
 }
 
 /* A folder that cannot be trusted is shown as a refused plugin would be: its reason is what the user needs to read. */
-static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist, DpsError *err)
+static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist, const char *only, DpsError *err)
 {
     DpsFolder folder;
     DpsError why = DPS_ERROR_INIT;
@@ -120,7 +124,7 @@ static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist,
     if (dps_buf_printf (&reg->searched, "%s%s", reg->searched.len ? ", " : "", path))
         st = dps_fail (&why, DPS_ERR_NOMEM, "%s: out of memory", path);
     if (st == DPS_OK) {
-        st = load_folder (reg, &folder, err);
+        st = load_folder (reg, &folder, only, err);
         dps__folder_close (&folder);
         return st;
     }
@@ -151,7 +155,7 @@ static DpsStatus add_environment (DpsRegistry *reg, DpsError *err)
         if (!folder)
             return dps_fail (err, DPS_ERR_NOMEM, "DIAPASON_PLUGINS: out of memory");
         if (n)
-            st = add_folder (reg, folder, 0, err);
+            st = add_folder (reg, folder, 0, NULL, err);
         dps_free (folder);
         at += n + (at[n] == ':');
     }
@@ -176,7 +180,7 @@ static DpsStatus add_default (DpsRegistry *reg, DpsError *err)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
     DpsStatus st = DPS_OK;
     if (dps_is_dir (folder))
-        st = add_folder (reg, folder, 0, err);
+        st = add_folder (reg, folder, 0, NULL, err);
     else
         dps_log (DPS_LOG_DEBUG, "%s: no such folder, so there are no plugins but those built in", folder);
     dps_free (folder);
@@ -207,8 +211,8 @@ DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **ou
         goto failed;
     if (options && options->folders)
         for (size_t i = 0; i < options->n_folders && st == DPS_OK; i++)
-            st = add_folder (reg, options->folders[i], 1, err);
-    else if ((st = add_environment (reg, err)) == DPS_OK)
+            st = add_folder (reg, options->folders[i], 1, options->only, err);
+    if (st == DPS_OK && (!options || !options->folders || options->and_usual) && (st = add_environment (reg, err)) == DPS_OK)
         st = add_default (reg, err);
     if (st != DPS_OK)
         goto failed;

@@ -31,6 +31,8 @@ typedef struct DpsPlugin {
 typedef struct DpsRegistryOptions {
     const char *const *folders;
     size_t n_folders;
+    const char *only; /* the one manifest of `folders` that is read ("x.plugin"); NULL: each */
+    int and_usual;    /* after `folders` come those of NULL */
 } DpsRegistryOptions;
 
 /**

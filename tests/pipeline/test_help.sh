@@ -5,7 +5,7 @@
 
 run 0 "$dia" --help
 cp out all
-for verb in doctor data plan explain train score generate tokenize eval merge adapters new plugins bench; do
+for verb in doctor data plan explain train score generate tokenize eval merge adapters new plugins bench check; do
     grep -q "^  $verb " all || fail "diapason --help does not list $verb"
     run 0 "$dia" $verb --help
     grep -q "diapason $verb" out || fail "$verb --help shows no example"
@@ -33,7 +33,7 @@ jq -e . out >/dev/null || fail "plugins --json is not JSON"
 ok "doctor and plugins"
 
 # What this version does not have is refused by name.
-for verb in quantize export serve check chat 'data mix' 'data split' 'data dedup' 'data pii'; do
+for verb in quantize export serve chat 'data mix' 'data split' 'data dedup' 'data pii'; do
     run 2 "$dia" $verb x
     said "${verb##* } is not implemented"
 done

@@ -62,7 +62,7 @@ static int finish (int code)
 }
 
 /* Verbs of the command line that this version does not have. */
-static const char *const later[] = {"quantize", "export", "serve", "chat", "check", NULL};
+static const char *const later[] = {"quantize", "export", "serve", "chat", NULL};
 
 int main (int argc, char **argv)
 {

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.c: the table, the JSON and the JUnit file of `diapason check`. */
+#include "check/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "diapason/cli.h"
+
+const char *const check_level_names[CHECK_LEVELS] = {
+    "five synchronous functions, f32 matmul", "prepared plans", "streams",
+    "bf16, fused and backward ops",           "segments",       "quantised weights, collectives, profile",
+};
+
+int check_is_failure (const CheckResult *r, int level)
+{
+    if (r->verdict == CHECK_SKIP)
+        return r->missing && level >= 0 && r->test->level <= level;
+    return r->verdict != CHECK_PASS;
+}
+
+size_t check_failures (const CheckReport *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n; i++)
+        n += (size_t)check_is_failure (&c->results[i], c->level);
+    return n;
+}
+
+int check_level_reached (const CheckReport *c, const CheckResult **out_missing)
+{
+    int reached = CHECK_LEVELS - 1;
+    *out_missing = NULL;
+    for (size_t i = 0; i < c->n; i++) {
+        const CheckResult *r = &c->results[i];
+        int in_the_way = r->test && check_is_failure (r, CHECK_LEVELS), level = in_the_way ? r->test->level : 0;
+        if (in_the_way && level <= reached) {
+            *out_missing = level == reached + 1 && *out_missing ? *out_missing : r;
+            reached = level - 1;
+        }
+    }
+    return reached;
+}
+
+const char *check_case_name (const CheckResult *r, char *out, size_t cap)
+{
+    if (r->suite)
+        snprintf (out, cap, "%s/%s", r->suite->name, r->test->name);
+    else
+        snprintf (out, cap, CHECK_LOAD);
+    return out;
+}
+
+/* "gflops 81.4, share 0.64" */
+static void print_notes (const json_t *notes)
+{
+    const char *key;
+    json_t *value;
+    int n = 0;
+    json_object_foreach ((json_t *)(uintptr_t)notes, key, value) {
+        if (json_is_number (value))
+            printf ("%s%s %.4g", n++ ? ", " : "", key, json_number_value (value));
+        else if (json_is_string (value))
+            printf ("%s%s %s", n++ ? ", " : "", key, json_string_value (value));
+    }
+}
+
+void check_print_case (const CheckResult *r, int level)
+{
+    char name[160];
+    int bad = check_is_failure (r, level), colour = cli_colour (stdout);
+    const char *word = bad && r->verdict == CHECK_SKIP ? "missing" : check_verdict_names[r->verdict];
+    const char *paint = bad ? "31" : r->verdict == CHECK_SKIP ? "2" : "32";
+    check_case_name (r, name, sizeof name);
+    printf ("%s%s%s%-9s%s L%d %-44s %6.2f s", colour ? "\033[" : "", colour ? paint : "", colour ? "m" : "", word, colour ? "\033[0m" : "",
+            r->test ? r->test->level : 0, name, r->seconds);
+    if (r->message && r->message[0])
+        printf ("  %s", r->message);
+    else if (r->test && r->test->flags & CHECK_PERF) {
+        printf ("  ");
+        print_notes (r->notes);
+    }
+    putchar ('\n');
+    fflush (stdout);
+}
+
+json_t *check_case_json (const CheckResult *r)
+{
+    char name[160];
+    return json_pack ("{s:s, s:i, s:s, s:b, s:s, s:f, s:O}", "case", check_case_name (r, name, sizeof name), "level",
+                      r->test ? r->test->level : 0, "verdict", check_verdict_names[r->verdict], "required",
+                      !r->test || (r->test->flags & CHECK_REQUIRED) != 0, "message", r->message ? r->message : "", "seconds", r->seconds,
+                      "notes", r->notes);
+}
+
+/* The op with the largest share of a step among those a case found missing; NULL: none is known to be. */
+static const json_t *next_op (const CheckReport *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        const json_t *next = json_object_get (c->results[i].notes, "next_op");
+        if (next)
+            return next;
+    }
+    return NULL;
+}
+
+static void count (const CheckReport *c, size_t counts[CHECK_VERDICTS])
+{
+    for (size_t i = 0; i < c->n; i++)
+        counts[c->results[i].verdict]++;
+}
+
+/* Whether the cases that ran are rungs of a ladder. */
+static int has_ladder (const CheckReport *c) { return c->devices != NULL; }
+
+void check_print_summary (const CheckReport *c)
+{
+    size_t counts[CHECK_VERDICTS] = {0};
+    const CheckResult *missing;
+    char name[160];
+    count (c, counts);
+    int reached = check_level_reached (c, &missing);
+    printf ("\n");
+    for (int v = 0, n = 0; v < CHECK_VERDICTS; v++)
+        if (counts[v])
+            printf ("%s%zu %s", n++ ? ", " : "", counts[v], check_verdict_names[v]);
+    printf (" in %.0f s: %s\n", c->seconds, check_failures (c) ? "FAILED" : "ok");
+    if (!has_ladder (c))
+        return;
+    if (reached >= 0)
+        printf ("level L%d of what was run holds: %s\n", reached, check_level_names[reached]);
+    if (missing)
+        printf ("L%d (%s) still lacks %s: %s\n", missing->test->level, check_level_names[missing->test->level],
+                check_case_name (missing, name, sizeof name), missing->message && missing->message[0] ? missing->message : "see above");
+    const json_t *next = next_op (c);
+    if (next)
+        printf ("the next op worth writing: %s, %.1f %% of %s\n", json_string_value (json_object_get (next, "op")),
+                100 * json_number_value (json_object_get (next, "share")), json_string_value (json_object_get (next, "of")));
+}
+
+json_t *check_summary_json (const CheckReport *c)
+{
+    size_t counts[CHECK_VERDICTS] = {0};
+    const CheckResult *missing;
+    char name[160];
+    count (c, counts);
+    int reached = check_level_reached (c, &missing);
+    json_t *all = json_pack ("{s:O?, s:O?, s:s, s:s, s:I, s:f, s:b}", "plugin", c->plugin, "devices", c->devices, "suite_version",
+                             CHECK_SUITE_VERSION, "budgets_sha256", CHECK_BUDGETS_DIGEST, "seed", (json_int_t)c->seed, "seconds",
+                             c->seconds, "ok", check_failures (c) == 0);
+    for (int v = 0; v < CHECK_VERDICTS; v++)
+        json_object_set_new (all, check_verdict_names[v], json_integer ((json_int_t)counts[v]));
+    if (has_ladder (c)) {
+        json_object_set_new (all, "level_reached", json_integer (reached));
+        json_object_set_new (all, "level_lacks", missing ? json_string (check_case_name (missing, name, sizeof name)) : json_null ());
+        json_object_set (all, "next_op", next_op (c) ? (json_t *)(uintptr_t)next_op (c) : json_null ());
+    }
+    return all;
+}
+
+static void put_xml (DpsBuf *b, const char *text)
+{
+    for (const char *c = text; *c; c++)
+        switch (*c) {
+        case '<': dps_buf_str (b, "&lt;"); break;
+        case '>': dps_buf_str (b, "&gt;"); break;
+        case '&': dps_buf_str (b, "&amp;"); break;
+        case '"': dps_buf_str (b, "&quot;"); break;
+        default: dps_buf_add (b, (unsigned char)*c < 0x20 ? " " : c, 1);
+        }
+}
+
+static void put_junit_case (DpsBuf *b, const CheckResult *r, int level)
+{
+    dps_buf_printf (b, "  <testcase classname=\"%s\" name=\"%s\" time=\"%.3f\"", r->suite ? r->suite->name : "plugin",
+                    r->test ? r->test->name : CHECK_LOAD, r->seconds);
+    if (r->verdict == CHECK_PASS) {
+        dps_buf_str (b, "/>\n");
+        return;
+    }
+    const char *tag = !check_is_failure (r, level)                               ? "skipped"
+                      : r->verdict == CHECK_CRASH || r->verdict == CHECK_TIMEOUT ? "error"
+                                                                                 : "failure";
+    dps_buf_printf (b, "><%s message=\"", tag);
+    put_xml (b, r->message ? r->message : "");
+    dps_buf_str (b, "\"/></testcase>\n");
+}
+
+DpsStatus check_write_junit (const CheckReport *c, const char *path, DpsError *err)
+{
+    DpsBuf b = {0};
+    size_t skipped = 0, errors = 0, failed = check_failures (c);
+    for (size_t i = 0; i < c->n; i++) {
+        int bad = check_is_failure (&c->results[i], c->level);
+        skipped += (size_t)(!bad && c->results[i].verdict == CHECK_SKIP);
+        errors += (size_t)(c->results[i].verdict == CHECK_CRASH || c->results[i].verdict == CHECK_TIMEOUT);
+    }
+    dps_buf_str (&b, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"diapason check ");
+    put_xml (&b, c->target);
+    dps_buf_printf (&b, "\" tests=\"%zu\" failures=\"%zu\" errors=\"%zu\" skipped=\"%zu\" time=\"%.3f\">\n", c->n, failed - errors, errors,
+                    skipped, c->seconds);
+    for (size_t i = 0; i < c->n; i++)
+        put_junit_case (&b, &c->results[i], c->level);
+    DpsStatus st = dps_buf_str (&b, "</testsuite>\n") ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path)
+                                                      : dps_file_write (path, b.data, b.len, err);
+    dps_buf_free (&b);
+    return st;
+}

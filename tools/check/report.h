@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.h: what is said of the cases that ran: a table for people, JSON lines and JUnit for machines, a certificate to keep. */
+#ifndef DPS_TOOLS_CHECK_REPORT_H
+#define DPS_TOOLS_CHECK_REPORT_H
+
+#include "check/run.h"
+
+enum { CHECK_LEVELS = 6 };
+/** What each rung of the ladder asks for (ABI.md). */
+extern const char *const check_level_names[CHECK_LEVELS];
+
+typedef struct CheckReport {
+    const char *target;
+    const json_t *plugin;  /* as 'diapason plugins show --json' has it, of the load */
+    const json_t *devices; /* [{name, detail}]; NULL: no backend */
+    CheckResult *results;
+    size_t n;
+    int level; /* asked for, -1: no particular one */
+    uint64_t seed;
+    double seconds; /* of all of it */
+} CheckReport;
+
+/** A case counts as failed: failed, crashed, timed out, or skipped where `level` (≥ 0) demands it. */
+int check_is_failure (const CheckResult *r, int level);
+size_t check_failures (const CheckReport *c);
+/** The highest rung all of whose cases, and those below, hold; -1: not the lowest. *out_missing: the first case in the way, NULL: none. */
+int check_level_reached (const CheckReport *c, const CheckResult **out_missing);
+
+/** "backend.ops/linear". Returns out. */
+const char *check_case_name (const CheckResult *r, char *out, size_t cap);
+
+/** One line for people as a case ends; one JSON object. */
+void check_print_case (const CheckResult *r, int level);
+json_t *check_case_json (const CheckResult *r);
+/** The last lines: how many held, the level, the op worth writing next. */
+void check_print_summary (const CheckReport *c);
+json_t *check_summary_json (const CheckReport *c);
+
+/** Errors: IO. */
+DpsStatus check_write_junit (const CheckReport *c, const char *path, DpsError *err);
+
+/** certificate.c: what ran, on what, with which verdicts, and a digest over all of it. Errors: IO. */
+DpsStatus check_write_certificate (const CheckReport *c, const char *path, DpsError *err);
+/**
+ * The certificate at `path` is whole, its verdicts are all good, and plugin (at module_path, NULL: where the certificate says), ABI, suites and
+ * budgets are those of today. *out: the certificate, a new reference. Errors: FORMAT, DIGEST (changed since), LOCK (of something else),
+ * POLICY (it holds failures).
+ */
+DpsStatus check_verify_certificate (const char *path, const char *module_path, json_t **out, DpsError *err);
+
+#endif
