@@ -158,14 +158,14 @@ static DpsStatus is_polite (Kit *k, const KitCall *c, DpsStatus st, DpsError *er
     kit_call_text (c, text, sizeof text);
     if (st != DPS_ERR_UNSUPPORTED && st != DPS_ERR_DTYPE) {
         char said[300];
-        snprintf (said, sizeof said, "%s", err->msg);
+        snprintf (said, sizeof said, "%.290s", err->msg);
         return dps_fail (err, DPS_ERR_INVALID, "%s: a dry call answered %s (%s), expected OK, UNSUPPORTED or DTYPE", text,
                          dps_status_name (st), said);
     }
     if (!err->msg[0])
         return dps_fail (err, DPS_ERR_INVALID, "%s: refused with %s and no reason; 'diapason explain' prints the reason", text,
                          dps_status_name (st));
-    snprintf (k->refusal, sizeof k->refusal, "%s", err->msg);
+    snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
     return DPS_OK;
 }
 
@@ -195,7 +195,7 @@ static DpsStatus real (Kit *k, const KitCall *c, DpsError *err)
     char text[200], said[400];
     DpsStatus st = kit_run (k, c, 0, err);
     if (st != DPS_OK) {
-        snprintf (said, sizeof said, "%s", err->msg);
+        snprintf (said, sizeof said, "%.290s", err->msg);
         return dps_fail (err, DPS_ERR_INVALID, "%s: a dry call says yes, the real one %s: %s", kit_call_text (c, text, sizeof text),
                          dps_status_name (st), said);
     }

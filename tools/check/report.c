@@ -31,8 +31,10 @@ size_t check_failures (const CheckReport *c)
 
 int check_level_reached (const CheckReport *c, const CheckResult **out_missing)
 {
-    int reached = CHECK_LEVELS - 1;
+    int reached = 0;
     *out_missing = NULL;
+    for (size_t i = 0; i < c->n; i++) /* no higher than what was tried */
+        reached = c->results[i].test && c->results[i].test->level > reached ? c->results[i].test->level : reached;
     for (size_t i = 0; i < c->n; i++) {
         const CheckResult *r = &c->results[i];
         int in_the_way = r->test && check_is_failure (r, CHECK_LEVELS), level = in_the_way ? r->test->level : 0;

@@ -3,6 +3,7 @@
 #ifndef DPS_TOOLS_CHECK_RUN_H
 #define DPS_TOOLS_CHECK_RUN_H
 
+#include "base/mem.h"
 #include "check/check.h"
 
 typedef enum CheckVerdict { CHECK_PASS, CHECK_FAIL, CHECK_SKIP, CHECK_CRASH, CHECK_TIMEOUT, CHECK_VERDICTS } CheckVerdict;

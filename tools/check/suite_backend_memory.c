@@ -48,7 +48,7 @@ static DpsStatus failures_of (Kit *k, const char *op, const TypicalSize *z, DpsE
     int over = 0;
     DPS_TRY (typical_call (k, op, F32, z, &c, err));
     if (kit_run (k, &c, DPS_RUN_DRY, err) != DPS_OK) {
-        snprintf (k->refusal, sizeof k->refusal, "%s", err->msg);
+        snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
         return KIT_REFUSED;
     }
     for (uint64_t at = 1; at <= MOST_FAILURES && !over; at++)

@@ -73,7 +73,7 @@ static DpsStatus one_plan (Kit *k, const char *op, uint32_t dtype, const Typical
     DpsStatus st = k->backend->prepare (k->device, &o.op, &plan, err);
     memset (&o, KIT_BYTE, sizeof o); /* it keeps no pointer into op */
     if ((st == DPS_ERR_UNSUPPORTED || st == DPS_ERR_DTYPE) && err->msg[0]) {
-        snprintf (k->refusal, sizeof k->refusal, "%s", err->msg);
+        snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
         return KIT_REFUSED;
     }
     if (st != DPS_OK)
