@@ -111,9 +111,11 @@ static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
 
 static DpsStatus run_op (const DpsRefOp *spec, const DpsOp *op, uint32_t flags, DpsError *err)
 {
-    DpsRefCall c = {.name = spec->name, .op = op, .err = err};
+    DpsRefCall c = {.who = "ref", .name = spec->name, .op = op, .err = err, .quants = &dps__ref_quants};
     int dry = (flags & DPS_RUN_DRY) != 0;
-    DpsStatus st = dps__ref_check (spec, &c, !dry);
+    DpsStatus st = dps_opcall_check (&c, spec->in, spec->out, !dry, 0);
+    if (st == DPS_OK && spec->check)
+        st = spec->check (&c);
     if (st == DPS_OK && !dry)
         st = spec->run (&c);
     for (uint32_t i = 0; i < c.n_scratch; i++)

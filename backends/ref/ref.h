@@ -5,37 +5,20 @@
  * finite differences work. It promises no speed.
  *
  * An op is a row of the table in ref.c: its operands written as "name:SHAPE", and a function that computes. The letters of a shape are
- * bound at their first appearance and compared afterwards (check.c), so the functions below never see operands that do not fit.
+ * bound at their first appearance and compared afterwards (base/opcall.h), so the functions below never see operands that do not fit.
  */
 #ifndef DPS_BACKENDS_REF_H
 #define DPS_BACKENDS_REF_H
 
 #include "base/mem.h"
-#include "base/quant.h"
-#include "base/status.h"
+#include "base/opcall.h"
 #include "diapason/diapason.h"
 
-enum { DPS_REF_MAX_IN = 8, DPS_REF_MAX_OUT = 4, DPS_REF_MAX_SCRATCH = 12 };
+/** One call of an op, after its operands were checked; its scratch is freed when the call returns. */
+typedef DpsOpCall DpsRefCall;
+typedef DpsOpCallFunction DpsRefFunction;
 
-/** One call of an op, after its operands were checked. */
-typedef struct DpsRefCall {
-    const char *name;
-    const DpsOp *op;
-    DpsError *err;
-    const DpsView *in[DPS_REF_MAX_IN];   /* NULL: absent */
-    const DpsView *out[DPS_REF_MAX_OUT]; /* NULL: absent */
-    int64_t dim[128];                    /* dim['N']: the size bound to letter N, -1: not bound */
-    void *scratch[DPS_REF_MAX_SCRATCH];  /* freed when the call returns */
-    uint32_t n_scratch;
-} DpsRefCall;
-
-typedef DpsStatus (*DpsRefFunction) (DpsRefCall *c);
-
-/**
- * One op. Operands are separated by spaces: "[?]name:SHAPE[:type]", ? optional; SHAPE is letters and numbers separated by commas, `*` (the
- * same whole shape as every other *), `~` (any shape: the op looks itself) or `-` (never looked at); type is float (the default), weight (a
- * float or quantised, read by rows), i32, i64, u8 or any.
- */
+/** One op: its operands as dps_opcall_check reads them. */
 typedef struct DpsRefOp {
     const char *name;
     const char *in;
@@ -44,17 +27,13 @@ typedef struct DpsRefOp {
     DpsRefFunction run;
 } DpsRefOp;
 
-/** Bind and check all operands of c->op, then op->check. data: their memory must be there too. Errors: SHAPE, DTYPE, UNSUPPORTED, INVALID.
- */
-DpsStatus dps__ref_check (const DpsRefOp *op, DpsRefCall *c, int data);
-
 /** Attribute i as a float or an integer; 0 when it is missing. */
-double dps__ref_f (const DpsRefCall *c, uint32_t i);
-int64_t dps__ref_i (const DpsRefCall *c, uint32_t i);
+static inline double dps__ref_f (const DpsRefCall *c, uint32_t i) { return dps_opcall_f (c, i); }
+static inline int64_t dps__ref_i (const DpsRefCall *c, uint32_t i) { return dps_opcall_i (c, i); }
 
 /* view.c: a view as rows of f64. A view of shape (…, D) has Π(…) rows of D columns; a vector is one row. */
 
-int64_t dps__ref_count (const DpsView *v);
+static inline int64_t dps__ref_count (const DpsView *v) { return dps_view_count (v); }
 int64_t dps__ref_cols (const DpsView *v);
 int64_t dps__ref_rows (const DpsView *v);
 void *dps__ref_data (const DpsView *v);

@@ -5,14 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-int64_t dps__ref_count (const DpsView *v)
-{
-    int64_t n = 1;
-    for (uint32_t i = 0; i < v->rank; i++)
-        n *= v->shape[i];
-    return n;
-}
-
 int64_t dps__ref_cols (const DpsView *v) { return v->rank ? v->shape[v->rank - 1] : 1; }
 
 int64_t dps__ref_rows (const DpsView *v)
@@ -211,8 +203,8 @@ void dps__ref_add_partial (const DpsView *v, int64_t row, const double *partial,
 
 DpsStatus dps__ref_scratch_bytes (DpsRefCall *c, int64_t n, int64_t size, void **out)
 {
-    if (c->n_scratch == DPS_REF_MAX_SCRATCH)
-        return dps_fail (c->err, DPS_ERR_INTERNAL, "ref %s: more than %d blocks of scratch", c->name, (int)DPS_REF_MAX_SCRATCH);
+    if (c->n_scratch == DPS_OPCALL_SCRATCH)
+        return dps_fail (c->err, DPS_ERR_INTERNAL, "ref %s: more than %d blocks of scratch", c->name, (int)DPS_OPCALL_SCRATCH);
     void *p = dps_calloc ((size_t)n, (size_t)size);
     if (!p)
         return dps_fail (c->err, DPS_ERR_NOMEM, "ref %s: no memory for %lld elements of scratch", c->name, (long long)n);

@@ -17,6 +17,13 @@ static int wanted (const char *const *names, size_t n, size_t rank, const char *
     return n == 0 || !strcmp (names[rank], plugin) || !strcmp (names[rank], device);
 }
 
+/* Does a name mean the plugin or one of its devices: "opencl" or "opencl:1"? */
+static int means (const char *name, const char *plugin)
+{
+    size_t n = strlen (plugin);
+    return !strncmp (name, plugin, n) && (name[n] == '\0' || name[n] == ':');
+}
+
 /* Every device of one backend whose name is asked for. */
 static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBackend *be, const DpsPlugin *plugin, const char *const *names,
                               size_t n, size_t rank, DpsError *err)
@@ -24,16 +31,13 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
     for (uint32_t i = 0; ex->n_devices < DPS_EXEC_MAX_DEVICES; i++) {
         DpsExecDevice d = {.backend = be, .info = {.size = sizeof d.info}};
         DpsError end = DPS_ERROR_INIT;
-        if (be->enumerate (i, &d.info, &end) != DPS_OK)
-            return DPS_OK;
+        DpsStatus st = be->enumerate (i, &d.info, &end);
+        if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
+            return i == 0 && n && means (names[rank], plugin->name) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
         if (!wanted (names, n, rank, plugin->name, d.info.name))
             continue;
-        int shared = (d.info.flags & DPS_DEVICE_HOST_MEMORY) != 0;
-        if (!shared && n == 0)
+        if (n == 0 && !(d.info.flags & DPS_DEVICE_HOST_MEMORY))
             continue;
-        if (!shared)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "device '%s' does not share the host's memory, which this version needs",
-                             d.info.name);
         for (int k = 0; k < ex->n_devices; k++)
             if (ex->devices[k].info.device == d.info.device && ex->devices[k].backend == be)
                 return DPS_OK;
@@ -49,7 +53,8 @@ static DpsStatus add_named (DpsExec *ex, const DpsRegistry *reg, const char *con
     const DpsBackend *be;
     int before = ex->n_devices;
     for (size_t k = 0; (be = dps_registry_nth (reg, DPS_BACKEND_ID, k, &plugin)); k++)
-        if (n || (strcmp (plugin->name, "ref") == 0) == ref)
+        if (n ? !plugin->on_request || means (names[rank], plugin->name)
+              : !plugin->on_request && (strcmp (plugin->name, "ref") == 0) == ref)
             DPS_TRY (add_backend (ex, reg, be, plugin, names, n, rank, err));
     if (n && ex->n_devices == before)
         return dps_registry_missing (reg, DPS_BACKEND_ID, names[rank], err);

@@ -2,6 +2,7 @@
 /* host.c: the table plugins receive in init, and what the program puts behind it. */
 #include "plugin/host.h"
 
+#include <ctype.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -87,13 +88,25 @@ DpsStatus dps_host_config_set (const char *key, const char *value, DpsError *err
     return DPS_OK;
 }
 
+/* "opencl.device" is DIAPASON_OPENCL_DEVICE: a plugin's own, by its short name. */
+static const char *plugin_value (DpsStr key)
+{
+    char name[64] = "DIAPASON_";
+    size_t n = strlen (name);
+    if (!memchr (key.ptr, '.', key.len) || key.len >= sizeof name - n)
+        return NULL;
+    for (size_t i = 0; i < key.len; i++)
+        name[n++] = key.ptr[i] == '.' ? '_' : (char)toupper ((unsigned char)key.ptr[i]);
+    return getenv (name);
+}
+
 /* What the program set; for "isa" else the variable that tests and measurements lower the instruction set with. */
 static const char *config_value (DpsStr key)
 {
     for (size_t i = 0; i < MAX_CONFIG && config[i].key[0]; i++)
         if (dps_str_is (key, config[i].key))
             return config[i].value;
-    return dps_str_is (key, "isa") ? getenv ("DIAPASON_CPU_ISA") : NULL;
+    return dps_str_is (key, "isa") ? getenv ("DIAPASON_CPU_ISA") : plugin_value (key);
 }
 
 static size_t config_get (DpsStr key, char *buf, size_t cap)

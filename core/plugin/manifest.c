@@ -106,6 +106,8 @@ static int check_abi (const char *s, size_t len)
     return strspn (s, "0123456789.-") == len && scan_abi (s, &major, &minor);
 }
 
+static int check_answer (const char *s, size_t len) { return (len == 2 && !memcmp (s, "no", 2)) || (len == 3 && !memcmp (s, "yes", 3)); }
+
 #define MEMBER(m) offsetof (DpsManifest, m), sizeof ((DpsManifest *)0)->m
 static const Key keys[] = {
     {"id", MEMBER (id), 1, 0, check_id, "dps.NAME or com.vendor.NAME in lower case"},
@@ -118,6 +120,7 @@ static const Key keys[] = {
     {"summary", MEMBER (summary), 1, 0, check_text, "one line"},
     {"needs", MEMBER (needs), 0, 1, check_interface, "host interfaces such as dps.host.tape/1"},
     {"isa", MEMBER (isa), 0, 1, check_isa, "CPU features such as avx2"},
+    {"automatic", MEMBER (automatic), 0, 0, check_answer, "yes or no"},
     {"runtimes", MEMBER (runtimes), 0, 1, check_runtime, "sonames such as libdnnl.so.2, or NAME=VERSION"},
 };
 

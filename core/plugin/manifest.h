@@ -20,6 +20,7 @@ typedef struct DpsManifest {
     char needs[513];
     char isa[513];
     char runtimes[513];
+    char automatic[8]; /* "no": a backend that is used only where it is named */
     uint32_t abi_major;
     uint32_t abi_minor; /* the lowest of a range */
 } DpsManifest;

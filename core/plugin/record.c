@@ -142,6 +142,7 @@ static void publish (DpsRecord *r, DpsStatus st)
     r->pub.version = m->version;
     r->pub.licence = m->licence;
     r->pub.summary = m->summary;
+    r->pub.on_request = !strcmp (m->automatic, "no");
     r->pub.abi = m->abi;
     r->pub.interfaces = r->interfaces;
     r->pub.loaded = st == DPS_OK;

@@ -21,6 +21,7 @@ typedef struct DpsPlugin {
     const char *interfaces; /* ids it answered to, separated by commas */
     DpsDigest digest;
     int loaded;
+    int on_request;     /* a backend that is used only where it is named (manifest: automatic=no) */
     const char *reason; /* why it was refused; "" when loaded */
 } DpsPlugin;
 

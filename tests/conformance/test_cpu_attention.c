@@ -3,7 +3,7 @@
  * Attention of cpu: against ref over windows, softcaps, grouped heads, cache pages and parents; a shared prefix (of a prefix) against the
  * prompt repeated, bit for bit forwards and within 1e-5 backwards; and a sequence that has the same bits alone.
  */
-#include "conformance/cpu_kit.h"
+#include "conformance/device_kit.h"
 
 enum { MAX_SEGMENTS = 6 };
 
@@ -243,15 +243,15 @@ static void test_refusals (void)
         Case t = {"bad", 1, 1, 4, 0, 0, 5, 5, 1, {bad[i]}};
         Run r = run_of (&t, F32, F32);
         Call f = forward_of (&r), b = backward_of (&r);
-        CHECK_FAILS (call_on ("cpu", &f, 0, &err), DPS_ERR_INVALID, "segment 0 does not fit");
-        CHECK_FAILS (call_on ("cpu", &b, 0, &err), DPS_ERR_INVALID, "segment 0 does not fit");
+        CHECK_FAILS (call_on (KIT_DEVICE, &f, 0, &err), DPS_ERR_INVALID, "segment 0 does not fit");
+        CHECK_FAILS (call_on (KIT_DEVICE, &b, 0, &err), DPS_ERR_INVALID, "segment 0 does not fit");
         check_untouched ("attention", r.o, 0);
         arrays_free ();
     }
     Run r = run_of (&cases[2], F32, F32);
     Call f = forward_of (&r);
     f.attrs[2].i = 16;
-    CHECK_FAILS (call_on ("cpu", &f, 0, &err), DPS_ERR_SHAPE, "do not fit q and k");
+    CHECK_FAILS (call_on (KIT_DEVICE, &f, 0, &err), DPS_ERR_SHAPE, "do not fit q and k");
     arrays_free ();
 }
 

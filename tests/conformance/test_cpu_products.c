@@ -3,7 +3,7 @@
  * linear, linear_dx, linear_dw, dora_norm and token_logprobs of cpu: against ref, with weights as rows and packed; and rows that do not
  * depend on the other rows of the call, bit for bit.
  */
-#include "conformance/cpu_kit.h"
+#include "conformance/device_kit.h"
 
 enum { FORWARD = DPS_PACK_FORWARD, INPUT_GRAD = DPS_PACK_INPUT_GRAD };
 
@@ -12,8 +12,8 @@ static const Budget product = {1e-5, 4e-6, 0};
 /* W as the backend packs it, in pieces of 64 rows. The bytes past those asked for are guarded like any array. */
 static Array *packed (const Array *w, uint32_t orientation)
 {
-    const Device *d = device_named ("cpu");
-    const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, "cpu");
+    const Device *d = device_named (KIT_DEVICE);
+    const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, KIT_DEVICE);
     uint64_t bytes;
     uint32_t layout;
     CHECK_OK (pack->query (d->dev, w->shape[0], w->shape[1], w->view.dtype, orientation, &bytes, &layout, &err));
@@ -106,8 +106,8 @@ static void test_empty_weights_are_refused (void)
 {
     Array *x = array (F32, 3, 0), *w = array (F32, 4, 0), *y = array (F32, 3, 4);
     Call c = {"linear", {x, w}, {y}, {{0}}};
-    CHECK_FAILS (call_on ("cpu", &c, DPS_RUN_DRY, &err), DPS_ERR_UNSUPPORTED, "empty weight");
-    CHECK_FAILS (call_on ("cpu", &c, 0, &err), DPS_ERR_UNSUPPORTED, "empty weight");
+    CHECK_FAILS (call_on (KIT_DEVICE, &c, DPS_RUN_DRY, &err), DPS_ERR_UNSUPPORTED, "empty weight");
+    CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_UNSUPPORTED, "empty weight");
     arrays_free ();
 }
 
@@ -205,7 +205,7 @@ static void test_row_logprobs_are_token_logprobs (void)
         }
     int32_t bad = 3;
     Call c = {"row_logprobs", {normals (F32, 1, 3, 1), i32s (1, &bad)}, {array (F32, 1, -1)}, {{0}}};
-    CHECK_FAILS (call_on ("cpu", &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
+    CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
     arrays_free ();
 }
 
@@ -226,7 +226,7 @@ static void test_bad_targets_are_refused (void)
     for (int32_t bad = -1; bad <= 3; bad += 4) {
         Array *logp = array (F32, 1, -1);
         Call c = {"token_logprobs", {normals (F32, 1, 4, 1), normals (F32, 3, 4, 1), i32s (1, &bad)}, {logp}, {{0}}};
-        CHECK_FAILS (call_on ("cpu", &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
+        CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
         arrays_free ();
     }
 }
@@ -323,12 +323,12 @@ static void test_rows_of_the_head_are_independent (void)
 
 static void test_unpack_is_the_reverse (void)
 {
-    const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, "cpu");
+    const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, KIT_DEVICE);
     for (int m = 0; m < 2; m++)
         for (int64_t O = 1; O < 20000; O = O * 5 + 3) {
             Array *w = normals (m ? BF16 : F32, O, 19, 1), *p = packed (w, FORWARD), *ids = indices (21, O),
                   *y = array (w->view.dtype, 21, 19);
-            CHECK_OK (pack->unpack_rows (device_named ("cpu")->dev, &p->view, ids->view.host, 21, &y->view, &err));
+            CHECK_OK (pack->unpack_rows (device_named (KIT_DEVICE)->dev, &p->view, ids->view.host, 21, &y->view, &err));
             check_untouched ("unpack_rows", y, 0);
             for (int64_t i = 0; i < 21 * 19; i++)
                 CU_ASSERT_EQUAL (get (y, i), get (w, (int64_t)get (ids, i / 19) * 19 + i % 19));

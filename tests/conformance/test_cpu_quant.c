@@ -3,7 +3,7 @@
  * Quantised weights in linear and linear_dx: cpu and ref give the bits they give with the decoded weight as rows, in every form there is, where
  * blocks cross rows too, for any number of rows of x; ref the derivatives of its forward; what is malformed is refused.
  */
-#include "conformance/cpu_kit.h"
+#include "conformance/device_kit.h"
 #include "quant_kit.h"
 
 static DpsQuantNames names;

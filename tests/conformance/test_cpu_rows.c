@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Every op of the cpu backend that is not a product or attention, in f32 and bf16 and at awkward shapes, against ref. */
-#include "conformance/cpu_kit.h"
+#include "conformance/device_kit.h"
 
 static const int64_t sizes[] = {0, 1, 3, 7, 16, 17, 31, 255, 257};
 static const int64_t row_counts[] = {0, 1, 3, 17};
@@ -114,7 +114,7 @@ static void test_dropout (void)
             arrays_free ();
         }
     Call all = {"dropout", {normals (F32, 2, 5, 1), array (DPS_DTYPE_I64, 2, -1)}, {array (F32, 2, 5)}, {{.f = 1}}};
-    CHECK_FAILS (call_on ("cpu", &all, 0, &err), DPS_ERR_INVALID, "0 ≤ p < 1");
+    CHECK_FAILS (call_on (KIT_DEVICE, &all, 0, &err), DPS_ERR_INVALID, "0 ≤ p < 1");
     arrays_free ();
 }
 
@@ -144,7 +144,7 @@ static void test_bad_rows_are_refused (void)
     for (int i = 0; i < 10; i++) {
         Array *x = normals (F32, 3, 4, 1), *at = i32s (3, (const int32_t[]){0, i % 2 ? -1 : 3, 1}), *y = array (F32, 3, 4);
         Call c = {names[i / 2], {x, at, i / 2 == 4 ? roots_of (3) : NULL}, {y}, {{0}}};
-        CHECK_FAILS (call_on ("cpu", &c, 0, &err), DPS_ERR_INVALID, "of 3");
+        CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "of 3");
         check_untouched (c.name, y, 0);
         arrays_free ();
     }
@@ -273,7 +273,7 @@ static void test_nan_stays (void)
 
 static void test_close (void)
 {
-    printf ("%s ", device_named ("cpu")->detail);
+    printf ("%s ", device_named (KIT_DEVICE)->detail);
     kit_close ();
 }
 

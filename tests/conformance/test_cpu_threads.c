@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/sha256.h"
-#include "conformance/cpu_kit.h"
+#include "conformance/device_kit.h"
 
 enum { N = 333, D = 517, O = 1031, LINE = 96 };
 

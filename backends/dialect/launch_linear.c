@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products are the backend's own: cuBLASLt, CLBlast, a tiled kernel. */
+#include "launch.h"
+
+static float alpha_of (const DpsOpCall *c) { return dps_opcall_f (c, 0) == 0 ? 1 : (float)dps_opcall_f (c, 0); }
+
+static DpsStatus check_weight (const DpsLaunch *l, DpsOpCall *c)
+{
+    if (dps_launch_quantised (l, c->in[1]))
+        return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "%s %s: the weight is quantised; plain numbers are expected", c->who, c->name);
+    return DPS_OK;
+}
+
+static DpsStatus linear (const DpsLaunch *l, DpsOpCall *c)
+{
+    const DpsProduct p = {.a = c->in[0],
+                          .w = c->in[1],
+                          .orientation = DPS_PACK_FORWARD,
+                          .alpha = alpha_of (c),
+                          .bias = c->in[2],
+                          .c = c->in[3],
+                          .y = c->out[0]};
+    return l->product (l->ctx, &p, c->err);
+}
+
+static DpsStatus linear_dx (const DpsLaunch *l, DpsOpCall *c)
+{
+    const DpsProduct p = {
+        .a = c->in[0], .w = c->in[1], .orientation = DPS_PACK_INPUT_GRAD, .alpha = alpha_of (c), .c = c->in[2], .y = c->out[0]};
+    return l->product (l->ctx, &p, c->err);
+}
+
+static DpsStatus linear_dw (const DpsLaunch *l, DpsOpCall *c)
+{
+    DPS_TRY (dps_launch_roots (c, c->in[2], c->dim['N']));
+    return l->outer (l->ctx, c->in[0], c->in[1], c->in[2], alpha_of (c), c->out[0], c->err);
+}
+
+const DpsLaunchOp dps_launch_linear[] = {
+    {"linear", "x:N,K W:O,K:weight ?bias:O ?c:N,O", "y:N,O", check_weight, linear},
+    {"linear_dx", "dy:N,O W:O,K:weight ?c:N,K", "dx:N,K", check_weight, linear_dx},
+    {"linear_dw", "dy:N,O x:N,K roots:R:i32", "dW:O,K", NULL, linear_dw},
+    {NULL, NULL, NULL, NULL, NULL},
+};

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * product.c: every matrix product as rows times rows (matmul.cl): a·Wᵀ is that already; for a·W the weight is transposed first, for dyᵀ·x both.
+ * Rows that are not f32 become it in scratch; a quantised weight becomes numbers, some rows at a time.
+ */
+#include "opencl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const family = "matmul";
+
+enum { QUANT_ROWS = 1024, BLOCK_BYTES = 96 << 10 /* of rows that stay in the second-level cache */, COLUMN_BLOCK = 96 };
+
+typedef struct Nt {
+    const DpsView *a, *w, *bias, *c, *y;
+    int64_t lda, ldw, M, N, K, ldy;
+    float alpha;
+} Nt;
+
+/* DIAPASON_OPENCL_PRODUCT=tiled takes the GPUs' kernel on a CPU, vector the other way round: for tests. */
+static int is_tiled (const struct DpsDevice *d)
+{
+    char asked[16] = "";
+    if (opencl_host.config_get && opencl_host.config_get (dps_str ("opencl.product"), asked, sizeof asked))
+        return !strcmp (asked, "tiled");
+    return !d->is_cpu;
+}
+
+static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
+{
+    int tiled = is_tiled (d);
+    DpsKernel k = dps_kernel (family, tiled ? "dps_nt_tiled" : "dps_nt");
+    dps_arg_of (&k, p->a);
+    dps_arg_i64 (&k, p->lda);
+    dps_arg (&k, p->w);
+    dps_arg_i64 (&k, p->ldw);
+    dps_arg_i64 (&k, p->M);
+    dps_arg_i64 (&k, p->N);
+    dps_arg_i64 (&k, p->K);
+    dps_arg_f32 (&k, (double)p->alpha);
+    dps_arg (&k, p->bias);
+    dps_arg (&k, p->c);
+    dps_arg (&k, p->y);
+    dps_arg_i64 (&k, p->ldy);
+    if (tiled) {
+        k.groups[0] = (p->N + 63) / 64;
+        k.groups[1] = (p->M + 63) / 64;
+        k.local[0] = k.local[1] = 16;
+        return dps_launch_grid (&d->launch, &k, err);
+    }
+    int64_t rows = BLOCK_BYTES / (4 * (p->K ? p->K : 1)) / 4 * 4;
+    rows = rows < 8 ? 8 : rows > 64 ? 64 : rows;
+    dps_arg_i64 (&k, rows);
+    dps_arg_i64 (&k, COLUMN_BLOCK);
+    k.groups[0] = (p->N + COLUMN_BLOCK - 1) / COLUMN_BLOCK;
+    k.groups[1] = (p->M + rows - 1) / rows;
+    return dps_launch_grid (&d->launch, &k, err);
+}
+
+/* v itself, or its numbers as f32 in scratch. */
+static DpsStatus as_f32 (struct DpsDevice *d, const DpsView *v, uint32_t slot, DpsView *out, DpsError *err)
+{
+    *out = *v;
+    if (v->dtype == DPS_DTYPE_F32)
+        return DPS_OK;
+    DPS_TRY (dps_launch_temp (&d->launch, slot, DPS_DTYPE_F32, v->rank, v->shape, out, err));
+    DpsKernel k = dps_kernel ("elementwise", "dps_copy");
+    dps_arg (&k, v);
+    dps_arg (&k, out);
+    dps_arg_i64 (&k, dps_view_count (v));
+    return dps_launch_flat (&d->launch, &k, dps_view_count (v), err);
+}
+
+/* Column `at` on of to (cols, ld) f32 = x (rows, cols)ᵀ. */
+static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err)
+{
+    int64_t rows = x->shape[0], cols = x->shape[1];
+    DpsKernel k = dps_kernel (family, "dps_transpose");
+    to.offset += 4 * (uint64_t)at;
+    dps_arg (&k, x);
+    dps_arg_of (&k, &to);
+    dps_arg_i64 (&k, rows);
+    dps_arg_i64 (&k, cols);
+    dps_arg_i64 (&k, ld);
+    k.groups[0] = (cols + 15) / 16;
+    k.groups[1] = (rows + 15) / 16;
+    return dps_launch_grid (&d->launch, &k, err);
+}
+
+/* Rows [row, row + n) of the weight: a window, or numbers in scratch. shape is the view's. */
+static DpsStatus weight_rows (struct DpsDevice *d, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out,
+                              DpsError *err)
+{
+    shape[0] = n;
+    shape[1] = p->w->shape[1];
+    if (!dps_launch_quantised (&d->launch, p->w)) {
+        *out = dps_launch_rows_view (p->w, row, n, shape);
+        return DPS_OK;
+    }
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "opencl: a product with a quantised weight");
+}
+
+static DpsView shifted (const DpsView *v, int64_t elements)
+{
+    DpsView s = *v;
+    s.offset += (uint64_t)elements * dps_launch_bytes (v->dtype);
+    return s;
+}
+
+static DpsStatus forward (struct DpsDevice *d, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
+{
+    int64_t K = p->w->shape[1], piece = dps_launch_quantised (&d->launch, p->w) ? QUANT_ROWS : count;
+    for (int64_t at = 0; at < count; at += piece) {
+        int64_t n = count - at < piece ? count - at : piece, shape[2];
+        DpsView w, y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, first + at) : y, c = p->c ? shifted (p->c, at) : y;
+        DPS_TRY (weight_rows (d, p, first + at, n, shape, &w, err));
+        const Nt nt = {.a = a,
+                       .w = &w,
+                       .bias = p->bias ? &bias : NULL,
+                       .c = p->c ? &c : NULL,
+                       .y = &y,
+                       .lda = K,
+                       .ldw = K,
+                       .M = a->shape[0],
+                       .N = n,
+                       .K = K,
+                       .ldy = count,
+                       .alpha = p->alpha};
+        DPS_TRY (run_nt (d, &nt, err));
+    }
+    return DPS_OK;
+}
+
+static DpsStatus input_grad (struct DpsDevice *d, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
+{
+    int64_t K = p->w->shape[1], turned[2] = {K, count}, piece = dps_launch_quantised (&d->launch, p->w) ? QUANT_ROWS : count;
+    DpsView t;
+    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &t, err));
+    for (int64_t at = 0; at < count; at += piece) {
+        int64_t n = count - at < piece ? count - at : piece, shape[2];
+        DpsView w;
+        DPS_TRY (weight_rows (d, p, first + at, n, shape, &w, err));
+        DPS_TRY (transpose (d, &w, t, at, count, err));
+    }
+    const Nt nt = {.a = a,
+                   .w = &t,
+                   .c = p->c,
+                   .y = p->y,
+                   .lda = count,
+                   .ldw = count,
+                   .M = a->shape[0],
+                   .N = K,
+                   .K = count,
+                   .ldy = K,
+                   .alpha = p->alpha};
+    return run_nt (d, &nt, err);
+}
+
+DpsStatus opencl_product (void *ctx, const DpsProduct *p, DpsError *err)
+{
+    struct DpsDevice *d = ctx;
+    int64_t count = p->first || p->count ? p->count : p->w->shape[0];
+    DpsView a;
+    if (dps_view_count (p->y) == 0)
+        return DPS_OK;
+    DPS_TRY (as_f32 (d, p->a, DPS_SCRATCH_A, &a, err));
+    return p->orientation == DPS_PACK_FORWARD ? forward (d, p, p->first, count, &a, err) : input_grad (d, p, p->first, count, &a, err);
+}
+
+/* One partial a root: the sum over its rows alone, then added. */
+static DpsStatus add_roots (struct DpsDevice *d, const DpsView *dy, const DpsView *x, const int32_t *roots, int64_t n_roots, float alpha,
+                            const DpsView *dw, DpsError *err)
+{
+    int64_t N = dy->shape[1], O = dw->shape[0], K = dw->shape[1];
+    for (int64_t r = 0; r < n_roots; r++) {
+        int64_t first = roots[r], end = roots[r + 1] < N ? roots[r + 1] : N;
+        if (first < 0 || first >= end)
+            continue;
+        DpsView a = shifted (dy, first), w = shifted (x, first);
+        const Nt nt = {.a = &a, .w = &w, .c = dw, .y = dw, .lda = N, .ldw = N, .M = O, .N = K, .K = end - first, .ldy = K, .alpha = alpha};
+        DPS_TRY (run_nt (d, &nt, err));
+    }
+    return DPS_OK;
+}
+
+DpsStatus opencl_outer (void *ctx, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw, DpsError *err)
+{
+    struct DpsDevice *d = ctx;
+    int64_t N = dy->shape[0], n = roots->shape[0], of_dy[2] = {dy->shape[1], N}, of_x[2] = {x->shape[1], N};
+    DpsView a, w;
+    if (dps_view_count (dw) == 0 || N == 0)
+        return DPS_OK;
+    int32_t *at = dps_malloc ((size_t)n, sizeof *at);
+    DpsStatus st = at ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "opencl: out of memory");
+    if (st == DPS_OK && roots->host)
+        memcpy (at, roots->host, (size_t)n * sizeof *at);
+    else if (st == DPS_OK)
+        st = d->launch.read (d, roots, at, (uint64_t)n * sizeof *at, err);
+    if (st == DPS_OK)
+        st = dps_launch_temp (&d->launch, DPS_SCRATCH_A, DPS_DTYPE_F32, 2, of_dy, &a, err);
+    if (st == DPS_OK)
+        st = dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, of_x, &w, err);
+    if (st == DPS_OK)
+        st = transpose (d, dy, a, 0, N, err);
+    if (st == DPS_OK)
+        st = transpose (d, x, w, 0, N, err);
+    if (st == DPS_OK)
+        st = add_roots (d, &a, &w, at, n - 1, alpha, dw, err);
+    dps_free (at);
+    return st;
+}
