@@ -64,6 +64,8 @@ typedef struct CheckContext {
     const char *scratch; /* an empty folder of the case's own, removed afterwards */
     const char *program; /* path of this program, to run other verbs with */
     const char *target;  /* PLUGIN.so or NAME, as given */
+    const char *args;    /* "name: value, …": parameters of an objective, adapter or reward; NULL: none */
+    const char *sample;  /* a file or folder of a format; NULL: none */
     const char *device;  /* the device of a backend to test, NULL: each of them, or the first where one must do */
     json_t *notes;       /* numbers and texts that go into the report: check_note_… */
 } CheckContext;

@@ -184,8 +184,14 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
     dps_log_install (log_line, NULL, DPS_LOG_WARNING);
     if (readlink ("/proc/self/exe", program, sizeof program - 1) < 0)
         program[0] = '\0';
-    CheckContext ctx = {
-        .seed = o->seed, .scratch = scratch, .program = program, .target = o->target, .device = o->device, .notes = json_object ()};
+    CheckContext ctx = {.seed = o->seed,
+                        .scratch = scratch,
+                        .program = program,
+                        .target = o->target,
+                        .device = o->device,
+                        .args = o->args,
+                        .sample = o->sample,
+                        .notes = json_object ()};
     DpsStatus st = DPS_OK;
     if (strcmp (name, CHECK_LOAD) && !(ctx.test = check_find (name, &ctx.suite)))
         st = dps_fail (&err, DPS_ERR_USAGE, "no case '%s'", name);

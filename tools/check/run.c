@@ -49,7 +49,7 @@ static double limit_of (const CheckOptions *o, const CheckResult *r)
 static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const char *program, DpsError *err)
 {
     char name[160], seed[32];
-    const char *arguments[16];
+    const char *arguments[24];
     int n = 0;
     *s = (Slot){.result = r, .start = now (), .limit = limit_of (o, r)};
     snprintf (s->scratch, sizeof s->scratch, "/tmp/diapason-check-XXXXXX");
@@ -61,10 +61,12 @@ static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const ch
     const char *const given[] = {program, "check", "--child", name, "--scratch", s->scratch, seed};
     for (size_t i = 0; i < sizeof given / sizeof *given; i++)
         arguments[n++] = given[i];
-    if (o->device) {
-        arguments[n++] = "--device";
-        arguments[n++] = o->device;
-    }
+    const char *const optional[] = {"--device", o->device, "--args", o->args, "--sample", o->sample};
+    for (size_t i = 0; i < sizeof optional / sizeof *optional; i += 2)
+        if (optional[i + 1]) {
+            arguments[n++] = optional[i];
+            arguments[n++] = optional[i + 1];
+        }
     arguments[n++] = "--";
     arguments[n++] = o->target;
     arguments[n] = NULL;

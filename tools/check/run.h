@@ -24,6 +24,7 @@ typedef struct CheckResult {
 typedef struct CheckOptions {
     const char *target; /* PLUGIN.so or NAME */
     const char *device;
+    const char *args, *sample; /* of the plugin: see CheckContext */
     uint64_t seed;
     double timeout_s; /* of a case that names none; a given one replaces all */
     int timeout_given;

@@ -28,7 +28,7 @@ const DpsVerb dps_verb_check = {
 };
 
 static struct {
-    char *kind, *filter, *junit, *certificate, *verify, *device, *child, *scratch;
+    char *kind, *filter, *junit, *certificate, *verify, *device, *args, *sample, *child, *scratch;
     int level, perf, jobs, quick, budgets, list;
     gint64 seed;
     double timeout;
@@ -40,6 +40,8 @@ static const GOptionEntry entries[] = {
      "KIND"},
     {"filter", 0, 0, G_OPTION_ARG_STRING, &options.filter, "only cases whose SUITE/CASE matches this pattern (* and ?)", "PATTERN"},
     {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "of a backend with several: only this one", "NAME"},
+    {"args", 0, 0, G_OPTION_ARG_STRING, &options.args, "parameters of an objective, adapter or reward: \"min: 1, max: 3\"", "LIST"},
+    {"sample", 0, 0, G_OPTION_ARG_FILENAME, &options.sample, "of a format: a file or folder that it reads, and writes again", "PATH"},
     {"junit", 0, 0, G_OPTION_ARG_FILENAME, &options.junit, "write a JUnit report", "FILE"},
     {"perf", 0, 0, G_OPTION_ARG_NONE, &options.perf, "measure each op against this machine's own peak, instead", NULL},
     {"quick", 0, 0, G_OPTION_ARG_NONE, &options.quick, "leave out the cases that take minutes", NULL},
@@ -222,8 +224,11 @@ static int run_check (int argc, char **argv)
         return cli_usage (&dps_verb_check, "%s", argc < 2 ? "PLUGIN.so or NAME is missing" : "one plugin at a time");
     if (options.verify)
         return verify (argc == 2 ? argv[1] : NULL);
+    g_autofree char *sample = options.sample ? g_canonicalize_filename (options.sample, NULL) : NULL;
     CheckOptions o = {.target = argv[1],
                       .device = options.device,
+                      .args = options.args,
+                      .sample = sample,
                       .seed = (uint64_t)options.seed,
                       .timeout_s = options.timeout > 0 ? options.timeout : 120,
                       .timeout_given = options.timeout > 0,

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * builder.h: a graph builder that computes at once, in f64, so that an adapter's forward can be looked at alone. A fresh one for each forward.
+ * Shapes: W (O,K), x (N,K), y (N,O).
+ */
+#ifndef DPS_CHECK_BUILDER_H
+#define DPS_CHECK_BUILDER_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "diapason/draft/adapter.h"
+
+enum { CHECK_MAX_NODES = 64, CHECK_MAX_PARAMS = 8 };
+
+typedef struct CheckNode {
+    int64_t rows, cols; /* a vector is one row */
+    double *v;
+} CheckNode;
+
+struct DpsBuilder {
+    CheckNode nodes[CHECK_MAX_NODES];
+    int n;
+    DpsNode w;         /* the base weight */
+    int training;      /* dropout is active */
+    uint64_t n_ops;    /* calls so far */
+    uint64_t fail_at;  /* this call and all after it answer -1; 0: none */
+    uint64_t other_at; /* before this call, `meanwhile` runs */
+    void (*meanwhile) (void *ctx);
+    void *ctx;
+    const char *misuse; /* a call that no graph would take; NULL: none */
+};
+
+extern const DpsBuilderOps check_builder_ops;
+
+/** A node with these numbers (NULL: zeros). -1: no memory or no room. */
+DpsNode check_node (struct DpsBuilder *b, int64_t rows, int64_t cols, const double *v);
+DpsNode check_node_f32 (struct DpsBuilder *b, int64_t rows, int64_t cols, const float *v);
+void check_builder_free (struct DpsBuilder *b);
+
+#endif
