@@ -13,7 +13,8 @@ verify() {
     return 1
 }
 
-# One line a wheel: file, requirement, SHA-256. cuobjdump is published from 13.2 on, and reads what 13.0 compiles.
+# One line a wheel: file, requirement, SHA-256. Of cccl only nv/, which cuda_fp16.h includes. cuobjdump is published from 13.2 on, and reads what 13.0
+# compiles.
 cuda_wheels() {
     local old=py3-none-manylinux2014_x86_64.manylinux_2_17_x86_64.whl
     cat <<WHEELS
@@ -21,6 +22,7 @@ nvidia_cuda_nvcc-13.0.88-$old nvidia-cuda-nvcc==13.0.88 56fe502eb77625a12f25172c
 nvidia_cuda_crt-13.0.88-$old nvidia-cuda-crt==13.0.88 2c8043c7c9e02492716426e9919fc78d2c5b3b2a7a768a88e952676b08aa55a4
 nvidia_nvvm-13.0.88-py3-none-manylinux2010_x86_64.manylinux_2_12_x86_64.whl nvidia-nvvm==13.0.88 c5f41ffeb6466944a026dfa5317d7d85355c119bbec279205d22f1869d1054e0
 nvidia_cuda_runtime-13.0.96-$old nvidia-cuda-runtime==13.0.96 7f82250d7782aa23b6cfe765ecc7db554bd3c2870c43f3d1821f1d18aebf0548
+nvidia_cuda_cccl-13.0.85-$old nvidia-cuda-cccl==13.0.85 e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c492ef242649
 nvidia_cuda_cuobjdump-13.2.51-$old nvidia-cuda-cuobjdump==13.2.51 95c69d3ddf0c2c1f535ec44c3433a66aeee19f588d9d22f73356e20b25f12b50
 nvidia_cublas-13.1.0.3-py3-none-manylinux_2_27_x86_64.whl nvidia-cublas==13.1.0.3 ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171
 nvidia_nccl_cu13-2.28.9-py3-none-manylinux_2_18_x86_64.whl nvidia-nccl-cu13==2.28.9 e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42
@@ -48,7 +50,9 @@ for wheel in sys.argv[2:]:
             inside = next((name[len(p):] for p in ("nvidia/cu13/", "nvidia/nccl/") if name.startswith(p)), None)
             if ".dist-info/licenses/" in name:
                 inside = "licenses/" + name.split("-")[0] + ".txt"
-            if not inside or name.endswith("/") or ".." in inside or os.path.basename(inside) in unused:
+            if not inside or "_cccl-" in wheel and not inside.startswith(("include/nv/", "licenses/")):
+                continue
+            if name.endswith("/") or ".." in inside or os.path.basename(inside) in unused:
                 continue
             path = os.path.join(out, inside)
             os.makedirs(os.path.dirname(path), exist_ok=True)

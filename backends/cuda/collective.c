@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * collective.c: `dps.collective/1` by NCCL, one communicator on the GPU of number rank modulo the GPUs this process sees. Communicators do not
+ * block: every call comes back at once and is polled, so that abort, from any thread, ends it.
+ *
+ * Sums are made in rank order, which ncclAllReduce does not promise: each rank receives its share of everybody's data, adds it up with the
+ * dialect's dps_sum_ranks, and shares are then exchanged. That moves what a ring moves. Largest and smallest, and sums of integers, are the same
+ * in any order: NCCL makes them.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "cuda.h"
+
+struct DpsComm {
+    struct DpsDevice *dev;
+    struct DpsQueue queue; /* of calls without one */
+    uint32_t rank, n_ranks;
+    int64_t timeout_ms;
+    pthread_mutex_t lock; /* of comm: abort frees it under a caller's feet */
+    NcclComm comm;        /* NULL after abort */
+    CudaGiven *given;
+};
+
+/* One call: what it works on. */
+typedef struct Work {
+    struct DpsComm *c;
+    struct DpsQueue *q;
+    const DpsView *in, *out;
+    CuPointer from, to;
+    uint64_t n_in, n_out; /* elements */
+    NcclType type;
+    uint64_t item; /* bytes of an element */
+    DpsError *err;
+} Work;
+
+CudaGiven *cuda_given_ref (CudaGiven *g)
+{
+    if (g)
+        atomic_fetch_add (&g->refs, 1);
+    return g;
+}
+
+void cuda_given_unref (CudaGiven *g)
+{
+    if (g && atomic_fetch_sub (&g->refs, 1) == 1)
+        dps_free (g);
+}
+
+static int64_t now_ms (void)
+{
+    struct timespec t;
+    clock_gettime (CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void pause_a_little (void)
+{
+    const struct timespec pause = {0, 100000};
+    nanosleep (&pause, NULL);
+}
+
+static DpsStatus cancelled (const struct DpsComm *c, DpsError *err)
+{
+    return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u: the communicator was aborted", c->dev->name, c->rank);
+}
+
+static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
+{
+    static const char *const names[] = {"ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage",
+                                        "remote error"};
+    dps_fail (err, DPS_ERR_DEVICE, "%s: rank %u: NCCL: %s (%u). Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
+              (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r);
+    if (err)
+        err->vendor_code = (int32_t)r;
+    return DPS_ERR_DEVICE;
+}
+
+/* What a call that came back in progress came to. */
+static DpsStatus settle (struct DpsComm *c, NcclResult r, DpsError *err)
+{
+    int64_t end = now_ms () + c->timeout_ms;
+    while (r == (NcclResult)NCCL_IN_PROGRESS) {
+        pthread_mutex_lock (&c->lock);
+        NcclResult asked = c->comm ? cuda_api.nccl.async_error (c->comm, &r) : (NcclResult)NCCL_OK;
+        int gone = !c->comm;
+        pthread_mutex_unlock (&c->lock);
+        if (gone || (cuda_host.should_stop && cuda_host.should_stop ()))
+            return cancelled (c, err);
+        if (asked != (NcclResult)NCCL_OK)
+            return failed (c, asked, err);
+        if (r == (NcclResult)NCCL_IN_PROGRESS && now_ms () >= end)
+            return dps_fail (err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
+                             (long long)c->timeout_ms);
+        if (r == (NcclResult)NCCL_IN_PROGRESS)
+            pause_a_little ();
+    }
+    return r == (NcclResult)NCCL_OK ? DPS_OK : failed (c, r, err);
+}
+
+static DpsStatus unique_id (void *buf, size_t cap, size_t *out_len, DpsError *err)
+{
+    NcclId id;
+    if (cap < sizeof id)
+        return dps_fail (err, DPS_ERR_LIMIT, "cuda: an identifier has %zu bytes, there is room for %zu", sizeof id, cap);
+    NcclResult r = cuda_api.nccl.unique_id (&id);
+    if (r != (NcclResult)NCCL_OK)
+        return dps_fail (err, DPS_ERR_DEVICE, "cuda: NCCL makes no identifier (%u). Hint: NCCL_DEBUG=INFO says more", (unsigned)r);
+    memcpy (buf, &id, sizeof id);
+    *out_len = sizeof id;
+    return DPS_OK;
+}
+
+static void abort_comm (struct DpsComm *c)
+{
+    atomic_store (&c->given->aborted, 1);
+    pthread_mutex_lock (&c->lock);
+    NcclComm comm = c->comm;
+    c->comm = NULL;
+    if (comm)
+        cuda_api.nccl.abort (comm); /* ends its kernels too */
+    pthread_mutex_unlock (&c->lock);
+}
+
+static void destroy (struct DpsComm *c)
+{
+    if (!c)
+        return;
+    if (c->dev)
+        cuda_api.cu.context_use (c->dev->context);
+    if (c->comm)
+        cuda_api.nccl.abort (c->comm); /* ncclCommDestroy would wait for the others */
+    if (c->dev)
+        cuda_queue_deinit (&c->queue);
+    cuda_given_unref (c->given);
+    pthread_mutex_destroy (&c->lock);
+    dps_free (c);
+}
+
+static int64_t timeout_of_host (void)
+{
+    char value[24] = "";
+    int64_t ms = 0;
+    if (cuda_host.config_get)
+        cuda_host.config_get (dps_str ("collective_timeout_ms"), value, sizeof value);
+    for (const char *s = value; *s >= '0' && *s <= '9' && ms < 1000000000; s++)
+        ms = ms * 10 + (*s - '0');
+    return ms ? ms : 600000;
+}
+
+static DpsStatus join (struct DpsComm *c, const void *id, DpsError *err)
+{
+    NcclId key;
+    NcclConfig config;
+    memcpy (&key, id, sizeof key);
+    memset (&config, 0, sizeof config);
+    config.size = sizeof config;
+    config.magic = 0xcafebeef;
+    config.version = NCCL_CONFIG_VERSION;
+    config.blocking = 0;
+    DPS_TRY (cuda_device ((int)(c->rank % (uint32_t)cuda_devices ()), &c->dev, err));
+    DPS_TRY (cuda_enter (c->dev, err));
+    DPS_TRY (cuda_queue_init (&c->queue, c->dev, 0, err));
+    return settle (c, cuda_api.nccl.init (&c->comm, (int)c->n_ranks, key, (int)c->rank, &config), err);
+}
+
+static DpsStatus init (const void *id, size_t id_len, uint32_t rank, uint32_t n_ranks, struct DpsComm **out, DpsError *err)
+{
+    if (id_len != sizeof (NcclId) || rank >= n_ranks)
+        return dps_fail (err, DPS_ERR_INVALID, "cuda: rank %u of %u with an identifier of %zu bytes; expected %zu bytes and a rank below %u",
+                         rank, n_ranks, id_len, sizeof (NcclId), n_ranks);
+    struct DpsComm *c = dps_calloc (1, sizeof *c);
+    CudaGiven *given = c ? dps_calloc (1, sizeof *given) : NULL;
+    if (!given || pthread_mutex_init (&c->lock, NULL)) {
+        dps_free (given);
+        dps_free (c);
+        return dps_fail (err, DPS_ERR_NOMEM, "cuda: no memory for a communicator");
+    }
+    atomic_store (&given->refs, 1);
+    c->given = given;
+    c->rank = rank;
+    c->n_ranks = n_ranks;
+    c->timeout_ms = timeout_of_host ();
+    DpsStatus st = join (c, id, err);
+    if (st == DPS_OK)
+        *out = c;
+    else
+        destroy (c);
+    return st;
+}
+
+/* Operands. */
+
+static int nccl_type (uint32_t dtype, NcclType *out)
+{
+    static const struct {
+        uint32_t dtype, type;
+    } types[] = {{DPS_DTYPE_F32, NCCL_F32}, {DPS_DTYPE_BF16, NCCL_BF16}, {DPS_DTYPE_F16, NCCL_F16}, {DPS_DTYPE_F64, NCCL_F64},
+                 {DPS_DTYPE_I32, NCCL_I32}, {DPS_DTYPE_I64, NCCL_I64},   {DPS_DTYPE_U8, NCCL_U8},   {DPS_DTYPE_I8, NCCL_I8}};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].dtype == dtype) {
+            *out = (NcclType)types[i].type;
+            return 1;
+        }
+    return 0;
+}
+
+/* The device's address of a view: its buffer's, or a block of scratch that host memory is copied through. */
+static DpsStatus address (Work *w, const DpsView *v, uint32_t slot, int copy_in, CuPointer *out)
+{
+    struct DpsBuffer *b = v->buffer;
+    uint64_t offset = v->offset, bytes = (uint64_t)cuda_count (v) * w->item;
+    DPS_TRY (cuda_locate (w->c->dev, v->host, bytes, &b, &offset, w->err));
+    if (b) {
+        *out = b->ptr + offset;
+        return DPS_OK;
+    }
+    if (w->q != &w->c->queue || !v->host)
+        return dps_fail (w->err, DPS_ERR_INVALID, "%s: host memory in a collective on a queue; buffers of the device are expected",
+                         w->c->dev->name);
+    DPS_TRY (cuda_scratch (w->q, slot, bytes, &b, w->err));
+    *out = b->ptr;
+    return copy_in ? cuda_check (w->c->dev, cuda_api.cu.copy_in (b->ptr, v->host, bytes, w->q->stream), "a copy to the device", w->err)
+                   : DPS_OK;
+}
+
+static DpsStatus begin (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, Work *w, DpsError *err)
+{
+    *w = (Work){.c = c, .q = q ? q : &c->queue, .in = in, .out = out, .err = err, .item = dps_launch_bytes ((in ? in : out)->dtype)};
+    if (atomic_load (&c->given->aborted))
+        return cancelled (c, err);
+    DPS_TRY (cuda_enter (c->dev, err));
+    if (w->q->dev != c->dev)
+        return dps_fail (err, DPS_ERR_INVALID, "%s: a communicator of %s in a queue of %s", c->dev->name, c->dev->name, w->q->dev->name);
+    if (!nccl_type ((in ? in : out)->dtype, &w->type) || (in && out && in->dtype != out->dtype))
+        return dps_fail (err, DPS_ERR_DTYPE, "%s: a collective from dtype %u to %u; one plain dtype is expected", c->dev->name,
+                         in ? in->dtype : out->dtype, out ? out->dtype : in->dtype);
+    w->n_in = in ? (uint64_t)cuda_count (in) : 0;
+    w->n_out = out ? (uint64_t)cuda_count (out) : 0;
+    int one = in == out || (in && out && in->buffer == out->buffer && in->host == out->host && in->offset == out->offset);
+    if (in)
+        DPS_TRY (address (w, in, DPS_SCRATCH_OP, 1, &w->from));
+    if (out && one)
+        w->to = w->from;
+    else if (out)
+        DPS_TRY (address (w, out, DPS_SCRATCH_OP2, 0, &w->to));
+    if (w->q->given != c->given) {
+        cuda_given_unref (w->q->given);
+        w->q->given = cuda_given_ref (c->given);
+    }
+    return DPS_OK;
+}
+
+/* Wait for the communicator's own queue, as long as nobody aborts and the others answer. */
+static DpsStatus wait_here (Work *w)
+{
+    struct DpsComm *c = w->c;
+    struct DpsEvent *e = NULL;
+    uint32_t done = 0;
+    int64_t end = now_ms () + c->timeout_ms;
+    DPS_TRY (cuda_queues.record (w->q, &e, w->err));
+    DpsStatus st = DPS_OK;
+    while (st == DPS_OK && !done) {
+        st = cuda_queues.query (e, &done, w->err);
+        if (st == DPS_OK && !done && now_ms () >= end)
+            st = dps_fail (w->err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
+                           (long long)c->timeout_ms);
+        if (st == DPS_OK && !done)
+            pause_a_little ();
+    }
+    cuda_queues.event_free (e);
+    if (st == DPS_ERR_TIMEOUT)
+        abort_comm (c); /* its kernels would wait for ever */
+    return st;
+}
+
+static DpsStatus finish (Work *w, DpsStatus st)
+{
+    DPS_TRY (st);
+    if (w->q != &w->c->queue)
+        return DPS_OK;
+    if (w->out && w->out->host && !w->out->buffer)
+        DPS_TRY (cuda_check (w->c->dev, cuda_api.cu.copy_out (w->out->host, w->to, w->n_out * w->item, w->q->stream), "a copy to the host",
+                             w->err));
+    return wait_here (w);
+}
+
+/* A call of NCCL's on a communicator that is still there. */
+#define CALL(w, r, call)                                                                                                                   \
+    do {                                                                                                                                   \
+        pthread_mutex_lock (&(w)->c->lock);                                                                                                \
+        int gone_ = !(w)->c->comm;                                                                                                         \
+        NcclResult(r) = gone_ ? (NcclResult)NCCL_OK : cuda_api.nccl.call;                                                                  \
+        pthread_mutex_unlock (&(w)->c->lock);                                                                                              \
+        DPS_TRY (gone_ ? cancelled ((w)->c, (w)->err) : settle ((w)->c, (r), (w)->err));                                                   \
+    } while (0)
+
+/* Elements [s·piece, …) of n that are rank s's. */
+static uint64_t share (uint64_t n, uint64_t piece, uint32_t s)
+{
+    uint64_t first = piece * s;
+    return first >= n ? 0 : n - first < piece ? n - first : piece;
+}
+
+/* Several sends and receives as one: `each` makes those with rank s. */
+static DpsStatus grouped (Work *w, NcclResult (*each) (Work *w, uint32_t s, CuPointer into, uint64_t piece, uint64_t n), CuPointer into,
+                          uint64_t piece, uint64_t n)
+{
+    NcclResult r = (NcclResult)NCCL_OK, ended;
+    pthread_mutex_lock (&w->c->lock);
+    int gone = !w->c->comm;
+    if (!gone) {
+        cuda_api.nccl.group_start ();
+        for (uint32_t s = 0; s < w->c->n_ranks && r == (NcclResult)NCCL_OK; s++)
+            r = each (w, s, into, piece, n);
+        ended = cuda_api.nccl.group_end ();
+        r = r == (NcclResult)NCCL_OK ? ended : r;
+    }
+    pthread_mutex_unlock (&w->c->lock);
+    return gone ? cancelled (w->c, w->err) : settle (w->c, r, w->err);
+}
+
+static const void *at (CuPointer p) { return (const void *)(uintptr_t)p; }
+static void *into_at (CuPointer p) { return (void *)(uintptr_t)p; }
+
+/* Rank s gets its piece of mine, I get my piece of its, one after the other in `into`. */
+static NcclResult trade (Work *w, uint32_t s, CuPointer into, uint64_t piece, uint64_t n)
+{
+    uint64_t theirs = share (n, piece, s), mine = share (n, piece, w->c->rank);
+    NcclResult r = (NcclResult)NCCL_OK;
+    if (theirs)
+        r = cuda_api.nccl.send (at (w->from + s * piece * w->item), theirs, w->type, (int)s, w->c->comm, w->q->stream);
+    if (mine && r == (NcclResult)NCCL_OK)
+        r = cuda_api.nccl.recv (into_at (into + s * mine * w->item), mine, w->type, (int)s, w->c->comm, w->q->stream);
+    return r;
+}
+
+static NcclResult spread (Work *w, uint32_t s, CuPointer into, uint64_t piece, uint64_t n)
+{
+    uint64_t theirs = share (n, piece, s);
+    CuPointer p = into + s * piece * w->item;
+    return theirs ? cuda_api.nccl.broadcast (at (p), into_at (p), theirs, w->type, (int)s, w->c->comm, w->q->stream) : (NcclResult)NCCL_OK;
+}
+
+/* My piece of everybody's n elements, added in rank order, to `to`. */
+static DpsStatus sum_share (Work *w, uint64_t piece, uint64_t n, CuPointer to)
+{
+    uint64_t mine = share (n, piece, w->c->rank);
+    struct DpsBuffer *parts = NULL, result = {.ptr = to, .bytes = mine * w->item};
+    DPS_TRY (cuda_scratch (w->q, CUDA_SLOT_RANKS, (mine ? mine : 1) * w->c->n_ranks * w->item, &parts, w->err));
+    DPS_TRY (grouped (w, trade, parts->ptr, piece, n));
+    DpsView from = {.size = sizeof from, .dtype = w->in->dtype, .buffer = parts}, sum = from;
+    sum.buffer = &result;
+    DpsLaunch l = cuda_launch_table (w->q);
+    DpsKernel k = dps_kernel ("collective", "dps_sum_ranks");
+    dps_arg (&k, &from);
+    dps_arg (&k, &sum);
+    dps_arg_i64 (&k, (int64_t)mine);
+    dps_arg_i64 (&k, w->c->n_ranks);
+    return dps_launch_flat (&l, &k, (int64_t)mine, w->err);
+}
+
+/* Floats are added in rank order; there is no kernel for f64. */
+static DpsStatus ordered (const Work *w, uint32_t reduce, int *out)
+{
+    uint32_t dtype = w->in->dtype;
+    if (reduce > DPS_REDUCE_MIN)
+        return dps_fail (w->err, DPS_ERR_UNSUPPORTED, "%s: there is no reduction %u", w->c->dev->name, reduce);
+    *out = reduce == DPS_REDUCE_SUM && (dtype == DPS_DTYPE_F32 || dtype == DPS_DTYPE_BF16 || dtype == DPS_DTYPE_F16);
+    if (reduce == DPS_REDUCE_SUM && dtype == DPS_DTYPE_F64)
+        return dps_fail (w->err, DPS_ERR_DTYPE, "%s: a sum of f64 over ranks; f32, bf16, f16 or integers are expected", w->c->dev->name);
+    return DPS_OK;
+}
+
+static DpsStatus counts (const Work *w, uint64_t in, uint64_t out)
+{
+    if (w->n_in == in && w->n_out == out)
+        return DPS_OK;
+    return dps_fail (w->err, DPS_ERR_SHAPE, "%s: %llu elements in and %llu out; %llu and %llu are expected of %u ranks", w->c->dev->name,
+                     (unsigned long long)w->n_in, (unsigned long long)w->n_out, (unsigned long long)in, (unsigned long long)out,
+                     w->c->n_ranks);
+}
+
+static NcclReduce nccl_reduce (uint32_t reduce)
+{
+    return (NcclReduce)(reduce == DPS_REDUCE_SUM ? NCCL_SUM : reduce == DPS_REDUCE_MAX ? NCCL_MAX : NCCL_MIN);
+}
+
+/* The calls. */
+
+static DpsStatus all_reduce_work (Work *w, uint32_t reduce)
+{
+    int in_order;
+    uint64_t n = w->n_in, piece = (n + w->c->n_ranks - 1) / w->c->n_ranks;
+    DPS_TRY (counts (w, n, n));
+    DPS_TRY (ordered (w, reduce, &in_order));
+    if (!in_order) {
+        CALL (w, r, all_reduce (at (w->from), into_at (w->to), n, w->type, nccl_reduce (reduce), w->c->comm, w->q->stream));
+        return DPS_OK;
+    }
+    DPS_TRY (sum_share (w, piece, n, w->to + w->c->rank * piece * w->item));
+    return grouped (w, spread, w->to, piece, n);
+}
+
+static DpsStatus all_reduce (struct DpsComm *c, const DpsView *in, const DpsView *out, uint32_t reduce, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, in, out, q, &w, err));
+    return finish (&w, all_reduce_work (&w, reduce));
+}
+
+static DpsStatus reduce_scatter_work (Work *w, uint32_t reduce)
+{
+    int in_order;
+    DPS_TRY (counts (w, w->n_out * w->c->n_ranks, w->n_out));
+    DPS_TRY (ordered (w, reduce, &in_order));
+    if (in_order)
+        return sum_share (w, w->n_out, w->n_in, w->to);
+    CALL (w, r, reduce_scatter (at (w->from), into_at (w->to), w->n_out, w->type, nccl_reduce (reduce), w->c->comm, w->q->stream));
+    return DPS_OK;
+}
+
+static DpsStatus reduce_scatter (struct DpsComm *c, const DpsView *in, const DpsView *out, uint32_t reduce, struct DpsQueue *q,
+                                 DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, in, out, q, &w, err));
+    return finish (&w, reduce_scatter_work (&w, reduce));
+}
+
+static DpsStatus all_gather_work (Work *w)
+{
+    DPS_TRY (counts (w, w->n_in, w->n_in * w->c->n_ranks));
+    CALL (w, r, all_gather (at (w->from), into_at (w->to), w->n_in, w->type, w->c->comm, w->q->stream));
+    return DPS_OK;
+}
+
+static DpsStatus all_gather (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, in, out, q, &w, err));
+    return finish (&w, all_gather_work (&w));
+}
+
+/* Through scratch, so that in and out may be one. */
+static DpsStatus all_to_all_work (Work *w)
+{
+    uint64_t piece = w->n_in / w->c->n_ranks;
+    struct DpsBuffer *landed;
+    DPS_TRY (counts (w, piece * w->c->n_ranks, w->n_in));
+    DPS_TRY (cuda_scratch (w->q, CUDA_SLOT_RANKS, w->n_in * w->item, &landed, w->err));
+    DPS_TRY (grouped (w, trade, landed->ptr, piece, w->n_in));
+    if (!w->n_in)
+        return DPS_OK;
+    return cuda_check (w->c->dev, cuda_api.cu.copy_inside (w->to, landed->ptr, w->n_in * w->item, w->q->stream), "a copy", w->err);
+}
+
+static DpsStatus all_to_all (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, in, out, q, &w, err));
+    return finish (&w, all_to_all_work (&w));
+}
+
+static DpsStatus peer (const Work *w, uint32_t rank)
+{
+    return rank < w->c->n_ranks ? DPS_OK
+                                : dps_fail (w->err, DPS_ERR_INVALID, "%s: rank %u of a communicator of %u", w->c->dev->name, rank, w->c->n_ranks);
+}
+
+static DpsStatus broadcast_work (Work *w, uint32_t root)
+{
+    DPS_TRY (peer (w, root));
+    CALL (w, r, broadcast (at (w->from), into_at (w->to), w->n_in, w->type, (int)root, w->c->comm, w->q->stream));
+    return DPS_OK;
+}
+
+static DpsStatus broadcast (struct DpsComm *c, const DpsView *buf, uint32_t root, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, buf, buf, q, &w, err));
+    return finish (&w, broadcast_work (&w, root));
+}
+
+static DpsStatus send_work (Work *w, uint32_t to)
+{
+    DPS_TRY (peer (w, to));
+    CALL (w, r, send (at (w->from), w->n_in, w->type, (int)to, w->c->comm, w->q->stream));
+    return DPS_OK;
+}
+
+static DpsStatus send (struct DpsComm *c, const DpsView *buf, uint32_t to, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, buf, NULL, q, &w, err));
+    return finish (&w, send_work (&w, to));
+}
+
+static DpsStatus recv_work (Work *w, uint32_t from)
+{
+    DPS_TRY (peer (w, from));
+    CALL (w, r, recv (into_at (w->to), w->n_out, w->type, (int)from, w->c->comm, w->q->stream));
+    return DPS_OK;
+}
+
+static DpsStatus recv (struct DpsComm *c, const DpsView *buf, uint32_t from, struct DpsQueue *q, DpsError *err)
+{
+    Work w;
+    DPS_TRY (begin (c, NULL, buf, q, &w, err));
+    return finish (&w, recv_work (&w, from));
+}
+
+const DpsCollective cuda_collective = {
+    .size = sizeof (DpsCollective),
+    .unique_id = unique_id,
+    .init = init,
+    .all_reduce = all_reduce,
+    .reduce_scatter = reduce_scatter,
+    .all_gather = all_gather,
+    .all_to_all = all_to_all,
+    .broadcast = broadcast,
+    .send = send,
+    .recv = recv,
+    .abort = abort_comm,
+    .destroy = destroy,
+};
