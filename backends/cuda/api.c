@@ -63,8 +63,10 @@ static DpsStatus open_driver (DpsError *err)
     int version = 0;
     void *library = open_first (sonames, reason, sizeof reason);
     if (!library)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "cuda: this machine has no NVIDIA driver: %s. Hint: nvidia-smi must work; the driver is no "
-                         "part of the toolkit that tools/deps --cuda brings", reason);
+        return dps_fail (err, DPS_ERR_NOT_FOUND,
+                         "cuda: this machine has no NVIDIA driver: %s. Hint: nvidia-smi must work; the driver is no "
+                         "part of the toolkit that tools/deps --cuda brings",
+                         reason);
     if (!find_driver (library, reason, sizeof reason))
         return dps_fail (err, DPS_ERR_VERSION, "cuda: libcuda.so.1 does not fit: %s. Hint: install a driver of CUDA 12.0 or later", reason);
     CuResult r = cuda_api.cu.init (0);
@@ -73,8 +75,10 @@ static DpsStatus open_driver (DpsError *err)
     if (r != CU_OK) {
         const char *text = NULL;
         cuda_api.cu.error_text (r, &text);
-        return dps_fail (err, r == CU_NO_DEVICE ? DPS_ERR_NOT_FOUND : DPS_ERR_DEVICE, "cuda: the driver does not start: %s (%u). Hint: "
-                         "nvidia-smi must list a GPU", text ? text : "unknown error", (unsigned)r);
+        return dps_fail (err, r == CU_NO_DEVICE ? DPS_ERR_NOT_FOUND : DPS_ERR_DEVICE,
+                         "cuda: the driver does not start: %s (%u). Hint: "
+                         "nvidia-smi must list a GPU",
+                         text ? text : "unknown error", (unsigned)r);
     }
     if (version < DRIVER_LEAST)
         return dps_fail (err, DPS_ERR_VERSION, "cuda: the driver speaks CUDA %d.%d, expected 12.0 or later. Hint: update the NVIDIA driver",

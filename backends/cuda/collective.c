@@ -67,8 +67,8 @@ static DpsStatus cancelled (const struct DpsComm *c, DpsError *err)
 
 static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
 {
-    static const char *const names[] = {"ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage",
-                                        "remote error"};
+    static const char *const names[] = {
+        "ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage", "remote error"};
     dps_fail (err, DPS_ERR_DEVICE, "%s: rank %u: NCCL: %s (%u). Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
               (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r);
     if (err)
@@ -167,8 +167,9 @@ static DpsStatus join (struct DpsComm *c, const void *id, DpsError *err)
 static DpsStatus init (const void *id, size_t id_len, uint32_t rank, uint32_t n_ranks, struct DpsComm **out, DpsError *err)
 {
     if (id_len != sizeof (NcclId) || rank >= n_ranks)
-        return dps_fail (err, DPS_ERR_INVALID, "cuda: rank %u of %u with an identifier of %zu bytes; expected %zu bytes and a rank below %u",
-                         rank, n_ranks, id_len, sizeof (NcclId), n_ranks);
+        return dps_fail (err, DPS_ERR_INVALID,
+                         "cuda: rank %u of %u with an identifier of %zu bytes; expected %zu bytes and a rank below %u", rank, n_ranks,
+                         id_len, sizeof (NcclId), n_ranks);
     struct DpsComm *c = dps_calloc (1, sizeof *c);
     CudaGiven *given = c ? dps_calloc (1, sizeof *given) : NULL;
     if (!given || pthread_mutex_init (&c->lock, NULL)) {
@@ -290,7 +291,7 @@ static DpsStatus finish (Work *w, DpsStatus st)
     do {                                                                                                                                   \
         pthread_mutex_lock (&(w)->c->lock);                                                                                                \
         int gone_ = !(w)->c->comm;                                                                                                         \
-        NcclResult(r) = gone_ ? (NcclResult)NCCL_OK : cuda_api.nccl.call;                                                                  \
+        NcclResult (r) = gone_ ? (NcclResult)NCCL_OK : cuda_api.nccl.call;                                                                 \
         pthread_mutex_unlock (&(w)->c->lock);                                                                                              \
         DPS_TRY (gone_ ? cancelled ((w)->c, (w)->err) : settle ((w)->c, (r), (w)->err));                                                   \
     } while (0)
@@ -464,8 +465,9 @@ static DpsStatus all_to_all (struct DpsComm *c, const DpsView *in, const DpsView
 
 static DpsStatus peer (const Work *w, uint32_t rank)
 {
-    return rank < w->c->n_ranks ? DPS_OK
-                                : dps_fail (w->err, DPS_ERR_INVALID, "%s: rank %u of a communicator of %u", w->c->dev->name, rank, w->c->n_ranks);
+    return rank < w->c->n_ranks
+               ? DPS_OK
+               : dps_fail (w->err, DPS_ERR_INVALID, "%s: rank %u of a communicator of %u", w->c->dev->name, rank, w->c->n_ranks);
 }
 
 static DpsStatus broadcast_work (Work *w, uint32_t root)

@@ -136,7 +136,8 @@ static const void *get_interface (DpsStr id)
     static const struct {
         const char *id;
         const void *table;
-    } tables[] = {{DPS_BACKEND_ID, &backend}, {DPS_STREAM_ID, &cuda_queues}, {DPS_MEMORY_ID, &cuda_memory}, {DPS_SEGMENT_ID, &cuda_recorder}};
+    } tables[] = {
+        {DPS_BACKEND_ID, &backend}, {DPS_STREAM_ID, &cuda_queues}, {DPS_MEMORY_ID, &cuda_memory}, {DPS_SEGMENT_ID, &cuda_recorder}};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (dps_str_is (id, tables[i].id))
             return tables[i].table;

@@ -13,11 +13,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "../dialect/launch.h"
 #include "api.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
-#include "../dialect/launch.h"
 
 #ifndef CUDA_LANES
 #define CUDA_LANES 128 /* DPS_LANES the kernels are compiled with: CMakeLists.txt says it to both */
@@ -69,8 +69,8 @@ struct DpsQueue {
     struct DpsBuffer *retired; /* what larger blocks replaced: work in the queue may still use it */
     size_t n_retired, cap_retired;
     struct CudaGiven *given; /* of the communicator that last worked here; NULL: none */
-    int synchronous; /* idle whenever a call begins: host copies of operands may be read */
-    int capturing;   /* into a graph: no copies to or from host memory, no waiting */
+    int synchronous;         /* idle whenever a call begins: host copies of operands may be read */
+    int capturing;           /* into a graph: no copies to or from host memory, no waiting */
 };
 
 /* kernel.c */
@@ -89,10 +89,10 @@ struct DpsDevice {
     char name[16];    /* "cuda:0" */
     char detail[240]; /* "NVIDIA H100, sm_90, 132 SMs, driver 13.0, cuBLASLt 13.1.0" */
     uint64_t memory_bytes;
-    int managed;      /* the default kind is managed memory that the host may read between ops */
-    CuResult lost;    /* not 0: what the driver said when it lost the device; every later call fails with it */
-    struct DpsQueue own; /* synchronous calls */
-    pthread_mutex_t lock; /* of what follows */
+    int managed;                /* the default kind is managed memory that the host may read between ops */
+    CuResult lost;              /* not 0: what the driver said when it lost the device; every later call fails with it */
+    struct DpsQueue own;        /* synchronous calls */
+    pthread_mutex_t lock;       /* of what follows */
     struct DpsBuffer **buffers; /* by address */
     size_t n_buffers, cap_buffers;
     CuModule *modules;
@@ -159,7 +159,8 @@ DpsLaunch cuda_launch_table (struct DpsQueue *q);
 
 /* product.c: DpsLaunch.product and .outer by cuBLASLt, else by the dialect */
 DpsStatus cuda_product (void *queue, const DpsProduct *p, DpsError *err);
-DpsStatus cuda_outer (void *queue, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw, DpsError *err);
+DpsStatus cuda_outer (void *queue, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw,
+                      DpsError *err);
 
 /* graph.c */
 extern const DpsRecorder cuda_recorder;

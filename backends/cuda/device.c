@@ -8,7 +8,7 @@
 /* After these the driver answers nothing but the same error to every call on the context. */
 static int loses_device (CuResult r)
 {
-    static const CuResult fatal[] = {CU_DEINITIALIZED, 46, 214, 220, 226, CU_ILLEGAL_ADDRESS, 702, 709, 710, 714, 715, 716, 717, 718,
+    static const CuResult fatal[] = {CU_DEINITIALIZED, 46,  214, 220, 226, CU_ILLEGAL_ADDRESS, 702, 709, 710, 714, 715, 716, 717, 718,
                                      CU_LAUNCH_FAILED, 721, 999};
     for (size_t i = 0; i < sizeof fatal / sizeof *fatal; i++)
         if (fatal[i] == r)
@@ -25,7 +25,7 @@ DpsStatus cuda_check (struct DpsDevice *dev, CuResult r, const char *what, DpsEr
     cuda_api.cu.error_text (r, &text);
     if (loses_device (r))
         dev->lost = r;
-    const char *hint = dev->lost               ? ". Hint: the device is lost to this process; start again from the last checkpoint, and see dmesg for Xid"
+    const char *hint = dev->lost ? ". Hint: the device is lost to this process; start again from the last checkpoint, and see dmesg for Xid"
                        : r == CU_OUT_OF_MEMORY ? ". Hint: a smaller micro-batch, checkpointing, or diapason plan --fit"
                                                : "";
     DpsStatus code = r == CU_OUT_OF_MEMORY ? DPS_ERR_NOMEM : DPS_ERR_DEVICE;
@@ -83,8 +83,8 @@ static DpsStatus load_modules (struct DpsDevice *dev, DpsError *err)
         CuResult r = cuda_api.cu.module_load (&dev->modules[dev->n_modules], cuda_blobs[dev->n_modules].image);
         snprintf (what, sizeof what, "the kernels of '%.40s' do not load", cuda_blobs[dev->n_modules].family);
         if (r == CU_NO_BINARY)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %s: the plugin has code for sm_80, sm_90 and later, this GPU is older", dev->name,
-                             what);
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %s: the plugin has code for sm_80, sm_90 and later, this GPU is older",
+                             dev->name, what);
         DPS_TRY (cuda_check (dev, r, what, err));
     }
     return DPS_OK;

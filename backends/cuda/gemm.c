@@ -91,7 +91,8 @@ static uint32_t alignment (CuPointer p) { return (uint32_t)(p & 255 ? p & (~p + 
 static Shape shape_of (const CudaProduct *p)
 {
     uint32_t d = alignment (p->d);
-    Shape s = {p->M, p->N, p->K, p->lda, p->ldb, p->ldd, p->ab_dtype, p->d_dtype, 0, p->beta != 0, {alignment (p->b), alignment (p->a), d, d}};
+    Shape s = {
+        p->M, p->N, p->K, p->lda, p->ldb, p->ldd, p->ab_dtype, p->d_dtype, 0, p->beta != 0, {alignment (p->b), alignment (p->a), d, d}};
     s.transposed = (uint32_t)(p->a_transposed != 0) << 1 | (p->b_transposed != 0);
     return s;
 }

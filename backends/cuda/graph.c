@@ -79,7 +79,8 @@ static DpsStatus on_device (struct DpsDevice *dev, const DpsView *v, DpsError *e
 static int looks_at_numbers (const DpsOp *op)
 {
     DpsStr name = cuda_host.intern_name (op->id);
-    return name.len > 3 && (!memcmp (name.ptr + name.len - 3, "_dw", 3) || dps_str_is (name, "bias_db") || dps_str_is (name, "mul_cols_dv"));
+    return name.len > 3 &&
+           (!memcmp (name.ptr + name.len - 3, "_dw", 3) || dps_str_is (name, "bias_db") || dps_str_is (name, "mul_cols_dv"));
 }
 
 static DpsStatus takes (struct DpsDevice *dev, const DpsOp *op, DpsError *err)

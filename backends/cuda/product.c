@@ -135,7 +135,8 @@ static DpsView shifted (const DpsView *v, int64_t elements)
 enum { QUANTISED_ROWS = 4096 };
 
 /* Rows [row, row + n) of a weight: a window, or the numbers of its codes in scratch. */
-static DpsStatus weight_rows (struct DpsQueue *q, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out, DpsError *err)
+static DpsStatus weight_rows (struct DpsQueue *q, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out,
+                              DpsError *err)
 {
     DpsLaunch l = cuda_launch_table (q);
     shape[0] = n;
@@ -144,8 +145,7 @@ static DpsStatus weight_rows (struct DpsQueue *q, const DpsProduct *p, int64_t r
         *out = dps_launch_rows_view (p->w, row, n, shape);
         return DPS_OK;
     }
-    DPS_TRY (dps_launch_temp (&l, DPS_SCRATCH_ROWS, DPS_DTYPE_F32, 2, shape, out, err));
-    return dps_launch_dequantise (&l, p->w, row, n, p->a->dtype == DPS_DTYPE_BF16, out, err);
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: a product with a quantised weight", q->dev->name);
 }
 
 static DpsStatus forward (struct DpsQueue *q, const DpsProduct *p, int64_t first, int64_t count, int64_t piece, DpsError *err)

@@ -83,8 +83,8 @@ static DpsStatus check_copy (struct DpsDevice *dev, const DpsView *from, const D
     for (uint32_t i = 0; same && i < from->rank; i++)
         same = from->shape[i] == to->shape[i];
     if (!same)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: a copy of %lld elements of rank %u onto %lld of rank %u; one shape is expected", dev->name,
-                         (long long)cuda_count (from), from->rank, (long long)cuda_count (to), to->rank);
+        return dps_fail (err, DPS_ERR_SHAPE, "%s: a copy of %lld elements of rank %u onto %lld of rank %u; one shape is expected",
+                         dev->name, (long long)cuda_count (from), from->rank, (long long)cuda_count (to), to->rank);
     if (from->dtype != to->dtype || !dps_launch_bytes (from->dtype))
         return dps_fail (err, DPS_ERR_DTYPE, "%s: a copy from dtype %u to %u; one dtype of fixed size is expected, the op 'copy' casts",
                          dev->name, from->dtype, to->dtype);

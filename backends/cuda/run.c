@@ -114,7 +114,8 @@ static DpsStatus stage_in (struct DpsQueue *q, Operands *o, struct DpsBuffer **b
         return DPS_OK;
     DPS_TRY (cuda_scratch (q, CUDA_SLOT_STAGE, bytes, block, err));
     for (uint32_t i = 0; i < o->n_staged; i++)
-        DPS_TRY (cuda_check (q->dev, cuda_api.cu.copy_in ((*block)->ptr + o->staged[i].at, o->staged[i].host, o->staged[i].bytes, q->stream),
+        DPS_TRY (cuda_check (q->dev,
+                             cuda_api.cu.copy_in ((*block)->ptr + o->staged[i].at, o->staged[i].host, o->staged[i].bytes, q->stream),
                              "an operand's copy to the device", err));
     for (uint32_t i = 0; i < o->n_patches; i++) {
         *o->patch[i] = *block;
@@ -127,7 +128,8 @@ static DpsStatus stage_out (struct DpsQueue *q, const Operands *o, const struct 
 {
     for (uint32_t i = 0; i < o->n_staged; i++)
         if (o->staged[i].is_output)
-            DPS_TRY (cuda_check (q->dev, cuda_api.cu.copy_out (o->staged[i].host, block->ptr + o->staged[i].at, o->staged[i].bytes, q->stream),
+            DPS_TRY (cuda_check (q->dev,
+                                 cuda_api.cu.copy_out (o->staged[i].host, block->ptr + o->staged[i].at, o->staged[i].bytes, q->stream),
                                  "an output's copy to the host", err));
     return DPS_OK;
 }
@@ -168,9 +170,9 @@ static DpsStatus scratch (void *ctx, uint32_t slot, uint64_t bytes, DpsView *out
 
 static DpsStatus no_waiting (const struct DpsQueue *q, DpsError *err)
 {
-    return q->capturing ? dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the op asks the device for numbers, which a graph cannot wait for",
-                                    q->dev->name)
-                        : DPS_OK;
+    return q->capturing
+               ? dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the op asks the device for numbers, which a graph cannot wait for", q->dev->name)
+               : DPS_OK;
 }
 
 static DpsStatus read_view (void *ctx, const DpsView *from, void *to, uint64_t bytes, DpsError *err)

@@ -31,7 +31,10 @@ static const char magic[8] = "LT-ALGO";
 size_t cublasLtGetVersion (void);
 size_t cublasLtGetVersion (void) { return 130100; }
 const char *cublasLtGetStatusString (LtStatus s);
-const char *cublasLtGetStatusString (LtStatus s) { return s == INVALID ? "invalid value" : s == LT_NOT_SUPPORTED ? "not supported" : "failed"; }
+const char *cublasLtGetStatusString (LtStatus s)
+{
+    return s == INVALID ? "invalid value" : s == LT_NOT_SUPPORTED ? "not supported" : "failed";
+}
 
 #define MAKES(name, type, Handle)                                                                                                          \
     LtStatus name (Handle *out);                                                                                                           \
@@ -124,16 +127,23 @@ static LtStatus check (const Desc *d, const Layout *a, const Layout *b, const La
 
 static uint64_t digest (const Desc *d, const Layout *a, const Layout *b, const Layout *out)
 {
-    const uint64_t words[] = {d->compute,   (uint64_t)d->ta << 1 | (uint64_t)d->tb, a->type, a->rows, a->cols, (uint64_t)a->ld, b->rows, b->cols,
-                              (uint64_t)b->ld, out->type, out->rows, out->cols, (uint64_t)out->ld};
+    const uint64_t words[] = {d->compute,       (uint64_t)d->ta << 1 | (uint64_t)d->tb,
+                              a->type,          a->rows,
+                              a->cols,          (uint64_t)a->ld,
+                              b->rows,          b->cols,
+                              (uint64_t)b->ld,  out->type,
+                              out->rows,        out->cols,
+                              (uint64_t)out->ld};
     uint64_t h = 0xcbf29ce484222325u;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         h = (h ^ words[i]) * 0x9e3779b97f4a7c15u;
     return h;
 }
 
-LtStatus cublasLtMatmulAlgoCheck (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, const LtAlgo *algo, LtHeuristic *result);
-LtStatus cublasLtMatmulAlgoCheck (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, const LtAlgo *algo, LtHeuristic *result)
+LtStatus cublasLtMatmulAlgoCheck (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, const LtAlgo *algo,
+                                  LtHeuristic *result);
+LtStatus cublasLtMatmulAlgoCheck (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, const LtAlgo *algo,
+                                  LtHeuristic *result)
 {
     (void)h, (void)c;
     if (memcmp (algo->data, magic, sizeof magic) || algo->data[1] != digest (d, a, b, out))
@@ -143,10 +153,10 @@ LtStatus cublasLtMatmulAlgoCheck (LtHandle h, LtDesc d, LtLayout a, LtLayout b, 
     return check (d, a, b, out);
 }
 
-LtStatus cublasLtMatmulAlgoGetHeuristic (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, LtPreference pref, int most,
-                                         LtHeuristic *results, int *n);
-LtStatus cublasLtMatmulAlgoGetHeuristic (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, LtPreference pref, int most,
-                                         LtHeuristic *results, int *n)
+LtStatus cublasLtMatmulAlgoGetHeuristic (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, LtPreference pref,
+                                         int most, LtHeuristic *results, int *n);
+LtStatus cublasLtMatmulAlgoGetHeuristic (LtHandle h, LtDesc d, LtLayout a, LtLayout b, LtLayout c, LtLayout out, LtPreference pref,
+                                         int most, LtHeuristic *results, int *n)
 {
     (void)h, (void)c;
     LtStatus s = check (d, a, b, out);
@@ -202,7 +212,8 @@ static void matmul_run (void *arg)
             if (m->d.compute == LT_COMPUTE_32I) {
                 int32_t sum = 0;
                 for (uint64_t k = 0; k < K; k++)
-                    sum += ((const int8_t *)m->pa)[place (&m->a, m->d.ta, row, k)] * ((const int8_t *)m->pb)[place (&m->b, m->d.tb, k, col)];
+                    sum +=
+                        ((const int8_t *)m->pa)[place (&m->a, m->d.ta, row, k)] * ((const int8_t *)m->pb)[place (&m->b, m->d.tb, k, col)];
                 ((int32_t *)m->pd)[at] = sum;
                 continue;
             }

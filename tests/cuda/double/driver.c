@@ -440,8 +440,8 @@ API cuStreamCreateWithPriority (CuStream *out, unsigned int flags, int priority)
     ENTER (1, 1);
     while (i < STREAMS_MOST && streams[i])
         i++;
-    CuResult r = i == STREAMS_MOST || flags != CU_STREAM_NON_BLOCKING || priority > 0 || priority < -5 ? CU_INVALID_VALUE
-                                                                                                       : double_stream_new (out);
+    CuResult r =
+        i == STREAMS_MOST || flags != CU_STREAM_NON_BLOCKING || priority > 0 || priority < -5 ? CU_INVALID_VALUE : double_stream_new (out);
     if (r == CU_OK)
         streams[i] = *out;
     LEAVE (r);
@@ -469,7 +469,8 @@ API cuStreamDestroy_v2 (CuStream s)
 SIMPLE (cuStreamSynchronize, (CuStream s), 0, double_stream_sync (s))
 SIMPLE (cuStreamWaitEvent, (CuStream s, CuEvent e, unsigned int flags), 0, ((void)flags, double_event_wait (s, e)))
 SIMPLE (cuStreamBeginCapture_v2, (CuStream s, CuCaptureMode mode), 1, ((void)mode, double_capture_begin (s)))
-SIMPLE (cuGraphInstantiateWithFlags, (CuGraphExec * x, CuGraph g, unsigned long long flags), 1, ((void)flags, double_graph_instantiate (x, g)))
+SIMPLE (cuGraphInstantiateWithFlags, (CuGraphExec * x, CuGraph g, unsigned long long flags), 1,
+        ((void)flags, double_graph_instantiate (x, g)))
 SIMPLE (cuGraphExecUpdate_v2, (CuGraphExec x, CuGraph g, CuGraphUpdate *u), 0, ((void)u, double_graph_update (x, g)))
 SIMPLE (cuGraphLaunch, (CuGraphExec x, CuStream s), 0, double_graph_launch (x, s))
 SIMPLE (cuEventCreate, (CuEvent * out, unsigned int flags), 1, ((void)flags, double_event_new (out)))

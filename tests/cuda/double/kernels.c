@@ -43,7 +43,8 @@ static int open_device (void)
     cl_int e = CL_SUCCESS;
     if (context)
         return 1;
-    if (clGetPlatformIDs (1, &platform, NULL) != CL_SUCCESS || clGetDeviceIDs (platform, CL_DEVICE_TYPE_ALL, 1, &device, NULL) != CL_SUCCESS)
+    if (clGetPlatformIDs (1, &platform, NULL) != CL_SUCCESS ||
+        clGetDeviceIDs (platform, CL_DEVICE_TYPE_ALL, 1, &device, NULL) != CL_SUCCESS)
         return 0;
     context = clCreateContext (NULL, 1, &device, NULL, NULL, &e);
     queue = context ? clCreateCommandQueue (context, device, 0, &e) : NULL;
@@ -157,15 +158,13 @@ static int describe_args (struct CUfunc_st *f)
 
 CuResult double_module_function (CuModule m, const char *name, CuFunction *out)
 {
-    char head[96];
     cl_int e;
     for (struct CUfunc_st *f = m->functions; f; f = f->next)
         if (!strcmp (f->name, name)) {
             *out = f;
             return CU_OK;
         }
-    snprintf (head, sizeof head, "KERNEL (%s)", name);
-    if (!strstr (m->source, head))
+    if (!strstr (m->source, name))
         return CU_NOT_FOUND;
     if (!build (m))
         return CU_INVALID_IMAGE;
@@ -176,7 +175,7 @@ CuResult double_module_function (CuModule m, const char *name, CuFunction *out)
     f->kernel = clCreateKernel (m->program, name, &e);
     if (!f->kernel || !describe_args (f)) {
         free (f);
-        return CU_INVALID_IMAGE;
+        return e == CL_INVALID_KERNEL_NAME ? CU_NOT_FOUND : CU_INVALID_IMAGE;
     }
     f->next = m->functions;
     *out = m->functions = f;

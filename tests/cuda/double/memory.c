@@ -12,6 +12,8 @@ static uint64_t buried_bytes;
 
 Block *double_block_new (uint64_t bytes, BlockKind kind, void *registered)
 {
+    if (bytes > (uint64_t)1 << 34) /* all that the device says it has */
+        return NULL;
     Block *b = calloc (1, sizeof *b);
     unsigned char *room = registered ? NULL : aligned_alloc (GUARD, (2 * GUARD + bytes + GUARD - 1) / GUARD * GUARD);
     if (!b || (!registered && !room)) {

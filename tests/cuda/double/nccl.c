@@ -63,7 +63,8 @@ NcclResult ncclCommInitRankConfig (NcclComm *out, int n_ranks, NcclId id, int ra
 {
     struct ncclComm *c = calloc (1, sizeof *c);
     int i = 0;
-    if (!c || config->size < sizeof *config || config->magic != 0xcafebeef || config->blocking != 0 || n_ranks > RANKS_MOST || rank >= n_ranks) {
+    if (!c || config->size < sizeof *config || config->magic != 0xcafebeef || config->blocking != 0 || n_ranks > RANKS_MOST ||
+        rank >= n_ranks) {
         free (c);
         return INVALID_ARGUMENT;
     }
@@ -278,11 +279,13 @@ static NcclResult queue (Op o, CuStream s)
 #define CALL(name, params, ...)                                                                                                            \
     NcclResult name params;                                                                                                                \
     NcclResult name params { return queue ((Op){__VA_ARGS__}, s); }
-CALL (ncclAllReduce, (const void *in, void *out, size_t n, NcclType t, NcclReduce r, NcclComm c, CuStream s), ALL_REDUCE, c, in, out, n, t, r, 0)
-CALL (ncclReduceScatter, (const void *in, void *out, size_t n, NcclType t, NcclReduce r, NcclComm c, CuStream s), REDUCE_SCATTER, c, in, out,
-      n, t, r, 0)
+CALL (ncclAllReduce, (const void *in, void *out, size_t n, NcclType t, NcclReduce r, NcclComm c, CuStream s), ALL_REDUCE, c, in, out, n, t,
+      r, 0)
+CALL (ncclReduceScatter, (const void *in, void *out, size_t n, NcclType t, NcclReduce r, NcclComm c, CuStream s), REDUCE_SCATTER, c, in,
+      out, n, t, r, 0)
 CALL (ncclAllGather, (const void *in, void *out, size_t n, NcclType t, NcclComm c, CuStream s), ALL_GATHER, c, in, out, n, t, 0, 0)
-CALL (ncclBroadcast, (const void *in, void *out, size_t n, NcclType t, int root, NcclComm c, CuStream s), BROADCAST, c, in, out, n, t, 0, root)
+CALL (ncclBroadcast, (const void *in, void *out, size_t n, NcclType t, int root, NcclComm c, CuStream s), BROADCAST, c, in, out, n, t, 0,
+      root)
 CALL (ncclSend, (const void *in, size_t n, NcclType t, int to, NcclComm c, CuStream s), SEND, c, in, NULL, n, t, 0, to)
 CALL (ncclRecv, (void *out, size_t n, NcclType t, int from, NcclComm c, CuStream s), RECV, c, NULL, out, n, t, 0, from)
 

@@ -93,7 +93,8 @@ static CuResult add (CuStream s, const Work *from)
 
 CuResult double_stream_add (CuStream s, void (*run) (void *), const void *arg, size_t bytes, int alone)
 {
-    const Work w = {.kind = run == double_launch_run ? WORK_LAUNCH : WORK_CALL, .run = run, .arg = (void *)arg, .bytes = bytes, .alone = alone};
+    const Work w = {
+        .kind = run == double_launch_run ? WORK_LAUNCH : WORK_CALL, .run = run, .arg = (void *)arg, .bytes = bytes, .alone = alone};
     return add (s, &w);
 }
 
