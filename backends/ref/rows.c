@@ -7,7 +7,7 @@
 DpsStatus dps__ref_embed (DpsRefCall *c)
 {
     int64_t n_rows = c->dim['N'], d = c->dim['D'];
-    double *row, scale = dps__ref_f (c, 0);
+    double *row, scale = dps__ref_f (c, 0) == 0 ? 1 : dps__ref_f (c, 0);
     DPS_TRY (dps__ref_indices (c, c->in[1], "ids", c->dim['V']));
     DPS_TRY (dps__ref_scratch (c, d, &row));
     for (int64_t n = 0; n < n_rows; n++) {
@@ -24,7 +24,7 @@ DpsStatus dps__ref_embed_dw (DpsRefCall *c)
 {
     const DpsView *dy = c->in[0], *ids = c->in[1], *roots = c->in[2];
     int64_t d = c->dim['D'], n_roots;
-    double *row, *partial, scale = dps__ref_f (c, 0);
+    double *row, *partial, scale = dps__ref_f (c, 0) == 0 ? 1 : dps__ref_f (c, 0);
     void *done;
     DPS_TRY (dps__ref_indices (c, ids, "ids", c->dim['V']));
     DPS_TRY (dps__ref_roots (c, roots, c->dim['N'], &n_roots));

@@ -24,6 +24,7 @@ typedef struct AttentionRun {
     KitArray *q, *k, *v, *segments, *o, *lse, *d_o, *dq, *dk, *dv;
     DpsScalar attrs[6];
     int64_t length; /* the longest row of keys */
+    double wide;    /* √h: what do·v is as large as, of which the adjoint takes differences */
 } AttentionRun;
 
 AttentionRun attention_run (Kit *k, const AttentionCase *t, uint32_t in, uint32_t out);

@@ -78,7 +78,7 @@ DpsStatus kit_close (Kit *k, DpsStatus st, DpsError *err);
 KitArray *kit_array (Kit *k, uint32_t dtype, int64_t rows, int64_t cols);
 KitArray *kit_array_strided (Kit *k, uint32_t dtype, int64_t rows, int64_t cols);
 KitArray *kit_filled (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, double value);
-/** Normal numbers times scale, each a bf16 number whatever the dtype, so that a conversion to bf16 inside the backend loses nothing. */
+/** Numbers around 0, of deviation `scale`, each a bf16 number whatever the dtype, so that a conversion to bf16 inside the backend loses nothing. */
 KitArray *kit_normals (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, double scale);
 /** n numbers of [0, limit), or those given. */
 KitArray *kit_indices (Kit *k, int64_t n, int64_t limit);

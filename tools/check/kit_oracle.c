@@ -63,10 +63,12 @@ static int is_strided (const DpsOp *op)
 
 static int is_empty (const KitCall *c)
 {
+    int empty = 0;
+    for (int i = 0; i < KIT_MAX_IN; i++)
+        empty |= c->in[i] && !c->in[i]->plain && c->in[i]->n == 0;
     for (int i = 0; i < KIT_MAX_OUT; i++)
-        if (c->out[i] && c->out[i]->n > 0)
-            return 0;
-    return 1;
+        empty |= c->out[i] && c->out[i]->n == 0;
+    return empty;
 }
 
 static DpsStatus run_oracle (Kit *k, const KitCall *c, KitArray *const out[KIT_MAX_OUT], DpsError *err)

@@ -50,7 +50,7 @@ static int prepare (posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr
     sigset_t none, defaults;
     sigemptyset (&none);
     sigfillset (&defaults);
-    int write_flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, bad = 0;
+    int write_flags = O_WRONLY | O_CREAT | O_APPEND, bad = 0;
     bad |= posix_spawn_file_actions_addopen (actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     bad |= posix_spawn_file_actions_addopen (actions, STDOUT_FILENO, out_file ? out_file : "/dev/null", write_flags, 0600);
     bad |= posix_spawn_file_actions_addopen (actions, STDERR_FILENO, err_file ? err_file : "/dev/null", write_flags, 0600);
