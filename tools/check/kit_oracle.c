@@ -134,7 +134,7 @@ DpsStatus kit_close_to (Kit *k, const KitCall *c, int output, const KitArray *go
     double most = 0, worst = 0, ulp = got->view.dtype == BF16 ? 0x1p-8 : 0x1p-23;
     int64_t at = -1;
     for (int64_t i = 0; i < want->n; i++)
-        most = fabs (kit_get (want, i)) > most ? fabs (kit_get (want, i)) : most;
+        most = isfinite (kit_get (want, i)) && fabs (kit_get (want, i)) > most ? fabs (kit_get (want, i)) : most;
     double absolute =
         (b->absolute + b->growth * sqrt (c->length > 0 ? (double)c->length : 1)) * most + b->floor * (c->scale > 0 ? c->scale : 1);
     for (int64_t i = 0; i < want->n; i++) {
