@@ -8,8 +8,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "exec/decomposed.h"
+#include "exec/layer.h"
 #include "exec/plan.h"
 #include "graph/decompose.h"
+#include "plugin/crumb.h"
 #include "plugin/host.h"
 
 static int wanted (const char *const *names, size_t n, size_t rank, const char *plugin, const char *device)
@@ -29,7 +31,7 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
                               size_t n, size_t rank, DpsError *err)
 {
     for (uint32_t i = 0; ex->n_devices < DPS_EXEC_MAX_DEVICES; i++) {
-        DpsExecDevice d = {.backend = be, .info = {.size = sizeof d.info}};
+        DpsExecDevice d = {.backend = be, .plugin = plugin, .info = {.size = sizeof d.info}};
         DpsError end = DPS_ERROR_INIT;
         DpsStatus st = be->enumerate (i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
@@ -78,13 +80,14 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
         has_ref |= !strcmp (ex->devices[i].info.name, "ref");
     if (!has_ref)
         DPS_TRY (add_named (ex, reg, &ref_name, 1, 0, 1, err));
-    return DPS_OK;
+    return dps__layers_add (ex, reg, err);
 }
 
 void dps_exec_close (DpsExec *ex)
 {
     dps_exec_free (ex, &ex->arena);
     dps_exec_free (ex, &ex->scratch);
+    dps__layers_close (ex);
     for (size_t i = 0; i < ex->n_cases; i++)
         dps_free (ex->cases[i].reasons);
     dps_free (ex->cases);
@@ -248,7 +251,9 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
     if (ex->dry)
         return DPS_OK;
     double start = ex->profile ? now () : 0;
+    dps_crumb_enter (d->plugin->id, dps_op_name (op));
     DpsStatus st = c->decomposed ? run_decomposed (ex, c, o, err) : d->backend->run (d->info.device, o, 0, err);
+    dps_crumb_leave ();
     if (ex->profile)
         c->seconds += now () - start;
     if (st != DPS_OK)

@@ -17,6 +17,8 @@ typedef struct DpsExecDevice {
     const DpsBackend *backend;
     const DpsPack *pack; /* NULL: weights stay row-major */
     DpsDeviceInfo info;
+    const DpsPlugin *plugin; /* the registry's */
+    struct DpsLayer *layer;  /* what checks or records its calls (layer.h); NULL: the tables are the plugin's */
 } DpsExecDevice;
 
 /** A persistent allocation on the primary device. */

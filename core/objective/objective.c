@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "diapason/draft/plugin.h"
 #include "objective/tape.h"
+#include "plugin/crumb.h"
 
 enum { MAX_SIGNALS = 32 };
 
@@ -293,7 +294,9 @@ static DpsStatus run (Call *c, DpsStepSums *sums, double *const *out_grads, doub
     DPS_TRY (put_signals (c, err));
     const DpsMetricSink sink = {.size = sizeof sink, .ctx = c, .add = report};
     DpsError theirs = DPS_ERROR_INIT;
+    dps_crumb_enter (c->o->info.name, "loss");
     DpsStatus st = c->o->table.loss (c->o->self, dps_tape_table (), c->tape, b, c->signals, &sink, &c->loss, &theirs);
+    dps_crumb_leave ();
     if (st != DPS_OK)
         return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
     const double *losses;
@@ -369,7 +372,9 @@ static DpsStatus score (Call *c, const DpsRewards *rewards, double **made, doubl
             return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory", c->o->info.name);
     const DpsMetricSink sink = {.size = sizeof sink, .ctx = c, .add = report};
     DpsError theirs = DPS_ERROR_INIT;
+    dps_crumb_enter (c->o->info.name, "score");
     DpsStatus st = c->o->table.score (c->o->self, &c->batch, rewards, made, &sink, &theirs);
+    dps_crumb_leave ();
     if (st != DPS_OK)
         return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
     for (uint32_t i = 0; i < c->o->info.n_signals; i++)

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "plugin/crumb.h"
 
 enum { MAX_PROVIDED = 8 };
 
@@ -300,7 +301,9 @@ static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n
         value[i] = NAN;
         status[i] = DPS_SCORE_FAILED;
     }
+    dps_crumb_enter (r->label, "score");
     DpsStatus st = r->table.score (r->self, rows, n_rows, 0, value, status, NULL, &theirs);
+    dps_crumb_leave ();
     if (st == DPS_ERR_NOMEM || st == DPS_ERR_CANCELLED)
         return dps_fail (err, st, "reward %s: %s", r->label, theirs.msg);
     for (size_t i = 0; st != DPS_OK && i < n; i++)

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/rng.h"
+#include "plugin/crumb.h"
 
 enum { MAX_EXTENSIONS = 32, MAX_CONFIG = 32, MAX_CONFIG_KEY = 32, MAX_CONFIG_VALUE = 256 };
 
@@ -65,6 +66,7 @@ static void breadcrumb (DpsStr what)
     if (n)
         memcpy (crumb, what.ptr, n);
     crumb[n] = '\0';
+    dps__crumb_detail (crumb);
 }
 
 const char *dps_host_breadcrumb (void) { return crumb; }
@@ -148,7 +150,11 @@ static void report_crash (int signal_number)
     put_crash ("\ndiapason: crashed (");
     put_crash (signal_number == SIGSEGV ? "SIGSEGV" : signal_number == SIGBUS ? "SIGBUS" : signal_number == SIGILL ? "SIGILL" : "SIGFPE");
     put_crash (") while running: ");
-    put_crash (crumb[0] ? crumb : "(nothing was named)");
+    put_crash (dps__crumb_plugin ());
+    put_crash (dps__crumb_plugin ()[0] ? " " : "");
+    put_crash (dps__crumb_what ());
+    put_crash (dps__crumb_plugin ()[0] && crumb[0] ? ": " : "");
+    put_crash (crumb[0] || dps__crumb_plugin ()[0] ? crumb : "(nothing was named)");
     put_crash ("\n");
     raise (signal_number);
 }

@@ -23,6 +23,8 @@ typedef struct Shim {
     union {
         DpsBackend backend;
         DpsPack pack;
+        DpsQueues queues;
+        DpsRecorder recorder;
         DpsObjective objective;
         DpsAdapter adapter;
         DpsFormat format;
@@ -47,6 +49,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const void *active[MAX_ACTIVE]; /* handles inside a serial call; under lock */
 
 uint64_t dps_validate_faults (void) { return atomic_load (&n_faults); }
+
+void dps__validate_count (void) { atomic_fetch_add (&n_faults, 1); }
 
 int dps__validating (void)
 {
@@ -153,6 +157,39 @@ static DpsStatus end (Call *c, DpsStatus st)
        (struct DpsDevice * dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err),                    \
        (dev, packed, ids, n, y, &c.err))
 
+#define QUEUES(X, I)                                                                                                                       \
+    X (I, queues, open, dev, TAG_SERIAL, (struct DpsDevice * dev, int32_t priority, struct DpsQueue * *out, DpsError * err),               \
+       (dev, priority, out, &c.err))                                                                                                       \
+    X (I, queues, run, q, TAG_SERIAL, (struct DpsQueue * q, const DpsOp *op, struct DpsPlan *plan, DpsError *err), (q, op, plan, &c.err))  \
+    X (I, queues, copy, q, TAG_SERIAL, (struct DpsQueue * q, const DpsView *from, const DpsView *to, DpsError *err),                       \
+       (q, from, to, &c.err))                                                                                                              \
+    X (I, queues, record, q, TAG_SERIAL, (struct DpsQueue * q, struct DpsEvent * *out, DpsError * err), (q, out, &c.err))                  \
+    X (I, queues, wait, q, TAG_SERIAL, (struct DpsQueue * q, struct DpsEvent * event, DpsError * err), (q, event, &c.err))                 \
+    X (I, queues, query, NULL, TAG_ANY, (struct DpsEvent * event, uint32_t * out, DpsError * err), (event, out, &c.err))                   \
+    X (I, queues, sync, NULL, TAG_ANY, (struct DpsEvent * event, int64_t ms, DpsError * err), (event, ms, &c.err))
+
+#define RECORDER(X, I)                                                                                                                     \
+    X (I, recorder, query, NULL, TAG_ANY, (struct DpsDevice * dev, const DpsOp *const *ops, uint64_t n, uint64_t *out, DpsError *err),     \
+       (dev, ops, n, out, &c.err))                                                                                                         \
+    X (I, recorder, build, dev, TAG_SERIAL,                                                                                                \
+       (struct DpsDevice * dev, const DpsOp *const *ops, uint64_t n, struct DpsRecorded **out, uint64_t *bytes, DpsError *err),            \
+       (dev, ops, n, out, bytes, &c.err))                                                                                                  \
+    X (I, recorder, run, r, TAG_SERIAL,                                                                                                    \
+       (struct DpsRecorded * r, const DpsOp *const *ops, uint64_t n, const DpsView *scratch, struct DpsQueue *q, DpsError *err),           \
+       (r, ops, n, scratch, q, &c.err))
+
+/* Slots without a result: X (instance, type, slot, handle, parameters, arguments). */
+#define BACKEND_VOID(X, I)                                                                                                                 \
+    X (I, backend, free, dev, (struct DpsDevice * dev, struct DpsBuffer * buffer), (dev, buffer))                                          \
+    X (I, backend, plan_free, dev, (struct DpsDevice * dev, struct DpsPlan * plan), (dev, plan))
+#define QUEUES_VOID(X, I)   X (I, queues, close, q, (struct DpsQueue * q), (q))
+#define RECORDER_VOID(X, I) X (I, recorder, free, r, (struct DpsRecorded * r), (r))
+#define PACK_VOID(X, I)
+#define OBJECTIVE_VOID(X, I)
+#define ADAPTER_VOID(X, I)
+#define FORMAT_VOID(X, I)
+#define REWARD_VOID(X, I)
+
 #define OBJECTIVE(X, I)                                                                                                                    \
     X (I, objective, create, NULL, TAG_INIT, (const double *num, const DpsStr *str, void **out, DpsError *err), (num, str, out, &c.err))   \
     X (I, objective, score, self, TAG_ANY,                                                                                                 \
@@ -212,6 +249,8 @@ static DpsStatus end (Call *c, DpsStatus st)
 
 #define KINDS(K)                                                                                                                           \
     K (BACKEND, backend, DpsBackend, DPS_BACKEND_ID)                                                                                       \
+    K (QUEUES, queues, DpsQueues, DPS_STREAM_ID)                                                                                           \
+    K (RECORDER, recorder, DpsRecorder, DPS_SEGMENT_ID)                                                                                    \
     K (PACK, pack, DpsPack, DPS_PACK_ID)                                                                                                   \
     K (OBJECTIVE, objective, DpsObjective, DPS_OBJECTIVE_ID)                                                                               \
     K (ADAPTER, adapter, DpsAdapter, DPS_ADAPTER_ID)                                                                                       \
@@ -227,17 +266,27 @@ KINDS (SHIMS)
         Call c = begin (&kind##_shims[I], #slot, tag, handle, err);                                                                        \
         return end (&c, c.clash ? DPS_ERR_INTERNAL : kind##_shims[I].real.kind.slot arguments);                                            \
     }
-#define CHECKED_KIND(LIST, kind, type, id) EACH (LIST, CHECKED)
+#define CHECKED_VOID(I, kind, slot, handle, parameters, arguments)                                                                         \
+    static void kind##_##slot##_##I parameters                                                                                             \
+    {                                                                                                                                      \
+        Call c = begin (&kind##_shims[I], #slot, TAG_SERIAL, handle, NULL);                                                                \
+        if (!c.clash)                                                                                                                      \
+            kind##_shims[I].real.kind.slot arguments;                                                                                      \
+        end (&c, DPS_OK);                                                                                                                  \
+    }
+#define CHECKED_KIND(LIST, kind, type, id) EACH (LIST, CHECKED) EACH (LIST##_VOID, CHECKED_VOID)
 KINDS (CHECKED_KIND)
 
 #define PUT(I, kind, slot, handle, tag, parameters, arguments)                                                                             \
     if (instance == I && t->slot)                                                                                                          \
         t->slot = kind##_##slot##_##I;
+#define PUT_VOID(I, kind, slot, handle, parameters, arguments) PUT (I, kind, slot, handle, TAG_SERIAL, parameters, arguments)
 #define PUT_KIND(LIST, kind, type, id)                                                                                                     \
     static void put_##kind (void *table, size_t instance)                                                                                  \
     {                                                                                                                                      \
         type *t = table;                                                                                                                   \
         EACH (LIST, PUT)                                                                                                                   \
+        EACH (LIST##_VOID, PUT_VOID)                                                                                                       \
     }
 KINDS (PUT_KIND)
 

@@ -18,7 +18,10 @@ int dps__validating (void);
  */
 void dps__validate_table (const char *id, void *table, const char *plugin);
 
-/** Rules seen broken since the process started; each is also logged as an error. [any] */
+/** One more rule is broken: of a layer of a later stage. [any] */
+void dps__validate_count (void);
+
+/** Rules seen broken since the process started; each is also logged as an error, or is the error of its call. [any] */
 uint64_t dps_validate_faults (void);
 
 #endif

@@ -9,15 +9,9 @@
 
 enum { LOCK_VERSION = 1 };
 
-DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, DpsBuf *out, DpsError *err)
+int dps__lock_put_entries (DpsBuf *out, const DpsLockEntry *entries, size_t n)
 {
-    DpsDigest fingerprint;
-    DPS_TRY (dps_recipe_fingerprint (r, &fingerprint, err));
-    int bad = dps_buf_printf (out, "# written by diapason; --resume refuses a difference\nlock_version: %d\nfingerprint: \"%s\"\nrecipe:\n",
-                              LOCK_VERSION, fingerprint.hex);
-    if (!bad)
-        DPS_TRY (dps_recipe_dump (r, 2, out, err));
-    bad = bad || dps_buf_str (out, n ? "inputs:\n" : "inputs: {}\n");
+    int bad = 0;
     for (size_t i = 0; i < n && !bad; i++) {
         bad = dps_buf_str (out, "  ") || dps_json_quote (out, entries[i].key, strlen (entries[i].key)) || dps_buf_str (out, ": ") ||
               dps_json_quote (out, entries[i].value, strlen (entries[i].value));
@@ -28,6 +22,19 @@ DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t
         }
         bad = bad || dps_buf_str (out, "\n");
     }
+    return bad;
+}
+
+DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, DpsBuf *out, DpsError *err)
+{
+    DpsDigest fingerprint;
+    DPS_TRY (dps_recipe_fingerprint (r, &fingerprint, err));
+    int bad = dps_buf_printf (out, "# written by diapason; --resume refuses a difference\nlock_version: %d\nfingerprint: \"%s\"\nrecipe:\n",
+                              LOCK_VERSION, fingerprint.hex);
+    if (!bad)
+        DPS_TRY (dps_recipe_dump (r, 2, out, err));
+    bad = bad || dps_buf_str (out, n ? "inputs:\n" : "inputs: {}\n");
+    bad = bad || dps__lock_put_entries (out, entries, n);
     return bad ? dps_fail (err, DPS_ERR_NOMEM, "recipe.lock.yaml: out of memory") : DPS_OK;
 }
 

@@ -24,6 +24,8 @@ typedef struct DpsLockEntry {
     const char *note;  /* what it is, for messages: "rows.jsonl"; NULL: nothing to add */
 } DpsLockEntry;
 
+/** Append entries, one a line: `  "key": "value" # note`. 0, or -1: out of memory. [any] */
+int dps__lock_put_entries (DpsBuf *out, const DpsLockEntry *entries, size_t n);
 /** Append the lock's text. Errors: NOMEM. [any] */
 DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, DpsBuf *out, DpsError *err);
 /** Write it, atomically. Errors: IO, NOMEM. [any] */

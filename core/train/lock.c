@@ -8,12 +8,7 @@
 #include "recipe/lock.h"
 #include "train/trainer.h"
 
-typedef struct Entries {
-    DpsLockEntry *items; /* keys and values are owned, notes borrowed */
-    size_t n, capacity;
-} Entries;
-
-static void entries_free (Entries *e)
+void dps__entries_free (DpsEntries *e)
 {
     for (size_t i = 0; i < e->n; i++) {
         dps_free ((char *)e->items[i].key);
@@ -23,7 +18,7 @@ static void entries_free (Entries *e)
 }
 
 /* key: taken over, NULL counts as out of memory. 0 or -1. */
-static int add (Entries *e, char *key, const char *value, const char *note)
+int dps__entries_add (DpsEntries *e, char *key, const char *value, const char *note)
 {
     char *copy = key ? dps_strdup (value) : NULL;
     if (!copy || DPS_GROW (e->items, e->n, e->capacity)) {
@@ -36,18 +31,18 @@ static int add (Entries *e, char *key, const char *value, const char *note)
 }
 
 /* The plugins that did arithmetic on this run. Linked-in ones have no file, and come with the program. */
-static int add_plugin (const DpsTrainer *t, Entries *e, const char *interface, const char *name)
+static int add_plugin (const DpsTrainer *t, DpsEntries *e, const char *interface, const char *name)
 {
     for (size_t i = 0; i < dps_registry_count (t->reg); i++) {
         const DpsPlugin *p = dps_registry_at (t->reg, i);
         if (p->loaded && !strcmp (p->name, name) && dps_registry_get (t->reg, interface, p->id) && p->digest.hex[0])
-            return add (e, dps_strf ("plugin %s", p->id), p->digest.hex, p->version);
+            return dps__entries_add (e, dps_strf ("plugin %s", p->id), p->digest.hex, p->version);
     }
     return 0;
 }
 
 /* "oneDNN 2.6.3, AVX512_BF16, 2 threads": bits hold for a library and an instruction set, and for any number of threads. */
-static int add_isa (Entries *e, const char *detail)
+int dps__entries_isa (DpsEntries *e, const char *detail)
 {
     DpsBuf isa = {0};
     int bad = dps_buf_str (&isa, "");
@@ -57,31 +52,32 @@ static int add_isa (Entries *e, const char *detail)
             bad = dps_buf_str (&isa, isa.len ? ", " : "") || dps_buf_add (&isa, s, n);
         s += n;
     }
-    bad = bad || add (e, dps_strdup ("isa"), isa.data, detail);
+    bad = bad || dps__entries_add (e, dps_strdup ("isa"), isa.data, detail);
     dps_buf_free (&isa);
     return bad;
 }
 
-static int collect (const DpsTrainer *t, Entries *e)
+static int collect (const DpsTrainer *t, DpsEntries *e)
 {
     const DpsRecipe *r = t->recipe;
     const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
     const char *path, *sha256;
     char seed[32];
     snprintf (seed, sizeof seed, "%lld", (long long)r->seed);
-    int bad = add (e, dps_strdup ("base.sha256"), t->base.hex, r->model_name_or_path);
+    int bad = dps__entries_add (e, dps_strdup ("base.sha256"), t->base.hex, r->model_name_or_path);
     for (size_t i = 0; !bad && dps_feed_file (t->feed, i, &path, &sha256); i++)
-        bad = add (e, dps_strf ("datasets[%zu].sha256", i), sha256, path);
+        bad = dps__entries_add (e, dps_strf ("datasets[%zu].sha256", i), sha256, path);
     for (size_t i = 0; !bad && t->eval_feed && dps_feed_file (t->eval_feed, i, &path, &sha256); i++)
-        bad = add (e, dps_strf ("eval_datasets[%zu].sha256", i), sha256, path);
-    bad = bad || add (e, dps_strdup ("device"), device->name, NULL) || add_isa (e, device->detail) ||
-          add (e, dps_strdup ("dtype"), dps_dtype_name (t->session.compute), NULL) || add (e, dps_strdup ("seed"), seed, NULL);
+        bad = dps__entries_add (e, dps_strf ("eval_datasets[%zu].sha256", i), sha256, path);
+    bad = bad || dps__entries_add (e, dps_strdup ("device"), device->name, NULL) || dps__entries_isa (e, device->detail) ||
+          dps__entries_add (e, dps_strdup ("dtype"), dps_dtype_name (t->session.compute), NULL) ||
+          dps__entries_add (e, dps_strdup ("seed"), seed, NULL);
     return bad || add_plugin (t, e, DPS_BACKEND_ID, device->name) || add_plugin (t, e, DPS_OBJECTIVE_ID, r->stage) ||
            (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
 }
 
 /* A file beside the weights of a folder, if there is one; a GGUF's is where the base is. */
-static DpsStatus add_beside (const DpsTrainer *t, Entries *e, const char *file, const char *key, DpsError *err)
+static DpsStatus add_beside (const DpsTrainer *t, DpsEntries *e, const char *file, const char *key, DpsError *err)
 {
     DpsDigest digest;
     const char *dir = dps_source_path (t->session.source);
@@ -89,7 +85,7 @@ static DpsStatus add_beside (const DpsTrainer *t, Entries *e, const char *file, 
     DpsStatus st = DPS_OK;
     if (path && dps_is_file (path)) {
         st = dps_sha256_file (path, &digest, err);
-        if (st == DPS_OK && add (e, dps_strdup (key), digest.hex, dir))
+        if (st == DPS_OK && dps__entries_add (e, dps_strdup (key), digest.hex, dir))
             st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     }
     dps_free (path);
@@ -97,7 +93,7 @@ static DpsStatus add_beside (const DpsTrainer *t, Entries *e, const char *file, 
 }
 
 /* The chat template that conversations are rendered by: the recipe's, or the model's own. */
-static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
+static DpsStatus add_template (const DpsTrainer *t, DpsEntries *e, DpsError *err)
 {
     DpsDigest digest;
     const char *path = t->recipe->chat_template_path;
@@ -108,24 +104,24 @@ static DpsStatus add_template (const DpsTrainer *t, Entries *e, DpsError *err)
         DPS_TRY (dps_sha256_file (path, &digest, err));
     else
         DPS_TRY (dps_sha256 (own, strlen (own), &digest, err));
-    return add (e, dps_strdup ("chat_template.sha256"), digest.hex, path ? path : "the model's own")
+    return dps__entries_add (e, dps_strdup ("chat_template.sha256"), digest.hex, path ? path : "the model's own")
                ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory")
                : DPS_OK;
 }
 
 /* The digest of an adapter's weights. key: as add takes it. */
-static DpsStatus add_adapter (Entries *e, char *key, const char *folder, DpsError *err)
+static DpsStatus add_adapter (DpsEntries *e, char *key, const char *folder, DpsError *err)
 {
     DpsDigest digest;
     DpsStatus st = key ? dps_peft_digest (folder, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st != DPS_OK)
         dps_free (key);
-    else if (add (e, key, digest.hex, folder))
+    else if (dps__entries_add (e, key, digest.hex, folder))
         st = dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     return st;
 }
 
-static DpsStatus all_entries (const DpsTrainer *t, Entries *e, DpsError *err)
+static DpsStatus all_entries (const DpsTrainer *t, DpsEntries *e, DpsError *err)
 {
     if (collect (t, e))
         return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
@@ -137,7 +133,7 @@ static DpsStatus all_entries (const DpsTrainer *t, Entries *e, DpsError *err)
     return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->recipe->adapter_init, err) : DPS_OK;
 }
 
-static DpsStatus compare (const DpsTrainer *t, const Entries *e, const char *folder, DpsError *err)
+static DpsStatus compare (const DpsTrainer *t, const DpsEntries *e, const char *folder, DpsError *err)
 {
     char *old = dps_path_join (folder, DPS_CKPT_LOCK);
     DpsStatus st = old ? dps_lock_compare (t->recipe, e->items, e->n, old, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
@@ -147,7 +143,7 @@ static DpsStatus compare (const DpsTrainer *t, const Entries *e, const char *fol
 
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err)
 {
-    Entries e = {0};
+    DpsEntries e = {0};
     char *path = dps_path_join (t->recipe->output_dir, DPS_CKPT_LOCK);
     DpsStatus st = path ? all_entries (t, &e, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st == DPS_OK && resumed)
@@ -156,7 +152,7 @@ DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsErr
         st = dps_lock_dump (t->recipe, e.items, e.n, &t->lock, err);
     if (st == DPS_OK)
         st = dps_file_write (path, t->lock.data, t->lock.len, err);
-    entries_free (&e);
+    dps__entries_free (&e);
     dps_free (path);
     return st;
 }
@@ -165,14 +161,14 @@ DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, 
 {
     const DpsTrainOptions options = {0};
     DpsTrainer t;
-    Entries e = {0};
+    DpsEntries e = {0};
     DPS_TRY (dps__trainer_open (&t, reg, recipe, &options, 1, err));
     DpsStatus st = dps_source_digest (t.session.source, &t.base, err);
     if (st == DPS_OK)
         st = all_entries (&t, &e, err);
     if (st == DPS_OK)
         st = compare (&t, &e, recipe->output_dir, err);
-    entries_free (&e);
+    dps__entries_free (&e);
     dps__trainer_close (&t);
     return st;
 }

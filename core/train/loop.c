@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "plugin/crumb.h"
 #include "train/trainer.h"
 
 double dps__trainer_now (void)
@@ -104,6 +105,7 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
 {
     uint64_t tokens;
     double start = dps__trainer_now ();
+    dps_crumb_step (t->step + 1);
     *out_lr = dps_schedule_lr (&t->schedule, t->step);
     DPS_TRY (dps__trainer_step (t, out_loss, out_norm, &tokens, err));
     DpsVerdict verdict = t->empty ? DPS_GUARD_SKIP : dps_guard_judge (&t->guard, *out_loss, *out_norm);

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "plugin/crumb.h"
 #include "train/trainer.h"
 
 static DpsQuantise wanted_quantise (const DpsRecipe *r)
@@ -234,9 +235,14 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     dps__trainer_progress (t, "loading weights", NAN, NAN);
     DPS_TRY (dps_mkdirs (t->recipe->output_dir, err));
     DPS_TRY (dps_ckpt_sweep (t->recipe->output_dir, err));
+    dps_crumb_open (t->recipe->output_dir);
     DpsStatus st = resume ? find_checkpoint (t, resume, &c, err) : clear_output (t, err);
     if (st == DPS_OK)
+        st = dps__trainer_stack (t, 0, err);
+    if (st == DPS_OK)
         st = dps__trainer_lock (t, c, err);
+    if (st == DPS_OK)
+        st = dps__trainer_stack (t, 1, err);
     if (st == DPS_OK)
         st = dps_session_load (&t->session, o, dps_optim_moments (&t->optim), err);
     if (st == DPS_OK && t->is_adapter && !t->recipe->adapter_init)
@@ -289,6 +295,7 @@ DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRec
 
 void dps__trainer_close (DpsTrainer *t)
 {
+    dps_crumb_close ();
     if (t->observer)
         dps_observer_close (t->observer);
     if (t->objective)

@@ -16,6 +16,7 @@ typedef struct DpsTrainProgress {
 
 typedef struct DpsTrainOptions {
     const char *resume;                                      /* NULL: start anew; "auto": the newest sound checkpoint; or a path */
+    const char *locked;                                      /* hold the run to this stack.lock; "": output_dir's; NULL: to none */
     int console;                                             /* print a line per logging step on stderr */
     void (*progress) (void *ctx, const DpsTrainProgress *p); /* may be NULL */
     int (*should_stop) (void);                               /* polled between micro-batches; may be NULL */
@@ -32,7 +33,7 @@ typedef struct DpsTrainResult {
 
 /**
  * Train. Everything is written under recipe->output_dir (CONVENTIONS section 1). Errors: USAGE, DATA (a row, by file and line), LOCK (resumed
- * with another recipe or data), INTERRUPTED (asked to stop: saved, can be resumed), NONFINITE (diverged for good), IO, NOMEM … [init]
+ * with another recipe or data, or another stack than `locked`), INTERRUPTED (asked to stop: saved, can be resumed), NONFINITE (diverged for good), IO, NOMEM … [init]
  */
 DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err);
 

@@ -12,6 +12,7 @@
 #include "observe/pace.h"
 #include "optim/schedule.h"
 #include "optim/step.h"
+#include "recipe/lock.h"
 #include "train/feed.h"
 #include "train/rollout.h"
 #include "train/session.h"
@@ -175,8 +176,22 @@ DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, D
 DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err);
 
 /* lock.c */
+/** What a lock says; all zeros is empty. Keys and values are owned, notes borrowed. */
+typedef struct DpsEntries {
+    DpsLockEntry *items;
+    size_t n, capacity;
+} DpsEntries;
+void dps__entries_free (DpsEntries *e);
+/** key: taken over, NULL counts as out of memory. 0 or -1. */
+int dps__entries_add (DpsEntries *e, char *key, const char *value, const char *note);
+/** "isa": a device's detail without the number of threads. 0 or -1. */
+int dps__entries_isa (DpsEntries *e, const char *detail);
 /** recipe.lock.yaml: compared with the one there is when the run is resumed, then written. */
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err);
+
+/* stack.c */
+/** stack.lock: compared when the options say so; or, with write, written. Errors: LOCK, IO, NOMEM. */
+DpsStatus dps__trainer_stack (const DpsTrainer *t, int write, DpsError *err);
 
 /* finish.c */
 /** Results, model card, report.html. */

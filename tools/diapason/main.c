@@ -8,7 +8,8 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "diapason/cli.h"
+#include "diapason/watch.h"
+#include "plugin/host.h"
 
 #define VERB(name) extern const DpsVerb dps_verb_##name;
 #include "verbs.inc"
@@ -70,6 +71,9 @@ int main (int argc, char **argv)
     /* Arguments are UTF-8 whatever LANG says; GLib would convert them from the locale's charset. */
     setlocale (LC_CTYPE, "C.UTF-8");
     dps_json_init ();
+#ifndef __SANITIZE_ADDRESS__ /* which reports better */
+    dps_crash_report_install ();
+#endif
     if (argc < 2)
         return print_help (stderr);
     if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
@@ -86,7 +90,7 @@ int main (int argc, char **argv)
     const DpsVerb *nearest = NULL;
     for (int i = 0; verbs[i]; i++) {
         if (!strcmp (argv[1], verbs[i]->name))
-            return finish (verbs[i]->run (argc - 1, argv + 1));
+            return finish (cli_watch_end (verbs[i]->run (argc - 1, argv + 1)));
         if (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name))
             nearest = verbs[i];
     }

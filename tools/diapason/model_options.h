@@ -3,7 +3,7 @@
 #ifndef DPS_TOOLS_MODEL_OPTIONS_H
 #define DPS_TOOLS_MODEL_OPTIONS_H
 
-#include "diapason/cli.h"
+#include "diapason/watch.h"
 #include "token/encode.h"
 #include "train/session.h"
 
@@ -24,7 +24,7 @@ extern CliModel cli_model;
          &cli_model.quantization,                                                                                                          \
          "auto (default): as a bitsandbytes folder is stored; none, gguf (the file's blocks), nf4, fp4, int8",                             \
          "Q"},                                                                                                                             \
-        {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"},                                             \
+        {"device", 0, 0, G_OPTION_ARG_STRING, &cli_model.device, "backend to prefer", "NAME"}, CLI_WATCH_ENTRIES,                          \
     {                                                                                                                                      \
         "allow-base-mismatch", 0, 0, G_OPTION_ARG_NONE, &cli_model.allow_base_mismatch, "take an adapter of other base weights", NULL      \
     }

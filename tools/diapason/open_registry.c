@@ -3,11 +3,13 @@
 
 #include <string.h>
 
+#include "diapason/watch.h"
 #include "objective/tape.h"
 #include "train/reward_model.h"
 
 DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err)
 {
+    DPS_TRY (cli_watch_begin (err));
     DPS_TRY (dps_tape_provide (err));
     DPS_TRY (dps_reward_model_provide (err));
     return dps_registry_open (NULL, out, err);

@@ -16,6 +16,7 @@
 #include "diapason/bench.h"
 #include "diapason/cli.h"
 #include "diapason/open_registry.h"
+#include "diapason/watch.h"
 
 static int run_bench (int argc, char **argv);
 
@@ -52,6 +53,7 @@ static const GOptionEntry entries[] = {
     {"steps", 0, 0, G_OPTION_ARG_INT, &options.steps, "measured steps (5)", "N"},
     {"batch", 0, 0, G_OPTION_ARG_INT, &options.batch, "prompts decoded together (1; grpo 8)", "N"},
     {"profile", 0, 0, G_OPTION_ARG_NONE, &options.profile, "time every kind of op", NULL},
+    CLI_WATCH_ENTRIES,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 

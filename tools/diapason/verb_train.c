@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "diapason/run_recipe.h"
+#include "diapason/watch.h"
 #include "plugin/host.h"
 #include "train/chain.h"
 
@@ -16,9 +17,9 @@ static int run_train (int argc, char **argv);
 const DpsVerb dps_verb_train = {
     .name = "train",
     .summary = "train an adapter or a model from a recipe, or a chain of them",
-    .synopsis = "RECIPE [--set key=value …] [--resume [auto|PATH]]",
-    .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, README.md, runs/ and "
-            "report.html\n"
+    .synopsis = "RECIPE [--set key=value …] [--resume [auto|PATH]] [--locked [--stack-lock PATH]]",
+    .help = "Writes metrics.jsonl, trainer_state.json, checkpoint-N/, the adapter or model, recipe.lock.yaml, stack.lock, README.md, "
+            "runs/ and report.html\n"
             "into the recipe's output_dir. Interrupted once (Ctrl-C, SIGTERM) it saves a checkpoint and leaves with 75; --resume goes on\n"
             "from the newest sound checkpoint, or starts when there is none, and ends in the same bytes.\n"
             "A recipe with `stages` is a chain: each stage starts from what the one before left, and writes to output_dir/NAME; --resume\n"
@@ -30,7 +31,8 @@ const DpsVerb dps_verb_train = {
     .run = run_train,
 };
 
-static char *resume;
+static char *resume, *stack_lock;
+static gboolean locked;
 
 static gboolean take_resume (const char *option, const char *value, void *data, GError **error)
 {
@@ -42,6 +44,10 @@ static gboolean take_resume (const char *option, const char *value, void *data, 
 
 static const GOptionEntry entries[] = {
     CLI_SET_ENTRY,
+    CLI_WATCH_ENTRIES,
+    {"locked", 0, 0, G_OPTION_ARG_NONE, &locked,
+     "refuse (exit 4) another stack of plugins, libraries and CPU than stack.lock in output_dir has", NULL},
+    {"stack-lock", 0, 0, G_OPTION_ARG_FILENAME, &stack_lock, "with --locked: another stack.lock", "PATH"},
     {"resume", 0, G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, (void *)take_resume,
      "go on from the newest sound checkpoint, or from PATH", "[auto|PATH]"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
@@ -122,6 +128,9 @@ static DpsStatus train (const char *path, DpsError *err)
     sigaction (SIGINT, &action, NULL);
     sigaction (SIGTERM, &action, NULL);
     const DpsTrainOptions options = {.resume = resume,
+                                     .locked = !locked      ? NULL
+                                               : stack_lock ? stack_lock
+                                                            : "",
                                      .console = !isatty (STDERR_FILENO) && !cli_common.quiet,
                                      .progress = show_progress,
                                      .should_stop = dps_host_should_stop};
@@ -150,6 +159,8 @@ static int run_train (int argc, char **argv)
         path = resume;
         resume = g_strdup ("auto");
     }
+    if (stack_lock && !locked)
+        return cli_usage (&dps_verb_train, "--stack-lock %s without --locked: nothing is held to it", stack_lock);
     if (!path || argc > 2)
         return cli_usage (&dps_verb_train, path ? "one RECIPE at a time, found '%s' too" : "RECIPE is missing%s", path ? argv[2] : "");
     DpsStatus st = train (path, &err);

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* checked.h: what the files of the checking layer share. Internal to the stage. */
+#ifndef DPS_EXEC_CHECKED_H
+#define DPS_EXEC_CHECKED_H
+
+#include <stdatomic.h>
+
+#include "exec/layer.h"
+#include "exec/operands.h"
+
+struct Checked;
+struct Flight;
+
+/** An allocation, live or freed. */
+typedef struct Memory {
+    struct DpsBuffer *buffer;
+    char *host;
+    uint64_t bytes, number; /* of the alloc, from 1 */
+    int live;
+    const struct Checked *owner;
+} Memory;
+
+/** What the devices of one exec share, since each may be given the others' memory. */
+typedef struct CheckedShared {
+    Memory *memory;
+    size_t n_memory, memory_capacity;
+    struct Flight *flights; /* work in queues that nobody has waited for */
+    size_t n_flights, flight_capacity;
+    uint32_t n_queues, users;
+    uint64_t allocs;
+} CheckedShared;
+
+typedef struct Checked {
+    DpsLayer layer; /* the handle: struct DpsDevice * of its tables is this */
+    DpsBackend table;
+    DpsPack pack;
+    DpsQueues queues, real_queues;
+    const DpsBackend *ref;
+    struct DpsDevice *ref_device;
+    uint32_t op_ids[DPS_OP_COUNT];
+    DpsQuantNames quants;
+    CheckedShared *shared;
+    uint64_t calls, plans, queues_open, events_open;
+    atomic_flag busy;
+} Checked;
+
+/** One op on its way through: what is looked at after it. */
+typedef struct Watch {
+    DpsOpCode code;
+    uint64_t digest[DPS_OPERANDS_MAX]; /* of an input's bytes; of the memory beside an output */
+    uint64_t bytes[DPS_OPERANDS_MAX];  /* of operands whose contents can be read; 0: not looked at */
+    int finite;                        /* all that is read was, before the call; -1: not known yet */
+} Watch;
+
+enum { DPS_CHECKED_GUARD = 64 /* bytes behind every allocation, which nobody may write */ };
+enum { DPS_BLAME_HOST, DPS_BLAME_PLUGIN };
+
+/** Fill err with "validate: SUBJECT: WHAT. To blame: WHO", count it, return INVALID. */
+DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsError *err, const char *fmt, ...)
+    __attribute__ ((format (printf, 5, 6)));
+/** The same where no error can be returned: logged. */
+void dps__checked_log (Checked *c, int blame, const char *subject, const char *fmt, ...) __attribute__ ((format (printf, 4, 5)));
+
+/** The allocation a view lies in: by its buffer, else by its address; NULL: the host's own memory. */
+Memory *dps__checked_memory (Checked *c, const struct DpsBuffer *buffer, const void *host);
+
+/** Before: the host's side, then poison. plan: op has what a plan needs, too: a scratch operand. Errors: INVALID. */
+DpsStatus dps__checked_before (Checked *c, const DpsOp *op, int plan, Watch *w, DpsError *err);
+/** After: the plugin's side. Errors: INVALID. */
+DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *err);
+/** One view by itself: within its memory, alive, aligned. Errors: INVALID. */
+DpsStatus dps__checked_view (Checked *c, const DpsView *v, const char *subject, DpsError *err);
+
+/**
+ * Work in `queue` (0: in none) touches these operands now: no other queue's may be on them, but up to sees[its number - 1]. sees may be NULL.
+ * Errors: INVALID.
+ */
+DpsStatus dps__checked_conflict (Checked *c, uint32_t queue, const uint64_t *sees, const DpsOp *op, DpsError *err);
+/** Is work on this allocation in flight? */
+int dps__checked_in_flight (const Checked *c, const Memory *m);
+
+/** "linear in[1] bf16 (2048,640) packed" */
+const char *dps__checked_subject (const Checked *c, const DpsOp *op, uint32_t operand, char *text, size_t cap);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "recipe/stack_lock.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "recipe/internal.h"
+
+enum { STACK_VERSION = 1 };
+
+DpsStatus dps_stack_lock_write (const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
+{
+    DpsBuf text = {0};
+    int bad =
+        dps_buf_printf (&text, "# written by diapason; --locked refuses a difference\nstack_lock_version: %d\nstack:\n", STACK_VERSION);
+    bad = bad || dps__lock_put_entries (&text, entries, n);
+    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : dps_file_write (path, text.data, text.len, err);
+    dps_buf_free (&text);
+    return st;
+}
+
+static const char *next_step (const char *key)
+{
+    static const struct {
+        const char *prefix, *step;
+    } steps[] = {{"plugin ", "install that build of the plugin"},
+                 {"interfaces ", "install that build of the plugin"},
+                 {"runtime ", "install that version of the library"},
+                 {"isa", "run where the CPU and its library are the same, or lower the instruction set with DIAPASON_CPU_ISA"},
+                 {"device", "choose that device in the recipe"}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
+        if (!strncmp (key, steps[i].prefix, strlen (steps[i].prefix)))
+            return steps[i].step;
+    return "install that build of diapason";
+}
+
+static void differ (const char *path, const char *key, const char *expected, const char *found)
+{
+    dps_log (DPS_LOG_ERROR, "%s: %s: expected %.200s, found %.200s. Next step: %s, or train without --locked, which writes a new %s", path,
+             key, expected, found, next_step (key), DPS_STACK_LOCK);
+}
+
+static size_t compare (const DpsLockEntry *entries, size_t n, const DpsYaml *stack, const char *path)
+{
+    size_t differences = 0;
+    for (size_t i = 0; i < n; i++) {
+        const DpsYaml *item = dps_yaml_get (stack, entries[i].key);
+        const char *was = item && item->type == DPS_YAML_SCALAR ? item->text : NULL;
+        if (was && !strcmp (was, entries[i].value))
+            continue;
+        differences++;
+        differ (path, entries[i].key, was ? was : "none", entries[i].value);
+    }
+    for (const DpsYaml *item = stack->first; item; item = item->next) {
+        size_t i = 0;
+        while (i < n && strcmp (entries[i].key, item->key->text))
+            i++;
+        if (i < n)
+            continue;
+        differences++;
+        differ (path, item->key->text, item->type == DPS_YAML_SCALAR ? item->text : "something", "none");
+    }
+    return differences;
+}
+
+static DpsStatus compare_all (const DpsLockEntry *entries, size_t n, const DpsYaml *root, const char *path, DpsError *err)
+{
+    int64_t version = 0;
+    const DpsYaml *v = root ? dps_yaml_get (root, "stack_lock_version") : NULL, *stack = root ? dps_yaml_get (root, "stack") : NULL;
+    if (!v || !dps_yaml_int (v, &version) || version != STACK_VERSION || !stack || stack->type != DPS_YAML_MAP)
+        return dps_fail (err, DPS_ERR_LOCK,
+                         "%s: expected stack_lock_version %d and a map 'stack'. Hint: train without --locked, which writes one", path,
+                         STACK_VERSION);
+    size_t differences = compare (entries, n, stack, path);
+    return differences ? dps_fail (err, DPS_ERR_LOCK, "%s: %zu difference%s from the stack that --locked asks for, named above", path,
+                                   differences, differences > 1 ? "s" : "")
+                       : DPS_OK;
+}
+
+DpsStatus dps_stack_lock_compare (const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
+{
+    DpsBuf text = {0};
+    DpsYamlDoc *doc = NULL;
+    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
+    if (st == DPS_ERR_NOT_FOUND)
+        return dps_fail (err, DPS_ERR_LOCK,
+                         "%s does not exist, and --locked holds the run to it. Hint: train without --locked, which writes it; "
+                         "--stack-lock PATH names another",
+                         path);
+    if (st == DPS_OK)
+        st = dps_yaml_parse (text.data ? text.data : "", text.len, path, &doc, err);
+    if (st == DPS_OK)
+        st = compare_all (entries, n, doc->root, path, err);
+    if (st == DPS_ERR_USAGE) { /* a lock that cannot be read locks */
+        dps_error_prefix (err, "the lock is damaged");
+        st = DPS_ERR_LOCK;
+        if (err)
+            err->code = st;
+    }
+    dps_yaml_free (doc);
+    dps_buf_free (&text);
+    return st;
+}
