@@ -184,9 +184,11 @@ static DpsStatus find_tensor (const struct DpsFormatFile *f, uint64_t i, const I
 DpsStatus reader_tensor_info (struct DpsFormatFile *f, uint64_t i, DpsTensorInfo *out, DpsError *err)
 {
     const Item *item = NULL;
+    DpsTensorInfo t = {.size = sizeof t};
     DPS_TRY (find_tensor (f, i, &item, err));
-    DPS_TRY (f->format->tensor_info (item->in, item->number, out, err));
-    out->name = dps_str (item->name);
+    DPS_TRY (f->format->tensor_info (item->in, item->number, &t, err));
+    t.name = dps_str (item->name);
+    dps_table_copy (out, out->size < sizeof t ? out->size : sizeof t, &t);
     return DPS_OK;
 }
 

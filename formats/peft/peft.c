@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "diapason/diapason.h"
 #include "diapason/draft/sdk.h"
 
@@ -39,18 +40,21 @@ static DpsStatus find_safetensors (const DpsFormat **out, DpsError *err)
 
 /* ---- reading ---- */
 
-static int has_file (const char *dir, const char *name)
+/* *out: dir has a file of that name. Errors: NOMEM. */
+static DpsStatus look_for (const char *dir, const char *name, int *out, DpsError *err)
 {
     char *path = dps_path_join (dir, name);
-    int there = path && dps_is_file (path);
+    *out = path && dps_is_file (path);
     dps_free (path);
-    return there;
+    return path ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
 }
 
 static int32_t probe (DpsStr path, const void *head, size_t head_len)
 {
     char *dir = dps_strndup (path.ptr, path.len);
-    int there = !head && !head_len && dir && has_file (dir, CONFIG);
+    int there = 0;
+    if (!head && !head_len && dir)
+        (void)look_for (dir, CONFIG, &there, NULL);
     dps_free (dir);
     return there ? 90 : 0;
 }
@@ -69,11 +73,15 @@ static DpsStatus check_files (const char *dir, DpsError *err)
 {
     if (!dps_is_dir (dir))
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such adapter folder", dir);
-    if (!has_file (dir, CONFIG))
+    int config, weights, pickle;
+    DPS_TRY (look_for (dir, CONFIG, &config, err));
+    DPS_TRY (look_for (dir, WEIGHTS, &weights, err));
+    DPS_TRY (look_for (dir, "adapter_model.bin", &pickle, err));
+    if (!config)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "%s/" CONFIG ": missing: not a PEFT adapter folder", dir);
-    if (has_file (dir, WEIGHTS))
+    if (weights)
         return DPS_OK;
-    if (has_file (dir, "adapter_model.bin"))
+    if (pickle)
         return dps_fail (
             err, DPS_ERR_POLICY,
             "%s/adapter_model.bin: a pickle can run code when it is opened, so it never is. Hint: in a sandbox, load it with PEFT "
@@ -100,12 +108,16 @@ static DpsStatus check_names (struct DpsFormatFile *f, const char *dir, DpsError
 static DpsStatus read_files (struct DpsFormatFile *f, const char *dir, DpsError *err)
 {
     char *config = dps_path_join (dir, CONFIG), *weights = dps_path_join (dir, WEIGHTS);
+    json_t *json = NULL;
     DpsStatus st =
         config && weights ? dps_file_read (config, CONFIG_LIMIT, &f->config, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
     if (st == DPS_OK)
         st = f->format->open (dps_str (weights), &f->weights, err);
     if (st == DPS_OK && f->config.len && memchr (f->config.data, '\0', f->config.len))
         st = dps_fail (err, DPS_ERR_FORMAT, "%s: a NUL byte, expected JSON", config);
+    if (st == DPS_OK) /* what was cut off is no JSON */
+        st = dps_json_parse (f->config.len ? f->config.data : "", f->config.len, config, 1, 0, &json, err);
+    json_decref (json);
     dps_free (config);
     dps_free (weights);
     return st == DPS_OK ? check_names (f, dir, err) : st;

@@ -109,9 +109,11 @@ static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const 
 static DpsStatus describe_devices (const DpsRegistry *reg, const DpsPlugin *p, json_t *notes, DpsError *err)
 {
     const DpsBackend *backend = dps_registry_get (reg, DPS_BACKEND_ID, p->id);
+    if (!backend)
+        return DPS_OK;
     json_t *list = json_array ();
     DpsStatus st = DPS_OK;
-    for (uint32_t i = 0; backend && st == DPS_OK && i < 64; i++) {
+    for (uint32_t i = 0; st == DPS_OK && i < 64; i++) {
         DpsDeviceInfo info = {.size = sizeof info};
         st = backend->enumerate (i, &info, err);
         if (st == DPS_OK)

@@ -364,8 +364,11 @@ static DpsStatus use (const DpsFormat *format, struct DpsFormatFile *f, uint64_t
         m.size = sizeof m;
         DPS_TRY (format->meta (f, i, &m, err));
         add_sum (sum, m.key.ptr, m.key.len);
-        if (m.type == DPS_META_STR)
-            add_sum (sum, m.v.s.ptr, m.v.s.len);
+        size_t n = m.type == DPS_META_STR ? m.v.s.len : 0;
+        while (n && strchr (" \n\r\t", m.v.s.ptr[n - 1])) /* white space at the end of a text says nothing */
+            n--;
+        if (n)
+            add_sum (sum, m.v.s.ptr, n);
         for (uint64_t k = 0; m.type == DPS_META_ARRAY && m.elem_type == DPS_META_STR && k < m.n; k++)
             add_sum (sum, ((const DpsStr *)m.v.array)[k].ptr, ((const DpsStr *)m.v.array)[k].len);
     }

@@ -20,7 +20,13 @@
 #include "check/plugin.h"
 #include "ckpt/sink.h"
 
-enum { MAX_CUTS = 1500, MAX_FLIPS = 4000, PATH_CAP = 512 };
+enum { PATH_CAP = 512 };
+
+/* How many damaged copies are tried: few in --quick, many in a case of its own. */
+typedef struct Many {
+    size_t cuts, flips;
+} Many;
+static const Many few = {300, 640}, many = {3000, 8000};
 
 static const DpsFormat *format_of (const CheckContext *ctx) { return ctx->table; }
 
@@ -198,7 +204,7 @@ static DpsStatus older_structs (CheckContext *ctx, DpsError *err)
 }
 
 /* Damaged copies of good files: `damage` makes number k of them, 0 past the last. */
-typedef int (*Damage) (CheckFiles *copy, const CheckFiles *good, size_t k);
+typedef int (*Damage) (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k);
 
 static size_t total (const CheckFiles *f)
 {
@@ -217,26 +223,28 @@ static void locate (const CheckFiles *f, size_t place, size_t *file, size_t *byt
 }
 
 /* Every cut of small files; of larger ones those near their ends, and some between. */
-static int cut (CheckFiles *copy, const CheckFiles *good, size_t k)
+static int cut (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k)
 {
-    size_t n = total (good), file, byte, place = k;
-    if (k >= n || k >= MAX_CUTS)
+    const size_t n = total (good), third = most->cuts / 3;
+    size_t file, byte, place = k;
+    if (k >= n || k >= most->cuts)
         return 0;
-    if (n > MAX_CUTS)
-        place = k < 700 ? k : k < 800 ? n - (800 - k) : 700 + (n - 800) / 700 * (k - 800);
+    if (n > most->cuts)
+        place = k < third ? k : k < 2 * third ? n - (2 * third - k) : third + (n - 2 * third) / (third + 3) * (k - 2 * third);
     locate (good, place, &file, &byte);
     copy->data[file].len = byte;
     return 1;
 }
 
 /* Bits of the first bytes, where a header is, and then some everywhere. */
-static int flip (CheckFiles *copy, const CheckFiles *good, size_t k)
+static int flip (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k)
 {
-    size_t n = total (good), file, byte, bit = k & 7, place = k / 8;
-    if (k >= MAX_FLIPS || place >= n)
+    const size_t n = total (good), head = most->flips / 16;
+    size_t file, byte, bit = k & 7, place = k / 8;
+    if (k >= most->flips || place >= n)
         return 0;
-    if (n > MAX_FLIPS / 8 && place >= MAX_FLIPS / 16)
-        place = MAX_FLIPS / 16 + (size_t)dps_rng_below (3, 4, k, n - MAX_FLIPS / 16);
+    if (n > 2 * head && place >= head)
+        place = head + (size_t)dps_rng_below (3, 4, k, n - head);
     locate (good, place, &file, &byte);
     copy->data[file].data[byte] ^= (char)(1 << bit);
     return 1;
@@ -274,7 +282,7 @@ static DpsStatus damaged (CheckContext *ctx, Damage damage, int same, const char
         st = check_files_read (from, &copy, err);
     at (ctx, "bad", bad);
     bound_memory (total (&good));
-    for (; st == DPS_OK && damage (&copy, &good, k); k++) {
+    for (; st == DPS_OK && damage (ctx->test->data, &copy, &good, k); k++) {
         DpsError said = DPS_ERROR_INIT;
         if ((st = check_files_write (&copy, bad, err)) != DPS_OK)
             break;
@@ -380,7 +388,7 @@ static DpsStatus stream_fails (CheckContext *ctx, DpsError *err)
     at (ctx, "full", path);
     DpsStatus st = DPS_OK;
     int64_t before = alloc_hook_live ();
-    for (uint64_t k = 1; st == DPS_OK && !done && k < 200; k++) {
+    for (uint64_t k = 1; st == DPS_OK && !done && k < 400; k += 1 + k / 16) {
         DpsError said = DPS_ERROR_INIT;
         CheckWriting how = {.fail_at = k};
         DpsStatus got = check_content_write (&c, path, &how, &folder, &said);
@@ -421,7 +429,7 @@ static DpsStatus memory (CheckContext *ctx, int fail, DpsError *err)
     DPS_TRY (check_heap_watch ((const void *)format_of (ctx)->open, err));
     DPS_TRY (good_files (ctx, at (ctx, "good", path), &c, &files, err));
     DpsStatus st = life (ctx, &c, err);
-    for (uint64_t k = 1; st == DPS_OK && k < (fail ? 1500 : 10); k++) {
+    for (uint64_t k = 1; st == DPS_OK && k < (fail ? 5000 : 10); k += fail ? 1 + k / 32 : 1) { /* later ones are much like earlier ones */
         DpsError said = DPS_ERROR_INIT;
         int64_t before = alloc_hook_live ();
         alloc_hook_fail_at (fail ? k : 0);
@@ -460,12 +468,14 @@ static const CheckCase cases[] = {
     WITH_ALL (round_trip),
     WITH_ALL (ranges),
     WITH_ALL (older_structs),
-    WITH_ALL (truncated),
-    {.name = "flipped", .flags = CHECK_ALL_PLUGINS, .run = flipped, .timeout_s = 120},
+    {.name = "truncated", .flags = CHECK_ALL_PLUGINS, .run = truncated, .data = &few},
+    {.name = "flipped", .flags = CHECK_ALL_PLUGINS, .run = flipped, .data = &few},
+    {.name = "truncated_often", .flags = CHECK_ALL_PLUGINS | CHECK_LONG, .run = truncated, .data = &many, .timeout_s = 600},
+    {.name = "flipped_often", .flags = CHECK_ALL_PLUGINS | CHECK_LONG, .run = flipped, .data = &many, .timeout_s = 600},
     WITH_ALL (unfinished),
     WITH_ALL (stream_fails),
     WITH_ALL (leaks),
-    {.name = "allocations", .flags = CHECK_ALL_PLUGINS, .run = allocations, .timeout_s = 120},
+    {.name = "allocations", .flags = CHECK_ALL_PLUGINS, .run = allocations, .timeout_s = 300},
     CHECK_CASE (older_host, 0, 0),
 };
 
