@@ -145,7 +145,10 @@ static DpsStatus weight_rows (struct DpsQueue *q, const DpsProduct *p, int64_t r
         *out = dps_launch_rows_view (p->w, row, n, shape);
         return DPS_OK;
     }
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: a product with a quantised weight", q->dev->name);
+    const DpsView *like = p->orientation == DPS_PACK_FORWARD ? p->a : p->y;
+    uint32_t dtype = like->dtype == DPS_DTYPE_BF16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+    DPS_TRY (dps_launch_temp (&l, DPS_SCRATCH_ROWS, dtype, 2, shape, out, err));
+    return dps_launch_dequantise (&l, p->w, row, n, dtype == DPS_DTYPE_BF16, out, err);
 }
 
 static DpsStatus forward (struct DpsQueue *q, const DpsProduct *p, int64_t first, int64_t count, int64_t piece, DpsError *err)

@@ -69,13 +69,19 @@ typedef ushort u16;
 typedef short i16;
 typedef uchar u8;
 typedef char i8;
-#define KERNEL(name)     __kernel void name
-#define FN               static
-#define GLOBAL           __global
-#define LOCAL            __local
-#define LOCAL_PTR        __local
+#define KERNEL(name) __kernel void name
+#define FN           static
+#define GLOBAL       __global
+#if DPS_LANES == 1 /* nobody to share with, nobody to wait for */
+#define LOCAL
+#define LOCAL_PTR
+#define BARRIER()
+#else
+#define LOCAL     __local
+#define LOCAL_PTR __local
+#define BARRIER() barrier (CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
+#endif
 #define CONSTANT         __constant
-#define BARRIER()        barrier (CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE)
 #define GROUP(axis)      ((i64)get_group_id (axis))
 #define GROUPS(axis)     ((i64)get_num_groups (axis))
 #define LOCAL_ID(axis)   ((i32)get_local_id (axis))

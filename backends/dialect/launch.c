@@ -4,7 +4,8 @@
 #include <string.h>
 
 static const DpsLaunchOp *const families[] = {
-    dps_launch_elementwise, dps_launch_norm, dps_launch_rows, dps_launch_optim, dps_launch_linear,
+    dps_launch_elementwise, dps_launch_norm,      dps_launch_rows,  dps_launch_optim,    dps_launch_linear,
+    dps_launch_attention,   dps_launch_positions, dps_launch_gates, dps_launch_logprobs, dps_launch_dora,
 };
 enum { FAMILIES = sizeof families / sizeof *families, MAX_OPS = 96 };
 
@@ -58,7 +59,7 @@ static DpsStatus check_operand (const DpsLaunch *l, const DpsOpCall *c, const Dp
     if (bytes && v->offset % bytes)
         return dps_fail (c->err, DPS_ERR_INVALID, "%s %s: %s %u begins at byte %llu of its buffer, no whole element of %u", l->who, c->name,
                          side, i, (unsigned long long)v->offset, bytes);
-    return DPS_OK;
+    return dps_launch_quantised (l, v) ? dps_launch_parts (l, c, v) : DPS_OK;
 }
 
 static DpsStatus check_operands (const DpsLaunch *l, const DpsLaunchOp *op, DpsOpCall *c, int dry)

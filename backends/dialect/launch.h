@@ -86,6 +86,7 @@ typedef struct DpsLaunchOp {
 
 /** The families, ended by a row without a name. */
 extern const DpsLaunchOp dps_launch_elementwise[], dps_launch_norm[], dps_launch_rows[], dps_launch_optim[], dps_launch_linear[];
+extern const DpsLaunchOp dps_launch_attention[], dps_launch_positions[], dps_launch_gates[], dps_launch_logprobs[], dps_launch_dora[];
 
 /** Give every op its number. Errors: LIMIT. [init] */
 DpsStatus dps_launch_init (uint32_t (*intern) (DpsStr), DpsError *err);
@@ -132,5 +133,21 @@ DpsStatus dps_launch_roots (const DpsOpCall *c, const DpsView *roots, int64_t ro
  */
 DpsStatus dps_launch_dequantise (const DpsLaunch *l, const DpsView *w, int64_t row, int64_t n, int rounded, const DpsView *y,
                                  DpsError *err);
+/** The parts of a quantised operand: there, and of the sizes they must have where the host can tell. Errors: INVALID, SHAPE, DTYPE. */
+DpsStatus dps_launch_parts (const DpsLaunch *l, const DpsOpCall *c, const DpsView *w);
+/** y[i] = scale·row ids[i] of a table in any form but a packed one. */
+DpsStatus dps_launch_take_rows (const DpsLaunch *l, const DpsView *table, const DpsView *ids, double scale, const DpsView *y,
+                                DpsError *err);
+/** As that, of a quantised table: for dps_launch_take_rows. */
+DpsStatus dps_launch_dequantise_ids (const DpsLaunch *l, const DpsView *table, const DpsView *ids, double scale, const DpsView *y,
+                                     DpsError *err);
+
+/**
+ * The segment table as kernels take it, whole i32s; scratch OP4 holds it where it begins at no multiple of 4. Where the host has a copy its rows are
+ * checked; n_kv −1: keys are not looked at. Errors: SHAPE, INVALID.
+ */
+DpsStatus dps_launch_segments (const DpsLaunch *l, const DpsOpCall *c, const DpsView *table, int64_t n_q, int64_t n_kv, DpsView *out_words);
+void dps_arg_segments (DpsKernel *k, const DpsView *words);
+DpsStatus dps_launch_window (const DpsOpCall *c, int64_t window);
 
 #endif

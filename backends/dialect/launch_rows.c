@@ -3,30 +3,39 @@
 
 static const char *const family = "rows";
 
-static DpsStatus take_rows (const DpsLaunch *l, DpsOpCall *c, double scale, const char *what)
+DpsStatus dps_launch_take_rows (const DpsLaunch *l, const DpsView *table, const DpsView *ids, double scale, const DpsView *y, DpsError *err)
 {
-    DPS_TRY (dps_launch_indices (c, c->in[1], what, c->in[0]->shape[0]));
+    if (dps_launch_quantised (l, table))
+        return dps_launch_dequantise_ids (l, table, ids, scale, y, err);
     DpsKernel k = dps_kernel (family, "dps_take_rows");
-    dps_arg (&k, c->in[0]);
-    dps_arg_of (&k, c->in[1]);
-    dps_arg (&k, c->out[0]);
+    dps_arg (&k, table);
+    dps_arg_of (&k, ids);
+    dps_arg (&k, y);
     dps_arg_f32 (&k, scale);
-    dps_arg_i64 (&k, c->in[0]->shape[0]);
-    dps_arg_i64 (&k, c->in[0]->shape[1]);
-    return dps_launch_rows_of (l, &k, c->in[1]->shape[0], c->err);
+    dps_arg_i64 (&k, table->shape[0]);
+    dps_arg_i64 (&k, table->shape[1]);
+    return dps_launch_rows_of (l, &k, ids->shape[0], err);
 }
 
 static DpsStatus embed_check (const DpsLaunch *l, DpsOpCall *c)
 {
+    (void)l;
     if (c->in[0]->layout != DPS_LAYOUT_ROW_MAJOR)
         return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "%s embed: the table is packed; rows are expected", c->who);
-    if (dps_launch_quantised (l, c->in[0]))
-        return dps_fail (c->err, DPS_ERR_UNSUPPORTED, "%s embed: the table is quantised; plain rows are expected", c->who);
     return DPS_OK;
 }
 
-static DpsStatus embed (const DpsLaunch *l, DpsOpCall *c) { return take_rows (l, c, dps_opcall_f (c, 0), "ids"); }
-static DpsStatus gather_rows (const DpsLaunch *l, DpsOpCall *c) { return take_rows (l, c, 1, "rows"); }
+static DpsStatus embed (const DpsLaunch *l, DpsOpCall *c)
+{
+    DPS_TRY (dps_launch_indices (c, c->in[1], "ids", c->dim['V']));
+    return dps_launch_take_rows (l, c->in[0], c->in[1], dps_opcall_f (c, 0), c->out[0], c->err);
+}
+
+static DpsStatus gather_rows (const DpsLaunch *l, DpsOpCall *c)
+{
+    DPS_TRY (dps_launch_indices (c, c->in[1], "rows", c->dim['N']));
+    return dps_launch_take_rows (l, c->in[0], c->in[1], 1, c->out[0], c->err);
+}
 
 static DpsStatus embed_dw (const DpsLaunch *l, DpsOpCall *c)
 {

@@ -98,7 +98,9 @@ static DpsStatus weight_rows (struct DpsDevice *d, const DpsProduct *p, int64_t 
         *out = dps_launch_rows_view (p->w, row, n, shape);
         return DPS_OK;
     }
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "opencl: a product with a quantised weight");
+    const DpsView *like = p->orientation == DPS_PACK_FORWARD ? p->a : p->y;
+    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_ROWS, DPS_DTYPE_F32, 2, shape, out, err));
+    return dps_launch_dequantise (&d->launch, p->w, row, n, like->dtype == DPS_DTYPE_BF16, out, err);
 }
 
 static DpsView shifted (const DpsView *v, int64_t elements)

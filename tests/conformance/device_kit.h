@@ -198,6 +198,25 @@ typedef struct Call {
     DpsScalar attrs[8];
 } Call;
 
+/* The parts of a quantised weight, which are read only: to the device, or freed there. */
+static inline void move_parts (const Device *d, const DpsView *v, int back)
+{
+    for (uint32_t i = 0; i < v->n_parts; i++) {
+        DpsPart *p = (DpsPart *)v->parts[i];
+        int64_t bytes = (int64_t)p->bytes;
+        DpsView here = {.size = sizeof here, .dtype = DPS_DTYPE_U8, .rank = 1, .shape = &bytes, .host = p->host}, there = here;
+        if (back) {
+            d->be->free (d->dev, p->buffer);
+            p->buffer = NULL;
+            continue;
+        }
+        CHECK_OK (d->be->alloc (d->dev, p->bytes, &p->buffer, NULL, &err));
+        there.host = NULL;
+        there.buffer = p->buffer;
+        CHECK_OK (d->be->copy (d->dev, &here, &there, &err));
+    }
+}
+
 /* Every array's whole room, to the device or (back) from it. */
 static inline void move_rooms (const Device *d, const Call *c, int back)
 {
@@ -214,6 +233,7 @@ static inline void move_rooms (const Device *d, const Call *c, int back)
         CHECK_OK (d->be->copy (d->dev, back ? &there : &here, back ? &here : &there, &err));
         a->view.buffer = back ? NULL : a->there;
         a->view.offset = back ? 0 : (uint64_t)((unsigned char *)a->view.host - a->room);
+        move_parts (d, &a->view, back);
         if (back) {
             d->be->free (d->dev, a->there);
             a->there = NULL;

@@ -257,5 +257,5 @@ static void test_refusals (void)
 
 static void test_close (void) { kit_close (); }
 
-CHECK_MAIN ("cpu.attention", T (test_attention), T (test_shared_prefix_is_repetition), T (test_batch_composition), T (test_nan_stays),
-            T (test_refusals), T (test_close))
+CHECK_MAIN (KIT_DEVICE ".attention", T (test_attention), T (test_shared_prefix_is_repetition), T (test_batch_composition),
+            T (test_nan_stays), T (test_refusals), T (test_close))

@@ -9,13 +9,15 @@ enum { FORWARD = DPS_PACK_FORWARD, INPUT_GRAD = DPS_PACK_INPUT_GRAD };
 
 static const Budget product = {1e-5, 4e-6, 0};
 
-/* W as the backend packs it, in pieces of 64 rows. The bytes past those asked for are guarded like any array. */
-static Array *packed (const Array *w, uint32_t orientation)
+/* W as the backend packs it, in pieces of 64 rows. The bytes past those asked for are guarded like any array. Rows where nothing is packed here. */
+static Array *packed (Array *w, uint32_t orientation)
 {
     const Device *d = device_named (KIT_DEVICE);
     const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, KIT_DEVICE);
     uint64_t bytes;
     uint32_t layout;
+    if (!pack || !d->shares)
+        return w;
     CHECK_OK (pack->query (d->dev, w->shape[0], w->shape[1], w->view.dtype, orientation, &bytes, &layout, &err));
     /* packed weights lie in buffers, which are aligned to 64 */
     Array *p = array (DPS_DTYPE_U8, (int64_t)bytes + 64, -1);
@@ -102,12 +104,16 @@ static void test_linear_dw (void)
         }
 }
 
-static void test_empty_weights_are_refused (void)
+/* By cpu, which has nothing to pack; the sum of nothing is 0 elsewhere. */
+static void test_empty_weights (void)
 {
     Array *x = array (F32, 3, 0), *w = array (F32, 4, 0), *y = array (F32, 3, 4);
     Call c = {"linear", {x, w}, {y}, {{0}}};
-    CHECK_FAILS (call_on (KIT_DEVICE, &c, DPS_RUN_DRY, &err), DPS_ERR_UNSUPPORTED, "empty weight");
-    CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_UNSUPPORTED, "empty weight");
+    if (strcmp (KIT_DEVICE, "cpu") != 0)
+        compare (&c, product);
+    else
+        for (uint32_t dry = 0; dry < 2; dry++)
+            CHECK_FAILS (call_on (KIT_DEVICE, &c, dry ? DPS_RUN_DRY : 0, &err), DPS_ERR_UNSUPPORTED, "empty weight");
     arrays_free ();
 }
 
@@ -205,7 +211,7 @@ static void test_row_logprobs_are_token_logprobs (void)
         }
     int32_t bad = 3;
     Call c = {"row_logprobs", {normals (F32, 1, 3, 1), i32s (1, &bad)}, {array (F32, 1, -1)}, {{0}}};
-    CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
+    CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "target");
     arrays_free ();
 }
 
@@ -226,7 +232,7 @@ static void test_bad_targets_are_refused (void)
     for (int32_t bad = -1; bad <= 3; bad += 4) {
         Array *logp = array (F32, 1, -1);
         Call c = {"token_logprobs", {normals (F32, 1, 4, 1), normals (F32, 3, 4, 1), i32s (1, &bad)}, {logp}, {{0}}};
-        CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "outside the vocabulary of 3");
+        CHECK_FAILS (call_on (KIT_DEVICE, &c, 0, &err), DPS_ERR_INVALID, "target");
         arrays_free ();
     }
 }
@@ -324,7 +330,7 @@ static void test_rows_of_the_head_are_independent (void)
 static void test_unpack_is_the_reverse (void)
 {
     const DpsPack *pack = dps_registry_get (kit_registry, DPS_PACK_ID, KIT_DEVICE);
-    for (int m = 0; m < 2; m++)
+    for (int m = 0; pack && device_named (KIT_DEVICE)->shares && m < 2; m++)
         for (int64_t O = 1; O < 20000; O = O * 5 + 3) {
             Array *w = normals (m ? BF16 : F32, O, 19, 1), *p = packed (w, FORWARD), *ids = indices (21, O),
                   *y = array (w->view.dtype, 21, 19);
@@ -343,7 +349,7 @@ static void test_unpack_is_the_reverse (void)
 
 static void test_close (void) { kit_close (); }
 
-CHECK_MAIN ("cpu.products", T (test_linear), T (test_linear_dx), T (test_linear_dw), T (test_empty_weights_are_refused), T (test_dora_norm),
+CHECK_MAIN (KIT_DEVICE ".products", T (test_linear), T (test_linear_dx), T (test_linear_dw), T (test_empty_weights), T (test_dora_norm),
             T (test_token_logprobs), T (test_row_logprobs_are_token_logprobs), T (test_token_logprobs_dw), T (test_bad_targets_are_refused),
             T (test_nan_stays), T (test_rows_of_products_are_independent), T (test_rows_of_the_head_are_independent),
             T (test_unpack_is_the_reverse), T (test_close))

@@ -149,7 +149,7 @@ static void test_finite_differences (void)
 
 static void test_what_is_refused (void)
 {
-    static const char *const devices[] = {"cpu", "ref"};
+    static const char *const devices[] = {KIT_DEVICE, "ref"};
     CU_ASSERT_EQUAL_FATAL (dps_quant_names (intern, &names), 0);
     for (int d = 0; d < 2; d++) {
         Quantised *q = quantised (&names, (DpsQuantForm){DPS_QUANT_NF4, 64, 0}, 4, 40, 3);
@@ -168,4 +168,4 @@ static void test_what_is_refused (void)
     kit_close ();
 }
 
-CHECK_MAIN ("cpu_quant", T (test_products), T (test_rows_are_independent), T (test_finite_differences), T (test_what_is_refused))
+CHECK_MAIN (KIT_DEVICE ".quant", T (test_products), T (test_rows_are_independent), T (test_finite_differences), T (test_what_is_refused))
