@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "recipe/internal.h"
 
 enum { LOCK_VERSION = 1 };
@@ -67,6 +68,8 @@ static DpsStatus compare_recipe (const DpsRecipe *r, const DpsYaml *old, const c
         const DpsKey *key = &dps__keys[i];
         if (!dps__key_is_dumped ((DpsKeyId)i) || !key->locked || dps__key_is_idle (r, (DpsKeyId)i))
             continue;
+        if (i == DPS_KEY_device && r->allow_device_change)
+            continue;
         const DpsYaml *item = dps_yaml_get (old, key->name);
         DpsBuf was = {0}, now = {0};
         if (!item)
@@ -87,13 +90,35 @@ static DpsStatus compare_recipe (const DpsRecipe *r, const DpsYaml *old, const c
     return st;
 }
 
-static DpsStatus compare_inputs (const DpsLockEntry *entries, size_t n, const DpsYaml *old, const char *path, DpsError *err)
+static const char *text_of (const DpsYaml *map, const char *key)
+{
+    const DpsYaml *item = dps_yaml_get (map, key);
+    return item && item->type == DPS_YAML_SCALAR ? item->text : NULL;
+}
+
+/* What allow_device_change lets differ: the device, its instruction set, and the digest of its backend (named as the device is), then or now. */
+static int is_of_device (const DpsLockEntry *entries, size_t n, const DpsYaml *old, const char *key)
+{
+    const char *was = text_of (old, "device"), *now = NULL, *name = strrchr (key, '.');
+    if (!strcmp (key, "device") || !strcmp (key, "isa"))
+        return 1;
+    for (size_t i = 0; i < n; i++)
+        now = strcmp (entries[i].key, "device") ? now : entries[i].value;
+    return !strncmp (key, "plugin ", 7) && name && ((was && !strcmp (name + 1, was)) || (now && !strcmp (name + 1, now)));
+}
+
+static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const DpsYaml *old, const char *path,
+                                 DpsError *err)
 {
     for (size_t i = 0; i < n; i++) {
         const DpsLockEntry *e = &entries[i];
-        const DpsYaml *item = dps_yaml_get (old, e->key);
-        const char *was = item && item->type == DPS_YAML_SCALAR ? item->text : NULL;
-        if (!was || strcmp (was, e->value))
+        const char *was = text_of (old, e->key);
+        if (was && !strcmp (was, e->value))
+            continue;
+        if (r->allow_device_change && is_of_device (entries, n, old, e->key))
+            dps_log (DPS_LOG_WARNING, "%s was %s and is now %s: from here the numbers agree within rounding, not bit for bit", e->key,
+                     was ? was : "absent", e->value);
+        else
             return dps_fail (err, DPS_ERR_LOCK,
                              "%s: %s%s%s%s was %.200s and is now %.200s. Hint: put back what the run began with, or train "
                              "without --resume into another output_dir",
@@ -103,7 +128,7 @@ static DpsStatus compare_inputs (const DpsLockEntry *entries, size_t n, const Dp
         size_t i = 0;
         while (i < n && strcmp (entries[i].key, item->key->text))
             i++;
-        if (i == n)
+        if (i == n && !(r->allow_device_change && is_of_device (entries, n, old, item->key->text)))
             return dps_fail (err, DPS_ERR_LOCK,
                              "%s: the run began with %.200s, which is now absent. Hint: put it back, or train without "
                              "--resume into another output_dir",
@@ -120,7 +145,7 @@ static DpsStatus compare (const DpsRecipe *r, const DpsLockEntry *entries, size_
         return dps_fail (err, DPS_ERR_LOCK, "%s: lock_version is not %d: it was written by another version. Hint: train without --resume",
                          path, LOCK_VERSION);
     DPS_TRY (compare_recipe (r, dps_yaml_get (root, "recipe"), path, err));
-    return compare_inputs (entries, n, dps_yaml_get (root, "inputs"), path, err);
+    return compare_inputs (r, entries, n, dps_yaml_get (root, "inputs"), path, err);
 }
 
 DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)

@@ -238,8 +238,10 @@ DpsStatus kit_must_fail (Kit *k, const KitCall *c, DpsStatus code, DpsError *err
     DPS_TRY (kit_upload (k, c, err));
     remember (c);
     DpsStatus st = kit_run (k, c, DPS_RUN_DRY, err);
-    if (st == DPS_ERR_UNSUPPORTED || st == DPS_ERR_DTYPE)
+    if (st == DPS_ERR_UNSUPPORTED || st == DPS_ERR_DTYPE) {
+        snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
         return KIT_REFUSED;
+    }
     st = kit_run (k, c, 0, err);
     kit_call_text (c, text, sizeof text);
     if (st == DPS_OK)
