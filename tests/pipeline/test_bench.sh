@@ -20,6 +20,11 @@ holds out '.tokens_per_step - 2 * 20 - 2 * 8 * .answer_tokens | . < 0.001 and . 
 [ -z "$(find "$work" -maxdepth 1 -name 'diapason-bench-*')" ] || fail "bench left its folder"
 ok "bench train --objective: simpo, dpo, grpo"
 
+run 0 "$dia" bench abi --model "$models/gemma3" --rows 2 --steps 2 --tokens 20 --scored 8 --dtype float32 --json
+# per call: looking up its place, views, the breadcrumb, the call itself; on a tiny model no small share, on a real one far below 1 %
+holds out '.calls_per_step > 100 and .abi_share > 0 and .host_share >= .abi_share and .abi_share < 0.5 and .abi_nanoseconds_per_call < 20000'
+ok "bench abi"
+
 run 2 "$dia" bench train --model "$models/gemma3" --objective ppo
 said "--objective is 'ppo', expected simpo, dpo or grpo"
 run 2 "$dia" bench decode --model "$models/gemma3" --objective grpo

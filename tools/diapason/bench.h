@@ -24,6 +24,8 @@ double bench_peak_rss (void);
 DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err);
 
 DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
+/** What the plugin ABI costs: the steps of bench_train again on a backend that does nothing, as a share of theirs. */
+DpsStatus bench_abi (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
 /** Steps of o->objective on o->rows units of prompts of o->tokens and answers of o->scored tokens. */
 DpsStatus bench_objective (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);
 DpsStatus bench_decode (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);

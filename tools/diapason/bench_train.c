@@ -97,9 +97,10 @@ enum { MAX_ROWS = 256 };
 
 typedef struct BenchTotals {
     double tokens, scored, flops, seconds, best;
+    double exec_seconds; /* in exec and the backend */
 } BenchTotals;
 
-static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, float *dlogp, DpsError *err)
+static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, float *dlogp, double *exec_seconds, DpsError *err)
 {
     DpsPass p;
     DpsPassOptions po = {.training = 1};
@@ -107,15 +108,20 @@ static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, f
     dps_weights_zero_grads (&b->weights);
     DPS_TRY (dps_pass_open (&p, &b->weights, batch, &po, err));
     DPS_TRY (dps_exec_reserve (b->ex, p.peak, err));
+    double start = bench_now ();
     DpsStatus st = dps_pass_forward (&p, err);
     for (int64_t i = 0; i < batch->n_scored; i++)
         dlogp[i] = (float)(-1 / batch->total_weight);
     if (st == DPS_OK)
         st = dps_pass_backward (&p, dlogp, err);
+    *exec_seconds += bench_now () - start;
     dps_pass_close (&p);
     DPS_TRY (st);
+    start = bench_now ();
     DPS_TRY (dps_optim_grad_norm (&b->weights, &norm, err));
-    return dps_optim_step (optim, &b->weights, 1e-4, norm, err);
+    DPS_TRY (dps_optim_step (optim, &b->weights, 1e-4, norm, err));
+    *exec_seconds += bench_now () - start;
+    return DPS_OK;
 }
 
 /* Forward, and input gradients but for the first layer's q, k, v, whose input trains nothing; the head twice on scored rows. */
@@ -150,11 +156,12 @@ static DpsStatus timed_step (Bench *b, const BenchOptions *o, const BenchRows *r
         sequences[r] = bench_rows_get (rows, (size_t)(step * o->rows + r));
     DPS_TRY (dps_batch_build (sequences, (size_t)o->rows, b->model.dec.vocab, &batch, err));
     float *dlogp = dps_malloc ((size_t)batch.n_scored, sizeof *dlogp);
-    double start = bench_now ();
-    DpsStatus st = dlogp ? train_step (b, optim, &batch, dlogp, err) : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
+    double start = bench_now (), exec = 0;
+    DpsStatus st = dlogp ? train_step (b, optim, &batch, dlogp, &exec, err) : dps_fail (err, DPS_ERR_NOMEM, "bench: out of memory");
     double took = bench_now () - start;
     if (step >= BENCH_WARM_UP) {
         t->seconds += took;
+        t->exec_seconds += exec;
         t->tokens += (double)batch.n_tokens;
         t->scored += (double)batch.n_scored;
         t->flops += useful_flops (b, &batch);
@@ -167,19 +174,25 @@ static DpsStatus timed_step (Bench *b, const BenchOptions *o, const BenchRows *r
     return st;
 }
 
-static DpsStatus timed_steps (Bench *b, const BenchOptions *o, json_t *result, DpsError *err)
+static DpsStatus run_steps (Bench *b, const BenchOptions *o, BenchTotals *t, DpsError *err)
 {
     BenchRows *rows;
-    BenchTotals t = {.best = INFINITY};
     DpsOptim optim = {.kind = DPS_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .max_grad_norm = 1};
     if (o->rows > MAX_ROWS)
         return dps_fail (err, DPS_ERR_LIMIT, "bench: --rows is %d, at most %d", o->rows, MAX_ROWS);
     DPS_TRY (bench_rows_open (o, b->model.dec.vocab, &rows, err));
-    double first_step = bench_since_launch ();
     DpsStatus st = DPS_OK;
     for (int step = 0; st == DPS_OK && step < o->steps + BENCH_WARM_UP; step++)
-        st = timed_step (b, o, rows, step, &optim, &t, err);
+        st = timed_step (b, o, rows, step, &optim, t, err);
     bench_rows_close (rows);
+    return st;
+}
+
+static DpsStatus timed_steps (Bench *b, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    BenchTotals t = {.best = INFINITY};
+    double first_step = bench_since_launch ();
+    DpsStatus st = run_steps (b, o, &t, err);
     json_object_set_new (result, "tokens_per_second", json_real (t.tokens / t.seconds));
     json_object_set_new (result, "mean_row_tokens", json_real (t.tokens / o->steps / o->rows));
     json_object_set_new (result, "scored_share", json_real (t.scored / t.tokens));
@@ -214,6 +227,68 @@ DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, jso
     if (peak > 0)
         json_object_set_new (result, "share_of_peak",
                              json_real (json_number_value (json_object_get (result, "useful_gflops")) * 1e9 / peak));
+    return st;
+}
+
+/* A backend that does nothing: what is left of a step is what the host does around the arithmetic. */
+
+static DpsStatus run_nothing (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
+{
+    (void)dev, (void)op, (void)flags, (void)err;
+    return DPS_OK;
+}
+
+static DpsStatus pack_nothing (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to,
+                               DpsError *err)
+{
+    (void)dev, (void)from, (void)row, (void)orientation, (void)to, (void)err;
+    return DPS_OK;
+}
+
+/* Both measurements in one process, on the same rows. Every kind of op has its place from the first, so that nobody is asked in the second. */
+static DpsStatus abi_steps (Bench *b, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    DpsBackend tables[DPS_EXEC_MAX_DEVICES];
+    DpsPack packs[DPS_EXEC_MAX_DEVICES];
+    DpsExecDevice saved[DPS_EXEC_MAX_DEVICES];
+    BenchTotals real = {.best = INFINITY}, empty = {.best = INFINITY};
+    uint64_t calls = 0;
+    DPS_TRY (run_steps (b, o, &real, err));
+    for (int i = 0; i < b->ex->n_devices; i++) {
+        DpsExecDevice *d = &b->ex->devices[i];
+        saved[i] = *d;
+        tables[i] = *d->backend;
+        tables[i].run = run_nothing;
+        d->backend = &tables[i];
+        if (d->pack) {
+            packs[i] = *d->pack;
+            packs[i].pack = pack_nothing;
+            d->pack = &packs[i];
+        }
+    }
+    DpsStatus st = run_steps (b, o, &empty, err);
+    for (int i = 0; i < b->ex->n_devices; i++)
+        b->ex->devices[i] = saved[i];
+    for (size_t i = 0; i < b->ex->n_cases; i++)
+        calls += b->ex->cases[i].runs;
+    json_object_set_new (result, "step_seconds", json_real (real.seconds / o->steps));
+    json_object_set_new (result, "calls_per_step", json_real ((double)calls / o->steps));
+    json_object_set_new (result, "abi_seconds", json_real (empty.exec_seconds / o->steps));
+    json_object_set_new (result, "abi_nanoseconds_per_call", json_real (1e9 * empty.exec_seconds / (double)(calls ? calls : 1)));
+    json_object_set_new (result, "abi_share", json_real (empty.exec_seconds / real.seconds));
+    json_object_set_new (result, "host_share", json_real (empty.seconds / real.seconds));
+    return st;
+}
+
+DpsStatus bench_abi (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err)
+{
+    Bench b;
+    DpsStatus st = open_bench (&b, ex, reg, o, 1, err);
+    json_object_set_new (result, "device", json_string (ex->devices[0].info.name));
+    json_object_set_new (result, "dtype", json_string (dps_dtype_name (b.compute)));
+    if (st == DPS_OK)
+        st = abi_steps (&b, o, result, err);
+    close_bench (&b);
     return st;
 }
 

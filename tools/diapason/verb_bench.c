@@ -23,14 +23,17 @@ static int run_bench (int argc, char **argv);
 const DpsVerb dps_verb_bench = {
     .name = "bench",
     .summary = "measure matrix products, training and decoding on this machine",
-    .synopsis = "{matmul|train|decode} [--model M]",
+    .synopsis = "{matmul|train|decode|abi} [--model M]",
     .help =
         "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
         "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
         "step\n"
         "         --objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a\n"
         "         step, prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart\n"
-        "decode   tokens per second with a cache, prompt and batch of your choice\n\n"
+        "decode   tokens per second with a cache, prompt and batch of your choice\n"
+        "abi      what placing, building views and calling through the plugin's table cost: the steps of train again on a backend that "
+        "does\n"
+        "         nothing. abi_share: of a step; host_share: with recording the graph, batches and planning\n\n"
         "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
     .run = run_bench,
 };
@@ -192,8 +195,8 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
     const char *const names[] = {options.device};
     DPS_TRY (dps_exec_open (&ex, reg, names, options.device ? 1 : 0, err));
     ex.profile = options.profile;
-    const int trains = !strcmp (what, "train"), samples = trains && options.objective && !strcmp (options.objective, "grpo"),
-              objective = trains && options.objective != NULL;
+    const int abi = !strcmp (what, "abi"), trains = abi || !strcmp (what, "train"),
+              samples = trains && options.objective && !strcmp (options.objective, "grpo"), objective = trains && options.objective != NULL;
     BenchOptions o = {.model = options.model,
                       .data = options.data,
                       .dtype = options.dtype,
@@ -210,6 +213,7 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
                       .steps = positive (options.steps, trains ? 5 : 64),
                       .batch = positive (options.batch, samples ? 8 : 1)};
     DpsStatus st = !strcmp (what, "matmul") ? bench_matmul (&ex, result, err)
+                   : abi                    ? bench_abi (&ex, reg, &o, result, err)
                    : objective              ? bench_objective (&ex, reg, &o, result, err)
                    : trains                 ? bench_train (&ex, reg, &o, result, err)
                                             : bench_decode (&ex, reg, &o, result, err);
@@ -223,8 +227,8 @@ static int run_bench (int argc, char **argv)
     if (code >= 0)
         return code;
     const char *what = argc == 2 ? argv[1] : "";
-    if (strcmp (what, "matmul") && strcmp (what, "train") && strcmp (what, "decode"))
-        return cli_usage (&dps_verb_bench, "expected one of matmul, train, decode");
+    if (strcmp (what, "matmul") && strcmp (what, "train") && strcmp (what, "decode") && strcmp (what, "abi"))
+        return cli_usage (&dps_verb_bench, "expected one of matmul, train, decode, abi");
     if (strcmp (what, "matmul") && !options.model)
         return cli_usage (&dps_verb_bench, "%s needs --model", what);
     if (options.objective && (strcmp (what, "train") || (strcmp (options.objective, "simpo") && strcmp (options.objective, "dpo") &&

@@ -18,7 +18,7 @@ const DpsVerb dps_verb_replay = {
     .name = "replay",
     .summary = "run recorded backend calls again, on another backend too",
     .synopsis = "FILE --backend X [--against Y] [--tolerance T] [--memory SIZE] [--json]",
-    .help = "FILE was written by --record of train, generate, score, eval, merge, explain or bench. It has ops, shapes, dtypes, places and "
+    .help = "FILE was written by --record of train, generate, score, eval, merge or bench. It has ops, shapes, dtypes, places and "
             "order of the\n"
             "calls, no weights: numbers are drawn from seeds, token ids too unless --record-ids was given; other integers (row numbers,\n"
             "offsets, segment tables, dropout keys) are as they were.\n"

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checking layer around queues (dps.stream/1): memory that work in a queue may still be using is not used by others before an event behind that work
+ * was waited for; queues, events and buffers in use are not left or freed. The queues are ref's ops, run at once: the rules are the host's.
+ */
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "check.h"
+#include "exec/layer.h"
+#include "plugin/validate.h"
+
+enum { N = 16 };
+
+static DpsError err = DPS_ERROR_INIT;
+static DpsRegistry *registry;
+static const DpsBackend *ref;
+static char logged[1024];
+static int done = 1; /* what events answer */
+
+static void keep_line (void *ctx, int level, const char *line)
+{
+    (void)ctx;
+    if (level == DPS_LOG_ERROR)
+        snprintf (logged, sizeof logged, "%s", line);
+}
+
+/* A queue is its device, an event is nothing. */
+static DpsStatus open_queue (struct DpsDevice *dev, int32_t priority, struct DpsQueue **out, DpsError *e)
+{
+    (void)priority, (void)e;
+    *out = (struct DpsQueue *)(void *)dev;
+    return DPS_OK;
+}
+static void close_queue (struct DpsQueue *q) { (void)q; }
+static DpsStatus run (struct DpsQueue *q, const DpsOp *op, struct DpsPlan *plan, DpsError *e)
+{
+    (void)plan;
+    return ref->run ((struct DpsDevice *)(void *)q, op, 0, e);
+}
+static DpsStatus copy (struct DpsQueue *q, const DpsView *from, const DpsView *to, DpsError *e)
+{
+    return ref->copy ((struct DpsDevice *)(void *)q, from, to, e);
+}
+static DpsStatus record (struct DpsQueue *q, struct DpsEvent **out, DpsError *e)
+{
+    (void)e;
+    *out = (struct DpsEvent *)(void *)q;
+    return DPS_OK;
+}
+static DpsStatus wait_for (struct DpsQueue *q, struct DpsEvent *event, DpsError *e)
+{
+    (void)q, (void)event, (void)e;
+    return DPS_OK;
+}
+static DpsStatus query (struct DpsEvent *event, uint32_t *out, DpsError *e)
+{
+    (void)event, (void)e;
+    *out = (uint32_t)done;
+    return DPS_OK;
+}
+static DpsStatus sync_event (struct DpsEvent *event, int64_t ms, DpsError *e)
+{
+    (void)event, (void)ms;
+    return done ? DPS_OK : dps_fail (e, DPS_ERR_TIMEOUT, "not done");
+}
+static void event_free (struct DpsEvent *event) { (void)event; }
+
+static const DpsQueues queues = {sizeof queues, open_queue, close_queue, run, copy, record, wait_for, query, sync_event, event_free};
+static const DpsPlugin plugin = {.id = "com.acme.stream", .name = "stream"};
+
+typedef struct Kit {
+    DpsExecDevice d;
+    const DpsQueues *q;
+    struct DpsQueue *one, *two;
+    struct DpsBuffer *buffer;
+    char *host;
+    DpsView x, y, z;
+} Kit;
+
+static const int64_t n = N;
+
+static Kit open_kit (void)
+{
+    Kit k = {.d = {.plugin = &plugin, .info = {.size = sizeof k.d.info}}};
+    struct CheckedShared *shared = NULL;
+    void *host;
+    if (!registry)
+        CHECK_OK (dps_registry_open (NULL, &registry, &err));
+    ref = dps_registry_get (registry, DPS_BACKEND_ID, "dps.ref");
+    k.d.backend = ref;
+    CHECK_OK (ref->enumerate (0, &k.d.info, &err));
+    CHECK_OK (dps__checked_add (&k.d, ref, &shared, &err));
+    k.q = dps_checked_queues (&k.d, &queues);
+    CHECK_OK (k.q->open (k.d.info.device, 0, &k.one, &err));
+    CHECK_OK (k.q->open (k.d.info.device, 0, &k.two, &err));
+    CHECK_OK (k.d.backend->alloc (k.d.info.device, 3 * 4 * N, &k.buffer, &host, &err));
+    k.host = host;
+    memset (k.host, 0, 3 * 4 * N);
+    DpsView *views[] = {&k.x, &k.y, &k.z};
+    for (uint64_t i = 0; i < 3; i++) {
+        *views[i] = dps_view (DPS_DTYPE_F32, 1, &n, k.host + i * 4 * N);
+        views[i]->buffer = k.buffer;
+        views[i]->offset = i * 4 * N;
+    }
+    done = 1;
+    logged[0] = '\0';
+    return k;
+}
+
+static void close_kit (Kit *k)
+{
+    DpsLayer *layer = k->d.layer;
+    k->q->close (k->one);
+    k->q->close (k->two);
+    if (k->buffer)
+        k->d.backend->free (k->d.info.device, k->buffer);
+    layer->close (layer);
+}
+
+/* exp of `from` into `to`: in a queue, or in none. */
+static DpsStatus op (Kit *k, struct DpsQueue *q, const DpsView *from, const DpsView *to)
+{
+    const DpsOp o = {.size = sizeof o, .id = dps_intern ("exp"), .n_in = 1, .n_out = 1, .in = &from, .out = &to};
+    return q ? k->q->run (q, &o, NULL, &err) : k->d.backend->run (k->d.info.device, &o, 0, &err);
+}
+
+static void test_use_before_the_event_is_named (void)
+{
+    Kit k = open_kit ();
+    struct DpsEvent *event;
+    uint32_t answer;
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    CHECK_OK (op (&k, k.one, &k.y, &k.z)); /* its own queue is in order */
+    CHECK_FAILS (
+        op (&k, NULL, &k.y, &k.z), DPS_ERR_INVALID,
+        "exp in[0] f32 (16) on ref: is used while exp in queue 1, which writes it, may not be done; expected an event behind that");
+    CU_ASSERT_PTR_NOT_NULL (strstr (err.msg, "To blame: the host"));
+    CHECK_FAILS (op (&k, k.two, &k.z, &k.x), DPS_ERR_INVALID, "in queue 1");
+    CHECK_OK (k.q->record (k.one, &event, &err));
+    done = 0;
+    CHECK_OK (k.q->query (event, &answer, &err));
+    CHECK_FAILS (k.q->sync (event, 0, &err), DPS_ERR_TIMEOUT, "not done");
+    CHECK_FAILS (op (&k, NULL, &k.y, &k.z), DPS_ERR_INVALID, "in queue 1");
+    done = 1;
+    CHECK_OK (k.q->sync (event, -1, &err));
+    CHECK_OK (op (&k, NULL, &k.y, &k.z));
+    k.q->event_free (event);
+    close_kit (&k);
+    CHECK_STR (logged, "");
+}
+
+static void test_a_queue_that_waits_may_go_on (void)
+{
+    Kit k = open_kit ();
+    struct DpsEvent *early, *late;
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    CHECK_OK (k.q->record (k.one, &early, &err));
+    CHECK_OK (op (&k, k.one, &k.x, &k.z));
+    CHECK_OK (k.q->record (k.one, &late, &err));
+    CHECK_OK (k.q->wait (k.two, early, &err));
+    const DpsView *from = &k.y;
+    float here[N];
+    DpsView to = dps_view (DPS_DTYPE_F32, 1, &n, here), other = to;
+    CHECK_OK (k.q->copy (k.two, from, &to, &err));
+    CHECK_FAILS (k.q->copy (k.two, &k.z, &other, &err), DPS_ERR_INVALID, "which writes it"); /* the event is before that */
+    CHECK_OK (k.q->wait (k.two, late, &err));
+    float there[N];
+    other = dps_view (DPS_DTYPE_F32, 1, &n, there);
+    CHECK_OK (k.q->copy (k.two, &k.z, &other, &err));
+    /* What is only read may be read by all, and written by nobody. */
+    CHECK_OK (op (&k, NULL, &k.x, &(DpsView){.size = sizeof to, .dtype = DPS_DTYPE_F32, .rank = 1, .shape = &n, .host = (float[N]){0}}));
+    CHECK_FAILS (op (&k, NULL, &(DpsView){.size = sizeof to, .dtype = DPS_DTYPE_F32, .rank = 1, .shape = &n, .host = (float[N]){0}}, &k.x),
+                 DPS_ERR_INVALID, "which reads it");
+    k.q->event_free (early);
+    k.q->event_free (late);
+    close_kit (&k);
+    CHECK_STR (logged, "");
+}
+
+static void test_what_is_left_or_freed_in_use_is_named (void)
+{
+    Kit k = open_kit ();
+    struct DpsEvent *event;
+    uint64_t before = dps_validate_faults ();
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    k.d.backend->free (k.d.info.device, k.buffer);
+    k.buffer = NULL;
+    CU_ASSERT_PTR_NOT_NULL (strstr (logged, "buffer 1 is freed while work on it is in a queue"));
+    CHECK_FAILS (op (&k, k.one, &k.x, &k.y), DPS_ERR_INVALID, "lies in buffer 1, which was freed");
+    CHECK_OK (k.q->record (k.one, &event, &err));
+    close_kit (&k);
+    CU_ASSERT_PTR_NOT_NULL (strstr (logged, "0 queues and 1 events were never freed"));
+    CU_ASSERT_EQUAL (dps_validate_faults (), before + 3);
+    dps_free (event); /* the layer's own, which it lost */
+}
+
+CHECK_SUITE (run_all, "exec.checked_queues", T (test_use_before_the_event_is_named), T (test_a_queue_that_waits_may_go_on),
+             T (test_what_is_left_or_freed_in_use_is_named))
+
+int main (void)
+{
+    dps_log_install (keep_line, NULL, DPS_LOG_ERROR);
+    int code = run_all ();
+    dps_registry_close (registry);
+    return code;
+}
