@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/rng.h"
@@ -92,8 +93,10 @@ static DpsStatus add_buffer (Replay *r, uint64_t id, uint64_t bytes, DpsError *e
     DPS_TRY (count_memory (r, bytes, err));
     Buffer *b = &r->buffers[r->n_buffers++];
     *b = (Buffer){.id = id, .bytes = bytes};
-    for (int s = 0; s < r->n_sides; s++)
+    for (int s = 0; s < r->n_sides; s++) {
         DPS_TRY (dps_exec_alloc (&r->sides[s].ex, bytes, &b->block[s], err));
+        memset (b->block[s].host, 0, bytes); /* what nothing filled is the same on both sides */
+    }
     return DPS_OK;
 }
 
@@ -210,23 +213,20 @@ static DpsStatus make_packed (Replay *r, Side *s, const DpsTraceView *v, uint64_
     return pack_rows (s, p, f, err);
 }
 
+/* Packed again in place when the call says so: another operand of the call may be the same. */
 static DpsStatus packed_of (Replay *r, Side *s, const DpsTraceCall *c, uint32_t i, Packed **out, DpsError *err)
 {
     const DpsTraceView *v = &c->kind->views[i];
-    DpsTraceFill f = c->fill[i];
-    if (f.kind != DPS_FILL_NONE)
-        free_packed (r, s, c->at[i].buffer);
+    const DpsTraceFill given = c->fill[i], usual = {.kind = DPS_FILL_NORMAL, .seed = 1, .rms = 0.05};
     for (size_t k = 0; k < s->n_packed; k++) {
         Packed *p = &s->packed[k];
-        if (p->buffer == c->at[i].buffer && p->dtype == v->dtype && p->orientation == (uint32_t)v->pack && p->shape[0] == v->shape[0] &&
-            p->shape[1] == v->shape[1]) {
-            *out = p;
-            return DPS_OK;
-        }
+        if (p->buffer != c->at[i].buffer || p->dtype != v->dtype || p->orientation != (uint32_t)v->pack || p->shape[0] != v->shape[0] ||
+            p->shape[1] != v->shape[1])
+            continue;
+        *out = p;
+        return given.kind == DPS_FILL_NONE ? DPS_OK : pack_rows (s, p, &given, err);
     }
-    if (f.kind == DPS_FILL_NONE)
-        f = (DpsTraceFill){.kind = DPS_FILL_NORMAL, .seed = 1, .rms = 0.05};
-    return make_packed (r, s, v, c->at[i].buffer, &f, out, err);
+    return make_packed (r, s, v, c->at[i].buffer, given.kind == DPS_FILL_NONE ? &usual : &given, out, err);
 }
 
 /* Calls. */
@@ -478,7 +478,9 @@ static void close_all (Replay *r)
 DpsStatus dps_replay (const DpsRegistry *reg, const char *data, size_t len, const DpsReplayOptions *o, DpsReplay *out, DpsError *err)
 {
     const char *names[MAX_SIDES] = {o->backend, o->against};
-    Replay r = {.o = o, .limit = o->memory ? o->memory : (uint64_t)16 << 30, .out = out};
+    long pages = sysconf (_SC_PHYS_PAGES), page = sysconf (_SC_PAGESIZE);
+    uint64_t half = pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : (uint64_t)1 << 30;
+    Replay r = {.o = o, .limit = o->memory ? o->memory : half, .out = out};
     *out = (DpsReplay){0};
     DpsStatus st = dps__trace_open (&r.trace, data, len, o->path, err);
     snprintf (out->ids, sizeof out->ids, "%s", r.trace.ids);

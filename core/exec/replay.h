@@ -14,7 +14,7 @@ typedef struct DpsReplayOptions {
     const char *backend; /* the one in question */
     const char *against; /* the one believed; NULL: none, calls are only run */
     double tolerance;    /* largest difference over largest number of an output; 0: 1e-3, and 2e-2 where bf16 or f16 take part */
-    uint64_t memory;     /* bytes of a record's live buffers, on each backend, at most; 0: 16 GiB */
+    uint64_t memory;     /* bytes of a record's live buffers, on each backend, at most; 0: half of the machine's */
     void (*progress) (void *ctx, double share);
     void *ctx;
 } DpsReplayOptions;

@@ -6,11 +6,12 @@
 #include "base/json.h"
 #include "exec/replay.h"
 
+static const char *const nowhere[] = {"/"}; /* ref alone */
+static const DpsRegistryOptions none = {.folders = nowhere, .n_folders = 1};
 static DpsRegistry *registry;
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
-    static const DpsRegistryOptions none = {.folders = (const char *const[]){"/"}, .n_folders = 1};
     DpsError err = DPS_ERROR_INIT;
     (void)argc, (void)argv;
     dps_json_init ();

@@ -38,7 +38,7 @@ static const GOptionEntry entries[] = {
     {"backend", 'b', 0, G_OPTION_ARG_STRING, &backend, "the backend or device in question", "X"},
     {"against", 0, 0, G_OPTION_ARG_STRING, &against, "the one to compare with", "Y"},
     {"tolerance", 0, 0, G_OPTION_ARG_DOUBLE, &tolerance, "what may differ, of the largest number (0.001; bf16, f16 0.02)", "T"},
-    {"memory", 0, 0, G_OPTION_ARG_STRING, &memory, "of the record's buffers at most, on each backend (16GiB)", "SIZE"},
+    {"memory", 0, 0, G_OPTION_ARG_STRING, &memory, "of the record's buffers at most, on each backend (half of the machine's)", "SIZE"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
@@ -145,7 +145,7 @@ static int run_replay (int argc, char **argv)
         return cli_usage (&dps_verb_replay, argc != 2 ? "one FILE is expected%s" : "--backend is missing%s", "");
     if (tolerance < 0 || !isfinite (tolerance) || (memory && !cli_size (memory)))
         return cli_usage (&dps_verb_replay, "--tolerance is %g and --memory %s: expected a number from 0 and a size such as 4GiB",
-                          tolerance, memory ? memory : "16GiB");
+                          tolerance, memory ? memory : "unset");
     DpsReplay *result = dps_calloc (1, sizeof *result);
     DpsStatus st = result ? replay (argv[1], result, &err) : dps_fail (&err, DPS_ERR_NOMEM, "replay: out of memory");
     if (st == DPS_OK)
