@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "exec/plan.h"
+#include "exec/stage.h"
 #include "graph/decompose.h"
 
 typedef struct Parts {
@@ -65,9 +66,7 @@ static DpsView view_of (const Parts *p, DpsNode node, const DpsBlock *scratch)
         v.n_parts = from->n_parts;
         v.parts = from->parts;
     } else if (scratch) {
-        v.buffer = scratch->buffer;
-        v.offset = t->offset;
-        v.host = (char *)scratch->host + t->offset;
+        v = dps_block_view (t->dtype, t->rank, t->shape, scratch, t->offset);
     }
     return v;
 }
@@ -88,7 +87,6 @@ static DpsStatus run_record (DpsExec *ex, int device, const Parts *p, const DpsR
         views[n] = view_of (p, node, scratch);
         *slot = &views[n++];
     }
-    const DpsExecDevice *d = &ex->devices[device];
     DpsOp o = {.size = sizeof o,
                .id = ex->op_ids[r->op],
                .n_in = r->n_in,
@@ -97,7 +95,7 @@ static DpsStatus run_record (DpsExec *ex, int device, const Parts *p, const DpsR
                .in = in,
                .out = out,
                .attrs = r->attrs};
-    DpsStatus st = d->backend->run (d->info.device, &o, flags, err);
+    DpsStatus st = dps__exec_call (ex, device, &o, flags, err);
     if (st != DPS_OK)
         dps_error_prefix (err, "as simple ops: %s", dps_op_name ((DpsOpCode)r->op));
     return st;

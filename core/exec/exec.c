@@ -10,6 +10,7 @@
 #include "exec/decomposed.h"
 #include "exec/layer.h"
 #include "exec/plan.h"
+#include "exec/stage.h"
 #include "graph/decompose.h"
 #include "plugin/crumb.h"
 #include "plugin/host.h"
@@ -87,6 +88,7 @@ void dps_exec_close (DpsExec *ex)
 {
     dps_exec_free (ex, &ex->arena);
     dps_exec_free (ex, &ex->scratch);
+    dps__stage_close (ex);
     dps__layers_close (ex);
     for (size_t i = 0; i < ex->n_cases; i++)
         dps_free (ex->cases[i].reasons);
@@ -252,7 +254,7 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
         return DPS_OK;
     double start = ex->profile ? now () : 0;
     dps_crumb_enter (d->plugin->id, dps_op_name (op));
-    DpsStatus st = c->decomposed ? run_decomposed (ex, c, o, err) : d->backend->run (d->info.device, o, 0, err);
+    DpsStatus st = c->decomposed ? run_decomposed (ex, c, o, err) : dps__exec_call (ex, c->device, o, 0, err);
     dps_crumb_leave ();
     if (ex->profile)
         c->seconds += now () - start;
@@ -287,7 +289,11 @@ DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *
 
 /* Running a graph. */
 
-void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node) { return (char *)ex->arena.host + g->tensors[node].offset; }
+void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node)
+{
+    char *base = ex->arena.host ? ex->arena.host : ex->mirror;
+    return node < 0 || !base ? NULL : base + g->tensors[node].offset;
+}
 
 static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, DpsOpCode op, int slot, DpsNode node, DpsView *v,
                           DpsError *err)
@@ -295,15 +301,15 @@ static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, 
     const DpsTensor *t = &g->tensors[node];
     *v = dps_view (t->dtype, t->rank, t->shape, NULL);
     switch (t->kind) {
-    case DPS_TENSOR_TEMP:
-        v->buffer = ex->arena.buffer;
-        v->offset = t->offset;
-        v->host = (char *)ex->arena.host + t->offset;
-        return DPS_OK;
+    case DPS_TENSOR_TEMP: *v = dps_block_view (t->dtype, t->rank, t->shape, &ex->arena, t->offset); return DPS_OK;
     case DPS_TENSOR_INPUT:
         v->host = (void *)b->inputs[t->index];
         if (!v->host && dps_tensor_elements (t) && !b->outline)
             return dps_fail (err, DPS_ERR_INTERNAL, "%s: input %d is not bound", dps_op_name (op), t->index);
+        if (ex->inputs.buffer && !b->outline) { /* the device's copy; the host's, with the same bytes, stays beside it */
+            v->buffer = ex->inputs.buffer;
+            v->offset = ex->input_at[t->index];
+        }
         return DPS_OK;
     default: return b->resolve (b->ctx, t->kind, t->index, op, slot, v, err);
     }
@@ -378,6 +384,7 @@ DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t fi
     }
     if (peak > ex->arena_peak)
         ex->arena_peak = peak;
+    DPS_TRY (dps__exec_inputs (ex, g, b, err));
     for (size_t i = first; i < end; i++)
         DPS_TRY (run_record (ex, g, &g->ops[i], b, err));
     return DPS_OK;

@@ -21,7 +21,7 @@ typedef struct DpsExecDevice {
     struct DpsLayer *layer;  /* what checks or records its calls (layer.h); NULL: the tables are the plugin's */
 } DpsExecDevice;
 
-/** A persistent allocation on the primary device. */
+/** A persistent allocation on the primary device. host: NULL where that has memory of its own (stage.h puts and gets bytes). */
 typedef struct DpsBlock {
     struct DpsBuffer *buffer;
     void *host;
@@ -56,6 +56,12 @@ typedef struct DpsExec {
     uint64_t persistent_bytes; /* live blocks */
     DpsCase *cases;
     size_t n_cases, case_capacity;
+    /* Where the first device has memory of its own, and for ops that go to another memory: stage.h. */
+    DpsBlock inputs; /* of the run, at input_at[] */
+    uint64_t input_at[DPS_INPUT_COUNT];
+    DpsBlock staged[DPS_EXEC_MAX_DEVICES]; /* operands of an op on a device that does not share the host's memory */
+    void *stage, *mirror;                  /* operands in host memory; what was fetched of the arena */
+    uint64_t stage_bytes, mirror_bytes;
 } DpsExec;
 
 /** How a tensor of the graph is found at run time. Borrowed by run. */
@@ -69,7 +75,8 @@ typedef struct DpsBindings {
 
 /**
  * Open the devices named (NULL or 0: every backend there is, `ref` last). A name may be a backend's ("cpu") or a device's ("opencl:0").
- * Errors: NOT_FOUND with the names there are; UNSUPPORTED for a device that does not share host memory. [init]
+ * Without names, those that share the host's memory and that no manifest keeps back. Errors: NOT_FOUND with the names there are; what a driver
+ * that was named says. [init]
  */
 DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n_names, DpsError *err);
 void dps_exec_close (DpsExec *ex);
@@ -99,7 +106,7 @@ DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint
 DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
                                uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err);
 
-/** The bytes of a temporary after a run. */
+/** The bytes of a temporary after a run; where blocks are no host memory, after dps_exec_fetch. */
 void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node);
 
 /** A contiguous host view. shape is borrowed. */

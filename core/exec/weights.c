@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "exec/stage.h"
 #include "graph/source_check.h"
 
 enum { LOAD_ROWS = 1024 }; /* rows read and packed at a time: a multiple of 64 (backend.h, pack) */
@@ -107,8 +108,7 @@ static DpsStatus zeroed (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *e
     if (bytes == 0)
         return DPS_OK;
     DPS_TRY (dps_exec_alloc (ex, bytes, out, err));
-    memset (out->host, 0, bytes);
-    return DPS_OK;
+    return dps_block_zero (ex, out, 0, bytes, err);
 }
 
 static DpsStatus allocate (DpsWeights *w, size_t i, int n_moments, DpsError *err)
@@ -143,18 +143,17 @@ static DpsStatus put_rows (DpsWeights *w, int32_t i, int64_t row, int64_t n, con
     DpsView from = dps_view (DPS_DTYPE_F32, 2, piece, values);
     if (s->codes.buffer)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is quantised: its numbers cannot be set", spec->name);
-    if (s->master.host && (float *)s->master.host + row * cols != values)
-        memcpy ((float *)s->master.host + row * cols, values, (size_t)(n * cols) * sizeof *values);
-    if (s->rows.host) {
-        char *at = (char *)s->rows.host + (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype);
-        DpsView to = dps_view (s->rows_dtype, 2, piece, at);
-        if ((const void *)at != values)
+    if (s->master.buffer)
+        DPS_TRY (
+            dps_block_put (w->ex, &s->master, (uint64_t)(row * cols) * sizeof *values, values, (uint64_t)(n * cols) * sizeof *values, err));
+    if (s->rows.buffer) {
+        DpsView to = dps_block_view (s->rows_dtype, 2, piece, &s->rows, (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype));
+        if (!to.host || (const void *)to.host != values)
             DPS_TRY (dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err));
     }
     for (uint32_t k = 0; k < 2; k++)
         if (s->packed[k].buffer) {
-            DpsView to = dps_view (w->compute, 2, spec->shape, s->packed[k].host);
-            to.buffer = s->packed[k].buffer;
+            DpsView to = dps_block_view (w->compute, 2, spec->shape, &s->packed[k], 0);
             to.layout = s->layout[k];
             DPS_TRY (d->pack->pack (d->info.device, &from, row, k, &to, err));
         }
@@ -212,10 +211,29 @@ void dps_weights_free (DpsWeights *w)
     *w = (DpsWeights){0};
 }
 
-float *dps_weights_master (const DpsWeights *w, int32_t weight)
+static const DpsBlock no_block;
+
+const DpsBlock *dps_weights_master_block (const DpsWeights *w, int32_t weight)
 {
     const DpsStore *s = &w->stores[weight];
-    return s->master.host ? s->master.host : s->rows_dtype == DPS_DTYPE_F32 ? s->rows.host : NULL;
+    return s->master.buffer ? &s->master : s->rows_dtype == DPS_DTYPE_F32 ? &s->rows : &no_block;
+}
+
+float *dps_weights_master (const DpsWeights *w, int32_t weight) { return dps_weights_master_block (w, weight)->host; }
+
+DpsStatus dps_weights_join_grad (DpsWeights *w, int32_t weight, DpsError *err)
+{
+    const DpsStore *s = &w->stores[weight];
+    int64_t n = (int64_t)(s->lookups / sizeof (float));
+    if (!n)
+        return DPS_OK;
+    if (s->grad.host) {
+        dps_weights_grad (w, weight);
+        return DPS_OK;
+    }
+    DpsView sum = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->grad, 0), more = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->grad, s->lookups);
+    DPS_TRY (dps_exec_op (w->ex, DPS_OP_add, (const DpsView *[]){&sum, &more}, 2, (const DpsView *[]){&sum}, 1, NULL, 0, err));
+    return dps_block_zero (w->ex, &s->grad, s->lookups, s->lookups, err);
 }
 
 float *dps_weights_grad (const DpsWeights *w, int32_t weight)
@@ -234,12 +252,9 @@ float *dps_weights_grad (const DpsWeights *w, int32_t weight)
 DpsStatus dps_weights_get (const DpsWeights *w, int32_t weight, float *out, DpsError *err)
 {
     const DpsWeight *spec = &w->model->weights[weight];
-    const float *master = dps_weights_master (w, weight);
-    int64_t n = dps_weight_elements (spec);
-    if (master) {
-        memcpy (out, master, (size_t)n * sizeof *out);
-        return DPS_OK;
-    }
+    const DpsBlock *master = dps_weights_master_block (w, weight);
+    if (master->buffer)
+        return dps_block_get (w->ex, master, 0, out, (uint64_t)dps_weight_elements (spec) * sizeof *out, err);
     return dps_weights_rows (w, weight, 0, spec->shape[0], out, err);
 }
 
@@ -254,19 +269,41 @@ DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, D
     return DPS_OK;
 }
 
-void dps_weights_zero_grads (DpsWeights *w)
+DpsStatus dps_weights_zero_grads (DpsWeights *w, DpsError *err)
 {
     for (size_t i = 0; i < w->model->n_weights; i++)
-        if (w->stores[i].grad.host)
-            memset (w->stores[i].grad.host, 0, w->stores[i].grad.bytes);
+        if (w->stores[i].grad.buffer)
+            DPS_TRY (dps_block_zero (w->ex, &w->stores[i].grad, 0, w->stores[i].grad.bytes, err));
+    return DPS_OK;
+}
+
+/* Every form from the f32 master, which is on a device of its own memory: rows there, packed forms through the host. */
+static DpsStatus refresh_there (DpsWeights *w, int32_t i, DpsError *err)
+{
+    const DpsStore *s = &w->stores[i];
+    int64_t n = dps_weight_elements (&w->model->weights[i]);
+    if (!s->packed[0].buffer) {
+        DpsView from = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->master, 0), to = dps_block_view (s->rows_dtype, 1, &n, &s->rows, 0);
+        return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+    }
+    float *values = dps_malloc ((size_t)n, sizeof *values);
+    DpsStatus st = values ? dps_weights_get (w, i, values, err) : dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    if (st == DPS_OK)
+        st = dps_weights_set (w, i, values, err);
+    dps_free (values);
+    return st;
 }
 
 DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err)
 {
     for (size_t i = 0; i < w->model->n_weights; i++) {
         const DpsStore *s = &w->stores[i];
-        int derived = s->master.host || s->packed[0].buffer;
-        if (s->grad.host && derived)
+        int derived = s->master.buffer || s->packed[0].buffer;
+        if (!s->grad.buffer || !derived)
+            continue;
+        if (!s->grad.host)
+            DPS_TRY (refresh_there (w, (int32_t)i, err));
+        else
             DPS_TRY (dps_weights_set (w, (int32_t)i, dps_weights_master (w, (int32_t)i), err));
     }
     return DPS_OK;
@@ -381,9 +418,9 @@ DpsStatus dps_weights_resolve (void *ctx, DpsTensorKind kind, int32_t index, Dps
         out->host = s->grad.host;
         if (op == DPS_OP_embed_dw && s->lookups) {
             out->offset = s->grad.bytes - s->lookups;
-            out->host = (char *)s->grad.host + out->offset;
+            out->host = s->grad.host ? (char *)s->grad.host + out->offset : NULL;
         }
-        return s->grad.host || w->outline
+        return s->grad.buffer || w->outline
                    ? DPS_OK
                    : dps_fail (err, DPS_ERR_INTERNAL, "%s: '%s' has no gradient", dps_op_name (op), w->model->weights[index].name);
     }

@@ -79,11 +79,14 @@ DpsStatus dps_weights_set (DpsWeights *w, int32_t weight, const float *values, D
  * after the last micro-batch of a step.
  */
 float *dps_weights_master (const DpsWeights *w, int32_t weight);
+/** The same where blocks may be no host memory: the block of the f32 master (without a buffer: it has none); the gradient is stores[].grad. */
+const DpsBlock *dps_weights_master_block (const DpsWeights *w, int32_t weight);
+DpsStatus dps_weights_join_grad (DpsWeights *w, int32_t weight, DpsError *err);
 float *dps_weights_grad (const DpsWeights *w, int32_t weight);
 int64_t dps_weight_elements (const DpsWeight *w);
 
 /** Before a step: all gradients to zero. After one: packed and bf16 forms of what trained are made again. [device-serial] */
-void dps_weights_zero_grads (DpsWeights *w);
+DpsStatus dps_weights_zero_grads (DpsWeights *w, DpsError *err);
 DpsStatus dps_weights_refresh (DpsWeights *w, DpsError *err);
 
 /** Rows [row, row + n) of a base weight that is kept as rows or quantised, in f32. Errors: UNSUPPORTED (kept packed only), SHAPE. */

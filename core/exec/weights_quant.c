@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "exec/stage.h"
 #include "exec/weights.h"
 
 enum { ALIGN = 64 };
@@ -134,10 +135,8 @@ static DpsStatus make_codes (const DpsStore *s, const DpsWeight *spec, DpsSource
     return st == DPS_ERR_NONFINITE ? dps_error_prefix (err, "weights: '%s'", spec->name) : st;
 }
 
-DpsStatus dps__quantised_load (DpsWeights *w, int32_t weight, DpsSource *src, float *buffer, int64_t rows, DpsError *err)
+static DpsStatus load_into (const DpsStore *s, const DpsWeight *spec, DpsSource *src, float *buffer, int64_t rows, DpsError *err)
 {
-    const DpsWeight *spec = &w->model->weights[weight];
-    const DpsStore *s = &w->stores[weight];
     size_t at = (size_t)dps_source_find (src, spec->name);
     DpsQuantForm stored = dps_source_form (src, at);
     void *parts[DPS_QPARTS];
@@ -149,11 +148,51 @@ DpsStatus dps__quantised_load (DpsWeights *w, int32_t weight, DpsSource *src, fl
     return DPS_OK;
 }
 
+/* The store as it would be in host memory, then its bytes to the device. */
+DpsStatus dps__quantised_load (DpsWeights *w, int32_t weight, DpsSource *src, float *buffer, int64_t rows, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[weight];
+    DpsStore here = w->stores[weight];
+    if (here.codes.host)
+        return load_into (&here, spec, src, buffer, rows, err);
+    here.codes.host = dps_calloc (1, here.codes.bytes);
+    if (!here.codes.host)
+        return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    for (uint32_t p = 0; p < DPS_QPARTS; p++)
+        here.parts[p].host = here.parts[p].bytes ? (char *)here.codes.host + here.parts[p].offset : NULL;
+    DpsStatus st = load_into (&here, spec, src, buffer, rows, err);
+    if (st == DPS_OK)
+        st = dps_block_put (w->ex, &w->stores[weight].codes, 0, here.codes.host, here.codes.bytes, err);
+    dps_free (here.codes.host);
+    return st;
+}
+
+/* On a device with memory of its own: the embedding of the rows' numbers. */
+static DpsStatus embed_rows (const DpsWeights *w, int32_t weight, int64_t row, int64_t n, float *out, DpsError *err)
+{
+    const DpsWeight *spec = &w->model->weights[weight];
+    int64_t shape[2] = {n, spec->shape[1]};
+    int32_t *ids = dps_malloc ((size_t)n, sizeof *ids);
+    DpsView table = dps_view (0, 2, spec->shape, NULL), id = dps_view (DPS_DTYPE_I32, 1, shape, ids),
+            y = dps_view (DPS_DTYPE_F32, 2, shape, out);
+    if (!ids)
+        return dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)(row + i);
+    dps__quantised_view (w, weight, &table);
+    DpsStatus st =
+        dps_exec_op (w->ex, DPS_OP_embed, (const DpsView *[]){&table, &id}, 2, (const DpsView *[]){&y}, 1, (DpsScalar[]){{.f = 1}}, 1, err);
+    dps_free (ids);
+    return st;
+}
+
 static DpsStatus decode_rows (const DpsWeights *w, int32_t weight, int64_t row, int64_t n, float *out, DpsError *err)
 {
     const DpsWeight *spec = &w->model->weights[weight];
     DpsView v = dps_view (0, 2, spec->shape, NULL);
     DpsQuantised q;
+    if (!w->stores[weight].codes.host)
+        return embed_rows (w, weight, row, n, out, err);
     dps__quantised_view (w, weight, &v);
     DPS_TRY (dps_quant_from_view (&w->ex->quants, &v, 1, &q, err));
     dps_quant_decode (&q, row * spec->shape[1], n * spec->shape[1], out);
@@ -170,9 +209,9 @@ DpsStatus dps_weights_rows (const DpsWeights *w, int32_t weight, int64_t row, in
                          (long long)n, (long long)row);
     if (dps__weight_quantised (spec, w->training))
         return decode_rows (w, weight, row, n, out, err);
-    if (!s->rows.host)
+    if (!s->rows.buffer)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is kept packed only", spec->name);
-    const char *at = (const char *)s->rows.host + (size_t)(row * cols) * dps_dtype_bytes (s->rows_dtype);
-    DpsView from = dps_view (s->rows_dtype, 2, shape, at), to = dps_view (DPS_DTYPE_F32, 2, shape, out);
+    DpsView from = dps_block_view (s->rows_dtype, 2, shape, &s->rows, (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype)),
+            to = dps_view (DPS_DTYPE_F32, 2, shape, out);
     return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
 }

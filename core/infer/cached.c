@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "exec/plan.h"
+#include "exec/stage.h"
 
 /* Segment tables grow in steps, so that a prompt that comes or goes makes no new graph. What fills the last step is empty. */
 enum { SEGMENT_STEP = 16 };
@@ -122,6 +123,7 @@ DpsStatus dps__cached_run (DpsCached *c, float **out_logits, DpsError *err)
     b.inputs[DPS_INPUT_ROPE0] = c->ropes[0];
     b.inputs[DPS_INPUT_ROPE1] = c->ropes[1];
     DPS_TRY (dps_exec_run (c->w->ex, &c->graph, c->peak, 0, c->graph.n_ops, &b, err));
+    DPS_TRY (dps_exec_fetch (c->w->ex, &c->graph, c->nodes->logits, err));
     *out_logits = dps_exec_temp (c->w->ex, &c->graph, c->nodes->logits);
     c->n_tokens = c->n_segments = c->n_runs = 0;
     return DPS_OK;
@@ -135,10 +137,10 @@ typedef struct Logp {
     const DpsView *in[2], *outs[1];
 } Logp;
 
-static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const float *z, const int32_t *targets, double temperature, float *out)
+static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const int32_t *targets, double temperature, float *out)
 {
     *l = (Logp){.shape = {n, d->vocab}, .attrs = {{.f = d->final_softcap}, {.f = temperature}}};
-    l->z = dps_view (DPS_DTYPE_F32, 2, l->shape, z);
+    l->z = dps_view (DPS_DTYPE_F32, 2, l->shape, NULL);
     l->targets = dps_view (DPS_DTYPE_I32, 1, l->shape, targets);
     l->out = dps_view (DPS_DTYPE_F32, 1, l->shape, out);
     l->in[0] = &l->z, l->in[1] = &l->targets, l->outs[0] = &l->out;
@@ -147,9 +149,10 @@ static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const float *
 DpsStatus dps__cached_logp (DpsCached *c, int64_t row, int64_t n, const int32_t *targets, double temperature, float *out, DpsError *err)
 {
     const DpsDecoder *d = &c->w->model->dec;
-    const float *products = dps_exec_temp (c->w->ex, &c->graph, c->nodes->products);
+    uint64_t at = c->graph.tensors[c->nodes->products].offset + (uint64_t)(row * d->vocab) * sizeof (float);
     Logp l;
-    lay_out_logp (&l, d, n, products + row * d->vocab, targets, temperature, out);
+    lay_out_logp (&l, d, n, targets, temperature, out);
+    l.z = dps_block_view (DPS_DTYPE_F32, 2, l.shape, &c->w->ex->arena, at);
     return dps_exec_op (c->w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, err);
 }
 
@@ -159,7 +162,7 @@ static DpsStatus measure_scratch (DpsWeights *w, const DpsGraph *g, int64_t runs
     uint64_t of_logp;
     Logp l;
     DPS_TRY (dps_exec_measure (w->ex, g, &b, out, err));
-    lay_out_logp (&l, &w->model->dec, runs, NULL, NULL, 1, NULL);
+    lay_out_logp (&l, &w->model->dec, runs, NULL, 1, NULL);
     DPS_TRY (dps_exec_op_scratch (w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, &of_logp, err));
     *out = of_logp > *out ? of_logp : *out;
     return DPS_OK;

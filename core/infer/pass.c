@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "exec/plan.h"
+#include "exec/stage.h"
 
 static DpsStatus record (DpsGraph *g, const DpsModel *model, uint32_t compute, const DpsForward *f, const DpsPassOptions *o,
                          DpsForwardOut *out, uint64_t *out_peak, DpsError *err)
@@ -80,7 +81,12 @@ DpsStatus dps_pass_open (DpsPass *p, DpsWeights *weights, const DpsBatch *batch,
 
 DpsStatus dps_pass_forward (DpsPass *p, DpsError *err)
 {
-    return dps_exec_run (p->weights->ex, &p->graph, p->peak, 0, p->graph.n_forward, &p->bindings, err);
+    DpsExec *ex = p->weights->ex;
+    const DpsNode results[] = {p->out.logp, p->out.entropy, p->out.hit, p->out.score, p->out.value};
+    DPS_TRY (dps_exec_run (ex, &p->graph, p->peak, 0, p->graph.n_forward, &p->bindings, err));
+    for (size_t i = 0; i < sizeof results / sizeof *results; i++)
+        DPS_TRY (dps_exec_fetch (ex, &p->graph, results[i], err));
+    return DPS_OK;
 }
 
 static DpsStatus backward (DpsPass *p, DpsInput seed, const float *gradient, DpsError *err)

@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#include "exec/stage.h"
 #include "optim/schedule.h"
 
 int dps_optim_moments (const DpsOptim *o)
@@ -16,12 +17,12 @@ DpsStatus dps_optim_grad_norm (DpsWeights *w, double *out, DpsError *err)
 {
     double sum = 0;
     for (size_t i = 0; i < w->model->n_weights; i++) {
-        const float *g = dps_weights_grad (w, (int32_t)i);
-        if (!g)
+        if (!w->stores[i].grad.buffer)
             continue;
+        DPS_TRY (dps_weights_join_grad (w, (int32_t)i, err));
         double one = 0; /* written by the op */
         int64_t n = dps_weight_elements (&w->model->weights[i]), scalar = 1;
-        DpsView x = dps_view (DPS_DTYPE_F32, 1, &n, g), y = dps_view (DPS_DTYPE_F64, 1, &scalar, &one);
+        DpsView x = dps_block_view (DPS_DTYPE_F32, 1, &n, &w->stores[i].grad, 0), y = dps_view (DPS_DTYPE_F64, 1, &scalar, &one);
         DPS_TRY (dps_exec_op (w->ex, DPS_OP_sumsq, (const DpsView *[]){&x}, 1, (const DpsView *[]){&y}, 1, NULL, 0, err));
         sum += one;
     }
@@ -36,8 +37,9 @@ static DpsStatus update (const DpsOptim *o, DpsWeights *w, int32_t i, double lr,
     const DpsStore *s = &w->stores[i];
     int64_t n = dps_weight_elements (spec);
     int decays = spec->role != DPS_WEIGHT_NORM && spec->role != DPS_WEIGHT_BIAS;
-    DpsView p = dps_view (DPS_DTYPE_F32, 1, &n, dps_weights_master (w, i)), g = dps_view (DPS_DTYPE_F32, 1, &n, s->grad.host),
-            m = dps_view (DPS_DTYPE_F32, 1, &n, s->m.host), v = dps_view (DPS_DTYPE_F32, 1, &n, s->v.host);
+    DpsView p = dps_block_view (DPS_DTYPE_F32, 1, &n, dps_weights_master_block (w, i), 0),
+            g = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->grad, 0), m = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->m, 0),
+            v = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->v, 0);
     DpsScalar attrs[] = {{.f = lr},
                          {.f = o->kind == DPS_OPTIM_SGD ? o->momentum : o->beta1},
                          {.f = o->beta2},
@@ -73,7 +75,7 @@ DpsStatus dps_optim_step (DpsOptim *o, DpsWeights *w, double lr, double grad_nor
     double scale = dps_clip_factor (grad_norm, o->max_grad_norm);
     o->t++;
     for (size_t i = 0; i < w->model->n_weights; i++)
-        if (w->stores[i].grad.host)
+        if (w->stores[i].grad.buffer)
             DPS_TRY (update (o, w, (int32_t)i, lr, scale, NULL, err));
     return dps_weights_refresh (w, err);
 }

@@ -27,7 +27,7 @@ DpsStatus dps__rollout_keep_start (DpsTrainer *t, DpsError *err)
     o->n_start = t->session.model.n_weights;
     o->start = dps_calloc (o->n_start, sizeof *o->start);
     for (size_t i = 0; o->start && i < o->n_start; i++) {
-        if (!w->stores[i].grad.host)
+        if (!w->stores[i].grad.buffer)
             continue;
         o->start[i] = dps_malloc ((size_t)dps_weight_elements (&t->session.model.weights[i]), sizeof **o->start);
         if (!o->start[i])

@@ -9,24 +9,48 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/seal.h"
+#include "exec/stage.h"
 #include "train/model_files.h"
 #include "train/trainer.h"
 
 typedef struct List {
     DpsTensorOut *items;
     size_t n, capacity;
+    void **copies; /* of what a device has to itself */
+    size_t n_copies, copy_capacity;
 } List;
 
 static void free_list (List *l)
 {
     for (size_t i = 0; i < l->n; i++)
         dps_free ((char *)l->items[i].name);
+    for (size_t i = 0; i < l->n_copies; i++)
+        dps_free (l->copies[i]);
+    dps_free (l->copies);
     dps_free (l->items);
     *l = (List){0};
 }
 
-static DpsStatus add (List *l, char *name, const DpsWeight *w, uint32_t dtype, const void *data, DpsError *err)
+/* The bytes of a block in host memory: its own, or a copy that the list keeps. */
+static DpsStatus bytes_of (const DpsTrainer *t, List *l, const DpsBlock *block, const void **out, DpsError *err)
 {
+    *out = block->host;
+    if (block->host || !block->buffer)
+        return DPS_OK;
+    if (DPS_GROW (l->copies, l->n_copies, l->copy_capacity) || !(l->copies[l->n_copies] = dps_malloc (block->bytes, 1)))
+        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    *out = l->copies[l->n_copies++];
+    return dps_block_get (t->session.weights.ex, block, 0, l->copies[l->n_copies - 1], block->bytes, err);
+}
+
+static DpsStatus add (const DpsTrainer *t, List *l, char *name, const DpsWeight *w, uint32_t dtype, const DpsBlock *block, DpsError *err)
+{
+    const void *data = NULL;
+    DpsStatus st = name ? bytes_of (t, l, block, &data, err) : DPS_OK;
+    if (st != DPS_OK) {
+        dps_free (name);
+        return st;
+    }
     if (!name || DPS_GROW (l->items, l->n, l->capacity)) {
         dps_free (name);
         return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
@@ -35,7 +59,7 @@ static DpsStatus add (List *l, char *name, const DpsWeight *w, uint32_t dtype, c
     return DPS_OK;
 }
 
-static int trains (const DpsTrainer *t, size_t i) { return t->session.weights.stores[i].grad.host != NULL; }
+static int trains (const DpsTrainer *t, size_t i) { return t->session.weights.stores[i].grad.buffer != NULL; }
 
 /* The embedding is trained whole, and with it the head, which is the same weight. */
 static int trains_tied_head (const DpsTrainer *t) { return t->session.model.dec.tied && trains (t, (size_t)t->session.model.embed); }
@@ -46,11 +70,11 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
     const DpsModel *m = &t->session.model;
     for (size_t i = 0; i < m->n_weights; i++)
         if (!m->weights[i].frozen && (i >= m->n_base || trains (t, i)))
-            DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
-                          dps_weights_master (&t->session.weights, (int32_t)i), err));
+            DPS_TRY (add (t, l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
+                          dps_weights_master_block (&t->session.weights, (int32_t)i), err));
     if (trains_tied_head (t))
-        DPS_TRY (add (l, dps_strdup (DPS_PEFT_PREFIX DPS_PEFT_TIED_HEAD), &m->weights[m->embed], DPS_DTYPE_F32,
-                      dps_weights_master (&t->session.weights, m->embed), err));
+        DPS_TRY (add (t, l, dps_strdup (DPS_PEFT_PREFIX DPS_PEFT_TIED_HEAD), &m->weights[m->embed], DPS_DTYPE_F32,
+                      dps_weights_master_block (&t->session.weights, m->embed), err));
     return DPS_OK;
 }
 
@@ -60,7 +84,7 @@ static DpsStatus list_model (const DpsTrainer *t, List *l, DpsError *err)
     const DpsModel *m = &t->session.model;
     for (size_t i = 0; i < m->n_weights; i++) { /* a head of its own too */
         const DpsStore *s = &t->session.weights.stores[i];
-        DPS_TRY (add (l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, s->rows.host, err));
+        DPS_TRY (add (t, l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, &s->rows, err));
     }
     return DPS_OK;
 }
@@ -71,12 +95,12 @@ static DpsStatus list_optimizer (const DpsTrainer *t, List *l, DpsError *err)
     for (size_t i = 0; i < m->n_weights; i++) {
         const DpsStore *s = &t->session.weights.stores[i];
         const DpsWeight *w = &m->weights[i];
-        if (s->m.host)
-            DPS_TRY (add (l, dps_strf ("exp_avg.%s", w->name), w, DPS_DTYPE_F32, s->m.host, err));
-        if (s->v.host)
-            DPS_TRY (add (l, dps_strf ("exp_avg_sq.%s", w->name), w, DPS_DTYPE_F32, s->v.host, err));
-        if (s->master.host && !t->is_adapter)
-            DPS_TRY (add (l, dps_strf ("master.%s", w->name), w, DPS_DTYPE_F32, s->master.host, err));
+        if (s->m.buffer)
+            DPS_TRY (add (t, l, dps_strf ("exp_avg.%s", w->name), w, DPS_DTYPE_F32, &s->m, err));
+        if (s->v.buffer)
+            DPS_TRY (add (t, l, dps_strf ("exp_avg_sq.%s", w->name), w, DPS_DTYPE_F32, &s->v, err));
+        if (s->master.buffer && !t->is_adapter)
+            DPS_TRY (add (t, l, dps_strf ("master.%s", w->name), w, DPS_DTYPE_F32, &s->master, err));
     }
     return DPS_OK;
 }
@@ -307,7 +331,7 @@ DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, D
     for (size_t i = 0; st == DPS_OK && i < m->n_weights; i++) {
         if (!trains (t, i))
             continue;
-        int master = !t->is_adapter && t->session.weights.stores[i].master.host;
+        int master = !t->is_adapter && t->session.weights.stores[i].master.buffer != NULL;
         char *name = dps_strf ("%s%s", master ? "master." : t->is_adapter ? DPS_PEFT_PREFIX : "", m->weights[i].name);
         st = name ? restore_weight (t, master ? optimizer : file, name, (int32_t)i, err)
                   : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
@@ -319,15 +343,28 @@ DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, D
     return st;
 }
 
-static DpsStatus restore_moment (DpsTensorFile *file, const char *prefix, const char *weight, const DpsBlock *to, DpsError *err)
+static DpsStatus read_block (DpsTrainer *t, DpsTensorFile *file, size_t at, const DpsBlock *to, DpsError *err)
 {
-    if (!to->host)
+    if (to->host)
+        return dps_tensors_read (file, at, to->host, to->bytes, err);
+    void *bytes = dps_malloc (to->bytes, 1);
+    DpsStatus st = bytes ? dps_tensors_read (file, at, bytes, to->bytes, err) : dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+    if (st == DPS_OK)
+        st = dps_block_put (t->session.weights.ex, to, 0, bytes, to->bytes, err);
+    dps_free (bytes);
+    return st;
+}
+
+static DpsStatus restore_moment (DpsTrainer *t, DpsTensorFile *file, const char *prefix, const char *weight, const DpsBlock *to,
+                                 DpsError *err)
+{
+    if (!to->buffer)
         return DPS_OK;
     char *name = dps_strf ("%s.%s", prefix, weight);
     int64_t at = name ? dps_tensors_find (file, name) : -1;
     DpsStatus st = !name    ? dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory")
                    : at < 0 ? dps_fail (err, DPS_ERR_NOT_FOUND, "checkpoint: no tensor '%s' in %s", name, DPS_CKPT_OPTIMIZER)
-                            : dps_tensors_read (file, (size_t)at, to->host, to->bytes, err);
+                            : read_block (t, file, (size_t)at, to, err);
     dps_free (name);
     return st;
 }
@@ -341,9 +378,9 @@ static DpsStatus restore_optimizer (DpsTrainer *t, const DpsCheckpoint *c, DpsEr
     DpsStatus st = DPS_OK;
     for (size_t i = 0; st == DPS_OK && i < t->session.model.n_weights; i++) {
         const DpsStore *s = &t->session.weights.stores[i];
-        st = restore_moment (file, "exp_avg", t->session.model.weights[i].name, &s->m, err);
+        st = restore_moment (t, file, "exp_avg", t->session.model.weights[i].name, &s->m, err);
         if (st == DPS_OK)
-            st = restore_moment (file, "exp_avg_sq", t->session.model.weights[i].name, &s->v, err);
+            st = restore_moment (t, file, "exp_avg_sq", t->session.model.weights[i].name, &s->v, err);
     }
     dps_tensors_close (file);
     return st;

@@ -269,7 +269,7 @@ static DpsStatus take_scored (DpsTrainer *t, DpsError *err)
 /* Zero gradients, then those of the rows' mean loss. */
 static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_loss, double *out_grad_norm, DpsError *err)
 {
-    dps_weights_zero_grads (&t->session.weights);
+    DPS_TRY (dps_weights_zero_grads (&t->session.weights, err));
     dps_step_reset (&t->sums);
     DPS_TRY (take_scored (t, err));
     DpsStatus st = rows->counts.scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)

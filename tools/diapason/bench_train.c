@@ -105,7 +105,7 @@ static DpsStatus train_step (Bench *b, DpsOptim *optim, const DpsBatch *batch, f
     DpsPass p;
     DpsPassOptions po = {.training = 1};
     double norm;
-    dps_weights_zero_grads (&b->weights);
+    DPS_TRY (dps_weights_zero_grads (&b->weights, err));
     DPS_TRY (dps_pass_open (&p, &b->weights, batch, &po, err));
     DPS_TRY (dps_exec_reserve (b->ex, p.peak, err));
     double start = bench_now ();

@@ -44,7 +44,7 @@ static double step (Tiny *t, float **out_grads, float **out_weights, size_t *out
     size_t n, total = 0;
     DpsSequence *s = sequences_of (t->batch, "sft_mask", &n);
     DpsOptim optim = {.kind = DPS_OPTIM_ADAMW, .beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0.01, .max_grad_norm = 1};
-    dps_weights_zero_grads (&t->weights);
+    CHECK_OK (dps_weights_zero_grads (&t->weights, &err));
     double nll = nll_pass (t, s, n, 1, 1, 0), norm;
     sequences_free (s, n);
     for (size_t i = 0; i < t->model.n_weights; i++)

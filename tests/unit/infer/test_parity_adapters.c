@@ -86,7 +86,7 @@ static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const ch
     size_t n;
     double total = 0, want_loss = st_scalar (expected, "loss.sft");
     DpsSequence *s = sequences_of (t->batch, "sft_mask", &n);
-    dps_weights_zero_grads (&t->weights);
+    CHECK_OK (dps_weights_zero_grads (&t->weights, &err));
     CHECK_NEAR (nll_pass (t, s, n, 1, checkpoint, 0), want_loss, 2e-5 + 1e-5 * want_loss);
     check_metrics (expected, "sft");
     for (size_t i = 0; i < t->model.n_weights; i++) {

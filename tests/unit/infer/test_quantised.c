@@ -96,7 +96,7 @@ static double train_pass (Adapted *a)
             ids[r][k] = (int32_t)dps_rng_below (4, (uint64_t)r, (uint64_t)k, (uint64_t)a->model.dec.vocab);
         rows[r] = (DpsSequence){.ids = ids[r], .n = (size_t)(LENGTH - 3 * r), .key = (uint64_t)r};
     }
-    dps_weights_zero_grads (&a->weights);
+    CHECK_OK (dps_weights_zero_grads (&a->weights, &err));
     return nll_pass (&t, rows, ROWS, 1, 1, 0);
 }
 

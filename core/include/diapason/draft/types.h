@@ -104,7 +104,8 @@ typedef struct DpsPart {
 
 /**
  * A tensor as a backend sees it: a typed window on a buffer. Borrowed for the duration of one call.
- * Shapes and strides are in elements, outermost first; rank ≤ 4. A missing operand is a NULL view.
+ * Shapes and strides are in elements, outermost first; rank ≤ 4. A missing operand is a NULL view. On a device with memory of its own, `host` of
+ * a call's inputs (ids, segments, roots …) may be the host's copy of the same bytes, only to be looked at.
  */
 typedef struct DpsView {
     size_t size;
