@@ -31,6 +31,7 @@ static double log_sigmoid_of (double x) { return (x < 0 ? x : 0) - log1p (exp (-
 
 static double clipped (double x, double lo, double hi) { return x < lo ? lo : x > hi ? hi : x; }
 
+/* NaN goes through min, max and relu, as through arithmetic: a comparison must not hide it. */
 MATH (add, 2, x[0] + x[1], 1, 1)
 MATH (sub, 2, x[0] - x[1], 1, -1)
 MATH (mul, 2, x[0] * x[1], x[1], x[0])
@@ -40,11 +41,11 @@ MATH (exp, 1, exp (x[0]), y)
 MATH (log, 1, log (x[0]), 1 / x[0])
 MATH (square, 1, x[0] * x[0], 2 * x[0])
 MATH (abs, 1, fabs (x[0]), (x[0] > 0) - (x[0] < 0))
-MATH (relu, 1, x[0] > 0 ? x[0] : 0, x[0] > 0)
+MATH (relu, 1, x[0] <= 0 ? 0 : x[0], x[0] > 0)
 MATH (sigmoid, 1, sigmoid_of (x[0]), y *(1 - y))
 MATH (log_sigmoid, 1, log_sigmoid_of (x[0]), sigmoid_of (-x[0]))
-MATH (min, 2, x[0] <= x[1] ? x[0] : x[1], x[0] <= x[1], x[0] > x[1])
-MATH (max, 2, x[0] >= x[1] ? x[0] : x[1], x[0] >= x[1], x[0] < x[1])
+MATH (min, 2, x[0] <= x[1] || isnan (x[0]) ? x[0] : x[1], x[0] <= x[1], x[0] > x[1])
+MATH (max, 2, x[0] >= x[1] || isnan (x[0]) ? x[0] : x[1], x[0] >= x[1], x[0] < x[1])
 MATH (clip, 1, clipped (x[0], p[0], p[1]), x[0] >= p[0] && x[0] <= p[1])
 MATH (where, 3, x[0] > 0 ? x[1] : x[2], 0, x[0] > 0, !(x[0] > 0))
 

@@ -277,10 +277,12 @@ static DpsStatus damaged (CheckContext *ctx, Damage damage, int same, const char
     size_t k = 0, refused = 0;
     DPS_TRY (good_files (ctx, at (ctx, "good", path), &c, &good, err));
     const char *from = c.format->create ? path : ctx->sample;
-    DpsStatus st = check_content_use (c.format, from, &right, err);
-    if (st == DPS_OK)
-        st = check_files_read (from, &copy, err);
+    DpsStatus st = check_files_read (from, &copy, err);
     at (ctx, "bad", bad);
+    if (st == DPS_OK)
+        st = check_files_write (&copy, bad, err);
+    if (st == DPS_OK)
+        st = check_content_use (c.format, bad, &right, err); /* there: a file's name may be its tensor's */
     bound_memory (total (&good));
     for (; st == DPS_OK && damage (ctx->test->data, &copy, &good, k); k++) {
         DpsError said = DPS_ERROR_INIT;

@@ -249,6 +249,21 @@ static void test_ties_go_to_the_first (void)
     dps_tape_free (t);
 }
 
+static void test_nan_is_not_hidden (void)
+{
+    const DpsHostTape *f = dps_tape_table ();
+    struct DpsTape *t;
+    CHECK_OK (dps_tape_create (&shape, &t, &err));
+    const double nothing[3] = {NAN, NAN, NAN}, numbers[3] = {-1, 0, 1};
+    DpsVal x = f->variable (t, DPS_AXIS_UNIT, nothing, 3), y = f->input (t, DPS_AXIS_UNIT, numbers, 3);
+    const DpsVal all[] = {f->relu (t, x),   f->min (t, x, y),      f->min (t, y, x), f->max (t, x, y),
+                          f->max (t, y, x), f->clip (t, x, -1, 1), f->abs (t, x)};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        for (int k = 0; k < 3; k++)
+            CU_ASSERT (isnan (f->data (t, all[i], NULL)[k]));
+    dps_tape_free (t);
+}
+
 static void test_errors_are_remembered (void)
 {
     const DpsHostTape *f = dps_tape_table ();
@@ -314,5 +329,5 @@ static void test_allocation_failures (void)
 }
 
 CHECK_MAIN ("objective.tape", T (test_elementwise_gradients), T (test_axis_gradients), T (test_axis_values),
-            T (test_detach_stops_the_gradient), T (test_extremes_are_finite), T (test_ties_go_to_the_first), T (test_errors_are_remembered),
-            T (test_bad_offsets_are_refused), T (test_allocation_failures))
+            T (test_detach_stops_the_gradient), T (test_extremes_are_finite), T (test_ties_go_to_the_first), T (test_nan_is_not_hidden),
+            T (test_errors_are_remembered), T (test_bad_offsets_are_refused), T (test_allocation_failures))
