@@ -15,8 +15,8 @@ const DpsVerb dps_verb_new = {
     .summary = "begin a plugin: objective, adapter, reward, format or backend",
     .synopsis = "KIND NAME [--out FOLDER]",
     .help =
-        "Writes FOLDER/NAME: source, manifest, test, README, CMakeLists.txt. It works as it stands; change the maths, then the test's "
-        "numbers.\n"
+        "Writes FOLDER/NAME: source, manifest, test, README, CMakeLists.txt. It works as it stands and passes `diapason check`;\n"
+        "change the maths, then the test's numbers.\n"
         "Without --out the folder is plugins.d/ where there is one (Diapason's tree: tools/build builds it), else the current folder (a\n"
         "plugin of your own tree: it builds against an installed Diapason).\n\n"
         "Example: diapason new objective my-loss",
@@ -143,7 +143,7 @@ static void print_next (const struct Kind *k, const char *folder, const char *na
         printf ("  cmake -S %s -B build-%s && cmake --build build-%s    # -DCMAKE_PREFIX_PATH=… where Diapason is installed\n"
                 "  export DIAPASON_PLUGINS=$PWD/build-%s/lib/diapason/plugins\n",
                 folder, name, name, name);
-    printf ("  diapason plugins show com.example.%s\n", name);
+    printf ("  diapason plugins show com.example.%s\n  diapason check %s\n", name, name);
     if (!strcmp (k->kind, "objective"))
         printf ("  diapason train RECIPE --set stage=%s\n", name);
 }
