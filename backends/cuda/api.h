@@ -116,6 +116,7 @@ enum {
     CU_CAPTURE_RELAXED = 2,
     /* cuBLASLt */
     LT_OK = 0,
+    LT_ALLOC_FAILED = 3,
     LT_NOT_SUPPORTED = 15,
     LT_COMPUTE_32F = 68,
     LT_COMPUTE_32I = 72,

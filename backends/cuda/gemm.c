@@ -35,11 +35,14 @@ typedef struct Call {
     LtLayout a, b, d; /* as cuBLASLt names them: a is our B, since its matrices lie by columns */
 } Call;
 
+/* cuBLASLt does not say whether the device is lost; the driver does, to any call. */
 static DpsStatus lt_check (struct DpsDevice *dev, LtStatus s, const char *what, DpsError *err)
 {
+    size_t available, total;
     if (s == LT_OK)
         return DPS_OK;
-    DpsStatus code = s == LT_NOT_SUPPORTED ? DPS_ERR_UNSUPPORTED : DPS_ERR_DEVICE;
+    DPS_TRY (cuda_check (dev, cuda_api.cu.mem_info (&available, &total), what, err));
+    DpsStatus code = s == LT_NOT_SUPPORTED ? DPS_ERR_UNSUPPORTED : s == LT_ALLOC_FAILED ? DPS_ERR_NOMEM : DPS_ERR_DEVICE;
     dps_fail (err, code, "%s: cuBLASLt: %s: %s", dev->name, what, cuda_api.lt.status_text (s));
     if (err)
         err->vendor_code = (int32_t)s;

@@ -25,7 +25,7 @@ struct LtContext {
     int unused;
 };
 
-enum { INVALID = 7, ALLOC_FAILED = 3, WORKSPACE = 4096 };
+enum { INVALID = 7, WORKSPACE = 4096 };
 static const char magic[8] = "LT-ALGO";
 
 size_t cublasLtGetVersion (void);
@@ -41,7 +41,7 @@ const char *cublasLtGetStatusString (LtStatus s)
     LtStatus name (Handle *out)                                                                                                            \
     {                                                                                                                                      \
         if (double_call (1) != CU_OK || !(*out = calloc (1, sizeof (type))))                                                               \
-            return ALLOC_FAILED;                                                                                                           \
+            return LT_ALLOC_FAILED;                                                                                                        \
         double_object (1);                                                                                                                 \
         return LT_OK;                                                                                                                      \
     }
@@ -64,7 +64,7 @@ LtStatus cublasLtMatmulDescCreate (LtDesc *out, LtCompute compute, LtType scale)
 LtStatus cublasLtMatmulDescCreate (LtDesc *out, LtCompute compute, LtType scale)
 {
     if (double_call (1) != CU_OK || scale != (compute == LT_COMPUTE_32I ? LT_I32 : LT_F32) || !(*out = calloc (1, sizeof **out)))
-        return ALLOC_FAILED;
+        return LT_ALLOC_FAILED;
     (*out)->compute = compute;
     double_object (1);
     return LT_OK;
@@ -83,7 +83,7 @@ LtStatus cublasLtMatrixLayoutCreate (LtLayout *out, LtType type, uint64_t rows, 
 LtStatus cublasLtMatrixLayoutCreate (LtLayout *out, LtType type, uint64_t rows, uint64_t cols, int64_t ld)
 {
     if (double_call (1) != CU_OK || !(*out = calloc (1, sizeof **out)))
-        return ALLOC_FAILED;
+        return LT_ALLOC_FAILED;
     **out = (Layout){type, rows, cols, ld};
     double_object (1);
     return rows && cols && ld >= (int64_t)rows ? LT_OK : INVALID;
@@ -252,5 +252,5 @@ LtStatus cublasLtMatmul (LtHandle h, LtDesc d, const void *alpha, const void *a,
         memcpy (&m.alpha, alpha, sizeof m.alpha);
         memcpy (&m.beta, beta, sizeof m.beta);
     }
-    return double_enqueue (s, matmul_run, &m, sizeof m, 0) ? LT_OK : ALLOC_FAILED;
+    return double_enqueue (s, matmul_run, &m, sizeof m, 0) ? LT_OK : LT_ALLOC_FAILED;
 }

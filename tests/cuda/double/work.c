@@ -108,25 +108,10 @@ int double_enqueue (CuStream s, void (*f) (void *arg), const void *arg, size_t b
 
 static void drain_until (CuStream s, const struct CUevent_st *event);
 
-/* Do the first work of a stream. */
-static void step (CuStream s)
+/* The first work is done. */
+static void leave (CuStream s)
 {
-    while (s->busy)
-        double_wait_for_others ();
     Work *w = s->first;
-    if (!w)
-        return;
-    if (w->kind == WORK_WAIT && w->event->pending) {
-        drain_until (w->event->stream, w->event);
-        return;
-    }
-    s->busy = 1;
-    if (w->alone)
-        double_unlock ();
-    if (w->run)
-        w->run (w->arg);
-    if (w->alone)
-        double_lock ();
     if (w->kind == WORK_RECORD)
         w->event->pending--;
     s->first = w->next;
@@ -137,10 +122,50 @@ static void step (CuStream s)
     double_wake_others ();
 }
 
+static void *do_alone (void *stream)
+{
+    CuStream s = stream;
+    s->first->run (s->first->arg);
+    double_lock ();
+    leave (s);
+    double_unlock ();
+    return NULL;
+}
+
+/* Do the first work of a stream; what may block is left to a thread when nobody waits for it. */
+static void step (CuStream s, int waits)
+{
+    pthread_t thread;
+    while (s->busy)
+        double_wait_for_others ();
+    Work *w = s->first;
+    if (!w)
+        return;
+    if (w->kind == WORK_WAIT && w->event->pending) {
+        if (waits)
+            drain_until (w->event->stream, w->event);
+        else if (!w->event->stream->busy)
+            step (w->event->stream, 0);
+        return;
+    }
+    s->busy = 1;
+    if (w->alone && !waits && pthread_create (&thread, NULL, do_alone, s) == 0) {
+        pthread_detach (thread);
+        return;
+    }
+    if (w->alone)
+        double_unlock ();
+    if (w->run)
+        w->run (w->arg);
+    if (w->alone)
+        double_lock ();
+    leave (s);
+}
+
 static void drain_until (CuStream s, const struct CUevent_st *event)
 {
     while (event ? event->pending > 0 : s->first != NULL)
-        step (s);
+        step (s, 1);
 }
 
 CuResult double_stream_new (CuStream *out)
@@ -166,6 +191,8 @@ void double_stream_free (CuStream s)
 /* The device is lost: nothing more happens, and whoever waits is let go. */
 void double_stream_drop (CuStream s)
 {
+    if (s->busy)
+        return;
     for (Work *w = s->first; w; w = w->next)
         if (w->kind == WORK_RECORD)
             w->event->pending--;
@@ -223,7 +250,7 @@ CuResult double_event_query (CuEvent e)
     if (!e->used || !e->pending)
         return CU_OK;
     if (!held && !e->stream->busy)
-        step (e->stream);
+        step (e->stream, 0);
     return CU_NOT_READY;
 }
 
