@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * memory.c: buffers of three kinds and of imported host memory, found again by their host address; scratch of queues; `dps.memory/1`.
- * cuMemFree waits for the device by itself, but scratch is retired all the same: it may belong to a graph that runs again.
+ * Scratch that grows is retired, not freed: work in flight may use it, or a graph that runs again.
  */
 #include <string.h>
 

@@ -325,13 +325,11 @@ API cuMemAllocManaged (CuPointer *out, size_t bytes, unsigned int flags)
     LEAVE (flags != CU_ATTACH_GLOBAL || no_managed ? CU_INVALID_VALUE : take (out, bytes, BLOCK_MANAGED));
 }
 
+/* The driver would do all work first; here work that comes too late finds its memory freed. */
 API cuMemFree_v2 (CuPointer p);
 API cuMemFree_v2 (CuPointer p)
 {
     ENTER (0, 1);
-    for (int i = 0; i < STREAMS_MOST; i++) /* as the driver does: all work first */
-        if (streams[i])
-            double_stream_sync (streams[i]);
     LEAVE (double_block_free ((void *)(uintptr_t)p, BLOCK_DEVICE, 1));
 }
 
