@@ -121,7 +121,7 @@ static inline const DpsAdapter *kit_open (const char *name, DpsRegistry **out_re
 {
     DpsError err = DPS_ERROR_INIT;
     const char *folders[] = {DPS_BUILD "/lib/diapason/plugins"};
-    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, out_reg, &err));
+    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){.folders = folders, .n_folders = 1}, out_reg, &err));
     const DpsAdapter *adapter = dps_registry_get (*out_reg, DPS_ADAPTER_ID, name);
     CU_ASSERT_PTR_NOT_NULL_FATAL (adapter);
     return adapter;

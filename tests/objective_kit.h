@@ -47,7 +47,7 @@ static inline DpsObjectiveInstance *kit_open_with (const char *name, const KitPa
     DpsObjectiveInstance *o = NULL;
     const char *folders[] = {DPS_BUILD "/lib/diapason/plugins"};
     CHECK_OK (dps_tape_provide (&err));
-    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, out_reg, &err));
+    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){.folders = folders, .n_folders = 1}, out_reg, &err));
     const DpsObjective *table = dps_registry_get (*out_reg, DPS_OBJECTIVE_ID, name);
     CU_ASSERT_PTR_NOT_NULL_FATAL (table);
     CHECK_OK (dps_objective_open (table, params ? kit_param : NULL, (void *)params, &o, &err));

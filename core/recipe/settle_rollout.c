@@ -73,6 +73,7 @@ static DpsStatus settle_generation (const DpsRecipeReader *in)
 DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
 {
     static const DpsKeyId sampling[] = {DPS_KEY_num_generations,
+                                        DPS_KEY_num_generations_eval,
                                         DPS_KEY_temperature,
                                         DPS_KEY_top_p,
                                         DPS_KEY_top_k,

@@ -38,6 +38,13 @@ void dps__answers_options (const DpsTrainer *t, size_t per_prompt, int greedy, D
                                 .should_stop = t->options->should_stop};
 }
 
+size_t dps__answers_held_out (const DpsTrainer *t, int *out_greedy)
+{
+    int64_t n = t->recipe->num_generations_eval;
+    *out_greedy = !n;
+    return n ? (size_t)n : 1;
+}
+
 static DpsStatus sample (DpsTrainer *t, DpsAnswers *a, uint64_t first, int greedy, DpsError *err)
 {
     DpsGenerateOptions o;

@@ -19,6 +19,8 @@ typedef struct DpsAnswers {
 
 /** How the run samples K answers, or (greedy) takes the likeliest tokens, without log-probs. */
 void dps__answers_options (const struct DpsTrainer *t, size_t per_prompt, int greedy, DpsGenerateOptions *out);
+/** Held-out prompts: how many answers each gets, and whether (*out_greedy) of the likeliest tokens: num_generations_eval. */
+size_t dps__answers_held_out (const struct DpsTrainer *t, int *out_greedy);
 
 /**
  * Sample K answers to each of a->prompts from the weights as they are, and have them judged. first: number of the first answer in the run, which

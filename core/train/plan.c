@@ -168,7 +168,9 @@ static DpsStatus plan_sampling (DpsTrainer *t, DpsWeights *w, DpsError *err)
     dps__answers_options (t, (size_t)o->samples, 0, &options);
     DPS_TRY (dps_generate_measure (w, prompt, prompts, &options, &bytes, err));
     if (t->eval_feed) {
-        dps__answers_options (t, 1, 1, &options);
+        int greedy;
+        size_t answers = dps__answers_held_out (t, &greedy);
+        dps__answers_options (t, answers, greedy, &options);
         DPS_TRY (dps_generate_measure (w, (size_t)dps_feed_most (t->eval_feed).tokens, (size_t)t->recipe->per_device_eval_batch_size,
                                        &options, &held_out, err));
     }

@@ -111,7 +111,7 @@ DpsStatus dps__rollout_samples (const struct DpsTrainer *t, DpsRolloutSamples *o
 void dps__rollout_samples_free (DpsRolloutSamples *s);
 
 /* rollout_eval.c */
-/** Held-out prompts, each answered once with the likeliest tokens, and judged. Errors: INTERRUPTED, those of dps__answers_make. */
+/** Held-out prompts answered and judged (num_generations_eval). Errors: INTERRUPTED, those of dps__answers_make. */
 DpsStatus dps__rollout_evaluate (struct DpsTrainer *t, DpsMetrics *out, DpsError *err);
 
 /* rollout_save.c */

@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * rollout_eval.c: what the policy earns on held-out prompts: eval_reward and eval_rewards/NAME/mean. Each prompt is answered once, with the likeliest
- * tokens: the same weights always get the same number, and it says what greedy use of the model would.
+ * tokens, which says what greedy use of the model would, or num_generations_eval times as in training, which varies less from one evaluation to the
+ * next. Draws are those of the same prompts at every evaluation: the same weights always get the same number.
  */
 #include <math.h>
 
 #include "train/trainer.h"
 
+/* Their draws are not those of the answers that are trained. */
+#define HELD_OUT (UINT64_C (1) << 48)
+
 static DpsStatus evaluate_prompts (DpsTrainer *t, uint64_t first, uint64_t n, DpsStepSums *sums, DpsError *err)
 {
     DpsAnswers a = {0};
     const DpsRollout *o = &t->rollout;
+    int greedy;
+    size_t per_prompt = dps__answers_held_out (t, &greedy);
     DpsStatus st = dps_prompts_add (&a.prompts, t->eval_feed, t->session.tok, 0, first, n, err);
     if (st == DPS_OK)
-        st = dps__answers_make (t, &a, 1, 0, 1, err);
+        st = dps__answers_make (t, &a, per_prompt, HELD_OUT + first * per_prompt, greedy, err);
     for (size_t i = 0; st == DPS_OK && i < a.n; i++) {
         double total = dps__answer_total (t, &a, i);
         if (!isnan (total))

@@ -153,7 +153,7 @@ static void test_a_folder_asked_for_must_exist (void)
 {
     DpsRegistry *reg = NULL;
     const char *const folders[] = {"/nowhere/at/all"};
-    CHECK_FAILS (dps_registry_open (&(DpsRegistryOptions){folders, 1}, &reg, &err), DPS_ERR_NOT_FOUND,
+    CHECK_FAILS (dps_registry_open (&(DpsRegistryOptions){.folders = folders, .n_folders = 1}, &reg, &err), DPS_ERR_NOT_FOUND,
                  "/nowhere/at/all: no such plugin folder");
     CU_ASSERT_PTR_NULL (reg);
 }

@@ -43,6 +43,15 @@ for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s;
     ok "$stage: sampled, judged, trained until the answers earned more, resumed"
 done
 
+# Held-out prompts answered as in training: as many answers as asked for, the same of the same weights, none that a training answer's draws would give.
+run 0 "$dia" train grpo.yaml --set output_dir=held --set num_generations_eval=6 --set learning_rate=1e-30 --set max_steps=2 --set eval_steps=1 --set per_device_eval_batch_size=3
+jq -s -e 'map(select(.eval_reward != null)) | length == 2 and .[0].eval_reward == .[1].eval_reward and .[0].eval_reward > 0' held/metrics.jsonl >/dev/null ||
+    fail "held-out answers: $(jq -c .eval_reward held/metrics.jsonl | tr '\n' ' ')"
+run 0 "$dia" train grpo.yaml --set output_dir=greedy --set learning_rate=1e-30 --set max_steps=1 --set eval_steps=1
+earned() { jq -s 'map(.eval_reward | values)[0]' "$1/metrics.jsonl"; }
+[ "$(earned held)" != "$(earned greedy)" ] || fail "held-out answers were not sampled"
+ok "held-out prompts are answered greedily, or sampled num_generations_eval times"
+
 # The reference is the policy the run began with, also of an adapter trained further and of a whole model, and after a resume.
 for init in "adapter_init=$work/grpo" adapter=none; do
     rm -rf whole cut

@@ -72,7 +72,7 @@ static void sink (void *ctx, int level, const char *line)
 static void test_open_registry (void)
 {
     const char *folders[] = {DPS_BUILD "/lib/diapason/plugins"};
-    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){folders, 1}, &reg, &err));
+    CHECK_OK (dps_registry_open (&(DpsRegistryOptions){.folders = folders, .n_folders = 1}, &reg, &err));
     CHECK_OK (dps_rewards_provide (&panel, &err));
     CHECK_OK (dps_rewards_provide (&panel, &err)); /* the same again replaces */
 }
