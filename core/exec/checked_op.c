@@ -66,7 +66,7 @@ static DpsStatus check_bounds (Checked *c, const DpsView *v, const Memory *m, ui
         return dps__checked_fault (c, DPS_BLAME_HOST, subject, err,
                                    "is bytes %llu + %llu of buffer %llu, which has %llu; expected within it", (unsigned long long)at,
                                    (unsigned long long)bytes, (unsigned long long)m->number, (unsigned long long)m->bytes);
-    if (v->buffer && v->host && (const char *)v->host != m->host + v->offset)
+    if (v->buffer && v->host && m->host && (const char *)v->host != m->host + v->offset)
         return dps__checked_fault (c, DPS_BLAME_HOST, subject, err, "has host address %p, expected buffer + offset, %p", v->host,
                                    (void *)(m->host + v->offset));
     return DPS_OK;

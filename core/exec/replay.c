@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "exec/stage.h"
 #include "exec/trace_read.h"
 #include "plugin/host.h"
 
@@ -84,6 +85,24 @@ static DpsStatus count_memory (Replay *r, uint64_t bytes, DpsError *err)
     return DPS_OK;
 }
 
+/* On a device with memory of its own the record's buffers are the host's: exec stages what an op needs. */
+static DpsStatus alloc_on (Side *s, uint64_t bytes, DpsBlock *out, DpsError *err)
+{
+    if (dps_exec_shares (&s->ex))
+        return dps_exec_alloc (&s->ex, bytes, out, err);
+    *out = (DpsBlock){.host = dps_aligned_alloc (64, bytes ? bytes : 1, 1), .bytes = bytes};
+    return out->host ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "replay: no memory for %llu bytes", (unsigned long long)bytes);
+}
+
+static void free_on (Side *s, DpsBlock *block)
+{
+    if (block->buffer)
+        dps_exec_free (&s->ex, block);
+    else
+        dps_free (block->host);
+    *block = (DpsBlock){0};
+}
+
 static DpsStatus add_buffer (Replay *r, uint64_t id, uint64_t bytes, DpsError *err)
 {
     if (find_buffer (r, id))
@@ -94,7 +113,7 @@ static DpsStatus add_buffer (Replay *r, uint64_t id, uint64_t bytes, DpsError *e
     Buffer *b = &r->buffers[r->n_buffers++];
     *b = (Buffer){.id = id, .bytes = bytes};
     for (int s = 0; s < r->n_sides; s++) {
-        DPS_TRY (dps_exec_alloc (&r->sides[s].ex, bytes, &b->block[s], err));
+        DPS_TRY (alloc_on (&r->sides[s], bytes, &b->block[s], err));
         memset (b->block[s].host, 0, bytes); /* what nothing filled is the same on both sides */
     }
     return DPS_OK;
@@ -105,7 +124,7 @@ static void free_packed (Replay *r, Side *s, uint64_t buffer)
     for (size_t i = s->n_packed; i-- > 0;)
         if (s->packed[i].buffer == buffer) {
             r->bytes -= s->packed[i].block.bytes;
-            dps_exec_free (&s->ex, &s->packed[i].block);
+            free_on (s, &s->packed[i].block);
             s->packed[i] = s->packed[--s->n_packed];
         }
 }
@@ -116,7 +135,7 @@ static DpsStatus drop_buffer (Replay *r, uint64_t id, DpsError *err)
     if (!b)
         return refuse (r, DPS_ERR_FORMAT, err, "a free of a buffer that is not live:", id);
     for (int s = 0; s < r->n_sides; s++) {
-        dps_exec_free (&r->sides[s].ex, &b->block[s]);
+        free_on (&r->sides[s], &b->block[s]);
         free_packed (r, &r->sides[s], id);
     }
     r->bytes -= b->bytes;
@@ -206,7 +225,7 @@ static DpsStatus make_packed (Replay *r, Side *s, const DpsTraceView *v, uint64_
         p->layout = 0;
         bytes = (uint64_t)(p->shape[0] * p->shape[1]) * dps_dtype_bytes (p->dtype);
     }
-    DPS_TRY (dps_exec_alloc (&s->ex, bytes, &p->block, err));
+    DPS_TRY (p->layout ? dps_exec_alloc (&s->ex, bytes, &p->block, err) : alloc_on (s, bytes, &p->block, err));
     s->n_packed++;
     DPS_TRY (count_memory (r, bytes, err));
     *out = p;
@@ -254,9 +273,9 @@ static DpsStatus place_operand (Replay *r, int side, const DpsTraceCall *c, uint
         return refuse (r, DPS_ERR_FORMAT, err, "an operand lies outside every live buffer: operand", i);
     if (b) {
         view->buffer = b->block[side].buffer;
-        view->offset = c->at[i].offset;
-        view->host = (char *)b->block[side].host + view->offset;
-        if (view->offset % dps_dtype_bytes (v->dtype))
+        view->offset = view->buffer ? c->at[i].offset : 0;
+        view->host = (char *)b->block[side].host + c->at[i].offset;
+        if (c->at[i].offset % dps_dtype_bytes (v->dtype))
             return refuse (r, DPS_ERR_FORMAT, err, "an operand begins within an element: operand", i);
         return DPS_OK;
     }
@@ -465,9 +484,9 @@ static void close_all (Replay *r)
     for (int s = 0; s < r->n_sides; s++) {
         Side *side = &r->sides[s];
         for (size_t i = 0; i < r->n_buffers; i++)
-            dps_exec_free (&side->ex, &r->buffers[i].block[s]);
+            free_on (side, &r->buffers[i].block[s]);
         for (size_t i = 0; i < side->n_packed; i++)
-            dps_exec_free (&side->ex, &side->packed[i].block);
+            free_on (side, &side->packed[i].block);
         dps_free (side->packed);
         dps_exec_close (&side->ex);
     }

@@ -170,6 +170,29 @@ static Buffer *buffer_of (const struct DpsBuffer *handle, const void *host)
     return NULL;
 }
 
+/* Where in its buffer a view begins. A view may have the host's copy of what a device's own memory holds beside it. */
+static uint64_t place_of (const DpsView *v, const Buffer *b)
+{
+    return v->buffer || !b->host ? v->offset : (uint64_t)((const char *)v->host - b->host);
+}
+
+/* The bytes of a view that is in a device's own memory, in memory that is the caller's; NULL: there are none, or they cannot be had. */
+static void *fetched (const DpsExecDevice *d, const DpsView *v)
+{
+    uint64_t bytes = 0;
+    if (!v || v->host || !v->buffer || v->layout >= DPS_LAYOUT_PACKED || dps__view_bytes (&r.quants, v, &bytes) || !bytes)
+        return NULL;
+    int64_t n = (int64_t)bytes;
+    void *here = dps_malloc (bytes, 1);
+    DpsView from = dps_view (DPS_DTYPE_U8, 1, &n, NULL), to = dps_view (DPS_DTYPE_U8, 1, &n, here);
+    from.buffer = v->buffer;
+    from.offset = v->offset;
+    if (here && d->backend->copy (d->info.device, &from, &to, NULL) == DPS_OK)
+        return here;
+    dps_free (here);
+    return NULL;
+}
+
 static void forget (uint64_t buffer, uint64_t first, uint64_t end)
 {
     size_t kept = 0;
@@ -309,9 +332,8 @@ static void fill_floats (const DpsView *v, uint32_t operand, uint64_t seed, Fill
 }
 
 /* Replay has not got what operand i reads: say what to put there. */
-static void fill_operand (const DpsOp *op, uint32_t i, DpsOpCode code, uint64_t hash, uint64_t bytes, Fill *f)
+static void fill_operand (const DpsOp *op, uint32_t i, const DpsView *v, DpsOpCode code, uint64_t hash, uint64_t bytes, Fill *f)
 {
-    const DpsView *v = dps__operand (op, i);
     int64_t limit, keys;
     DpsIndexKind kind = i < op->n_in ? dps__op_index (code, op, i, &limit, &keys) : DPS_INDEX_NONE;
     if (v->dtype >= DPS_DTYPE_F32 && v->dtype <= DPS_DTYPE_F64)
@@ -327,15 +349,13 @@ static void fill_operand (const DpsOp *op, uint32_t i, DpsOpCode code, uint64_t 
     }
 }
 
-static void look_at (const DpsOp *op, uint32_t i, DpsOpCode code, Fill *f)
+static void look_at (const DpsOp *op, uint32_t i, const DpsView *v, DpsOpCode code, Fill *f)
 {
-    const DpsView *v = dps__operand (op, i);
     uint64_t bytes = 0, hash;
-    f->text[0] = '\0';
-    if (!v || !v->host || !dps__view_contiguous (v) || dps__view_bytes (&r.quants, v, &bytes))
+    if ((!v->host && v->layout < DPS_LAYOUT_PACKED) || !dps__view_contiguous (v) || dps__view_bytes (&r.quants, v, &bytes))
         return;
     Buffer *b = buffer_of (v->buffer, v->host);
-    uint64_t first = b ? (uint64_t)((const char *)v->host - b->host) : 0;
+    uint64_t first = b ? place_of (v, b) : 0;
     if (v->layout >= DPS_LAYOUT_PACKED) {
         hash = b ? b->packed_seed : 1;
         bytes = b ? b->bytes : 0;
@@ -347,20 +367,37 @@ static void look_at (const DpsOp *op, uint32_t i, DpsOpCode code, Fill *f)
     if (v->layout >= DPS_LAYOUT_PACKED)
         snprintf (f->text, sizeof f->text, "[%u,\"normal\",%llu,\"0.05\"]", i, (unsigned long long)(hash >> 1));
     else if (bytes)
-        fill_operand (op, i, code, hash, bytes, f);
+        fill_operand (op, i, v, code, hash, bytes, f);
     if (b)
         know (b->id, first, first + bytes, hash);
 }
 
+/* The same, with the bytes where they can be looked at. */
+static void look (const Tracer *t, const DpsOp *op, uint32_t i, DpsOpCode code, Fill *f)
+{
+    const DpsView *v = dps__operand (op, i);
+    void *here = fetched (&t->layer.below, v);
+    f->text[0] = '\0';
+    if (!v)
+        return;
+    DpsView seen = *v;
+    seen.host = here ? here : v->host;
+    look_at (op, i, &seen, code, f);
+    dps_free (here);
+}
+
 /* After a call: replay has what it wrote. */
-static void wrote (const DpsView *v)
+static void wrote (const Tracer *t, const DpsView *v)
 {
     uint64_t bytes = 0;
     const Buffer *b = v ? buffer_of (v->buffer, v->host) : NULL;
-    if (!b || !v->host || dps__view_bytes (&r.quants, v, &bytes) || !bytes)
+    if (!b || dps__view_bytes (&r.quants, v, &bytes) || !bytes)
         return;
-    uint64_t first = (uint64_t)((const char *)v->host - b->host);
-    know (b->id, first, first + bytes, dps__bytes_hash (r.key, v->host, bytes));
+    void *here = fetched (&t->layer.below, v);
+    const void *at = here ? here : v->host;
+    if (at)
+        know (b->id, place_of (v, b), place_of (v, b) + bytes, dps__bytes_hash (r.key, at, bytes));
+    dps_free (here);
 }
 
 /* Calls. */
@@ -387,8 +424,7 @@ static int put_places (const DpsOp *op)
         else if (!b)
             bad = bad || dps_buf_str (&r.line, "[0,0]");
         else
-            bad = bad || dps_buf_printf (&r.line, "[%llu,%llu]", (unsigned long long)b->id,
-                                         (unsigned long long)(v->host ? (uint64_t)((const char *)v->host - b->host) : v->offset));
+            bad = bad || dps_buf_printf (&r.line, "[%llu,%llu]", (unsigned long long)b->id, (unsigned long long)place_of (v, b));
     }
     return bad || dps_buf_str (&r.line, "]");
 }
@@ -422,13 +458,13 @@ static DpsStatus run_traced (Tracer *t, const DpsOp *op, DpsError *err)
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++) {
         fills[i].text[0] = '\0';
         if (i < op->n_in || dps__op_keeps_output (code))
-            look_at (op, i, code, &fills[i]);
+            look (t, op, i, code, &fills[i]);
     }
     if (recording ())
         write_call (t, op, number, fills);
     DpsStatus st = d->backend->run (d->info.device, op, 0, &why);
     for (uint32_t i = 0; i < op->n_out && recording (); i++)
-        wrote (op->out[i]);
+        wrote (t, op->out[i]);
     if (st != DPS_OK && recording ())
         flush_line (dps_buf_printf (&r.line, "{\"failed\":%llu,\"status\":\"%s\",\"message\":", (unsigned long long)r.n_calls,
                                     dps_status_name (st)) ||
