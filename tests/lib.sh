@@ -55,17 +55,26 @@ holds() {
     jq -e "$@" "$what" "$file" >/dev/null || { head -c 2000 "$file" >&2; fail "$file: not true: $what"; }
 }
 
+# What the makers of tiny rows share: `draw` is the next state of their random numbers (a row's first act), `then` the token after id (and add) of a
+# pattern that a tiny model can learn, or with another factor not, `prompt` the ids of a row's prompt; `last` is its last one.
+rows_awk='
+    BEGIN { state = seed * 7919 + 12345 }
+    function draw() { state = (state * 1103515245 + 12345) % 2147483648 }
+    function then(id, factor, add) { return 5 + (id * factor + add) % 70 }
+    function prompt(row,    i, ids) {
+        last = 5 + int(state / 256) % 60; ids = "1"
+        for (i = 0; i < 4 + int(state / 65536) % 9; i++) ids = ids "," (last = then(last, 3, row % 5 + i % 3))
+        return ids
+    }'
+
 # tiny_rows FILE COUNT [SEED]: pre-tokenized rows for the tiny models (at least 80 ids), the first third not trained.
 tiny_rows() {
-    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
-        state = seed * 7919 + 12345
+    awk -v count="$2" -v seed="${3:-1}" "$rows_awk"' BEGIN {
         for (row = 0; row < count; row++) {
-            state = (state * 1103515245 + 12345) % 2147483648
-            n = 9 + int(state / 65536) % 24
+            draw(); n = 9 + int(state / 65536) % 24
             ids = "1"; labels = "-100"; id = 5 + int(state / 1024) % 60
             for (i = 1; i < n; i++) {
-                id = 5 + (id * 3 + row % 5 + i % 3) % 70   # a pattern that a tiny model can learn
-                ids = ids "," id
+                ids = ids "," (id = then(id, 3, row % 5 + i % 3))
                 labels = labels "," (i < n / 3 ? -100 : id)
             }
             printf "{\"input_ids\":[%s],\"labels\":[%s]}\n", ids, labels
@@ -75,28 +84,22 @@ tiny_rows() {
 
 # tiny_pairs FILE COUNT [SEED]: pre-tokenized preference pairs; the chosen answers follow a pattern, the rejected ones another.
 tiny_pairs() {
-    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
-        state = seed * 7919 + 12345
+    awk -v count="$2" -v seed="${3:-1}" "$rows_awk"' BEGIN {
         for (row = 0; row < count; row++) {
-            state = (state * 1103515245 + 12345) % 2147483648
-            id = 5 + int(state / 256) % 60; prompt = "1"; chosen = rejected = ""
-            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (id = 5 + (id * 3 + row % 5 + i % 3) % 70)
-            for (i = 0; i < 3 + int(state / 1024) % 9; i++) chosen = chosen (i ? "," : "") (id = 5 + (id * 3 + i % 3) % 70)
-            for (i = 0; i < 3 + int(state / 4096) % 12; i++) rejected = rejected (i ? "," : "") (id = 5 + (id * 5 + 1 + i % 2) % 70)
-            printf "{\"prompt_input_ids\":[%s],\"chosen_input_ids\":[%s],\"rejected_input_ids\":[%s]}\n", prompt, chosen, rejected
+            draw(); ids = prompt(row); id = last; chosen = rejected = ""
+            for (i = 0; i < 3 + int(state / 1024) % 9; i++) chosen = chosen (i ? "," : "") (id = then(id, 3, i % 3))
+            for (i = 0; i < 3 + int(state / 4096) % 12; i++) rejected = rejected (i ? "," : "") (id = then(id, 5, 1 + i % 2))
+            printf "{\"prompt_input_ids\":[%s],\"chosen_input_ids\":[%s],\"rejected_input_ids\":[%s]}\n", ids, chosen, rejected
         }
     }' > "$1"
 }
 
 # tiny_prompts FILE COUNT [SEED]: pre-tokenized prompts, to be answered while a run trains.
 tiny_prompts() {
-    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
-        state = seed * 7919 + 12345
+    awk -v count="$2" -v seed="${3:-1}" "$rows_awk"' BEGIN {
         for (row = 0; row < count; row++) {
-            state = (state * 1103515245 + 12345) % 2147483648
-            id = 5 + int(state / 256) % 60; prompt = "1"
-            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (id = 5 + (id * 3 + row % 5 + i % 3) % 70)
-            printf "{\"input_ids\":[%s],\"number\":%d}\n", prompt, row
+            draw()
+            printf "{\"input_ids\":[%s],\"number\":%d}\n", prompt(row), row
         }
     }' > "$1"
 }
@@ -104,16 +107,13 @@ tiny_prompts() {
 # tiny_groups FILE COUNT [SEED]: pre-tokenized prompts with 2 to 5 judged answers each; what follows the pattern is accurate, tone is another matter
 # and not always judged.
 tiny_groups() {
-    awk -v count="$2" -v seed="${3:-1}" 'BEGIN {
-        state = seed * 7919 + 12345
+    awk -v count="$2" -v seed="${3:-1}" "$rows_awk"' BEGIN {
         for (row = 0; row < count; row++) {
-            state = (state * 1103515245 + 12345) % 2147483648
-            last = 5 + int(state / 256) % 60; prompt = "1"
-            for (i = 0; i < 4 + int(state / 65536) % 9; i++) prompt = prompt "," (last = 5 + (last * 3 + row % 5 + i % 3) % 70)
-            printf "{\"prompt_input_ids\":[%s],\"completions\":[", prompt
+            draw()
+            printf "{\"prompt_input_ids\":[%s],\"completions\":[", prompt(row)
             for (k = 0; k < 2 + row % 4; k++) {
                 ids = ""; id = last; right = (k + row) % 2
-                for (i = 0; i < 2 + (k * 3 + row) % 7; i++) ids = ids (i ? "," : "") (id = 5 + (id * (right ? 3 : 5) + i % 3) % 70)
+                for (i = 0; i < 2 + (k * 3 + row) % 7; i++) ids = ids (i ? "," : "") (id = then(id, right ? 3 : 5, i % 3))
                 printf "%s{\"input_ids\":[%s],\"scores\":{\"accuracy\":%d,\"tone\":%s}}", k ? "," : "", ids, right, (k + row) % 3 ? (k * 7 + row) % 10 / 10 : "null"
             }
             printf "],\"weights\":{\"accuracy\":1,\"tone\":0.25}}\n"
