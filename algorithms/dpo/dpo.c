@@ -21,8 +21,10 @@ enum { BETA, TYPE, SMOOTHING, N_PARAMS };
 
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
 static const DpsSignal reference = {.size = sizeof reference, .name = "logp", .role = "reference", .axis = DPS_AXIS_TOKEN};
-static const DpsSignal *const signals[] = {&logp, &reference};
-enum { POLICY, REFERENCE, N_SIGNALS };
+static const DpsSignal entropy = {.size = sizeof entropy, .name = "entropy", .role = "policy", .axis = DPS_AXIS_TOKEN};
+static const DpsSignal hit = {.size = sizeof hit, .name = "hit", .role = "policy", .axis = DPS_AXIS_TOKEN};
+static const DpsSignal *const signals[] = {&logp, &reference, &entropy, &hit};
+enum { POLICY, REFERENCE, ENTROPY, HIT, N_SIGNALS };
 
 static const DpsObjectiveInfo info = {
     .size = sizeof info,
@@ -81,6 +83,21 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
 
 static void destroy (void *self) { dps_free (self); }
 
+/* How many of the chosen answers' tokens are the likeliest ones. */
+static void report_accuracy (const DpsMetricSink *sink, const DpsObjectiveBatch *b)
+{
+    for (uint64_t u = 0; u < b->n_units; u++) {
+        const int64_t row = b->unit_offsets[u];
+        double hits = 0, weight = 0;
+        for (int64_t i = b->row_offsets[row]; i < b->row_offsets[row + 1]; i++) {
+            hits += b->weights[i] * b->signals[HIT][i];
+            weight += b->weights[i];
+        }
+        if (weight > 0)
+            sink->add (sink->ctx, dps_str ("mean_token_accuracy"), hits / weight, weight);
+    }
+}
+
 static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, const DpsObjectiveBatch *batch, const DpsVal *signal,
                        const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err)
 {
@@ -95,6 +112,8 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
     DpsVal sums = ops->sum_rows (t, ops->mul (t, weights, signal[POLICY]));
     dps_sdk_report_rewards (metrics, batch, ops->data (t, scaled (ops, t, d->beta, ratio), NULL));
     dps_sdk_report_sides (metrics, batch, "logps/chosen", "logps/rejected", ops->data (t, sums, NULL));
+    dps_sdk_report_tokens (metrics, batch, "entropy", batch->signals[ENTROPY], 1);
+    report_accuracy (metrics, batch);
     return DPS_OK;
 }
 

@@ -41,6 +41,15 @@ static void test_dpo_parity (void)
             want = st_scalar (&expected, names[i][1]);
             CHECK_NEAR (kit_metric (&s, names[i][0]), want, 2e-5 + 1e-5 * fabs (want));
         }
+        double entropy = 0, hits = 0, chosen = 0;
+        for (uint64_t r = 0; r < b.n_rows; r++)
+            for (int64_t i = b.offsets[r]; i < b.offsets[r + 1]; i++) {
+                entropy += b.entropy[i];
+                hits += r % 2 ? 0 : b.hit[i];
+                chosen += r % 2 ? 0 : 1;
+            }
+        CHECK_NEAR (kit_metric (&s, "entropy"), entropy / (double)b.n_tokens, 1e-12);
+        CHECK_NEAR (kit_metric (&s, "mean_token_accuracy"), hits / chosen, 1e-12);
         dps_step_free (&s.sums);
         kit_check_splits (o, &b);
         kit_check_differences (o, &b);

@@ -39,6 +39,18 @@ static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsEr
     return *out ? DPS_OK : dps_sdk_fail (err, DPS_ERR_NOMEM, "no memory");
 }
 
+/* TRL's names for a reward trainer, beside those that all preference stages have. */
+static void report_scores (const DpsMetricSink *sink, const DpsObjectiveBatch *b)
+{
+    const double *x = b->signals[0];
+    for (uint64_t u = 0; u < b->n_units; u++) {
+        const double chosen = x[b->unit_offsets[u]], rejected = x[b->unit_offsets[u] + 1];
+        sink->add (sink->ctx, dps_str ("accuracy"), chosen > rejected, 1);
+        sink->add (sink->ctx, dps_str ("margin"), chosen - rejected, 1);
+        sink->add (sink->ctx, dps_str ("mean_reward"), (chosen + rejected) / 2, 1);
+    }
+}
+
 static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, const DpsObjectiveBatch *batch, const DpsVal *signal,
                        const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err)
 {
@@ -50,6 +62,7 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
     DpsVal centred = ops->mul (t, ops->constant (t, *coefficient), ops->square (t, ops->add (t, chosen, rejected)));
     *out_loss = ops->sub (t, centred, ops->log_sigmoid (t, ops->sub (t, chosen, rejected)));
     dps_sdk_report_rewards (metrics, batch, batch->signals[0]);
+    report_scores (metrics, batch);
     return DPS_OK;
 }
 

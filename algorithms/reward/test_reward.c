@@ -9,7 +9,9 @@ static void check (const char *name, const KitParam *params)
     static const char *const names[][2] = {{"rewards/accuracies", "accuracy"},
                                            {"rewards/chosen", "chosen_reward"},
                                            {"rewards/rejected", "rejected_reward"},
-                                           {"rewards/margins", "margin"}};
+                                           {"rewards/margins", "margin"},
+                                           {"accuracy", "accuracy"},
+                                           {"margin", "margin"}};
     static ParityBatch b;
     static KitStep s;
     for (int m = 0; m < N_PARITY_MODELS; m++) {
@@ -31,6 +33,7 @@ static void check (const char *name, const KitParam *params)
             want = st_scalar (&expected, key);
             CHECK_NEAR (kit_metric (&s, names[i][0]), want, 2e-5 + 1e-5 * fabs (want));
         }
+        CHECK_NEAR (kit_metric (&s, "mean_reward"), (kit_metric (&s, "rewards/chosen") + kit_metric (&s, "rewards/rejected")) / 2, 1e-12);
         dps_step_free (&s.sums);
         kit_check_splits (o, &b);
         kit_check_differences (o, &b);
