@@ -153,15 +153,15 @@ static DpsStatus check_operand (const CpuOp *op, char letter, int optional, cons
 {
     if (!v)
         return optional ? DPS_OK : dps_fail (err, DPS_ERR_INVALID, "cpu: %s: %s %u is missing", op->name, side, i);
-    if (letter == 'q' && cpu_is_quantised (v))
+    if ((letter == 'q' || letter == 'r') && cpu_is_quantised (v))
         return check_quantised (op, v, side, i, dry, err);
-    int ok = letter == 'f' || letter == 'w' || letter == 'q' ? is_float (v->dtype)
-             : letter == 'F'                                 ? v->dtype == DPS_DTYPE_F32
-             : letter == 'h'                                 ? v->dtype == DPS_DTYPE_BF16
-             : letter == 'D'                                 ? v->dtype == DPS_DTYPE_F64
-             : letter == 'i'                                 ? v->dtype == DPS_DTYPE_I32
-             : letter == 'l'                                 ? v->dtype == DPS_DTYPE_I64
-                                                             : v->dtype == DPS_DTYPE_U8;
+    int ok = letter == 'f' || letter == 'w' || letter == 'q' || letter == 'r' ? is_float (v->dtype)
+             : letter == 'F'                                                  ? v->dtype == DPS_DTYPE_F32
+             : letter == 'h'                                                  ? v->dtype == DPS_DTYPE_BF16
+             : letter == 'D'                                                  ? v->dtype == DPS_DTYPE_F64
+             : letter == 'i'                                                  ? v->dtype == DPS_DTYPE_I32
+             : letter == 'l'                                                  ? v->dtype == DPS_DTYPE_I64
+                                                                              : v->dtype == DPS_DTYPE_U8;
     if (!ok)
         return dps_fail (err, DPS_ERR_DTYPE, "cpu: %s: %s %u has a dtype it has no kernel for", op->name, side, i);
     if (v->stride)

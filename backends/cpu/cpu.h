@@ -49,7 +49,7 @@ typedef DpsStatus (*CpuFunction) (CpuCall *c);
 typedef struct CpuOp {
     const char *name;
     const char *in,
-        *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), q weight (packed, rows or quantised), g f32 gradient; upper-case ? before: optional */
+        *out; /* operands: one letter each: f float, F f32, D f64, i i32, l i64, s segments, w weight (packed or rows), q weight (packed, rows or quantised), r weight (rows or quantised), g f32 gradient; upper-case ? before: optional */
     CpuFunction run;
 } CpuOp;
 

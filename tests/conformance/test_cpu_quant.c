@@ -97,6 +97,35 @@ static void test_products (void)
             }
 }
 
+/* DoRA's norm of W + s·B·A is that of the decoded rows, to the bit. */
+static void test_dora_norms (void)
+{
+    CU_ASSERT_EQUAL_FATAL (dps_quant_names (intern, &names), 0);
+    for (int f = 0; f < KIT_FORMS; f++)
+        for (int i = 0; i < N_SHAPES; i++) {
+            const int64_t O = shapes[i].O, K = shapes[i].K;
+            if (!fits (kit_forms[f], K))
+                continue;
+            Quantised *q = quantised (&names, kit_forms[f], O, K, (uint64_t)(3 + f + 17 * i));
+            Array *a = normals (F32, 4, K, 1), *b = normals (F32, O, 4, 1), *m = normals (F32, O, -1, 1);
+            Call got = {"dora_norm", {codes_of (q), a, b, m}, {array (F32, O, -1), array (F32, O, -1)}, {{.f = 0.5}}}, want = got;
+            want.in[0] = decoded (q, F32);
+            want.out[0] = array (F32, O, -1);
+            want.out[1] = array (F32, O, -1);
+            if (strcmp (KIT_DEVICE, "cpu") != 0 && call_on (KIT_DEVICE, &got, DPS_RUN_DRY, &err) != DPS_OK) {
+                arrays_free (); /* left to ref */
+                quantised_free (q);
+                continue;
+            }
+            call (&got);
+            call (&want);
+            check_same ("dora_norm", dps_quant_name (q->form.type), got.out[0], want.out[0]);
+            check_same ("dora_norm", dps_quant_name (q->form.type), got.out[1], want.out[1]);
+            arrays_free ();
+            quantised_free (q);
+        }
+}
+
 /* Any rows of a call are the bits of a call of their own. */
 static void test_rows_are_independent (void)
 {
@@ -168,4 +197,5 @@ static void test_what_is_refused (void)
     kit_close ();
 }
 
-CHECK_MAIN (KIT_DEVICE ".quant", T (test_products), T (test_rows_are_independent), T (test_finite_differences), T (test_what_is_refused))
+CHECK_MAIN (KIT_DEVICE ".quant", T (test_products), T (test_dora_norms), T (test_rows_are_independent), T (test_finite_differences),
+            T (test_what_is_refused))

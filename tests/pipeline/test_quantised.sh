@@ -27,6 +27,8 @@ done
 ok "each form learns; plan and explain name it"
 
 tiny_recipe recipe.yaml dora load_in_4bit=true use_dora=true max_steps=4
+run 0 "$dia" explain recipe.yaml --json
+holds out '[.. | objects | select(.op == "dora_norm")] | length > 0 and all(.device == "cpu")'
 run 0 "$dia" train recipe.yaml
 run 0 "$dia" score --model "$base" --adapter dora --quantization nf4 --data held.jsonl --out adapted.jsonl
 ok "DoRA divides by the norm of the decoded rows"

@@ -33,7 +33,7 @@
     X (swiglu_bwd, "fff", "ff", cpu_swiglu_bwd)                                                                                            \
     X (attention, "fffs", "f?F", cpu_attention)                                                                                            \
     X (attention_bwd, "ffffFfs", "fff", cpu_attention_bwd)                                                                                 \
-    X (dora_norm, "fff?f", "?F?F", cpu_dora_norm)                                                                                          \
+    X (dora_norm, "rff?f", "?F?F", cpu_dora_norm)                                                                                          \
     X (sumsq, "f", "D", cpu_sumsq)                                                                                                         \
     X (adamw_step, "FFFF?h", "FFF?h", cpu_adamw_step)                                                                                      \
     X (sgd_step, "FF?F?h", "F?F?h", cpu_sgd_step)

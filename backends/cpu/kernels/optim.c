@@ -73,14 +73,19 @@ DpsStatus ISA_NAME (cpu_sumsq) (CpuCall *c)
     return DPS_OK;
 }
 
-/* One output row: Σ (W + s·B·A)², r small. */
-static double norm_row (const DpsView *w, const DpsView *a, const DpsView *b, double s, int64_t o)
+enum { DECODED = 16 * LANES };
+
+/* One output row: Σ (W + s·B·A)², r small. q: W's codes, NULL where it is kept in numbers. */
+static double norm_row (const DpsView *w, const DpsQuantised *q, const DpsView *a, const DpsView *b, double s, int64_t o)
 {
     int64_t K = w->shape[1], r = a->shape[0];
+    float decoded[DECODED];
     double sum = 0;
     for (int64_t k = 0; k < K; k += LANES) {
         int64_t n = K - k < LANES ? K - k : LANES;
-        vf v = load_n (w->host, o * K + k, IS_BF (w), n), delta = splat (0);
+        if (q && k % DECODED == 0)
+            dps_quant_decode (q, o * K + k, K - k < DECODED ? K - k : DECODED, decoded);
+        vf v = q ? load_n (decoded, k % DECODED, 0, n) : load_n (w->host, o * K + k, IS_BF (w), n), delta = splat (0);
         for (int64_t j = 0; j < r; j++) {
             vf bj = splat (load_n (b->host, o * r + j, IS_BF (b), 1)[0]);
             delta += bj * load_n (a->host, j * K + k, IS_BF (a), n);
@@ -98,9 +103,13 @@ DpsStatus ISA_NAME (cpu_dora_norm) (CpuCall *c)
                   *norm = cpu_out (c, 1);
     int64_t O = w->shape[0];
     double s = cpu_f (c, 0);
+    DpsQuantised codes;
+    const DpsQuantised *q = cpu_is_quantised (w) ? &codes : NULL;
+    if (q)
+        DPS_TRY (dps_quant_from_view (&cpu_quants, w, 1, &codes, c->err));
     PARALLEL_FOR (o, O, O * w->shape[1] * (a->shape[0] + 1))
     {
-        float f = (float)norm_row (w, a, b, s, o);
+        float f = (float)norm_row (w, q, a, b, s, o);
         if (norm)
             ((float *)norm->host)[o] = f;
         if (v && m)
