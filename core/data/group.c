@@ -84,6 +84,8 @@ static DpsStatus read_annotations (DpsRow *row, size_t k, json_t *answer, DpsErr
     double value;
     json_object_foreach (all, name, v) {
         const Where w = where_of (k, "annotations", name);
+        if (json_array_size (v) == 1) /* in files of its first releases a list of one */
+            v = json_array_get (v, 0);
         DPS_TRY (read_rating (row, json_is_object (v) ? json_object_get (v, "Rating") : v, w.text, &value, err));
         DPS_TRY (put (row, k, name, value, w.text, err));
     }
