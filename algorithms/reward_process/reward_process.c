@@ -104,6 +104,18 @@ static DpsStatus fill (Process *p, const DpsWords *words, DpsError *err)
                      p->argc == 1 && strchr (p->argv[0], ' ') ? ": no shell splits the command; write a list: [program, argument, …]" : "");
 }
 
+/* A recipe is data, and may come from a stranger: whoever starts the run says that it may start programs. */
+static DpsStatus may_run (const Process *p, DpsError *err)
+{
+    char said[16];
+    if (!host || !host->config_get || host->config_get (dps_str ("programs"), said, sizeof said) > 0)
+        return DPS_OK;
+    return dps_fail (
+        err, DPS_ERR_INVALID,
+        "it runs '%.200s' with your rights, which a recipe alone may not ask for. Hint: read what it runs, then add --allow-programs",
+        p->argv[0]);
+}
+
 static DpsStatus open_process (const double *num, const DpsStr *str, void **out, DpsError *err)
 {
     DpsWords words = {0};
@@ -116,6 +128,8 @@ static DpsStatus open_process (const double *num, const DpsStr *str, void **out,
         st = dps_fail (err, DPS_ERR_INVALID, "command: the list is empty");
     if (st == DPS_OK)
         st = fill (p, &words, err);
+    if (st == DPS_OK)
+        st = may_run (p, err);
     dps_words_free (&words);
     if (st != DPS_OK) {
         close_process (p);

@@ -115,13 +115,22 @@ static int32_t token_id (const json_t *config, const char *key)
     return id >= 0 && id < INT32_MAX ? (int32_t)id : -1;
 }
 
-static void read_ends (const json_t *config, DpsDecoder *out)
+static int is_end (const DpsDecoder *dec, json_int_t id)
 {
-    const json_t *ids = json_object_get (config, "eos_token_id");
-    for (size_t i = 1; i < json_array_size (ids) && out->n_more_ends < DPS_MAX_ENDS; i++) {
-        json_int_t id = json_integer_value (json_array_get (ids, i));
-        if (id > 0 && id < INT32_MAX)
-            out->more_ends[out->n_more_ends++] = (int32_t)id;
+    for (uint32_t i = 0; i < dec->n_more_ends; i++)
+        if (dec->more_ends[i] == id)
+            return 1;
+    return dec->eos == id;
+}
+
+void dps_decoder_add_ends (DpsDecoder *dec, const json_t *ids)
+{
+    size_t n = json_is_array (ids) ? json_array_size (ids) : 1;
+    for (size_t i = 0; i < n && dec->n_more_ends < DPS_MAX_ENDS; i++) {
+        const json_t *v = json_is_array (ids) ? json_array_get (ids, i) : ids;
+        json_int_t id = json_is_integer (v) ? json_integer_value (v) : -1;
+        if (id >= 0 && id < dec->vocab && !is_end (dec, id))
+            dec->more_ends[dec->n_more_ends++] = (int32_t)id;
     }
 }
 
@@ -150,7 +159,7 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     out->tied = (uint8_t)dps_config_bool (config, "tie_word_embeddings", 0);
     out->bos = token_id (config, "bos_token_id");
     out->eos = token_id (config, "eos_token_id");
-    read_ends (config, out);
+    dps_decoder_add_ends (out, json_object_get (config, "eos_token_id"));
     return DPS_OK;
 }
 

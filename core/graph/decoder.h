@@ -40,7 +40,7 @@ typedef struct DpsDecoder {
     uint8_t tied;     /* the output head is the embedding */
     int32_t bos, eos; /* -1: not said */
     uint32_t n_more_ends;
-    int32_t more_ends[DPS_MAX_ENDS]; /* where eos_token_id is a list: those after the first */
+    int32_t more_ends[DPS_MAX_ENDS]; /* other tokens that end an answer: eos_token_id may be a list */
     uint32_t n_ropes;
     DpsRope ropes[DPS_MAX_ROPES];
     DpsLayer layers[DPS_MAX_LAYERS];
@@ -70,6 +70,9 @@ DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, doubl
 /** Windows per layer from layer_types (transformers 5), else by `is_sliding` with the classic keys. window 0: there is none. */
 DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_sliding) (const json_t *config, int64_t layer), DpsDecoder *out,
                              DpsError *err);
+
+/** What else ends an answer: an id or a list of ids; what is none of the vocabulary is left out. [any] */
+void dps_decoder_add_ends (DpsDecoder *dec, const json_t *ids);
 
 /** Inverse frequencies of rope table r: out[head_dim/2], computed in f32 as PyTorch does. Pure. [any] */
 void dps_rope_table (const DpsRope *r, int64_t head_dim, float *out);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * targets.c: PEFT 0.21's rules (tuners_utils.check_target_module_exists, get_pattern_key). One departure: a listed name that matches
- * nothing is an error where PEFT says nothing and trains less than was asked for.
+ * targets.c: PEFT 0.21's rules (tuners_utils.check_target_module_exists, get_pattern_key). One departure: a listed name, or a
+ * pattern of a new adapter's ranks, that matches nothing is an error where PEFT says nothing and trains other than was asked for.
  */
 #include "graph/targets.h"
 
@@ -36,6 +36,7 @@ struct DpsTargets {
 struct DpsPatternMap {
     DpsMatcher **keys;
     double *values;
+    unsigned char *used; /* [n] 1: some module got its value */
     size_t n;
 };
 
@@ -307,7 +308,8 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
         return dps_fail (err, DPS_ERR_LIMIT, "%s: %zu entries; at most %d are allowed", where, n, MAX_NAMES);
     DpsPatternMap *m = dps_calloc (1, sizeof *m);
     DpsStatus st = DPS_OK;
-    if (!m || !(m->keys = dps_calloc (n, sizeof *m->keys)) || !(m->values = dps_calloc (n, sizeof *m->values)))
+    if (!m || !(m->keys = dps_calloc (n, sizeof *m->keys)) || !(m->values = dps_calloc (n, sizeof *m->values)) ||
+        !(m->used = dps_calloc (n, 1)))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
     json_object_foreach ((json_t *)object, key, value) {
         if (st != DPS_OK)
@@ -336,6 +338,7 @@ void dps_pattern_map_free (DpsPatternMap *m)
         dps_matcher_free (m->keys[i]);
     dps_free (m->keys);
     dps_free (m->values);
+    dps_free (m->used);
     dps_free (m);
 }
 
@@ -344,7 +347,24 @@ double dps_pattern_map_get (const DpsPatternMap *m, const char *path, double fal
     for (size_t i = 0; m && i < m->n; i++) {
         int hit = dps_matcher_find (m->keys[i], path, strlen (path));
         if (hit)
+            m->used[i] = 1;
+        if (hit)
             return hit > 0 ? m->values[i] : NAN;
     }
     return fallback;
+}
+
+DpsStatus dps_pattern_map_check (const DpsPatternMap *m, const json_t *object, const char *where, DpsError *err)
+{
+    const char *key;
+    json_t *value;
+    size_t i = 0;
+    json_object_foreach ((json_t *)object, key, value) {
+        if (m && i < m->n && !m->used[i++])
+            return dps_fail (err, DPS_ERR_USAGE,
+                             "%s: '%.100s' is the pattern of no module that has an adapter, or an earlier one takes all of its modules. "
+                             "Hint: `diapason explain` lists their names",
+                             where, key);
+    }
+    return DPS_OK;
 }

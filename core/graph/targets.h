@@ -68,5 +68,7 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
 void dps_pattern_map_free (DpsPatternMap *m);
 /** The value for a module, or `fallback`; NaN when an expression ran past its limits. A NULL map is an empty one. [any] */
 double dps_pattern_map_get (const DpsPatternMap *m, const char *module_path, double fallback);
+/** Once every module was asked about: each entry of `object`, which m was made from, gave some module its value. Errors: USAGE. [any] */
+DpsStatus dps_pattern_map_check (const DpsPatternMap *m, const json_t *object, const char *where, DpsError *err);
 
 #endif

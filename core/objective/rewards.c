@@ -13,6 +13,7 @@ enum { MAX_PROVIDED = 8 };
 /* One entry of reward_funcs, open. */
 typedef struct Reward {
     DpsReward table;
+    const DpsHostReward *host; /* NULL: a plugin's */
     DpsRewardInfo info;
     void *self;
     int is_open;
@@ -114,6 +115,7 @@ static DpsStatus open_one (const DpsRegistry *reg, const DpsRecipe *recipe, size
     if (!table)
         return missing (reg, given, err);
     dps_table_copy (&r->table, sizeof r->table, table);
+    r->host = host;
     r->info = info_of (table);
     r->next_say = 1;
     DPS_TRY (check_info (r, given, err));
@@ -226,6 +228,21 @@ DpsStatus dps_rewards_open (const DpsRegistry *reg, const DpsRecipe *recipe, Dps
         return st;
     }
     *out = s;
+    return DPS_OK;
+}
+
+DpsStatus dps_rewards_plan (DpsRewardSet *s, uint64_t tokens, int reserve, uint64_t *out, DpsError *err)
+{
+    *out = 0;
+    for (size_t i = 0; s && i < s->n; i++) {
+        const Reward *r = &s->rewards[i];
+        uint64_t bytes = 0;
+        DpsStatus st = r->host && r->host->plan ? r->host->plan (r->self, tokens, reserve, &bytes, err) : DPS_OK;
+        if (st != DPS_OK)
+            dps_error_prefix (err, "reward %s", r->label);
+        DPS_TRY (st);
+        *out += bytes;
+    }
     return DPS_OK;
 }
 

@@ -29,6 +29,11 @@ typedef struct DpsRewardCounts {
 typedef struct DpsHostReward {
     DpsReward table;
     DpsStatus (*open) (const DpsRegistry *reg, const double *num, const DpsStr *str, void **out, DpsError *err);
+    /**
+     * The bytes it will need for prompts with answers of at most `tokens` tokens together; with `reserve` all of them are allocated now.
+     * Allocated already or not, they count; tokens 0: the weights alone. NULL slot: none worth counting. Errors: NOMEM, IO, those of a model's weights.
+     */
+    DpsStatus (*plan) (void *self, uint64_t tokens, int reserve, uint64_t *out_bytes, DpsError *err);
 } DpsHostReward;
 DpsStatus dps_rewards_provide (const DpsHostReward *reward, DpsError *err);
 
@@ -52,6 +57,12 @@ void dps_rewards_criteria (const DpsRewardSet *set, const DpsStr **out_names, co
  */
 DpsStatus dps_rewards_score (DpsRewardSet *set, const DpsRewardRow *const *rows, size_t n_rows, double *values, DpsRewardCounts *out_counts,
                              DpsError *err);
+
+/**
+ * What the host's own rewards need in memory (a model's weights and activations) for prompts with answers of at most `tokens` tokens; with
+ * `reserve` it is allocated now, and judging such answers allocates no more. Errors: those of the rewards, with their names. [init]
+ */
+DpsStatus dps_rewards_plan (DpsRewardSet *set, uint64_t tokens, int reserve, uint64_t *out_bytes, DpsError *err);
 
 /** Since open. [any] */
 DpsRewardCounts dps_rewards_counts (const DpsRewardSet *set);

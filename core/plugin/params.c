@@ -73,6 +73,14 @@ static DpsStatus take_string (const char *owner, const DpsParam *p, const DpsPar
     return DPS_OK;
 }
 
+uint32_t dps_params_index (const DpsParam *const *params, uint32_t n, const char *name)
+{
+    uint32_t i = 0;
+    while (i < n && strcmp (params[i]->name, name) != 0)
+        i++;
+    return i;
+}
+
 DpsStatus dps_params_resolve (const char *owner, const DpsParam *const *params, uint32_t n, DpsParamLookup lookup, void *ctx, double *num,
                               DpsStr *str, DpsError *err)
 {

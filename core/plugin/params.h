@@ -30,4 +30,7 @@ typedef int (*DpsParamLookup) (void *ctx, const char *name, DpsParamValue *out);
 DpsStatus dps_params_resolve (const char *owner, const DpsParam *const *params, uint32_t n, DpsParamLookup lookup, void *ctx, double *num,
                               DpsStr *str, DpsError *err);
 
+/** The number of the parameter called `name`, or n. [any] */
+uint32_t dps_params_index (const DpsParam *const *params, uint32_t n, const char *name);
+
 #endif

@@ -80,6 +80,24 @@ static const char *own_key (DpsKeyId key, const char *name)
     return NULL;
 }
 
+/* A key of the recipe that asks for something, given for an adapter that has no parameter of that meaning. */
+static DpsStatus no_stray_key (const DpsRecipe *r, const char *owner, const DpsParam *const *params, uint32_t n, DpsError *err)
+{
+    const struct {
+        const char *param;
+        DpsKeyId key;
+        int asks;
+    } own[] = {{"r", DPS_KEY_lora_r, 1},
+               {"alpha", DPS_KEY_lora_alpha, 1},
+               {"dropout", DPS_KEY_lora_dropout, r->lora_dropout > 0},
+               {"use_rslora", DPS_KEY_use_rslora, r->use_rslora > 0}};
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++)
+        if (r->place[own[i].key] && own[i].asks && dps_params_index (params, n, own[i].param) == n)
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s is given, and adapter %s has no parameter %s: remove it", r->place[own[i].key],
+                             dps__keys[own[i].key].name, owner, own[i].param);
+    return DPS_OK;
+}
+
 DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
                                  DpsError *err)
 {
@@ -87,6 +105,8 @@ DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *o
     json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *value;
     for (uint32_t i = 0; i < n && i < DPS_PARAMS_MAX; i++)
         words[i] = params[i]->name;
+    if (key == DPS_KEY_adapter_args)
+        DPS_TRY (no_stray_key (r, owner, params, n, err));
     json_object_foreach (args, name, value) {
         uint32_t i = 0;
         while (i < n && i < DPS_PARAMS_MAX && strcmp (words[i], name))

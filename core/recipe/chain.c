@@ -325,9 +325,20 @@ int dps_chain_waits (const DpsChain *c, size_t i)
     return -1;
 }
 
-const DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i)
+DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i)
 {
     const DpsChainStage *s = &c->stages[i];
     int ready = s->from < 0 || (is_sealed (c->stages[s->from].recipe->output_dir) && (!s->merged || is_sealed (s->merged)));
     return ready ? s->recipe : s->stand_in;
+}
+
+size_t dps_chain_under (const DpsChain *c, size_t i, const DpsRecipe **out)
+{
+    const DpsStrings *frozen = &c->stages[i].recipe->frozen_adapters;
+    size_t n = 0;
+    for (size_t f = 0; dps_chain_plan (c, i) != c->stages[i].recipe && f < frozen->n; f++)
+        for (size_t k = 0; k < i; k++)
+            if (!strcmp (frozen->items[f], c->stages[k].recipe->output_dir) && n < DPS_CHAIN_MAX)
+                out[n++] = c->stages[k].stand_in ? c->stages[k].stand_in : c->stages[k].recipe;
+    return n;
 }

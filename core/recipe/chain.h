@@ -51,7 +51,13 @@ DpsStatus dps_chain_parse (const char *text, size_t len, const char *where, cons
 void dps_chain_free (DpsChain *c);
 
 /** The recipe to plan stage i with: its own where everything that it starts from is there, else the stand-in. [any] */
-const DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i);
+DpsRecipe *dps_chain_plan (const DpsChain *c, size_t i);
+
+/**
+ * Where dps_chain_plan gives the stand-in: the stages whose adapters will lie frozen under that of stage i, as recipes of fresh ones, the one
+ * nearest to the base first, into out[DPS_CHAIN_MAX]. Returns how many. [any]
+ */
+size_t dps_chain_under (const DpsChain *c, size_t i, const DpsRecipe **out);
 
 /** A stage that is not finished and whose folder stage i names by ${…}: i cannot be planned before. -1: none. [any] */
 int dps_chain_waits (const DpsChain *c, size_t i);

@@ -124,6 +124,17 @@ int dps_recipe_given (const DpsRecipe *r, DpsKeyId key);
 /** 1 when the run samples its answers from the policy and has them judged: reward_funcs is given. [any] */
 int dps_recipe_samples (const DpsRecipe *r);
 
+/** What an objective says of itself that a recipe's defaults depend on. */
+typedef struct DpsRecipeObjective {
+    int compares;                         /* its units are several answers to a prompt */
+    int score, value, reference, rollout; /* it reads the policy's score or value, log-probs of the reference, anything of a rollout */
+} DpsRecipeObjective;
+/**
+ * Defaults that follow from the objective, and keys that contradict it: learning_rate and lora_dropout. Once it is open; twice is once.
+ * Errors: USAGE. [any]
+ */
+DpsStatus dps_recipe_settle_objective (DpsRecipe *r, const DpsRecipeObjective *o, DpsError *err);
+
 /** A DpsParamLookup over objective_args (where keys that are parameters of the objective are too), ctx being the recipe. */
 int dps_recipe_objective_param (void *recipe, const char *name, DpsParamValue *out);
 /** Over adapter_args, and the lora_* keys for r, alpha, dropout, use_rslora. */

@@ -122,23 +122,11 @@ static DpsStatus settle_adapter (const DpsRecipeReader *in)
     if (off || (!name && given < 0 && r->use_peft != 1))
         return replace (in, &r->adapter, NULL);
     if (name && strcmp (name, "lora") && strcmp (name, "dora"))
-        return DPS_OK;
+        return r->use_dora ? fail_at (in, DPS_KEY_use_dora, "use_dora: true contradicts adapter: %s", name) : DPS_OK;
     if (r->use_dora && name && !strcmp (name, "lora"))
         return replace (in, &r->adapter, "dora");
     r->use_dora |= name && !strcmp (name, "dora");
     return name ? DPS_OK : replace (in, &r->adapter, r->use_dora ? "dora" : "lora");
-}
-
-/* TRL's learning rates, by stage; keys.def has that of sft. */
-static void settle_rate (DpsRecipe *r)
-{
-    static const struct {
-        const char *stage;
-        double rate;
-    } rates[] = {{"simpo", 1e-6}, {"dpo", 1e-6}, {"grpo", 1e-6}, {"reward", 1e-4}, {"ppo", 3e-6}};
-    for (size_t i = 0; i < G_N_ELEMENTS (rates); i++)
-        if (!r->place[DPS_KEY_learning_rate] && !strcmp (r->stage, rates[i].stage))
-            r->learning_rate = rates[i].rate;
 }
 
 /* Keys that are parameters of the objective become objective_args. */
@@ -268,7 +256,6 @@ DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
 {
     DPS_TRY (settle_stage (in));
     DPS_TRY (settle_params (in));
-    settle_rate (in->recipe);
     DPS_TRY (settle_adapter (in));
     DPS_TRY (settle_quantisation (in));
     DPS_TRY (settle_reward_models (in));

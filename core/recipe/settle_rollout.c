@@ -30,18 +30,6 @@ static DpsStatus refuse (const DpsRecipeReader *in, const DpsKeyId *keys, size_t
     return DPS_OK;
 }
 
-/* A log-prob that is trained must be the one that was sampled with, and dropout draws anew in each pass. */
-static DpsStatus settle_dropout (const DpsRecipeReader *in)
-{
-    DpsRecipe *r = in->recipe;
-    if (!r->place[DPS_KEY_lora_dropout])
-        r->lora_dropout = 0;
-    return r->lora_dropout > 0 ? fail_key (in, DPS_KEY_lora_dropout,
-                                           "above 0 the policy that is trained is not the one that answered: set it to 0, which is the "
-                                           "default here")
-                               : DPS_OK;
-}
-
 static DpsStatus settle_generation (const DpsRecipeReader *in)
 {
     DpsRecipe *r = in->recipe;
@@ -88,8 +76,10 @@ DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
                                         DPS_KEY_allow_ratio_drift,
                                         DPS_KEY_log_completions};
     const DpsRecipe *r = in->recipe;
-    if (!strcmp (r->stage, "grpo") || !strcmp (r->stage, "ppo") || dps_recipe_samples (r))
-        DPS_TRY (settle_dropout (in));
+    if (!dps_recipe_samples (r) && r->place[DPS_KEY_num_iterations] && r->num_iterations > 1)
+        return fail_key (in, DPS_KEY_num_iterations,
+                         "passes over what was sampled, to sample less often, and these rows bring their answers: num_train_epochs counts "
+                         "passes over them, and each step compares the policy with the one just before it");
     if (!dps_recipe_samples (r))
         return refuse (in, sampling, sizeof sampling / sizeof *sampling,
                        "belongs to runs that sample their answers: give reward_funcs, or remove it");

@@ -61,6 +61,8 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
     return DPS_OK;
 }
 
+void dps_encoder_keep_whole (DpsEncoder *e) { e->keep_whole = 1; }
+
 int dps__encoder_is_end (const DpsEncoder *e, int32_t id)
 {
     for (size_t i = 0; i < e->n_ends; i++)
@@ -191,7 +193,7 @@ DpsStatus dps__encode_check_trained (const DpsEncoder *e, const DpsRow *row, con
 /* max_length. */
 static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *x, DpsError *err)
 {
-    size_t limit = (size_t)e->recipe->max_length;
+    size_t limit = e->keep_whole ? 0 : (size_t)e->recipe->max_length;
     const char *mode = e->recipe->truncation_mode;
     if (limit == 0 || x->n <= limit)
         return DPS_OK;

@@ -41,6 +41,8 @@ void dps_encoder_free (DpsEncoder *e);
  * configuration serve the checks. Errors: LIMIT (many eos). [init]
  */
 DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vocab, DpsError *err);
+/** max_length cuts no row: they are cut where they are wrapped. [init] */
+void dps_encoder_keep_whole (DpsEncoder *e);
 
 /**
  * A row to train or score. Training refuses: no trained token, a doubled beginning-of-sequence, a trained turn whose end is not trained, a prompt

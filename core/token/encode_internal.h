@@ -16,6 +16,7 @@ struct DpsEncoder {
     int32_t bos, eos;               /* -1: none */
     int32_t ends[DPS_ENCODER_ENDS]; /* further ids that end a turn, from the configuration */
     size_t n_ends;
+    int keep_whole; /* max_length is not of a row */
 };
 
 /** 1 for an id that ends generation. */

@@ -7,7 +7,10 @@
 
 static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
 {
-    const DpsPassOptions o = {.training = 1, .scores = dps__trainer_scores (t), .checkpoint = t->recipe->gradient_checkpointing > 0};
+    const DpsPassOptions o = {.training = 1,
+                              .scores = dps__trainer_scores (t),
+                              .values = dps__trainer_values (t),
+                              .checkpoint = t->recipe->gradient_checkpointing > 0};
     DpsPass p;
     float *dlogp = dps_calloc ((size_t)b->n_scored + 1, sizeof *dlogp);
     DpsStatus st = dlogp ? dps_pass_open (&p, &t->session.weights, b, &o, err) : dps_fail (err, DPS_ERR_NOMEM, "explain: out of memory");
@@ -16,7 +19,9 @@ static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
         if (st == DPS_OK)
             st = dps_pass_forward (&p, err);
         if (st == DPS_OK)
-            st = o.scores ? dps_pass_backward_scores (&p, dlogp, err) : dps_pass_backward (&p, dlogp, err);
+            st = o.scores   ? dps_pass_backward_scores (&p, dlogp, err)
+                 : o.values ? dps_pass_backward_values (&p, dlogp, dlogp, err)
+                            : dps_pass_backward (&p, dlogp, err);
         dps_pass_close (&p);
     }
     dps_free (dlogp);
@@ -46,13 +51,13 @@ static DpsStatus place_sampling (DpsTrainer *t, DpsError *err)
     return dps_generate_measure (&t->session.weights, (size_t)dps_feed_most (t->feed).tokens, (size_t)t->rollout.prompts, &o, &bytes, err);
 }
 
-DpsStatus dps_train_explain (const DpsRegistry *reg, const DpsRecipe *recipe, DpsVisitCase visit, void *ctx, DpsError *err)
+DpsStatus dps_train_explain (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, DpsVisitCase visit, void *ctx,
+                             DpsError *err)
 {
-    static const DpsTrainOptions quiet = {0};
     DpsTrainer t;
-    DPS_TRY (dps__trainer_open (&t, reg, recipe, &quiet, 1, err));
-    const DpsSessionOptions o = {.model = recipe->model_name_or_path, .adapter = recipe->adapter_init, .training = 1};
-    DpsStatus st = dps_session_load (&t.session, &o, dps_optim_moments (&t.optim), err);
+    DPS_TRY (dps__trainer_open (&t, reg, recipe, o, 1, err));
+    const DpsSessionOptions load = {.model = recipe->model_name_or_path, .adapter = recipe->adapter_init, .training = 1};
+    DpsStatus st = dps_session_load (&t.session, &load, dps_optim_moments (&t.optim), err);
     if (st == DPS_OK)
         st = place_step (&t, err);
     if (st == DPS_OK && t.rollout.samples)

@@ -10,6 +10,7 @@
 #include "diapason/draft/objective.h"
 #include "token/encode.h"
 #include "token/pack.h"
+#include "train/wrap.h"
 
 /* Larger files are not read ahead: their rows are checked when they are reached. */
 static const uint64_t SCAN_MAX_BYTES = (uint64_t)64 << 20;
@@ -36,13 +37,14 @@ struct DpsFeed {
     uint32_t unit;  /* DPS_UNIT_* */
     int last_state; /* the objective reads scores */
     int prompts;    /* rows are prompts that the run answers */
-    int packing, scanned;
+    int packing, wrapped, scanned;
     uint64_t *bases;           /* [n_files] index of a file's first row in sizes */
     RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
     DpsBatchCounts most;       /* of the scanned rows, each count by itself */
     uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
     uint64_t n_undecided;      /* groups of which a pair was wanted, with no answer better than another */
     Packed packed;
+    DpsWrap wrap;     /* with wrapped in place of packed */
     uint64_t *counts; /* [n_counts] places of the epochs seen so far */
     size_t n_counts, count_capacity;
 };
@@ -57,6 +59,7 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     f->prompts = dps_recipe_samples (recipe);
     f->max_length = (uint64_t)(f->prompts ? recipe->max_prompt_length : recipe->max_length);
     f->packing = recipe->packing > 0 && !eval;
+    f->wrapped = f->packing && !strcmp (recipe->packing_strategy, "wrapped");
     f->unit = objective->info.unit;
     f->last_state = dps_objective_signal (objective, "score", "policy") >= 0;
     DpsStatus st = DPS_OK;
@@ -75,6 +78,8 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
         st = dps_encoder_new (recipe, tok, &f->encoder, err);
     if (st == DPS_OK)
         st = dps_encoder_set_model (f->encoder, config, vocab, err);
+    if (st == DPS_OK && f->wrapped)
+        dps_encoder_keep_whole (f->encoder);
     if (st == DPS_OK && !(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
         st = dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
     for (size_t i = 1; st == DPS_OK && i < f->ds->n_files; i++)
@@ -98,6 +103,7 @@ void dps_feed_close (DpsFeed *f)
     if (!f)
         return;
     free_packed (&f->packed);
+    dps_wrap_free (&f->wrap);
     dps_dataset_close (f->ds);
     dps_encoder_free (f->encoder);
     dps_criteria_free (&f->criteria);
@@ -164,9 +170,29 @@ static DpsStatus pack_epoch (const DpsFeed *f, uint64_t epoch, Packed *p, DpsErr
     return st;
 }
 
+static DpsStatus need_wrapped (DpsFeed *f, uint64_t epoch, DpsError *err)
+{
+    DpsWrap next = {0};
+    uint32_t *tokens;
+    if (f->wrap.n && f->wrap.epoch == epoch)
+        return DPS_OK;
+    if (!(tokens = dps_malloc (f->ds->n_rows, sizeof *tokens)))
+        return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
+    for (uint64_t k = 0; k < f->ds->n_rows; k++)
+        tokens[k] = size_of (f, epoch, k)->tokens;
+    DpsStatus st = dps_wrap_make (epoch, tokens, f->ds->n_rows, f->max_length, &next, err);
+    dps_free (tokens);
+    DPS_TRY (st);
+    dps_wrap_free (&f->wrap);
+    f->wrap = next;
+    return DPS_OK;
+}
+
 static DpsStatus need_packed (DpsFeed *f, uint64_t epoch, DpsError *err)
 {
     Packed next;
+    if (f->wrapped)
+        return need_wrapped (f, epoch, err);
     if (f->packed.n && f->packed.epoch == epoch)
         return DPS_OK;
     DPS_TRY (pack_epoch (f, epoch, &next, err));
@@ -184,7 +210,7 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
         if (DPS_GROW (f->counts, f->n_counts, f->count_capacity))
             return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
         DPS_TRY (need_packed (f, f->n_counts, err));
-        f->counts[f->n_counts++] = f->packed.n;
+        f->counts[f->n_counts++] = f->wrapped ? f->wrap.n : f->packed.n;
     }
     *out = f->counts[epoch];
     return DPS_OK;
@@ -246,16 +272,38 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
     return st;
 }
 
+/* Place k of an epoch whose rows lie end to end. */
+static DpsStatus get_wrapped (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
+{
+    uint64_t row, skip, most = dps_wrap_place (&f->wrap, k, &row, &skip);
+    if (!(out->sequences = dps_calloc (1, sizeof *out->sequences)))
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    out->sequences[out->n++] = (DpsSequence){.key = epoch * f->ds->n_rows + row, .row = dps_feed_row (f, epoch, row)};
+    DpsStatus st = DPS_OK;
+    for (; st == DPS_OK && out->sequences->n < most; row++, skip = 0) {
+        DpsPlace one = {0};
+        st = append_row (f, epoch, row, &one, err);
+        if (st == DPS_OK && one.n)
+            st = dps_wrap_append (out, one.sequences, (size_t)skip, (size_t)most, err);
+        dps_place_free (&one);
+    }
+    return st;
+}
+
 DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, DpsError *err)
 {
     uint64_t first = k, n = 1;
+    DpsStatus st = DPS_OK;
     *out = (DpsPlace){0};
-    if (f->packing) {
+    if (f->packing)
         DPS_TRY (need_packed (f, epoch, err));
+    if (f->wrapped) {
+        st = get_wrapped (f, epoch, k, out, err);
+        n = 0;
+    } else if (f->packing) {
         first = f->packed.starts[k];
         n = f->packed.starts[k + 1] - first;
     }
-    DpsStatus st = DPS_OK;
     for (uint64_t i = 0; st == DPS_OK && i < n; i++)
         st = append_row (f, epoch, f->packing ? f->packed.rows[first + i] : k, out, err);
     if (st != DPS_OK)
@@ -352,7 +400,8 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
     if (f->n_undecided)
         dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
                  (unsigned long long)f->n_undecided, (unsigned long long)wanted);
-    f->scanned = *out_exact = 1;
+    f->scanned = 1;
+    *out_exact = !f->wrapped; /* how many of a cut row's tokens count is not known */
     return dps_criteria_settle (&f->criteria, f->recipe->criteria_weights, dps_recipe_where (f->recipe, DPS_KEY_criteria_weights), err);
 }
 
@@ -372,6 +421,16 @@ DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts
         return DPS_OK;
     }
     DPS_TRY (need_packed (f, epoch, err));
+    if (f->wrapped) {
+        uint64_t row, skip;
+        const int64_t tokens = (int64_t)dps_wrap_place (&f->wrap, k, &row, &skip);
+        io->tokens += tokens;
+        io->scored += tokens - 1;
+        io->segments++;
+        io->sequences++;
+        io->roots++;
+        return DPS_OK;
+    }
     for (uint64_t i = f->packed.starts[k]; i < f->packed.starts[k + 1]; i++)
         add_size (size_of (f, epoch, f->packed.rows[i]), io);
     return DPS_OK;
@@ -380,7 +439,7 @@ DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts
 DpsBatchCounts dps_feed_most (const DpsFeed *f)
 {
     int64_t tokens = (int64_t)f->max_length;
-    if (f->scanned || tokens == 0)
+    if ((f->scanned && !f->wrapped) || tokens == 0)
         return f->most;
     /* Two answers to a prompt of one token have the most: the prompt is there once. */
     return f->unit == DPS_UNIT_PAIR && !f->prompts ? (DpsBatchCounts){2 * tokens - 1, 2 * tokens - 2, 3, 2, 1}

@@ -48,14 +48,15 @@ void dps_place_free (DpsPlace *p);
 
 /**
  * Read every row once: refuses bad ones before training starts, and learns lengths. Does nothing and returns DPS_OK with *out_exact 0 when the
- * files are larger than 64 MiB, unless packing needs the lengths or groups the names of their criteria. progress may be NULL.
+ * files are larger than 64 MiB, unless packing needs the lengths or groups the names of their criteria; *out_exact is 0 too where rows are wrapped.
+ * progress may be NULL.
  */
 DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err);
 
 /** After a scan: names and weights of the criteria of DpsPlace.rewards; values and truncated are NULL. Borrowed until close. */
 void dps_feed_rewards (const DpsFeed *f, DpsRewards *out);
 
-/** After a scan: the sizes of place k of an epoch, added to *io, without reading it. Errors: NOMEM. */
+/** After a scan: the sizes of place k of an epoch, added to *io, without reading it; of a wrapped place the most. Errors: NOMEM. */
 DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts *io, DpsError *err);
 /** The most of everything that a place has, or without a scan can have; tokens 0: no limit is known. */
 DpsBatchCounts dps_feed_most (const DpsFeed *f);

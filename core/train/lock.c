@@ -121,6 +121,18 @@ static DpsStatus add_adapter (DpsEntries *e, char *key, const char *folder, DpsE
     return st;
 }
 
+/* The value model's base, and its adapter where it is one. */
+static DpsStatus add_critic (const DpsTrainer *t, DpsEntries *e, DpsError *err)
+{
+    DpsDigest digest;
+    if (!t->critic.on)
+        return DPS_OK;
+    DPS_TRY (dps_source_digest (t->critic.session.source, &digest, err));
+    if (dps__entries_add (e, dps_strdup ("value_model.base.sha256"), digest.hex, t->recipe->value_model))
+        return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    return t->critic.adapter ? add_adapter (e, dps_strdup ("value_model.sha256"), t->critic.adapter, err) : DPS_OK;
+}
+
 static DpsStatus all_entries (const DpsTrainer *t, DpsEntries *e, DpsError *err)
 {
     if (collect (t, e))
@@ -130,6 +142,7 @@ static DpsStatus all_entries (const DpsTrainer *t, DpsEntries *e, DpsError *err)
     DPS_TRY (add_beside (t, e, "tokenizer.json", "tokenizer.sha256", err));
     for (size_t i = 0; i < t->recipe->frozen_adapters.n; i++)
         DPS_TRY (add_adapter (e, dps_strf ("frozen_adapters[%zu].sha256", i), t->recipe->frozen_adapters.items[i], err));
+    DPS_TRY (add_critic (t, e, err));
     return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->recipe->adapter_init, err) : DPS_OK;
 }
 
@@ -157,7 +170,7 @@ DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsErr
     return st;
 }
 
-DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, DpsError *err)
+DpsStatus dps_train_unchanged (const DpsRegistry *reg, DpsRecipe *recipe, DpsError *err)
 {
     const DpsTrainOptions options = {0};
     DpsTrainer t;

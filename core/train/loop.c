@@ -32,25 +32,6 @@ void dps__trainer_progress (const DpsTrainer *t, const char *phase, double loss,
     t->options->progress (t->options->ctx, &p);
 }
 
-/* The place of an evaluation among those before it. Only a step that is saved can be gone back to. */
-static DpsStatus judge_best (DpsTrainer *t, const DpsMetrics *m, DpsError *err)
-{
-    const DpsRecipe *r = t->recipe;
-    const char *name = r->metric_for_best_model + strlen ("eval_");
-    double metric = dps_metrics_get (m, name, -INFINITY);
-    if (metric == -INFINITY && dps_metrics_get (m, name, INFINITY) == INFINITY) {
-        char known[400] = "";
-        for (size_t i = 0, at = 0; i < m->n && at < sizeof known; i++)
-            at += (size_t)snprintf (known + at, sizeof known - at, "%seval_%s", i ? ", " : "", m->items[i].name);
-        return dps_fail (err, DPS_ERR_USAGE, "%s: metric_for_best_model: an evaluation has no %s; it has %s",
-                         dps_recipe_where (r, DPS_KEY_metric_for_best_model), r->metric_for_best_model, known);
-    }
-    char *folder = dps_strf ("checkpoint-%llu", (unsigned long long)t->step);
-    int bad = !folder || dps_trainer_state_best (dps_observer_state (t->observer), metric, r->greater_is_better > 0, t->step, folder) < 0;
-    dps_free (folder);
-    return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : DPS_OK;
-}
-
 static int is_due (const DpsTrainer *t, const char *strategy, uint64_t every)
 {
     if (t->step == 0)
@@ -70,11 +51,11 @@ static DpsStatus evaluate_now (DpsTrainer *t, DpsError *err)
 {
     DpsMetrics m = {0};
     dps__trainer_progress (t, "evaluating", NAN, NAN);
-    DpsStatus st = t->rollout.samples ? dps__rollout_evaluate (t, &m, err) : dps__trainer_evaluate (t, &m, err);
+    DpsStatus st = t->rollout.samples ? dps__rollout_evaluate (t, &m, err) : dps__trainer_evaluate (t, UINT64_MAX, &m, err);
     if (st == DPS_OK)
         st = dps_observer_eval (t->observer, t->step, t->epoch, &m, err);
-    if (st == DPS_OK && t->recipe->load_best_model_at_end && save_due (t))
-        st = judge_best (t, &m, err);
+    if (st == DPS_OK && t->recipe->load_best_model_at_end && save_due (t)) /* only a step that is saved can be gone back to */
+        st = dps__best_judge (t, &m, err);
     t->owes_eval = st != DPS_OK;
     dps_metrics_free (&m);
     return st;
@@ -110,9 +91,10 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
     DPS_TRY (dps__trainer_step (t, out_loss, out_norm, &tokens, err));
     DpsVerdict verdict = t->empty ? DPS_GUARD_SKIP : dps_guard_judge (&t->guard, *out_loss, *out_norm);
     t->applied = verdict == DPS_GUARD_APPLY;
-    if (t->applied)
+    if (t->applied) {
         DPS_TRY (dps_optim_step (&t->optim, &t->session.weights, *out_lr, *out_norm, err));
-    else if (verdict == DPS_GUARD_GIVE_UP)
+        DPS_TRY (dps__critic_step (t, *out_lr, *out_norm, err));
+    } else if (verdict == DPS_GUARD_GIVE_UP)
         return dps_fail (err, DPS_ERR_NONFINITE,
                          "step %llu: the loss is not finite again after going back %llu times. Hint: a lower learning_rate, or "
                          "look at the rows",
@@ -158,6 +140,8 @@ static DpsStatus evaluate_and_save (DpsTrainer *t, int stop, DpsError *err)
 static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
+    if (!t->resumed)
+        DPS_TRY (dps__best_check (t, err));
     if (t->owes_eval)
         DPS_TRY (evaluate_and_save (t, 0, err));
     if (r->eval_on_start && t->eval_feed && !t->resumed)
@@ -194,7 +178,7 @@ static DpsStatus take_best (DpsTrainer *t, DpsError *err)
     return st;
 }
 
-DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err)
+DpsStatus dps_train (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err)
 {
     DpsTrainer t;
     *out = (DpsTrainResult){0};
@@ -206,6 +190,8 @@ DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsT
         st = take_best (&t, err);
     if (st == DPS_OK)
         st = dps__trainer_export (&t, err);
+    if (st == DPS_OK)
+        st = dps__critic_export (&t, err);
     if (st == DPS_OK)
         st = dps__trainer_finish (&t, err);
     out->step = t.step;

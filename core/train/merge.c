@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/merge.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -251,12 +254,33 @@ static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsErr
     return f->n_shards > 1 ? write_index (m, f, dir, err) : DPS_OK;
 }
 
-/* What an earlier merge left under the other name would be read in place of the new one. */
-static DpsStatus remove_other (const Files *f, const char *dir, DpsError *err)
+static DpsStatus remove_file (const char *dir, const char *name, DpsError *err)
 {
-    char *path = dps_path_join (dir, f->n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json");
+    char *path = dps_path_join (dir, name);
     DpsStatus st = path ? dps_remove_tree (path, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     dps_free (path);
+    return st;
+}
+
+/* "model-00002-of-00003.safetensors" of a model in another number of shards. */
+static int is_other_shard (const Files *f, const char *name)
+{
+    size_t k = 0, n = 0;
+    int end = 0;
+    return sscanf (name, "model-%5zu-of-%5zu.safetensors%n", &k, &n, &end) == 2 && end > 0 && !name[end] && (n != f->n_shards || n == 1);
+}
+
+/* What an earlier merge left under other names: of its index or whole file this model would be read, its shards would lie there for nothing. */
+static DpsStatus remove_others (const Files *f, const char *dir, DpsError *err)
+{
+    DPS_TRY (remove_file (dir, f->n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json", err));
+    DIR *d = opendir (dir);
+    DpsStatus st = d ? DPS_OK : dps_fail (err, DPS_ERR_IO, "%s: cannot be read: %s", dir, strerror (errno));
+    for (const struct dirent *e; st == DPS_OK && (e = readdir (d));)
+        if (is_other_shard (f, e->d_name))
+            st = remove_file (dir, e->d_name, err);
+    if (d)
+        closedir (d);
     return st;
 }
 
@@ -281,7 +305,7 @@ static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsErr
     DPS_TRY (dps_mkdirs (dir, err));
     DPS_TRY (dps_seal_break (dir, err));
     DPS_TRY (write_shards (m, f, dir, err));
-    DPS_TRY (remove_other (f, dir, err));
+    DPS_TRY (remove_others (f, dir, err));
     DPS_TRY (dps_model_files_write (m->s->source, m->dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err));
     return seal (f, dir, err);
 }

@@ -157,6 +157,22 @@ enum { SAMPLED_TOKEN_BYTES = 4 * 4 + DPS_PLACE_SIGNALS * 8 };
 /* The counts of what will be sampled are not known, and best fit may need a few KiB more for less. */
 enum { SLACK_BYTES = 64 << 10 };
 
+/* The longest prompt with the longest answer. */
+static uint64_t judged_tokens (const DpsTrainer *t)
+{
+    const uint64_t prompt = (uint64_t)dps_feed_most (t->feed).tokens,
+                   held_out = t->eval_feed ? (uint64_t)dps_feed_most (t->eval_feed).tokens : 0;
+    return most (prompt, held_out) + (uint64_t)t->recipe->max_completion_length;
+}
+
+DpsStatus dps__trainer_reserve (DpsTrainer *t, DpsError *err)
+{
+    uint64_t bytes;
+    DPS_TRY (dps_exec_reserve (&t->session.ex, t->plan.arena, err));
+    DPS_TRY (dps_exec_reserve_scratch (&t->session.ex, t->plan.scratch, err));
+    return t->rollout.samples ? dps_rewards_plan (t->rollout.rewards, judged_tokens (t), 1, &bytes, err) : DPS_OK;
+}
+
 /* Sampling, for rollouts and for evaluations: it shares the arena; its cache comes and goes. */
 static DpsStatus plan_sampling (DpsTrainer *t, DpsWeights *w, DpsError *err)
 {
@@ -178,7 +194,7 @@ static DpsStatus plan_sampling (DpsTrainer *t, DpsWeights *w, DpsError *err)
     t->plan.scratch = most (t->plan.scratch, most (bytes.scratch, held_out.scratch));
     t->plan.rollout =
         most (bytes.cache, held_out.cache) + prompts * o->samples * tokens * SAMPLED_TOKEN_BYTES + dps__rollout_start_bytes (t);
-    return DPS_OK;
+    return dps_rewards_plan (t->rollout.rewards, judged_tokens (t), 0, &t->plan.rewards, err);
 }
 
 static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointing, DpsError *err)
@@ -200,6 +216,9 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
         st = measure (t, &outline, &evaluation, 0, 0, err);
     if (st == DPS_OK && t->rollout.samples)
         st = plan_sampling (t, &outline, err);
+    if (st == DPS_OK)
+        st = dps__critic_measure (t, training.items, training.n, checkpointing, &t->plan.value_model, err);
+    t->plan.value_model += t->critic.arena + t->critic.scratch;
     t->arena_exact = !t->rollout.samples && t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;
     dps_free (training.items);
     dps_free (evaluation.items);
@@ -212,7 +231,7 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
 uint64_t dps_train_plan_total (const DpsTrainPlan *p)
 {
     return p->weights_rows + p->weights_quantised + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer +
-           p->arena + p->scratch + p->rollout + p->fixed;
+           p->arena + p->scratch + p->rollout + p->rewards + p->value_model + p->fixed;
 }
 
 /* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
@@ -282,11 +301,11 @@ DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err)
     return DPS_OK;
 }
 
-DpsStatus dps_train_plan (const DpsRegistry *reg, const DpsRecipe *recipe, uint64_t budget, DpsTrainPlan *out, DpsError *err)
+DpsStatus dps_train_plan (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, uint64_t budget, DpsTrainPlan *out,
+                          DpsError *err)
 {
-    static const DpsTrainOptions quiet = {0};
     DpsTrainer t;
-    DPS_TRY (dps__trainer_open (&t, reg, recipe, &quiet, 1, err));
+    DPS_TRY (dps__trainer_open (&t, reg, recipe, o, 1, err));
     DpsStatus st = dps__trainer_plan (&t, budget, err);
     *out = t.plan;
     dps__trainer_close (&t);

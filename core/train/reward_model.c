@@ -15,7 +15,7 @@
 #include "token/chat.h"
 #include "train/session.h"
 
-enum { ROWS_AT_ONCE = 8 };
+enum { ROWS_AT_ONCE = 8, SLACK_BYTES = 64 << 10 /* best fit may need a little more for less */ };
 
 static const DpsParam path = DPS_SDK_PARAM ("path", DPS_PARAM_STR, 0, 0, 0, NULL, "reward model: model folder or PEFT adapter");
 static const DpsParam base_path = DPS_SDK_PARAM ("base_path", DPS_PARAM_STR, 0, 0, 0, NULL, "the model under the adapter");
@@ -107,10 +107,59 @@ static DpsStatus open_session (RewardModel *m, const DpsRegistry *reg, const cha
     if (!is_adapter && *base)
         return dps_fail (err, DPS_ERR_INVALID, "base_path is given, but '%.300s' is no adapter", where);
     const DpsSessionOptions o = {.model = is_adapter ? base : where, .adapter = is_adapter ? where : NULL, .dtype = type};
-    DPS_TRY (dps_session_open (&m->session, reg, &o, err));
-    if (m->session.model.score < 0 || m->session.fresh[m->session.model.score])
+    DPS_TRY (dps_session_begin (&m->session, reg, &o, err));
+    if (m->session.model.score < 0)
         return dps_fail (err, DPS_ERR_INVALID, "'%.300s' has no score head: train one with stage: reward", where);
     return m->session.tok ? learn_template (m, err) : DPS_OK;
+}
+
+/* The weights, when they are first wanted: a plan wants none. */
+static DpsStatus load (RewardModel *m, DpsError *err)
+{
+    static const DpsSessionOptions inference = {0};
+    return m->session.weights.stores ? DPS_OK : dps_session_load (&m->session, &inference, 0, err);
+}
+
+/* Of prompts and answers of at most so many tokens, with what ends a turn. */
+static DpsStatus measure (RewardModel *m, uint64_t tokens, uint64_t *out_weights, uint64_t *out_arena, uint64_t *out_scratch, DpsError *err)
+{
+    const DpsPassOptions o = {.scores = 1};
+    DpsIds closing = {0};
+    DpsWeights outline;
+    DpsWeightBytes bytes;
+    DpsSession *s = &m->session;
+    if (s->tok)
+        DPS_TRY (dps_tokenizer_encode (s->tok, m->closing.data ? m->closing.data : "", m->closing.len, 0, &closing, err));
+    tokens += closing.n + 1;
+    dps_free (closing.ids);
+    tokens = m->max_length && m->max_length < tokens ? m->max_length : tokens;
+    const DpsForward most = {.n_tokens = (int64_t)tokens * ROWS_AT_ONCE,
+                             .n_segments = ROWS_AT_ONCE,
+                             .n_roots = ROWS_AT_ONCE,
+                             .n_scored = ROWS_AT_ONCE,
+                             .scores = 1};
+    DPS_TRY (dps_weights_measure (&s->ex, &s->model, s->compute, DPS_WEIGHTS_INFERENCE, 0, &bytes, err));
+    DPS_TRY (dps_weights_outline (&outline, &s->ex, &s->model, s->compute, DPS_WEIGHTS_INFERENCE, err));
+    DpsStatus st = dps_pass_measure (&outline, &most, &o, out_arena, out_scratch, err);
+    dps_weights_free (&outline);
+    *out_arena += SLACK_BYTES;
+    *out_weights = bytes.rows + bytes.packed_forward + bytes.packed_grad + bytes.master + bytes.quantised;
+    return st;
+}
+
+static DpsStatus plan (void *self, uint64_t tokens, int reserve, uint64_t *out_bytes, DpsError *err)
+{
+    RewardModel *m = self;
+    uint64_t weights, arena = 0, scratch = 0;
+    DPS_TRY (measure (m, tokens, &weights, &arena, &scratch, err));
+    *out_bytes = weights + arena + scratch;
+    if (!reserve)
+        return DPS_OK;
+    DPS_TRY (load (m, err));
+    if (!tokens)
+        return DPS_OK;
+    DPS_TRY (dps_exec_reserve (&m->session.ex, arena, err));
+    return dps_exec_reserve_scratch (&m->session.ex, scratch, err);
 }
 
 static DpsStatus open_model (const DpsRegistry *reg, const double *num, const DpsStr *str, void **out, DpsError *err)
@@ -250,6 +299,7 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
     DpsError why = DPS_ERROR_INIT;
     uint64_t n_failed = 0;
     (void)token_values; /* the score is of the whole answer */
+    DPS_TRY (load (self, err));
     for (uint64_t i = 0; i < n_rows; i += ROWS_AT_ONCE) {
         size_t n = n_rows - i < ROWS_AT_ONCE ? (size_t)(n_rows - i) : ROWS_AT_ONCE;
         if (dps_judge_now_ms () >= end)
@@ -267,6 +317,8 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
 }
 
 static const DpsHostReward reward_model = {
-    .table = {.size = sizeof (DpsReward), .describe = describe, .open = never, .score = score, .close = close_model}, .open = open_model};
+    .table = {.size = sizeof (DpsReward), .describe = describe, .open = never, .score = score, .close = close_model},
+    .open = open_model,
+    .plan = plan};
 
 DpsStatus dps_reward_model_provide (DpsError *err) { return dps_rewards_provide (&reward_model, err); }

@@ -95,6 +95,20 @@ uint64_t dps__rollout_prompts_of (const DpsRollout *r, uint64_t step)
     return step / cycle * r->steps + step % cycle % r->steps;
 }
 
+/* An epoch may end in a step of fewer prompts, so the last one's place is asked for. */
+DpsStatus dps__rollout_answers (DpsTrainer *t, uint64_t *out, DpsError *err)
+{
+    const DpsRollout *o = &t->rollout;
+    const uint64_t cycle = o->steps * o->passes, rollouts = (t->step + cycle - 1) / cycle;
+    DpsStepPlace last;
+    *out = 0;
+    if (!rollouts)
+        return DPS_OK;
+    DPS_TRY (dps__trainer_place (t, (rollouts - 1) * cycle + o->steps - 1, &last, err));
+    *out = (last.epoch * t->plan.rows_per_epoch + last.first + last.n) * o->samples;
+    return DPS_OK;
+}
+
 /* The prompts of all steps of the rollout, and how many each step has. */
 static DpsStatus read_prompts (DpsTrainer *t, DpsAnswers *a, uint64_t *counts, DpsError *err)
 {

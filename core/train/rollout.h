@@ -54,6 +54,8 @@ uint64_t dps__units_per_step (const struct DpsTrainer *t);
 int64_t dps__units_per_micro_batch (const struct DpsTrainer *t);
 /** Which step's prompts are trained in `step`: itself, but for passes after the first. */
 uint64_t dps__rollout_prompts_of (const DpsRollout *r, uint64_t step);
+/** Answers sampled for the t->step steps that are done. Errors: NOMEM. */
+DpsStatus dps__rollout_answers (struct DpsTrainer *t, uint64_t *out, DpsError *err);
 /** The places of t->step, borrowed; sampled here where a rollout begins. Errors: INTERRUPTED, those of sampling and judging. */
 DpsStatus dps__rollout_places (struct DpsTrainer *t, DpsPlace **out, uint64_t *out_n, DpsError *err);
 /** After a step that took step_s in all: the rollout's own metrics among the step's. Seconds of sampling count in the step that sampled. */
@@ -63,6 +65,8 @@ DpsStatus dps__rollout_metrics (struct DpsTrainer *t, double step_s, DpsError *e
 DpsStatus dps__rollout_example (struct DpsTrainer *t, DpsPlace *out, DpsError *err);
 
 /* rollout_check.c */
+/** 1 when the objective reads what the policy that answered said, sampled now or the policy before the first update on given answers. */
+int dps__rollout_compared (const struct DpsTrainer *t);
 /**
  * Log-probs of a pass over n places before the first update since they were sampled: the same bits as those recorded, or INTERNAL, unless
  * allow_ratio_drift.
@@ -113,6 +117,8 @@ void dps__rollout_samples_free (DpsRolloutSamples *s);
 /* rollout_eval.c */
 /** Held-out prompts answered and judged (num_generations_eval). Errors: INTERRUPTED, those of dps__answers_make. */
 DpsStatus dps__rollout_evaluate (struct DpsTrainer *t, DpsMetrics *out, DpsError *err);
+/** The names of the metrics of such an evaluation, each with value 0. Errors: NOMEM. */
+DpsStatus dps__rollout_eval_names (const struct DpsTrainer *t, DpsMetrics *out, DpsError *err);
 
 /* rollout_save.c */
 #define DPS_CKPT_ROLLOUT "rollout.json"

@@ -10,6 +10,14 @@
 #include "base/log.h"
 #include "train/trainer.h"
 
+int dps__rollout_compared (const DpsTrainer *t)
+{
+    for (uint32_t i = 0; i < t->objective->info.n_signals; i++)
+        if (!strcmp (t->objective->signals[i].role, "rollout") && dps_objective_reads (t->objective, i))
+            return 1;
+    return 0;
+}
+
 /* 1 when the bits are the same. */
 static int same_bits (float a, float b) { return !memcmp (&a, &b, sizeof a); }
 

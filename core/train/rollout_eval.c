@@ -40,6 +40,20 @@ static DpsStatus evaluate_prompts (DpsTrainer *t, uint64_t first, uint64_t n, Dp
     return st;
 }
 
+DpsStatus dps__rollout_eval_names (const DpsTrainer *t, DpsMetrics *out, DpsError *err)
+{
+    static const char *const always[] = {"reward", "completions/mean_length", "completions/clipped_ratio", "runtime", "samples_per_second"};
+    int bad = 0;
+    for (size_t i = 0; !bad && i < sizeof always / sizeof *always; i++)
+        bad = dps_metrics_set (out, always[i], 0);
+    for (size_t c = 0; !bad && c < t->rollout.n_criteria; c++) {
+        char name[64];
+        dps__reward_metric (&t->rollout.names[c], "mean", name, sizeof name);
+        bad = dps_metrics_set (out, name, 0);
+    }
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : DPS_OK;
+}
+
 DpsStatus dps__rollout_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
 {
     DpsStepSums sums = {0};

@@ -16,21 +16,24 @@ static DpsStatus keep (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
 {
     const Keep *k = ctx;
     const int value = !strcmp (k->t->objective->signals[k->signal].name, "value");
+    const float *from = !value ? dps_pass_logp (p) : k->t->critic.on ? dps_pass_score (p) : dps_pass_value (p);
     (void)b;
-    return dps__places_record (k->t, k->signal, k->places, k->n, value ? dps_pass_value (p) : dps_pass_logp (p), err);
+    return dps__places_record (k->t, k->signal, k->places, k->n, from, err);
 }
 
 DpsStatus dps__rollout_record (DpsTrainer *t, const char *name, const char *role, DpsError *err)
 {
     const DpsRollout *o = &t->rollout;
-    const DpsPassOptions pass = {.temperature = dps__trainer_temperature (t), .values = dps__trainer_values (t)};
+    const int apart = t->critic.on && !strcmp (name, "value");
+    const DpsPassOptions own = {.temperature = dps__trainer_temperature (t), .values = dps__trainer_values (t)}, critics = {.scores = 1};
     const uint64_t size = (uint64_t)t->plan.micro_batch;
     const int signal = dps_objective_signal (t->objective, name, role);
     for (uint64_t i = 0; signal >= 0 && i < o->n_places; i += size) {
         Keep k = {t, o->places + i, o->n_places - i < size ? o->n_places - i : size, (uint32_t)signal};
         if (t->options->should_stop && t->options->should_stop ())
             return dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted while the %s of the %s was computed", name, role);
-        DPS_TRY (dps__trainer_forward (t, k.places, k.n, &pass, keep, &k, err));
+        DPS_TRY (dps__forward_in (t, apart ? &t->critic.session.weights : &t->session.weights, k.places, k.n, apart ? &critics : &own, keep,
+                                  &k, err));
     }
     return DPS_OK;
 }

@@ -257,6 +257,8 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
     if (st == DPS_OK)
         st = add_state (t, w, err);
     if (st == DPS_OK)
+        st = dps__critic_save (t, w, err);
+    if (st == DPS_OK)
         st = dps__rollout_save (t, w, err);
     if (st == DPS_OK)
         st = dps__objective_save (t, w, err);
@@ -340,7 +342,7 @@ DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, D
     dps_tensors_close (file);
     if (optimizer)
         dps_tensors_close (optimizer);
-    return st;
+    return st == DPS_OK ? dps__critic_restore (t, c, err) : st;
 }
 
 static DpsStatus read_block (DpsTrainer *t, DpsTensorFile *file, size_t at, const DpsBlock *to, DpsError *err)
@@ -401,7 +403,7 @@ static DpsStatus restore_values (DpsTrainer *t, const DpsCheckpoint *c, json_t *
     DPS_TRY (dps_guard_from_json (guard, out_guard, err));
     DPS_TRY (dps__trainer_restore_weights (t, c, err));
     DPS_TRY (restore_optimizer (t, c, err));
-    t->optim.t = (uint64_t)updates;
+    t->optim.t = t->critic.optim.t = (uint64_t)updates; /* both are updated, or neither */
     return DPS_OK;
 }
 
@@ -424,6 +426,8 @@ static DpsStatus restore_counters (DpsTrainer *t, const DpsCheckpoint *c, json_t
     t->step = t->step_at_start = (uint64_t)step;
     t->seen_tokens = (uint64_t)tokens;
     t->loss_steps = (uint64_t)loss_steps;
+    if (t->rollout.samples)
+        DPS_TRY (dps__rollout_answers (t, &t->answers_at_start, err));
     DPS_TRY (dps__window_from_json (window, &t->window, err));
     return dps__trainer_epochs (t, t->step, &t->epoch, err);
 }

@@ -3,8 +3,11 @@
 
 #include <string.h>
 
+#include "base/file.h"
 #include "graph/source_check.h"
 #include "infer/tokenizer_source.h"
+
+enum { MAX_GENERATION_CONFIG = 1 << 20 };
 
 static int is_f32 (const DpsSource *source)
 {
@@ -40,6 +43,22 @@ DpsStatus dps_session_dtype (const DpsExec *ex, const DpsSource *source, const c
     return dps_fail (err, DPS_ERR_USAGE, "dtype is '%.40s', expected auto, float32 or bfloat16", name);
 }
 
+/* What generation_config.json says ends an answer. A tokenizer has read it (dps_tokenizer_from_folder), a GGUF has none. */
+static DpsStatus read_ends (DpsSession *s, DpsError *err)
+{
+    json_t *config = NULL;
+    if (s->tok || dps_source_is_gguf (s->source))
+        return DPS_OK;
+    char *path = dps_path_join (dps_source_path (s->source), "generation_config.json");
+    if (!path)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dps_source_path (s->source));
+    DpsStatus st = dps_is_file (path) ? dps_json_file (path, MAX_GENERATION_CONFIG, 0, &config, err) : DPS_OK;
+    dps_decoder_add_ends (&s->model.dec, json_object_get (config, "eos_token_id"));
+    json_decref (config);
+    dps_free (path);
+    return st;
+}
+
 DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
 {
     *s = (DpsSession){.reg = reg};
@@ -55,6 +74,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
     DPS_TRY (dps_source_check (s->source, &s->model, err));
     DPS_TRY (dps_model_quantise (&s->model, s->source, &o->quantise, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
+    DPS_TRY (read_ends (s, err));
     if (o->adapter || o->n_frozen)
         DPS_TRY (dps__session_attach (s, o, err));
     if (o->adapter)

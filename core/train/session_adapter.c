@@ -118,14 +118,6 @@ static void module_numbers (void *ctx, const char *module, double *num)
     num[l->alpha] = dps_pattern_map_get (l->config->alphas, module, num[l->alpha]);
 }
 
-static size_t param_index (const DpsAdapterInfo *info, const char *name)
-{
-    for (uint32_t i = 0; i < info->n_params; i++)
-        if (!strcmp (info->params[i]->name, name))
-            return i;
-    return info->n_params;
-}
-
 static DpsStatus attach (const Putting *p, DpsError *err)
 {
     static const double no_dropout = 0;
@@ -136,7 +128,8 @@ static DpsStatus attach (const Putting *p, DpsError *err)
     if (!plugin)
         return dps_registry_missing (s->reg, DPS_ADAPTER_ID, name, err);
     const DpsAdapterInfo *info = plugin->describe ();
-    Lookup lookup = {c, p->frozen ? &no_dropout : p->o->dropout, param_index (info, "r"), param_index (info, "alpha")};
+    Lookup lookup = {c, p->frozen ? &no_dropout : p->o->dropout, dps_params_index (info->params, info->n_params, "r"),
+                     dps_params_index (info->params, info->n_params, "alpha")};
     double num[DPS_PARAMS_MAX];
     DpsStr str[DPS_PARAMS_MAX];
     if (lookup.r == info->n_params || lookup.alpha == info->n_params)

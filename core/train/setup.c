@@ -24,6 +24,7 @@ static DpsQuantise wanted_quantise (const DpsRecipe *r)
 static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
+    const int its_dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) || dps_recipe_samples (r) || dps__rollout_compared (t);
     *o = (DpsSessionOptions){.model = r->model_name_or_path,
                              .adapter = r->adapter_init,
                              .frozen = (const char *const *)r->frozen_adapters.items,
@@ -33,7 +34,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,
                              .strict_device = r->strict_device > 0,
-                             .dropout = dps_recipe_given (r, DPS_KEY_lora_dropout) || dps_recipe_samples (r) ? &r->lora_dropout : NULL,
+                             .dropout = its_dropout ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),
                              .value = dps__trainer_values (t),
                              .quantise = wanted_quantise (r),
@@ -53,6 +54,17 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
     return dps__trainer_choose (t, err);
 }
 
+/* What of the objective the recipe's defaults depend on. */
+static DpsRecipeObjective facts_of (const DpsTrainer *t)
+{
+    const DpsObjectiveInstance *o = t->objective;
+    return (DpsRecipeObjective){.compares = o->info.unit != DPS_UNIT_SINGLE,
+                                .score = dps__trainer_scores (t),
+                                .value = dps_objective_signal (o, "value", "policy") >= 0,
+                                .reference = dps__reference_wanted (t),
+                                .rollout = dps__rollout_compared (t)};
+}
+
 static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
 {
     const DpsObjective *table = dps_registry_get (t->reg, DPS_OBJECTIVE_ID, t->recipe->stage);
@@ -64,10 +76,8 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
     const DpsObjectiveInfo *info = &t->objective->info;
     DPS_TRY (dps_recipe_args_known (t->recipe, DPS_KEY_objective_args, info->name, info->params, info->n_params, err));
-    uint32_t i = 0;
-    while (i < info->n_params && strcmp (info->params[i]->name, "max_completion_length"))
-        i++;
-    if (i == info->n_params && dps_recipe_given (t->recipe, DPS_KEY_max_completion_length) && !dps_recipe_samples (t->recipe))
+    if (dps_params_index (info->params, info->n_params, "max_completion_length") == info->n_params &&
+        dps_recipe_given (t->recipe, DPS_KEY_max_completion_length) && !dps_recipe_samples (t->recipe))
         return dps_fail (err, DPS_ERR_USAGE,
                          "%s: max_completion_length belongs to runs that sample their answers: give reward_funcs, or remove it",
                          dps_recipe_where (t->recipe, DPS_KEY_max_completion_length));
@@ -250,9 +260,9 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     if (st == DPS_OK)
         st = dps_session_init_heads (&t->session, (uint64_t)t->recipe->seed, err);
     if (st == DPS_OK)
-        st = dps_exec_reserve (&t->session.ex, t->plan.arena, err);
+        st = dps__critic_load (t, err);
     if (st == DPS_OK)
-        st = dps_exec_reserve_scratch (&t->session.ex, t->plan.scratch, err);
+        st = dps__trainer_reserve (t, err);
     if (st == DPS_OK)
         st = dps__reference_make (t, c ? dps_ckpt_step (c) : 0, err);
     if (st == DPS_OK && c)
@@ -267,13 +277,16 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     return st;
 }
 
-static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
+static DpsStatus open_all (DpsTrainer *t, DpsRecipe *recipe, int plan_only, DpsError *err)
 {
     DpsSessionOptions o;
     set_optimizer (t);
     DPS_TRY (open_objective (t, err));
+    const DpsRecipeObjective facts = facts_of (t);
+    DPS_TRY (dps_recipe_settle_objective (recipe, &facts, err));
     DPS_TRY (dps__rollout_open (t, err));
     DPS_TRY (open_model (t, &o, err));
+    DPS_TRY (dps__critic_open (t, err));
     DPS_TRY (open_rows (t, err));
     t->plan.fixed = (uint64_t)resident_bytes () + LATER_BYTES;
     if (plan_only)
@@ -283,11 +296,11 @@ static DpsStatus open_all (DpsTrainer *t, int plan_only, DpsError *err)
     return load_and_resume (t, &o, err);
 }
 
-DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
+DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
                              DpsError *err)
 {
     *t = (DpsTrainer){.reg = reg, .recipe = recipe, .options = o, .started = dps__trainer_now ()};
-    DpsStatus st = open_all (t, plan_only, err);
+    DpsStatus st = open_all (t, recipe, plan_only, err);
     if (st != DPS_OK)
         dps__trainer_close (t);
     return st;
@@ -305,6 +318,7 @@ void dps__trainer_close (DpsTrainer *t)
     dps__rollout_close (&t->rollout);
     dps__reference_free (&t->reference);
     dps__reference_free (&t->eval_reference);
+    dps__critic_close (&t->critic);
     dps_session_close (&t->session);
     dps_step_free (&t->sums);
     dps_step_free (&t->scored);

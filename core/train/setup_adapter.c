@@ -19,35 +19,56 @@ static DpsStatus wanted_targets (const DpsRecipe *r, DpsTargets **out, DpsError 
     return dps_targets_new (&spec, out, err);
 }
 
-/* rank_pattern and alpha_pattern: numbers 0 and 1 of lora and dora are r and alpha. */
+/* rank_pattern and alpha_pattern, and which of the plugin's numbers are r and alpha; an adapter that has neither takes none. */
 typedef struct Patterns {
     DpsPatternMap *ranks, *alphas;
+    size_t r, alpha, n;
 } Patterns;
 
 static void apply_patterns (void *ctx, const char *module, double *num)
 {
     const Patterns *p = ctx;
-    num[0] = dps_pattern_map_get (p->ranks, module, num[0]);
-    num[1] = dps_pattern_map_get (p->alphas, module, num[1]);
+    if (p->r < p->n)
+        num[p->r] = dps_pattern_map_get (p->ranks, module, num[p->r]);
+    if (p->alpha < p->n)
+        num[p->alpha] = dps_pattern_map_get (p->alphas, module, num[p->alpha]);
+}
+
+static DpsStatus make_patterns (const DpsRecipe *r, const DpsAdapterInfo *info, Patterns *p, DpsError *err)
+{
+    *p = (Patterns){.r = dps_params_index (info->params, info->n_params, "r"),
+                    .alpha = dps_params_index (info->params, info->n_params, "alpha")};
+    p->n = info->n_params;
+    const DpsKeyId keys[2] = {DPS_KEY_rank_pattern, DPS_KEY_alpha_pattern};
+    for (int i = 0; i < 2; i++)
+        if (dps_recipe_given (r, keys[i]) && (i ? p->alpha : p->r) == p->n)
+            return dps_fail (err, DPS_ERR_USAGE, "%s: %s: adapter %s has no parameter %s: remove it", dps_recipe_where (r, keys[i]),
+                             dps_recipe_key_name (keys[i]), info->name, i ? "alpha" : "r");
+    DPS_TRY (dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &p->ranks, err));
+    return dps_pattern_map_new (r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), 1e-9, 1e9, &p->alphas, err);
+}
+
+static DpsStatus check_patterns (const DpsRecipe *r, const Patterns *p, DpsError *err)
+{
+    DPS_TRY (dps_pattern_map_check (p->ranks, r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), err));
+    return dps_pattern_map_check (p->alphas, r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), err);
 }
 
 /* A rank above both dimensions adds nothing but memory, and no reader of the file takes it (ckpt/peft_read.c). */
-static DpsStatus check_ranks (const DpsTrainer *t, DpsError *err)
+static DpsStatus check_ranks (const DpsModel *m, const DpsRecipe *r, DpsError *err)
 {
-    const DpsModel *m = &t->session.model;
     for (size_t i = m->n_base; i < m->n_weights; i++) {
         const DpsWeight *a = &m->weights[i], *w = a->role == DPS_WEIGHT_ADAPTER && a->trainable ? &m->weights[a->base] : NULL;
         if (w && a->rank == 2 && a->shape[0] > w->shape[0] && a->shape[0] > w->shape[1])
             return dps_fail (err, DPS_ERR_USAGE, "%s: rank %lld is more than both dimensions of '%s' (%lld×%lld)",
-                             dps_recipe_where (t->recipe, DPS_KEY_lora_r), (long long)a->shape[0], w->name, (long long)w->shape[0],
+                             dps_recipe_where (r, DPS_KEY_lora_r), (long long)a->shape[0], w->name, (long long)w->shape[0],
                              (long long)w->shape[1]);
     }
     return DPS_OK;
 }
 
-static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
+DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe *r, DpsError *err)
 {
-    const DpsRecipe *r = t->recipe;
     const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
     if (!adapter) {
         dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
@@ -63,15 +84,15 @@ static DpsStatus attach_fresh (DpsTrainer *t, DpsError *err)
     DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err));
     DpsStatus st = wanted_targets (r, &targets, err);
     if (st == DPS_OK)
-        st = dps_pattern_map_new (r->rank_pattern, dps_recipe_where (r, DPS_KEY_rank_pattern), 1, DPS_PEFT_MAX_RANK, &patterns.ranks, err);
+        st = make_patterns (r, info, &patterns, err);
     if (st == DPS_OK)
-        st = dps_pattern_map_new (r->alpha_pattern, dps_recipe_where (r, DPS_KEY_alpha_pattern), 1e-9, 1e9, &patterns.alphas, err);
-    if (st == DPS_OK)
-        st = dps_model_attach (&t->session.model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
+        st = dps_model_attach (&s->model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
     if (st == DPS_OK)
         st = dps_targets_check (targets, err);
     if (st == DPS_OK)
-        st = check_ranks (t, err);
+        st = check_patterns (r, &patterns, err);
+    if (st == DPS_OK)
+        st = check_ranks (&s->model, r, err);
     dps_pattern_map_free (patterns.ranks);
     dps_pattern_map_free (patterns.alphas);
     dps_targets_free (targets);
@@ -128,7 +149,11 @@ DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err)
         dps_model_train_all (&t->session.model);
         return DPS_OK;
     }
-    DPS_TRY (r->adapter_init ? agree_with_init (t, err) : attach_fresh (t, err));
+    for (size_t i = 0; i < t->options->n_under; i++) {
+        DPS_TRY (dps__attach_fresh (t, &t->session, t->options->under[i], err));
+        DPS_TRY (dps_model_freeze (&t->session.model, err));
+    }
+    DPS_TRY (r->adapter_init ? agree_with_init (t, err) : dps__attach_fresh (t, &t->session, r, err));
     for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
         DPS_TRY (dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err));
     return DPS_OK;

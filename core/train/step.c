@@ -74,7 +74,10 @@ static void free_signals (Signals *s)
 
 int dps__trainer_scores (const DpsTrainer *t) { return dps_objective_signal (t->objective, "score", "policy") >= 0; }
 
-int dps__trainer_values (const DpsTrainer *t) { return dps_objective_signal (t->objective, "value", "policy") >= 0; }
+int dps__trainer_values (const DpsTrainer *t)
+{
+    return !t->recipe->value_model && dps_objective_signal (t->objective, "value", "policy") >= 0;
+}
 
 /* What judging a batch needs, and where its sums go. */
 typedef struct Judge {
@@ -114,7 +117,8 @@ static DpsStatus read_signal (const Judge *j, uint32_t i, const DpsPass *p, cons
     if (!strcmp (signal->role, "reference") && !strcmp (signal->name, "logp"))
         return dps__reference_read (j->reference, b, out, err);
     int known = (policy || rollout) && dps__trainer_scores (j->t) == !strcmp (signal->name, "score");
-    const float *from = known ? pass_signal (p, signal->name) : NULL;
+    const int apart = j->t->critic.on && !strcmp (signal->name, "value");
+    const float *from = !known ? NULL : apart ? dps__critic_values (j->t) : pass_signal (p, signal->name);
     if (!from)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "objective '%s' asks for signal '%s' of '%s', which this version does not compute",
                          j->t->objective->info.name, signal->name, signal->role);
@@ -160,9 +164,11 @@ static DpsStatus back_to_weights (const Judge *j, DpsPass *p, const DpsBatch *b,
     fill_seed (j, scores ? "score" : "logp", b, s, s->seed[0]);
     if (scores)
         return dps_pass_backward_scores (p, s->seed[0], err);
+    fill_seed (j, "value", b, s, s->seed[1]);
+    if (j->t->critic.on)
+        DPS_TRY (dps__critic_backward (j->t, s->seed[1], err));
     if (!dps__trainer_values (j->t))
         return dps_pass_backward (p, s->seed[0], err);
-    fill_seed (j, "value", b, s, s->seed[1]);
     return dps_pass_backward_values (p, s->seed[0], s->seed[1], err);
 }
 
@@ -171,8 +177,10 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
 {
     const Judge *j = ctx;
     const DpsObjectiveInstance *o = j->t->objective;
-    Signals s;
-    DpsStatus st = gather_signals (j, p, b, &s, err);
+    Signals s = {0};
+    DpsStatus st = dps__critic_begin (j->t, b, j->training, err);
+    if (st == DPS_OK)
+        st = gather_signals (j, p, b, &s, err);
     if (st == DPS_OK && j->training && j->t->rollout.first_pass)
         st = dps__rollout_check (j->t, j->places, j->n_places, dps_pass_logp (p), err);
     DpsObjectiveBatch ob = {.size = sizeof ob,
@@ -192,6 +200,7 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
         st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
     if (st == DPS_OK && j->training)
         st = back_to_weights (j, p, b, &s, err);
+    dps__critic_end (j->t);
     free_signals (&s);
     return st;
 }
@@ -215,12 +224,18 @@ DpsStatus dps__trainer_batch (const DpsTrainer *t, const DpsPlace *places, size_
 DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
                                 DpsError *err)
 {
+    return dps__forward_in (t, &t->session.weights, places, n, o, visit, ctx, err);
+}
+
+DpsStatus dps__forward_in (const DpsTrainer *t, DpsWeights *w, const DpsPlace *places, size_t n, const DpsPassOptions *o,
+                           DpsVisitPass visit, void *ctx, DpsError *err)
+{
     DpsBatch b;
     DpsStatus st = DPS_OK;
     DPS_TRY (dps__trainer_batch (t, places, n, &b, err));
     if (b.n_scored > 0) {
         DpsPass p;
-        st = dps_pass_open (&p, &t->session.weights, &b, o, err);
+        st = dps_pass_open (&p, w, &b, o, err);
         if (st == DPS_OK) {
             st = dps_pass_forward (&p, err);
             if (st == DPS_OK)
@@ -270,6 +285,8 @@ static DpsStatus take_scored (DpsTrainer *t, DpsError *err)
 static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_loss, double *out_grad_norm, DpsError *err)
 {
     DPS_TRY (dps_weights_zero_grads (&t->session.weights, err));
+    if (t->critic.on)
+        DPS_TRY (dps_weights_zero_grads (&t->critic.session.weights, err));
     dps_step_reset (&t->sums);
     DPS_TRY (take_scored (t, err));
     DpsStatus st = rows->counts.scored ? run_places (t, rows, (size_t)t->plan.micro_batch, 1, &t->sums, err)
@@ -281,7 +298,8 @@ static DpsStatus gradients (DpsTrainer *t, const StepRows *rows, double *out_los
     }
     DPS_TRY (st);
     *out_loss = dps_step_loss (&t->sums);
-    return dps_optim_grad_norm (&t->session.weights, out_grad_norm, err);
+    DPS_TRY (dps_optim_grad_norm (&t->session.weights, out_grad_norm, err));
+    return dps__critic_norm (t, out_grad_norm, err);
 }
 
 DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err)
@@ -340,12 +358,13 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
     return st;
 }
 
-DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err)
+DpsStatus dps__trainer_evaluate (DpsTrainer *t, uint64_t most, DpsMetrics *out, DpsError *err)
 {
     DpsStepSums sums = {0};
     uint64_t places, size = (uint64_t)t->recipe->per_device_eval_batch_size;
     DpsBatchCounts counts = {0};
     DPS_TRY (dps_feed_places (t->eval_feed, 0, &places, err));
+    places = places < most ? places : most;
     double start = dps__trainer_now (), loss = 0;
     DpsStatus st = DPS_OK;
     for (uint64_t i = 0; st == DPS_OK && i < places; i += size) {

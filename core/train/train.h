@@ -21,6 +21,8 @@ typedef struct DpsTrainOptions {
     void (*progress) (void *ctx, const DpsTrainProgress *p); /* may be NULL */
     int (*should_stop) (void);                               /* polled between micro-batches; may be NULL */
     void *ctx;
+    const DpsRecipe *const *under; /* only to plan and explain: adapters that will lie frozen under the recipe's (dps_chain_under) */
+    size_t n_under;
 } DpsTrainOptions;
 
 /** How it went. */
@@ -31,17 +33,21 @@ typedef struct DpsTrainResult {
     char *output_dir; /* free with dps_free */
 } DpsTrainResult;
 
+/*
+ * Each of these opens the objective and fills in the recipe's defaults that depend on it (dps_recipe_settle_objective).
+ */
+
 /**
  * Train. Everything is written under recipe->output_dir (CONVENTIONS section 1). Errors: USAGE, DATA (a row, by file and line), LOCK (resumed
  * with another recipe or data, or another stack than `locked`), INTERRUPTED (asked to stop: saved, can be resumed), NONFINITE (diverged for good), IO, NOMEM … [init]
  */
-DpsStatus dps_train (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err);
+DpsStatus dps_train (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *options, DpsTrainResult *out, DpsError *err);
 
 /**
  * Whether a run of this recipe would be the one that output_dir holds: recipe, base, rows, plugins and machine as its recipe.lock.yaml has them.
  * Reads the rows and hashes the base, trains nothing. Errors: LOCK naming what differs; those of dps_train's start. [init]
  */
-DpsStatus dps_train_unchanged (const DpsRegistry *reg, const DpsRecipe *recipe, DpsError *err);
+DpsStatus dps_train_unchanged (const DpsRegistry *reg, DpsRecipe *recipe, DpsError *err);
 
 /** Bytes and steps of a run before anything of its size is allocated: what `diapason plan` prints and what the run then uses. */
 typedef struct DpsTrainPlan {
@@ -50,6 +56,8 @@ typedef struct DpsTrainPlan {
     uint64_t arena;                                /* activations and gradients of the largest micro-batch */
     uint64_t scratch;                              /* intermediates of ops that the device runs as simple ones */
     uint64_t rollout;                              /* sampling: the cache, what was sampled, the weights of the reference */
+    uint64_t rewards;                              /* reward models: their weights, and their activations while they judge */
+    uint64_t value_model;                          /* all of a value model apart from the policy: what trains, and its activations */
     uint64_t fixed;                                /* program, libraries, tokenizer: measured at start; and 4 MiB for what comes later */
     int64_t tokens, scored, rows;                  /* of the micro-batch that decides */
     uint64_t steps, steps_per_epoch, rows_per_epoch;
@@ -65,7 +73,8 @@ typedef struct DpsTrainPlan {
  * Plan a recipe. budget > 0: choose micro-batch, accumulation (their product is kept) and checkpointing so that the sum fits; the choice is in
  * the plan. Errors: those of dps_train's start; LIMIT when nothing fits (says what the least is).
  */
-DpsStatus dps_train_plan (const DpsRegistry *reg, const DpsRecipe *recipe, uint64_t budget, DpsTrainPlan *out, DpsError *err);
+DpsStatus dps_train_plan (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, uint64_t budget, DpsTrainPlan *out,
+                          DpsError *err);
 
 uint64_t dps_train_plan_total (const DpsTrainPlan *p);
 
@@ -74,6 +83,7 @@ uint64_t dps_train_plan_total (const DpsTrainPlan *p);
  * in the order they come up, valid during the call. Errors: those of dps_train's start; UNSUPPORTED where nothing runs an op. [init]
  */
 typedef void (*DpsVisitCase) (void *ctx, const DpsExec *ex, const DpsCase *c);
-DpsStatus dps_train_explain (const DpsRegistry *reg, const DpsRecipe *recipe, DpsVisitCase visit, void *ctx, DpsError *err);
+DpsStatus dps_train_explain (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, DpsVisitCase visit, void *ctx,
+                             DpsError *err);
 
 #endif

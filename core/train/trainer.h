@@ -13,6 +13,7 @@
 #include "optim/schedule.h"
 #include "optim/step.h"
 #include "recipe/lock.h"
+#include "train/critic.h"
 #include "train/feed.h"
 #include "train/rollout.h"
 #include "train/session.h"
@@ -40,6 +41,7 @@ typedef struct DpsTrainer {
     DpsFeed *feed, *eval_feed;
     DpsReference reference, eval_reference;
     DpsRollout rollout;
+    DpsCritic critic;
     DpsObjectiveInstance *objective;
     DpsOptim optim;
     DpsSchedule schedule;
@@ -56,6 +58,7 @@ typedef struct DpsTrainer {
     double epoch;                       /* the same in passes over the rows */
     uint64_t epoch_number, epoch_first; /* the epoch last asked for, and the step it begins at */
     uint64_t seen_tokens;
+    uint64_t answers_at_start;         /* sampled by a resumed run before it was resumed */
     uint64_t step_at_start, rows_done; /* what a resumed run had behind it; places trained since */
     int applied;                       /* the last step's update was: a checkpoint then is progress */
     int empty;                         /* the step has no unit: what was sampled gave none */
@@ -71,13 +74,15 @@ typedef struct DpsTrainer {
 } DpsTrainer;
 
 /* setup.c */
-DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
+DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
                              DpsError *err);
 void dps__trainer_close (DpsTrainer *t);
 
 /* setup_adapter.c */
 /** Attach a new adapter, or check the recipe against the one that the session brought; mark what is trained. Errors: USAGE, UNSUPPORTED … */
 DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err);
+/** A new adapter on a session's model, as recipe r describes it. Errors: USAGE. */
+DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe *r, DpsError *err);
 
 /* window.c */
 /** Add the step that t->sums describes; loss NaN: it was skipped, and only its time and tokens count. */
@@ -104,6 +109,8 @@ DpsStatus dps__trainer_steps (DpsTrainer *t, double epochs, uint64_t *out, DpsEr
 
 /* plan.c */
 DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err);
+/** Allocate what the plan foresaw for activations, and for reward models everything. Errors: NOMEM; those of reward models. */
+DpsStatus dps__trainer_reserve (DpsTrainer *t, DpsError *err);
 /** After the last step: a whole run whose rows were all read used exactly the planned arena. Errors: INTERNAL. */
 DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err);
 
@@ -112,14 +119,20 @@ DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err);
 DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_norm, uint64_t *out_tokens, DpsError *err);
 /** The gradients of places' mean loss, from zero, and their norm. */
 DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err);
-/** The mean loss over eval_datasets, and the objective's other metrics. */
-DpsStatus dps__trainer_evaluate (DpsTrainer *t, DpsMetrics *out, DpsError *err);
+/** The mean loss over eval_datasets, or the first `most` places of it, and the objective's other metrics. */
+DpsStatus dps__trainer_evaluate (DpsTrainer *t, uint64_t most, DpsMetrics *out, DpsError *err);
+
+/* best.c */
+/** Before the first step: an evaluation has metric_for_best_model, where it decides anything. Errors: USAGE; those of an evaluation. */
+DpsStatus dps__best_check (DpsTrainer *t, DpsError *err);
+/** An evaluation of step t->step takes its place among those before it. Errors: USAGE, NOMEM. */
+DpsStatus dps__best_judge (DpsTrainer *t, const DpsMetrics *m, DpsError *err);
 
 /** What logits are divided by; 0: 1. */
 double dps__trainer_temperature (const DpsTrainer *t);
 /** 1 when the objective reads a score of each sequence instead of log-probs. */
 int dps__trainer_scores (const DpsTrainer *t);
-/** 1 when it reads values of the policy's value head beside log-probs. */
+/** 1 when it reads values of a value head on the policy beside log-probs: there is no critic. */
 int dps__trainer_values (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */
 typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
@@ -128,6 +141,9 @@ DpsStatus dps__trainer_batch (const DpsTrainer *t, const DpsPlace *places, size_
 /** The forward pass of n places in one batch; nothing when none of their tokens is scored. */
 DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n, const DpsPassOptions *o, DpsVisitPass visit, void *ctx,
                                 DpsError *err);
+/** The same through other weights: the critic's. */
+DpsStatus dps__forward_in (const DpsTrainer *t, DpsWeights *w, const DpsPlace *places, size_t n, const DpsPassOptions *o,
+                           DpsVisitPass visit, void *ctx, DpsError *err);
 
 /* score.c */
 /** 1 when the objective makes signals of role step from what answers earned. */

@@ -32,8 +32,16 @@ DpsStatus dps__window_log (DpsTrainer *t, double grad_norm, double lr, DpsError 
 {
     DpsWindow *w = &t->window;
     DpsMetrics m = {0};
+    uint64_t answers = 0;
+    if (t->rollout.samples)
+        DPS_TRY (dps__rollout_answers (t, &answers, err));
     int bad = dps_metrics_set (&m, "loss", w->steps ? w->loss / (double)w->steps : NAN) || dps_metrics_set (&m, "grad_norm", grad_norm) ||
               dps_metrics_set (&m, "learning_rate", lr);
+    if (t->rollout.samples && dps_objective_signal (t->objective, "value", "policy") >= 0) { /* what TRL's PPO calls them */
+        const double took = dps__trainer_now () - t->started;
+        bad = bad || dps_metrics_set (&m, "lr", lr) || dps_metrics_set (&m, "episode", (double)answers) ||
+              dps_metrics_set (&m, "eps", took > 0 ? (double)(answers - t->answers_at_start) / took : 0);
+    }
     for (size_t i = 0; !bad && i < w->sums.n_metrics; i++)
         bad = dps_metrics_set (&m, w->sums.metrics[i].name, dps_step_metric (&w->sums, i));
     bad = bad || dps_metrics_set (&m, "num_tokens", (double)t->seen_tokens) ||

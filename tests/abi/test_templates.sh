@@ -19,6 +19,12 @@ for folder in "$top"/plugins.d/template/*/; do
     cp -r "$folder" "$work/tree/plugins.d/my_$kind"
     "$build/bin/diapason" new "$kind" "new-$kind" --out "$work/tree/plugins.d" --quiet
 done
+# GRPO under a name that nothing in the core can know: what a run does follows from what an objective says of itself.
+mkdir "$work/tree/plugins.d/panel"
+cp "$top"/algorithms/grpo/{advantages.c,grpo.c,grpo.h} "$work/tree/plugins.d/panel/"
+sed -i 's/"grpo"/"panel"/' "$work/tree/plugins.d/panel/grpo.c"
+sed 's/^id=.*/id=com.example.panel/' "$top/algorithms/grpo/grpo.plugin.in" > "$work/tree/plugins.d/panel/panel.plugin.in"
+echo 'dps_add_plugin (panel)' > "$work/tree/plugins.d/panel/CMakeLists.txt"
 [ ${#kinds[@]} = 5 ] || { echo "expected 5 templates, found: ${kinds[*]}"; exit 1; }
 
 sanitize=$(sed -n 's/^DIAPASON_SANITIZE:BOOL=//p' "$build/CMakeCache.txt")
@@ -63,6 +69,29 @@ cmp sft/adapter_model.safetensors new/adapter_model.safetensors # margin 0 is pl
 jq -s -e 'map(select(.nll)) | length == 4 and .[0].nll > 0' new/metrics.jsonl > /dev/null
 "$build/bin/diapason" train recipe.yaml --quiet --set output_dir=margin --set stage=new-objective --set 'objective_args={margin: 2}'
 if cmp -s sft/adapter_model.safetensors margin/adapter_model.safetensors; then echo "the margin changed nothing"; exit 1; fi
+
+# The panel compares the policy with the one that answered: its dropout is 0 unless that is contradicted, its learning rate a preference stage's.
+cat > groups.jsonl <<END
+{"prompt_input_ids":[1,7,9],"completions":[{"input_ids":[11,12],"scores":{"a":1}},{"input_ids":[13],"scores":{"a":0}}]}
+{"prompt_input_ids":[1,8],"completions":[{"input_ids":[14],"scores":{"a":0}},{"input_ids":[15,16],"scores":{"a":1}}]}
+END
+sed -i '/^lora_dropout/d; /^learning_rate/d' recipe.yaml
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=panel --set stage=panel --set datasets=groups.jsonl
+grep -q '^recipe:' panel/recipe.lock.yaml && grep -q ' lora_dropout: 0$' panel/recipe.lock.yaml && grep -q ' learning_rate: 1e-06$' panel/recipe.lock.yaml ||
+    { cat panel/recipe.lock.yaml; exit 1; }
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=grpo --set stage=grpo --set datasets=groups.jsonl
+cmp panel/adapter_model.safetensors grpo/adapter_model.safetensors
+code=0
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set stage=panel --set datasets=groups.jsonl --set lora_dropout=0.1 2> err || code=$?
+if [ $code != 2 ] || ! grep -q 'lora_dropout: above 0 the policy that is trained is not the one that answered' err; then cat err; exit 1; fi
+# Adapters of any name too: a key that asks for what the plugin does not have is refused, patterns find its parameters by name.
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=tiny --set adapter=new-adapter --set 'rank_pattern={q_proj: 4}'
+code=0
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set lora_dropout=0.1 2> err || code=$?
+if [ $code != 2 ] || ! grep -q 'adapter new-adapter has no parameter dropout' err; then cat err; exit 1; fi
+code=0
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set use_dora=true 2> err || code=$?
+if [ $code != 2 ] || ! grep -q 'use_dora: true contradicts adapter: new-adapter' err; then cat err; exit 1; fi
 
 refused() { # TEXT ARGUMENT …: exit code 2, and TEXT on standard error
     code=0

@@ -47,6 +47,11 @@ run 0 "$dia" merge --model merged2 --format safetensors --max-shard-size 20KB --
 [ ! -e merged/model.safetensors ] || fail "the whole file of an earlier merge is still there"
 run 0 "$dia" merge --model merged2 --format safetensors --out merged
 [ ! -e merged/model.safetensors.index.json ] || fail "the index of an earlier merge is still there"
+absent merged/model-*-of-*.safetensors
+run 0 "$dia" merge --model merged2 --format safetensors --max-shard-size 40KB --out shards
+fewer=$(find shards -name 'model-*.safetensors' | wc -l)
+[ "$fewer" -gt 1 ] && [ "$fewer" -lt "$n" ] || fail "$fewer shards, fewer than $n were expected"
+absent "shards/model-00001-of-$(printf %05d "$n").safetensors"
 run 0 "$dia" score --model merged --data held.jsonl --out again.jsonl
 same again.jsonl merged.jsonl
 run 2 "$dia" merge --model "$base" --format safetensors --max-shard-size none --out x
@@ -60,6 +65,13 @@ cp out greedy.jsonl
 [ "$(wc -l < greedy.jsonl)" = 12 ] || fail "generate --json must write one object a row"
 holds greedy.jsonl 'all((.ids | type) == "array" and (.ids | length) <= 12 and (.finish_reason == "stop" or .finish_reason == "length")
     and (.finish_reason == "stop" or (.ids | length) == 12))' -s
+# Without a tokenizer generation_config.json still says what ends an answer: here the second token of one.
+cp -r merged2 ends
+jq -s -c '[to_entries[] | select(.value.ids[1] != .value.ids[0])][0] | [.key, .value.ids[1]]' greedy.jsonl > second
+jq -s '{eos_token_id: [.[0][1], 99999999]}' second > ends/generation_config.json
+run 0 "$dia" generate --model ends --data prompts.jsonl --max-tokens 12 --temperature 0 --json
+jq -s -e --slurpfile at second '.[$at[0][0]] | .finish_reason == "stop" and (.ids | length) == 2 and .ids[1] == $at[0][1]' out > /dev/null ||
+    fail "generation_config.json is not obeyed: $(cat second out)"
 run 0 "$dia" generate --model merged --data prompts.jsonl --max-tokens 12 --temperature 0 --json
 diff <(jq -c .ids greedy.jsonl) <(jq -c .ids out) >&2 || fail "greedy tokens of merged and adapted differ"
 ok "merged and adapted continue with the same tokens"

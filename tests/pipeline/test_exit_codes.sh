@@ -35,7 +35,7 @@ refused 'per_device_train_batch_size: 0' per_device_train_batch_size
 refused 'seed: [1, 2]' seed
 # Never ignored: what this version does not do, and parameters that no plugin has.
 refused 'optim: lion' 'lion is not implemented'
-refused 'packing_strategy: wrapped' 'wrapped is not implemented'
+refused 'packing_strategy: bfd_split' 'bfd_split is not implemented'
 refused 'quantization: gptq' 'gptq is not implemented'
 refused 'beta: 0.1' "'beta' is not a parameter of sft"
 refused 'report_to: wandb' wandb
@@ -47,6 +47,9 @@ refused 'lr_scheduler_kwargs: {cycles: 3}' num_cycles
 refused 'lora_alpha: 0' lora_alpha
 refused 'lora_r: 200' 'rank 200 is more than both dimensions'
 refused 'rank_pattern: {q_proj: 300}' 'rank 300 is more than both dimensions'
+refused 'rank_pattern: {q_porj: 2}' "'q_porj' is the pattern of no module that has an adapter"
+refused 'rank_pattern: {.*_proj: 2, q_proj: 3}' "'q_proj' is the pattern of no module that has an adapter, or an earlier one takes all"
+refused 'alpha_pattern: {embed_tokens: 2}' "'embed_tokens' is the pattern of no module"
 refused "eos_token: '</s>'" 'no token of the model, which has no tokenizer'
 tiny_recipe recipe.yaml run
 n=$(wc -l < recipe.yaml)

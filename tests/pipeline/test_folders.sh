@@ -248,3 +248,15 @@ refused_plain 'model_type "gemma9_text" has no architecture here'
 jq '.text_config = 3' new/config.json > broken/config.json
 refused_plain 'broken: config.json:'
 ok "what is wrong inside one is refused by name"
+
+# A bitsandbytes folder whose codes are in blocks of a size that there is not.
+rm -rf broken
+mkdir broken
+cp "$tiny/config.json" broken/
+state='{"quant_type":"nf4","blocksize":96,"shape":[64,32]}'
+weight=model.layers.0.mlp.up_proj.weight
+rewrite "$tiny/model.safetensors" broken/model.safetensors "(.\"$weight\".data_offsets | .[1] - .[0]) as \$n | .\"$weight\".dtype = \"U8\" | .\"$weight\".shape = [\$n, 1] |
+    . + {\"$weight.quant_state.bitsandbytes__nf4\": {dtype: \"U8\", shape: [${#state}], data_offsets: [\$at, \$at + ${#state}]}}" ${#state}
+printf %s "$state" | dd of=broken/model.safetensors bs=1 seek=$(($(stat -c %s broken/model.safetensors) - ${#state})) conv=notrunc status=none
+refused_plain "tensor '$weight' is in blocks of 96; bitsandbytes has those of 32, 64"
+ok "blocks of another size are refused by name"

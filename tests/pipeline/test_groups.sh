@@ -45,6 +45,23 @@ run 0 "$dia" data mask grpo.yaml --rows 1 --json
 [ "$(jq -s -c 'map(.side)' out)" = '["completions[0]","completions[1]"]' ] || fail "mask: $(cat out)"
 ok "data mask shows every answer"
 
+# UltraFeedback's files as they are: ratings as text, some "N/A"; in its first releases each in a list of one; overall scores in later ones.
+tiny_model spoken '{}'
+rows=$data/ultrafeedback.jsonl tiny_recipe ultra.yaml ultra stage=grpo model_name_or_path="$work/spoken" max_steps=2 per_device_train_batch_size=2 \
+    gradient_accumulation_steps=1
+run 0 "$dia" data check ultra.yaml --json
+holds out '.rows == 3 and .refused == 0 and (.criteria | map_values(.judged)) == {"instruction_following": 8, "honesty": 8, "truthfulness": 7,
+    "helpfulness": 8, "overall_score": 6}'
+run 0 "$dia" train ultra.yaml --set 'criteria_weights={helpfulness: 1, truthfulness: 2}'
+jq -s -e '.[0]["rewards/truthfulness/mean"] > 1 and .[0].reward_std > 0' ultra/metrics.jsonl >/dev/null || fail "$(cat ultra/metrics.jsonl)"
+rows=$data/ultrafeedback.jsonl tiny_recipe ultra.yaml ultra-pairs stage=simpo model_name_or_path="$work/spoken" max_steps=1
+run 0 "$dia" train ultra.yaml
+jq -s . "$data/ultrafeedback.jsonl" > ultra.json # one JSON array, as its files are kept
+rows=ultra.json tiny_recipe ultra.yaml ultra-array stage=simpo model_name_or_path="$work/spoken" max_steps=1
+run 0 "$dia" train ultra.yaml
+same ultra-pairs/adapter_model.safetensors ultra-array/adapter_model.safetensors
+ok "UltraFeedback's files"
+
 # Where answers are sampled, rows are prompts.
 run 0 env -C "$src" "$dia" data check tools/examples/tiny-grpo.yaml --json
 holds out '.refused == 0 and .rows == 16 and .tokens > 16 and .trained_tokens == 0'
@@ -88,7 +105,7 @@ refused 5 'this stage takes groups' '{"prompt_input_ids":[1],"chosen_input_ids":
 refused 2 "no row names a criterion 'tune'; there are: accuracy, tone" "$(head -n 1 rows.jsonl)" 'criteria_weights={tune: 1}'
 refused 1 "no criterion of this run is called 'safety'" "$(head -n 1 rows.jsonl)" 'reward_vetoes="safety<0.5"'
 refused 2 'lora_dropout: above 0 the policy that is trained is not the one that answered' "$(head -n 1 rows.jsonl)" lora_dropout=0.1
-refused 2 'num_iterations: belongs to runs that sample their answers' "$(head -n 1 rows.jsonl)" num_iterations=2
+refused 2 'num_iterations: passes over what was sampled, to sample less often, and these rows bring their answers: num_train_epochs' "$(head -n 1 rows.jsonl)" num_iterations=2
 refused 2 "loss_type is 'cispo', expected one of dapo|grpo|bnpo|dr_grpo|gspo" "$(head -n 1 rows.jsonl)" loss_type=cispo
 ok "what groups refuse"
 

@@ -71,6 +71,7 @@ refused() {
     absent bad/checkpoint-4
 }
 refused 'chosen_input_ids and rejected_input_ids are the same' '{"prompt_input_ids":[1,2],"chosen_input_ids":[3],"rejected_input_ids":[3]}'
+refused 'chosen and rejected are the same' '{"prompt":"a","chosen":"b","rejected":"b"}'
 refused 'rejected_input_ids: expected a list of token ids, found none' '{"prompt_input_ids":[1,2],"chosen_input_ids":[3],"rejected_input_ids":[]}'
 refused 'chosen: the completion is empty' '{"prompt":"a","chosen":"","rejected":"b"}'
 refused 'a preference pair without rejected' '{"prompt":"a","chosen":"b"}'

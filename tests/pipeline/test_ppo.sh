@@ -35,6 +35,8 @@ jq -s -e 'map(select(.["objective/kl"] != null)) | all(.["val/ratio"] == 1 and .
     and .["objective/rlhf_reward"] != null and .["objective/non_score_reward"] != null)' ppo/metrics.jsonl >/dev/null || fail "metrics of a rollout"
 jq -s -e 'map(select(.loss)) | all(.["loss/policy_avg"] != null and .["loss/value_avg"] >= 0 and .["policy/entropy_avg"] > 0
     and .["val/clipfrac_avg"] != null and .["val/ratio_var"] >= 0)' ppo/metrics.jsonl >/dev/null || fail "metrics of a step"
+jq -s -e 'all(.lr == .learning_rate and .eps > 0) and (map(.episode) | .[0] == 16 and .[3] == 16 and .[4] == 32 and .[47] == 192)' \
+    <(jq -c 'select(.lr)' ppo/metrics.jsonl) >/dev/null || fail "episodes: $(jq -c '[.step,.episode,.eps,.lr]' ppo/metrics.jsonl | head -n 6)"
 jq -s -e 'map(select(.["objective/kl_coef"]) | .["objective/kl_coef"]) | .[0] == 0.02 and (unique | length) > 6' ppo/metrics.jsonl >/dev/null ||
     fail "kl_coef does not adapt"
 ok "sampled, valued, judged, trained until the answers earned more"
@@ -80,11 +82,70 @@ same full/model.safetensors again/model.safetensors
 ok "a policy trained whole keeps its value head too"
 
 # A learned reward model, in one command with the policy that learns from it: the model's score rises at a bounded KL.
-(cd "$src" && run 0 "$dia" train tools/examples/tiny-ppo.yaml --set "output_dir=$work/rlhf")
+(cd "$src" && run 0 "$dia" train tools/examples/tiny-ppo.yaml --set "output_dir=$work/rlhf" --log-level debug)
+! grep -q 'the plan was too small' err || fail "an arena grew: $(grep 'the plan was too small' err | head -n 3)"
+(cd "$src" && run 0 "$dia" plan tools/examples/tiny-ppo.yaml --set "output_dir=$work/rlhf" --json)
+holds out '.stages | map(.memory_bytes.rewards > 0) == [false, true]'
 jq -s -e "$scores"' | length == 12 and (.[-3:] | add) > 1 + (.[:3] | add)' rlhf/ppo/metrics.jsonl >/dev/null ||
     fail "the reward model's score did not rise: $(jq -s -c "$scores" rlhf/ppo/metrics.jsonl)"
 jq -s -e 'map(select(.["objective/kl"] != null) | .["objective/kl"]) | .[0] == 0 and max < 10' rlhf/ppo/metrics.jsonl >/dev/null || fail "the KL"
 ok "reward model, then PPO on it"
+
+# A value model apart: planned, saved, resumed in the middle of a rollout, read back; from a model folder, and from the reward model.
+ppo_recipe apart.yaml apart value_model="$models/gemma3" max_steps=24
+run 0 "$dia" plan apart.yaml --json
+holds out '.memory_bytes.value_model > 0'
+run 0 "$dia" train apart.yaml --log-level debug
+within_plan err
+! grep -q 'the plan was too small' err || fail "an arena grew"
+exists apart/checkpoint-15/value_model.safetensors apart/value_model/adapter_config.json
+holds apart/adapter_config.json '.modules_to_save == null or .modules_to_save == []'
+holds apart/value_model/adapter_config.json '.task_type == "SEQ_CLS" and .modules_to_save == ["score"]'
+jq -s -e "$scores"' | length == 6 and .[-1] > .[0]' apart/metrics.jsonl >/dev/null || fail "the score did not rise: $(jq -s -c "$scores" apart/metrics.jsonl)"
+# With a head of zeros its first gradient is that of a head on the policy's own trunk, which is the same model.
+for way in own "value_model=$models/gemma3"; do
+    rewards='  - {name: length, min: 0, max: 1000}' ppo_recipe first.yaml first-${way%%=*} ${way/own/seed=7} max_steps=1 num_mini_batches=1 num_ppo_epochs=1 optim=sgd max_grad_norm=0 learning_rate=1 lr_scheduler_type=constant warmup_steps=0
+    run 0 "$dia" train first.yaml
+done
+tensor() { # FILE NAME: its bytes
+    local n range
+    n=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
+    range=$(head -c $((8 + n)) "$1" | tail -c +9 | jq -r --arg name "$2" '.[$name].data_offsets | "\(.[0]) \(.[1] - .[0])"')
+    tail -c +$((9 + n + ${range% *})) "$1" | head -c "${range#* }"
+}
+tensor first-own/adapter_model.safetensors base_model.model.value.weight > own.head
+tensor first-value_model/value_model/adapter_model.safetensors base_model.model.score.weight > apart.head
+[ "$(stat -c %s own.head)" = 128 ] && tr -d '\0' < own.head | grep -q . || fail "the head on the policy did not move"
+same own.head apart.head
+# Where every answer earns 1 there is one thing to expect.
+(
+    rewards='  - {name: length, min: 0, max: 1000}' ppo_recipe sure.yaml sure value_model="$models/gemma3" max_steps=24 kl_coef=0
+    run 0 "$dia" train sure.yaml
+    jq -s -e 'map(.["loss/value_avg"] // empty) | .[0] > 0.2 and .[-1] < 0.03' sure/metrics.jsonl >/dev/null ||
+        fail "values: $(jq -c '.["loss/value_avg"]' sure/metrics.jsonl | tr '\n' ' ')"
+)
+cp -r apart whole-apart
+rm -r apart/checkpoint-24
+run 0 "$dia" train apart.yaml --resume
+same whole-apart/adapter_model.safetensors apart/adapter_model.safetensors
+same whole-apart/value_model/adapter_model.safetensors apart/value_model/adapter_model.safetensors
+ppo_recipe back.yaml back value_model="$work/apart/value_model" max_steps=1 num_mini_batches=1 num_ppo_epochs=1 learning_rate=1e-30
+run 0 "$dia" train back.yaml
+same back/value_model/adapter_model.safetensors apart/value_model/adapter_model.safetensors
+ppo_recipe judged.yaml judged value_model="$work/rlhf/reward" max_steps=2
+run 0 "$dia" train judged.yaml
+jq -s -e '.[0]["loss/value_avg"]' judged/metrics.jsonl > judged.loss
+jq -s -e '.[0]["loss/value_avg"]' apart/metrics.jsonl > apart.loss
+! cmp -s judged.loss apart.loss || fail "the reward model's head is not where the values start"
+ppo_recipe bare.yaml bare value_model="$models/gemma3" max_steps=2 num_mini_batches=1 lora_r=- lora_alpha=- lora_target_modules=-
+run 0 "$dia" train bare.yaml
+exists bare/value_model/model.safetensors bare/value_model/config.json
+ppo_recipe again.yaml again value_model="$work/bare/value_model" model_name_or_path="$work/bare" max_steps=1 num_mini_batches=1 num_ppo_epochs=1 \
+    learning_rate=1e-30 lora_r=- lora_alpha=- lora_target_modules=- overwrite_output_dir=true
+run 0 "$dia" train again.yaml
+same bare/value_model/model.safetensors again/value_model/model.safetensors
+same bare/model.safetensors again/model.safetensors
+ok "a value model apart from the policy"
 
 # refused CODE TEXT [KEY=VALUE …]
 refused() {
@@ -95,7 +156,9 @@ refused() {
     said "$text"
     absent bad/checkpoint-15
 }
-refused 2 'value_model is not implemented' value_model=x
+refused 1 'nowhere' value_model="$work/nowhere"
+refused 1 'has a vocabulary of 92, the policy one of 80' value_model="$models/llama"
+refused 2 'value_model: stage grpo reads no values' value_model="$models/gemma3" stage=grpo num_generations=2 num_mini_batches=- num_ppo_epochs=- kl_coef=- vf_coef=-
 refused 2 'kl_estimator' kl_estimator=k4
 refused 2 'cliprange' cliprange=-1
 refused 2 'lora_dropout' lora_dropout=0.1

@@ -81,6 +81,26 @@ ok "killed and gone on: the same bytes"
 # A reward that fails costs what it was to judge.
 run 0 simulate constant.jsonl --reward '{name: length, min: 1}' --json
 holds out '.rows == 0 and .ties == 24'
+# A recipe's word is not enough to start a program; the user's is, and the environment's is not.
+tiny_prompts gate.jsonl 4
+rewards="  - {name: process, command: [bash, -c, 'touch $work/started; while read -r line; do echo 0.5; done']}" rows=$work/gate.jsonl \
+    tiny_recipe programs.yaml programs stage=grpo num_generations=2 per_device_train_batch_size=2 max_completion_length=4 max_steps=1 gradient_accumulation_steps=1
+DIAPASON_ALLOW_PROGRAMS=1 run 2 "$dia" train programs.yaml
+said 'which a recipe alone may not ask for'
+run 0 "$dia" plan programs.yaml
+run 0 "$dia" explain programs.yaml
+absent started
+run 0 "$dia" train programs.yaml --allow-programs
+exists started
+# What a program says that is no number costs its answers, and they teach nothing; neither do answers that are all as good.
+for program in 'echo NaN' 'exit 3' 'echo 1'; do
+    sed "s#\[bash, .*\]#[bash, -c, 'while read -r line; do $program; done']#" programs.yaml > equal.yaml
+    run 0 "$dia" train equal.yaml --allow-programs --set output_dir=equal --set overwrite_output_dir=true --set weight_decay=0
+    [ "$program" = 'echo 1' ] || said 'reward process'
+    jq -s -e '.[0] | .loss == 0 and .grad_norm == 0' equal/metrics.jsonl >/dev/null || fail "$program: $(cat equal/metrics.jsonl)"
+done
+ok "programs start where the user allows it"
+
 run 0 simulate lost.jsonl --reward '{name: process, command: [sh, -c, "exit 3"]}' --json
 holds out '.rows == 0 and .not_judged == 24'
 said 'could not be judged so far'

@@ -158,8 +158,15 @@ stages:
     merge: true
     max_steps: 1
 END
-run 0 "$dia" plan chain.yaml
+run 0 "$dia" plan chain.yaml --json
+cp out before.json
+run 0 "$dia" explain chain.yaml
 run 0 "$dia" train chain.yaml
+# What lies frozen under a stage's adapter is planned for before it is trained.
+run 0 "$dia" plan chain.yaml --json
+parts='.stages[] | select(.name == "over" or .name == "further") | [.name, (.memory_bytes | del(.fixed, .total))]'
+diff <(jq -S "$parts" before.json) <(jq -S "$parts" out) >&2 || fail "the plan changes when the stages below are there"
+holds out '[.stages[] | .memory_bytes | .weights_rows + .weights_packed + .weights_packed_grad] | .[1] > .[0] and .[2] == .[1]'
 run 0 "$dia" score --model "$base" -a chain/ground -a chain/over --data held.jsonl
 run 0 "$dia" score --model "$base" -a chain/ground -a chain/further --data held.jsonl
 run 0 "$dia" merge --model "$base" -a chain/ground -a chain/further --out hand

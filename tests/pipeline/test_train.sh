@@ -55,7 +55,28 @@ holds <(tail -n 1 run-eval/metrics.jsonl) 'has("train_runtime") and has("train_s
     and has("total_flos") and has("train_loss")'
 exists run-eval/all_results.json run-eval/train_results.json run-eval/eval_results.json
 holds run-eval/trainer_state.json '.best_metric != null and (.best_model_checkpoint | test("checkpoint-[48]$"))'
-ok "evaluation during training, best checkpoint"
+tiny_recipe lost.yaml run-lost max_steps=8 eval_strategy=steps eval_steps=4 load_best_model_at_end=true metric_for_best_model=lost
+printf 'eval_datasets:\n  - path: eval.jsonl\n' >> lost.yaml
+run 2 "$dia" train lost.yaml
+said 'metric_for_best_model: an evaluation has no eval_lost; it has eval_loss, '
+said 'eval_mean_token_accuracy'
+[ ! -s run-lost/metrics.jsonl ] || fail "found only after training: $(cat run-lost/metrics.jsonl)"
+run 0 "$dia" train lost.yaml --set metric_for_best_model=entropy --set overwrite_output_dir=true
+holds run-lost/trainer_state.json '.best_metric > 1 and .best_metric < 5'
+ok "evaluation during training, best checkpoint; a metric that no evaluation has is found at the start"
+
+# Rows end to end, cut at max_length: the bytes of training on rows that were cut so by hand; the plan bounds it.
+tiny_recipe wrapped.yaml wrapped packing=true packing_strategy=wrapped max_length=40 shuffle=false max_steps=6 lora_dropout=0
+run 0 "$dia" plan wrapped.yaml
+run 0 "$dia" train wrapped.yaml --log-level debug
+within_plan err
+! grep -q 'the plan was too small' err || fail "the arena grew"
+jq -s -c '([.[].input_ids] | add) as $i | ([.[].labels] | add) as $l | range(0; $i | length; 40) as $k | {input_ids: $i[$k:$k + 40], labels: $l[$k:$k + 40]}' \
+    rows.jsonl > cut.jsonl
+rows=cut.jsonl tiny_recipe cut.yaml cut shuffle=false max_steps=6 lora_dropout=0
+run 0 "$dia" train cut.yaml
+same wrapped/adapter_model.safetensors cut/adapter_model.safetensors
+ok "packing_strategy: wrapped"
 
 tiny_recipe override.yaml run-override
 run 0 "$dia" train override.yaml --set max_steps=1 --set output_dir=elsewhere

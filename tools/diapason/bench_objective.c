@@ -178,7 +178,7 @@ static DpsStatus run_steps (Steps *s, const DpsRegistry *reg, DpsError *err)
     if (!s->o->data)
         DPS_TRY (write_rows (s, err));
     DPS_TRY (make_recipe (s, &recipe, err));
-    DpsStatus st = dps_train_plan (reg, recipe, 0, &plan, err);
+    DpsStatus st = dps_train_plan (reg, recipe, &options, 0, &plan, err);
     if (st == DPS_OK) {
         s->flops = plan.flops_per_step;
         s->dtype = !strcmp (plan.dtype, dps_dtype_name (DPS_DTYPE_BF16)) ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;

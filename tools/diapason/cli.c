@@ -53,7 +53,7 @@ static int is_given (const GOptionEntry *e, int argc, char **argv)
 /* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments; of files that add up (--adapter) it is not one more. */
 static void add_environment (GPtrArray *args, const GOptionEntry *entries, int argc, char **argv)
 {
-    static const char *const never[] = {"trust", "plugin-path", "plugins", "listen", "bind", NULL};
+    static const char *const never[] = {"trust", "plugin-path", "plugins", "listen", "bind", "allow-programs", NULL};
     for (const GOptionEntry *e = entries; e && e->long_name; e++) {
         if (g_strv_contains (never, e->long_name) || !*e->long_name)
             continue;

@@ -69,6 +69,7 @@ DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, Dps
 {
     *job = (DataJob){0};
     add_flags (flags);
+    cli_allow_programs |= flags->rewards != NULL; /* typed by the user */
     DPS_TRY (cli_open_recipe (path, &job->recipe, &job->reg, err));
     job->recipe->shuffle = 0; /* the files' order */
     if (!job->recipe->datasets.n)
@@ -76,6 +77,8 @@ DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, Dps
     DPS_TRY (dps_rewards_open (job->reg, job->recipe, &job->rewards, err));
     if (!job->rewards)
         return dps_fail (err, DPS_ERR_USAGE, "no rewards: give --reward, or reward_funcs in a recipe");
+    uint64_t bytes;
+    DPS_TRY (dps_rewards_plan (job->rewards, 0, 1, &bytes, err)); /* a model that cannot be read is found here, not row by row */
     dps_rewards_criteria (job->rewards, &job->names, &job->weights, &job->n_criteria);
     return dps_dataset_from_recipe (job->recipe, 0, &job->ds, err);
 }

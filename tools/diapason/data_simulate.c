@@ -53,6 +53,7 @@ static const GOptionEntry entries[] = {
     {"seed", 's', 0, G_OPTION_ARG_INT64, &flags.seed, "of the draws (42)", "S"},
     {"format", 'f', 0, G_OPTION_ARG_STRING, &format, "pairs (default) or groups", "FORMAT"},
     CLI_SET_ENTRY,
+    CLI_PROGRAMS_ENTRY,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 

@@ -7,6 +7,7 @@
 #include "plugin/host.h"
 
 char **cli_overrides;
+gboolean cli_allow_programs;
 
 static DpsStatus set_environment (const DpsRecipe *r, DpsError *err)
 {
@@ -18,6 +19,8 @@ static DpsStatus set_environment (const DpsRecipe *r, DpsError *err)
         if (setenv (name, json_is_string (value) ? json_string_value (value) : number ? number : "", 1))
             return dps_fail (err, DPS_ERR_USAGE, "%s: '%s' cannot be an environment variable", dps_recipe_where (r, DPS_KEY_env), name);
     }
+    if (cli_allow_programs)
+        DPS_TRY (dps_host_config_set ("programs", "allowed", err));
     if (r->threads > 0) {
         snprintf (text, sizeof text, "%lld", (long long)r->threads);
         setenv ("OMP_NUM_THREADS", text, 1);

@@ -14,6 +14,13 @@
     }
 extern char **cli_overrides;
 
+/** --allow-programs: a recipe's rewards may start programs. Never from the environment. */
+#define CLI_PROGRAMS_ENTRY                                                                                                                 \
+    {                                                                                                                                      \
+        "allow-programs", 0, 0, G_OPTION_ARG_NONE, &cli_allow_programs, "let the recipe's process rewards start their programs", NULL      \
+    }
+extern gboolean cli_allow_programs;
+
 /**
  * The recipe at `path` with the overrides, its env and threads put into the process's environment (before any backend reads it), then the
  * registry. Both are NULL after an error. [init]

@@ -55,7 +55,9 @@ static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_
     json_t *cases = list ? json_array () : NULL;
     if (!list)
         printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
-    DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), print_case, cases, err);
+    const DpsRecipe *under[DPS_CHAIN_MAX];
+    const DpsTrainOptions options = {.under = under, .n_under = dps_chain_under (c, i, under)};
+    DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), &options, print_case, cases, err);
     if (st != DPS_OK) {
         json_decref (cases);
         return c->lock ? cli_stage_failed (c, i, st, err) : st;
@@ -75,6 +77,7 @@ static int run_explain (int argc, char **argv)
         return code;
     if (argc != 2)
         return cli_usage (&dps_verb_explain, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
+    cli_allow_programs = TRUE; /* none is started */
     DpsStatus st = cli_open_chain (argv[1], &chain, &reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_explain, st, &err);

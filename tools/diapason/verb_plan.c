@@ -38,6 +38,8 @@ static const GOptionEntry entries[] = {
     X ("activations", "activations", arena)                                                                                                \
     X ("scratch of decomposed ops", "scratch", scratch)                                                                                    \
     X ("sampling", "rollout", rollout)                                                                                                     \
+    X ("reward models", "rewards", rewards)                                                                                                \
+    X ("value model", "value_model", value_model)                                                                                          \
     X ("fixed overhead", "fixed", fixed)
 
 static json_t *plan_json (const DpsTrainPlan *p)
@@ -75,7 +77,7 @@ static void print_plan (const DpsTrainPlan *p)
             (long long)(p->micro_batch * p->answers), (long long)p->accumulation, (unsigned long long)p->steps_per_epoch,
             p->checkpointing ? "on" : "off");
     printf ("Largest micro-batch: %lld rows, %lld tokens, %lld of them scored%s\n", (long long)p->rows, (long long)p->tokens,
-            (long long)p->scored, p->exact ? "" : " (bounded by max_length: the rows were not read)");
+            (long long)p->scored, p->exact ? "" : " (bounded by max_length)");
     if (p->tokens_per_step > 0)
         printf ("Work: %.0f tokens and %.1f GFLOP a step\n", p->tokens_per_step, p->flops_per_step / 1e9);
     if (fit)
@@ -92,7 +94,9 @@ static DpsStatus plan_stage (const DpsRegistry *reg, const DpsChain *c, size_t i
         cli_stage_heading (c, i);
     if (cli_stage_waits (c, i, list))
         return DPS_OK;
-    DpsStatus st = dps_train_plan (reg, dps_chain_plan (c, i), budget, &plan, err);
+    const DpsRecipe *under[DPS_CHAIN_MAX];
+    const DpsTrainOptions options = {.under = under, .n_under = dps_chain_under (c, i, under)};
+    DpsStatus st = dps_train_plan (reg, dps_chain_plan (c, i), &options, budget, &plan, err);
     if (st != DPS_OK)
         return c->lock ? cli_stage_failed (c, i, st, err) : st;
     if (!list) {
@@ -119,6 +123,7 @@ static int run_plan (int argc, char **argv)
     uint64_t budget = fit ? cli_size (fit) : 0;
     if (fit && budget == 0)
         return cli_usage (&dps_verb_plan, "--fit is '%s', expected a size such as 6GiB or 800MB", fit);
+    cli_allow_programs = TRUE; /* none is started */
     DpsStatus st = cli_open_chain (argv[1], &chain, &reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_plan, st, &err);

@@ -48,6 +48,7 @@ static const GOptionEntry entries[] = {
     {"locked", 0, 0, G_OPTION_ARG_NONE, &locked,
      "refuse (exit 4) another stack of plugins, libraries and CPU than stack.lock in output_dir has", NULL},
     {"stack-lock", 0, 0, G_OPTION_ARG_FILENAME, &stack_lock, "with --locked: another stack.lock", "PATH"},
+    CLI_PROGRAMS_ENTRY,
     {"resume", 0, G_OPTION_FLAG_OPTIONAL_ARG, G_OPTION_ARG_CALLBACK, (void *)take_resume,
      "go on from the newest sound checkpoint, or from PATH", "[auto|PATH]"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
@@ -108,7 +109,7 @@ static void show_stage (void *ctx, const DpsChain *c, size_t i, DpsChainEvent ev
         fprintf (stderr, "Stage '%s', %zu of %zu: %s\n", c->stages[i].name, i + 1, c->n, said[event]);
 }
 
-static DpsStatus train_recipe (const DpsRegistry *reg, const DpsRecipe *recipe, const DpsTrainOptions *options, DpsError *err)
+static DpsStatus train_recipe (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *options, DpsError *err)
 {
     DpsTrainResult result;
     DpsStatus st = dps_train (reg, recipe, options, &result, err);

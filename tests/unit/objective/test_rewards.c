@@ -58,7 +58,18 @@ static DpsStatus score_panel (void *self, const DpsRewardRow *const *rows, uint6
     }
     return DPS_OK;
 }
-static const DpsHostReward panel = {{sizeof (DpsReward), describe, never, score_panel, close_panel}, open_panel};
+/* A byte a token, and one that was asked for is told apart. */
+static uint64_t reserved;
+static DpsStatus plan_panel (void *self, uint64_t tokens, int reserve, uint64_t *out_bytes, DpsError *e)
+{
+    (void)self, (void)e;
+    reserved = reserve ? tokens : reserved;
+    *out_bytes = tokens;
+    return DPS_OK;
+}
+
+static const DpsHostReward panel = {
+    .table = {sizeof (DpsReward), describe, never, score_panel, close_panel}, .open = open_panel, .plan = plan_panel};
 
 static int n_lines;
 static char last_line[400];
@@ -123,6 +134,23 @@ static void test_names_and_weights (void)
         dps_recipe_free (recipe);
         CU_ASSERT_EQUAL (n_open, 0);
     }
+}
+
+/* Only the host's rewards are asked, each for itself. */
+static void test_what_rewards_need (void)
+{
+    DpsRecipe *recipe;
+    DpsRewardSet *set;
+    uint64_t bytes = 1;
+    CHECK_OK (dps_rewards_plan (NULL, 100, 0, &bytes, &err));
+    CU_ASSERT_EQUAL (bytes, 0);
+    CHECK_OK (open_set ("reward_funcs: [panel, {name: length, max: 9}, panel]", &recipe, &set));
+    CHECK_OK (dps_rewards_plan (set, 100, 0, &bytes, &err));
+    CU_ASSERT (bytes == 200 && reserved == 0);
+    CHECK_OK (dps_rewards_plan (set, 70, 1, &bytes, &err));
+    CU_ASSERT (bytes == 140 && reserved == 70);
+    dps_rewards_close (set);
+    dps_recipe_free (recipe);
 }
 
 static void test_refusals (void)
@@ -264,5 +292,6 @@ static void test_every_allocation_may_fail (void)
 
 static void test_close_registry (void) { dps_registry_close (reg); }
 
-CHECK_MAIN ("objective.rewards", T (test_open_registry), T (test_names_and_weights), T (test_refusals), T (test_a_failure_costs_its_row),
-            T (test_the_log_speaks_ever_more_rarely), T (test_every_allocation_may_fail), T (test_close_registry))
+CHECK_MAIN ("objective.rewards", T (test_open_registry), T (test_names_and_weights), T (test_what_rewards_need), T (test_refusals),
+            T (test_a_failure_costs_its_row), T (test_the_log_speaks_ever_more_rarely), T (test_every_allocation_may_fail),
+            T (test_close_registry))

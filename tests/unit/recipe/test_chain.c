@@ -71,6 +71,10 @@ static void test_chain_feeds (void)
         CHECK_STR (s[i].stand_in->model_name_or_path, "base");
         CU_ASSERT (!s[i].stand_in->adapter_init && s[i].stand_in->frozen_adapters.n == 0);
     }
+    const DpsRecipe *under[DPS_CHAIN_MAX];
+    CU_ASSERT (dps_chain_under (c, FIRST, under) == 0 && dps_chain_under (c, ALONE, under) == 0);
+    for (int i = OVER; i <= AGAIN; i++)
+        CU_ASSERT (dps_chain_under (c, (size_t)i, under) == 1 && under[0] == s[SECOND].stand_in);
     CU_ASSERT (s[SECOND].stand_in->lora_r == 4 && s[OVER].stand_in->lora_r == 2 && s[AGAIN].stand_in->lora_r == 2);
     CU_ASSERT_PTR_EQUAL (dps_chain_plan (c, ALONE), s[ALONE].recipe);
     dps_chain_free (c);

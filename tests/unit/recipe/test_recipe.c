@@ -175,6 +175,40 @@ static void test_best_metric (void)
     dps_recipe_free (r);
 }
 
+/* What follows from what an objective says of itself; no stage's name is asked. */
+static void test_objective_defaults (void)
+{
+    static const struct {
+        DpsRecipeObjective says;
+        double rate, dropout;
+    } cases[] = {{{0}, 2e-5, 0.05},
+                 {{.compares = 1}, 1e-6, 0.05},
+                 {{.compares = 1, .reference = 1}, 1e-6, 0.05},
+                 {{.reference = 1}, 1e-6, 0.05},
+                 {{.compares = 1, .score = 1}, 1e-4, 0.05},
+                 {{.compares = 1, .rollout = 1}, 1e-6, 0},
+                 {{.value = 1, .rollout = 1, .reference = 1}, 3e-6, 0}};
+    DpsError err = DPS_ERROR_INIT;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        DpsRecipe *r = parse ("stage: anything\n", NULL, 0);
+        for (int twice = 0; twice < 2; twice++)
+            CHECK_OK (dps_recipe_settle_objective (r, &cases[i].says, &err));
+        CU_ASSERT_EQUAL (r->learning_rate, cases[i].rate);
+        CU_ASSERT_EQUAL (r->lora_dropout, cases[i].dropout);
+        dps_recipe_free (r);
+    }
+    const DpsRecipeObjective panel = {.compares = 1, .rollout = 1};
+    DpsRecipe *r = parse ("stage: anything\nlora_dropout: 0.1\nlr: 1\n", NULL, 0);
+    CHECK_OK (dps_recipe_settle_objective (r, &cases[1].says, &err));
+    CU_ASSERT (r->learning_rate == 1 && r->lora_dropout == 0.1);
+    CHECK_FAILS (dps_recipe_settle_objective (r, &panel, &err), DPS_ERR_USAGE, "r.yaml:2:1: lora_dropout: above 0 the policy");
+    dps_recipe_free (r);
+    r = parse ("reward_funcs: length\nlora_r: 4\n", NULL, 0); /* answers are sampled, whatever the objective reads */
+    CHECK_OK (dps_recipe_settle_objective (r, &cases[0].says, &err));
+    CU_ASSERT_EQUAL (r->lora_dropout, 0);
+    dps_recipe_free (r);
+}
+
 static const char full[] = "lr: 3e-4\nlora_r: 8\nlora_target: [q_proj, \"v\\\"proj\"]\nlr_scheduler_kwargs: {num_cycles: 2, x: [1.5, a]}\n"
                            "datasets:\n  - path: a.jsonl\n    columns: {text: body}\n    fraction: 0.25\n  - b.jsonl\n"
                            "warmup_ratio: 0.03\neos_token: \"\\u00e9 #'\"\nmax_steps: 7\nobjective_args: {beta: 2, name: x, on: true}\n";
@@ -280,8 +314,8 @@ static void test_every_name_has_one_owner (void)
 }
 
 CHECK_SUITE (run_all, "recipe", T (test_defaults_are_those_of_trl), T (test_aliases), T (test_adapter_follows_from_its_keys),
-             T (test_overrides), T (test_paths), T (test_best_metric), T (test_dump_reads_back), T (test_plugin_parameters), T (test_lock),
-             T (test_every_name_has_one_owner))
+             T (test_overrides), T (test_paths), T (test_best_metric), T (test_objective_defaults), T (test_dump_reads_back),
+             T (test_plugin_parameters), T (test_lock), T (test_every_name_has_one_owner))
 int main (void)
 {
     dps_json_init ();
