@@ -11,158 +11,9 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "check/alloc_hook.h"
-#include "check/builder.h"
+#include "check/attached.h"
 #include "check/pages.h"
 #include "check/plugin.h"
-
-enum { N = 3, K = 40, O = 36 }; /* above the ranks that adapters have by default */
-
-static const char weight_name[] = "model.layers.0.self_attn.q_proj";
-
-/* An adapter attached to one weight, with values for all it asked for. */
-typedef struct Attached {
-    const DpsAdapter *table;
-    void *self;
-    DpsAdapterParam layout[CHECK_MAX_PARAMS], *list[CHECK_MAX_PARAMS];
-    uint32_t n;
-    float *values[CHECK_MAX_PARAMS];
-    float w[O * K];
-    double x[N * K];
-    int has_own; /* a parameter starts as the adapter says */
-} Attached;
-
-static int64_t elements (const DpsAdapterParam *p) { return p->shape[0] * (p->rank == 2 ? p->shape[1] : 1); }
-
-static DpsStatus create (const CheckContext *ctx, size_t variant, void **out, char *name, size_t cap, DpsError *err)
-{
-    const DpsAdapter *table = ctx->table;
-    const DpsAdapterInfo *info = table->describe ();
-    double num[DPS_PARAMS_MAX];
-    DpsStr str[DPS_PARAMS_MAX];
-    CheckArgs args;
-    *out = NULL;
-    snprintf (name, cap, "defaults");
-    DpsStatus st = check_args_open (ctx, &args, err);
-    if (st == DPS_OK && variant && !check_args_variant (info->params, info->n_params, variant - 1, &args))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "no such variant");
-    if (st == DPS_OK && variant)
-        snprintf (name, cap, "%s: %g%.*s", args.name, args.value.num, (int)args.value.str.len,
-                  args.value.str.len ? args.value.str.ptr : "");
-    if (st == DPS_OK)
-        st = dps_params_resolve (info->name, info->params, info->n_params, check_args_lookup, &args, num, str, err);
-    if (st == DPS_OK)
-        st = table->create (num, str, out, err);
-    check_args_close (&args);
-    return st;
-}
-
-static DpsStatus attach (Attached *a, DpsError *err)
-{
-    a->n = CHECK_MAX_PARAMS;
-    for (uint32_t i = 0; i < CHECK_MAX_PARAMS; i++) {
-        a->layout[i] = (DpsAdapterParam){.size = sizeof *a->layout};
-        a->list[i] = &a->layout[i];
-    }
-    DPS_TRY (a->table->attach (a->self, dps_str (weight_name), O, K, a->list, &a->n, err));
-    for (uint32_t i = 0; i < a->n; i++)
-        if (a->n > CHECK_MAX_PARAMS || a->layout[i].rank < 1 || a->layout[i].rank > 2 || a->layout[i].shape[0] < 1 ||
-            (a->layout[i].rank == 2 && a->layout[i].shape[1] < 1) || elements (&a->layout[i]) > 1 << 24)
-            return dps_fail (err, DPS_ERR_INVALID, "attach gives %u parameters; number %u is of rank %u with shape (%lld, %lld)", a->n, i,
-                             a->layout[i].rank, (long long)a->layout[i].shape[0], (long long)a->layout[i].shape[1]);
-    return DPS_OK;
-}
-
-static DpsStatus read_rows (void *ctx, int64_t row, int64_t rows, float *dst, DpsError *err)
-{
-    Attached *a = ctx;
-    if (row < 0 || rows < 0 || row > O || rows > O - row)
-        return dps_fail (err, DPS_ERR_SHAPE, "rows %lld to %lld of a weight of %d rows were read", (long long)row, (long long)(row + rows),
-                         O);
-    memcpy (dst, a->w + row * K, (size_t)(rows * K) * sizeof *dst);
-    return DPS_OK;
-}
-
-static DpsAdapterRows rows_of (Attached *a)
-{
-    return (DpsAdapterRows){.size = sizeof (DpsAdapterRows), .ctx = a, .out_features = O, .in_features = K, .read = read_rows};
-}
-
-/* As a new run starts (fresh), or anywhere. */
-static DpsStatus fill (Attached *a, uint64_t seed, int fresh, DpsError *err)
-{
-    for (uint32_t p = 0; p < a->n; p++) {
-        const DpsAdapterParam *of = &a->layout[p];
-        if (!a->values[p] && !(a->values[p] = dps_calloc ((size_t)elements (of), sizeof **a->values)))
-            return dps_fail (err, DPS_ERR_NOMEM, "check: out of memory");
-        a->has_own |= of->init == DPS_INIT_OWN;
-        for (int64_t i = 0; i < elements (of); i++) {
-            double normal = dps_rng_normal (seed, 10 + p, (uint64_t)i), norm = 0;
-            for (int64_t k = 0; of->init == DPS_INIT_WEIGHT_NORM && k < K; k++)
-                norm += (double)a->w[i % O * K + k] * (double)a->w[i % O * K + k];
-            double first = of->init == DPS_INIT_ZERO              ? 0
-                           : of->init == DPS_INIT_NORMAL          ? of->init_scale * normal
-                           : of->init == DPS_INIT_WEIGHT_NORM     ? sqrt (norm)
-                           : of->init == DPS_INIT_KAIMING_UNIFORM ? (2 * dps_rng_uniform (seed, 20 + p, (uint64_t)i) - 1) / sqrt (K)
-                                                                  : 0;
-            a->values[p][i] = (float)(fresh ? first : of->init == DPS_INIT_WEIGHT_NORM ? first + 0.2 * normal : 0.3 * normal);
-        }
-        const DpsAdapterRows w = rows_of (a);
-        if (fresh && of->init == DPS_INIT_OWN)
-            DPS_TRY (a->table->init (a->self, dps_str (weight_name), p, &w, a->values[p], err));
-    }
-    return DPS_OK;
-}
-
-static void detach (Attached *a)
-{
-    for (uint32_t i = 0; i < CHECK_MAX_PARAMS; i++)
-        dps_free (a->values[i]);
-    a->table->destroy (a->self);
-    *a = (Attached){.table = a->table};
-}
-
-static DpsStatus begin (const CheckContext *ctx, size_t variant, int fresh, Attached *a, char *name, size_t cap, DpsError *err)
-{
-    *a = (Attached){.table = ctx->table};
-    for (int64_t i = 0; i < O * K; i++)
-        a->w[i] = (float)dps_rng_normal (ctx->seed, 1, (uint64_t)i) / 6;
-    for (int64_t i = 0; i < N * K; i++)
-        a->x[i] = dps_rng_normal (ctx->seed, 2, (uint64_t)i);
-    DPS_TRY (create (ctx, variant, &a->self, name, cap, err));
-    DpsStatus st = attach (a, err);
-    if (st == DPS_OK)
-        st = fill (a, ctx->seed, fresh, err);
-    if (st != DPS_OK)
-        detach (a);
-    return st;
-}
-
-/* Rows [first, first+rows) of x through forward, y (rows, O). b: prepared by the caller, freed here. */
-static DpsStatus forward_with (const Attached *a, struct DpsBuilder *b, int64_t first, int64_t rows, double *y, DpsError *err)
-{
-    DpsNode params[CHECK_MAX_PARAMS], out = -1;
-    b->w = check_node_f32 (b, O, K, a->w);
-    DpsNode x = check_node (b, rows, K, a->x + first * K);
-    for (uint32_t i = 0; i < a->n; i++) {
-        int vector = a->layout[i].rank == 1;
-        params[i] = check_node_f32 (b, vector ? 1 : a->layout[i].shape[0], a->layout[i].shape[vector ? 0 : 1], a->values[i]);
-    }
-    DpsStatus st = a->table->forward (a->self, &check_builder_ops, b, x, params, a->n, &out, err);
-    if (st == DPS_OK && b->misuse)
-        st = dps_fail (err, DPS_ERR_SHAPE, "forward asks the graph for %s", b->misuse);
-    else if (st == DPS_OK && (out < 0 || out >= b->n || b->nodes[out].rows != rows || b->nodes[out].cols != O))
-        st = dps_fail (err, DPS_ERR_SHAPE, "forward's y is not a (%lld, %d) matrix", (long long)rows, O);
-    else if (st == DPS_OK)
-        memcpy (y, b->nodes[out].v, (size_t)(rows * O) * sizeof *y);
-    check_builder_free (b);
-    return st;
-}
-
-static DpsStatus forward (const Attached *a, double *y, DpsError *err)
-{
-    struct DpsBuilder b = {.n = 0};
-    return forward_with (a, &b, 0, N, y, err);
-}
 
 static void plain (const Attached *a, const float *w, double *y)
 {
@@ -206,12 +57,12 @@ static DpsStatus parameters (CheckContext *ctx, DpsError *err)
         static Attached a;
         double y[N * O];
         DpsError said = DPS_ERROR_INIT;
-        DpsStatus st = begin (ctx, v, 0, &a, name, sizeof name, &said);
+        DpsStatus st = attached_begin (ctx, v, 0, &a, name, sizeof name, &said);
         if (st == DPS_ERR_NOT_FOUND)
             return DPS_OK;
         if (st == DPS_OK) {
-            st = forward (&a, y, &said);
-            detach (&a);
+            st = attached_forward (&a, y, &said);
+            attached_drop (&a);
             if (st != DPS_OK)
                 return dps_fail (err, st, "%s: %s", name, said.msg);
         } else if (v == 0)
@@ -231,7 +82,7 @@ static DpsStatus little_room (Attached *a, DpsError *err)
             p[i] = (DpsAdapterParam){.size = sizeof *p, .suffix = "untouched"};
             list[i] = i < room ? &p[i] : NULL;
         }
-        DpsStatus st = a->table->attach (a->self, dps_str (weight_name), O, K, list, &n, &said);
+        DpsStatus st = a->table->attach (a->self, dps_str (attached_name), O, K, list, &n, &said);
         if (st == DPS_OK)
             return dps_fail (err, DPS_ERR_INVALID, "attach had room for %u parameters, needs %u, and says all is well", room, a->n);
         DPS_TRY (check_told ("attach without room", st, &said, err));
@@ -256,10 +107,10 @@ static DpsStatus attach_look (Attached *a, DpsError *err)
                 return dps_fail (err, DPS_ERR_INVALID, "two parameters are called %s", p->suffix);
     }
     again = (Attached){.table = a->table, .self = a->self};
-    DPS_TRY (attach (&again, err));
+    DPS_TRY (attached_again (&again, err));
     for (uint32_t i = 0; i < a->n; i++)
         if (again.n != a->n || strcmp (again.layout[i].suffix, a->layout[i].suffix) ||
-            elements (&again.layout[i]) != elements (&a->layout[i]))
+            attached_elements (&again.layout[i]) != attached_elements (&a->layout[i]))
             return dps_fail (err, DPS_ERR_INVALID, "attach gives other parameters for the same weight the second time");
     return little_room (a, err);
 }
@@ -272,7 +123,7 @@ static DpsStatus match_look (Attached *a, DpsError *err)
     for (size_t i = 0; a->table->match && i < sizeof ranks / sizeof *ranks; i++)
         for (uint32_t dtype = 0; dtype <= DPS_DTYPE_BOOL + 90; dtype += dtype < DPS_DTYPE_BOOL ? 1 : 90) {
             DpsError said = DPS_ERROR_INIT;
-            DpsStatus st = a->table->match (a->self, dps_str (weight_name), shapes[i], ranks[i], dtype, &said);
+            DpsStatus st = a->table->match (a->self, dps_str (attached_name), shapes[i], ranks[i], dtype, &said);
             if (st != DPS_OK && st != DPS_ERR_UNSUPPORTED)
                 return dps_fail (err, DPS_ERR_INVALID, "match answers %s, expected OK or UNSUPPORTED", dps_status_name (st));
             DPS_TRY (check_told ("match", st, &said, err));
@@ -283,7 +134,7 @@ static DpsStatus match_look (Attached *a, DpsError *err)
 static DpsStatus identity_look (Attached *a, DpsError *err)
 {
     double y[N * O], want[N * O];
-    DPS_TRY (forward (a, y, err));
+    DPS_TRY (attached_forward (a, y, err));
     plain (a, a->w, want);
     return near (y, want, 1e-5, "a fresh adapter is not the base model", err);
 }
@@ -293,7 +144,7 @@ static DpsStatus merged_look (Attached *a, DpsError *err)
     static float whole[O * K], pieces[O * K];
     static const int64_t cuts[] = {0, 1, 2, O / 2, O - 1, O};
     double y[N * O], want[N * O];
-    DPS_TRY (forward (a, want, err));
+    DPS_TRY (attached_forward (a, want, err));
     memcpy (whole, a->w, sizeof whole);
     memcpy (pieces, a->w, sizeof pieces);
     DPS_TRY (a->table->merge (a->self, (const float *const *)a->values, O, K, 0, O, whole, err));
@@ -310,10 +161,10 @@ static DpsStatus merged_look (Attached *a, DpsError *err)
 static DpsStatus rows_look (Attached *a, DpsError *err)
 {
     double y[N * O], one[O];
-    DPS_TRY (forward (a, y, err));
+    DPS_TRY (attached_forward (a, y, err));
     for (int64_t i = 0; i < N; i++) {
         struct DpsBuilder b = {.n = 0};
-        DPS_TRY (forward_with (a, &b, i, 1, one, err));
+        DPS_TRY (attached_forward_with (a, &b, i, 1, one, err));
         if (memcmp (one, y + i * O, sizeof one))
             return dps_fail (err, DPS_ERR_INVALID, "row %lld of y has other bits when it is alone: forward is row-independent",
                              (long long)i);
@@ -325,12 +176,12 @@ static DpsStatus rows_look (Attached *a, DpsError *err)
 static DpsStatus reaches_look (Attached *a, DpsError *err)
 {
     double y[N * O], other[N * O];
-    DPS_TRY (forward (a, y, err));
+    DPS_TRY (attached_forward (a, y, err));
     for (uint32_t p = 0; p < a->n; p++) {
-        int64_t i = elements (&a->layout[p]) / 2;
+        int64_t i = attached_elements (&a->layout[p]) / 2;
         float kept = a->values[p][i];
         a->values[p][i] = kept + 0.5f;
-        DPS_TRY (forward (a, other, err));
+        DPS_TRY (attached_forward (a, other, err));
         a->values[p][i] = kept;
         if (!memcmp (y, other, sizeof y))
             return dps_fail (err, DPS_ERR_INVALID, "y does not depend on %s: it would never be trained", a->layout[p].suffix);
@@ -341,8 +192,8 @@ static DpsStatus reaches_look (Attached *a, DpsError *err)
 static DpsStatus same_bits_look (Attached *a, DpsError *err)
 {
     double y[N * O], again[N * O];
-    DPS_TRY (forward (a, y, err));
-    DPS_TRY (forward (a, again, err));
+    DPS_TRY (attached_forward (a, y, err));
+    DPS_TRY (attached_forward (a, again, err));
     if (memcmp (y, again, sizeof y))
         return dps_fail (err, DPS_ERR_INVALID, "the same x gave other bits the second time");
     return DPS_OK;
@@ -362,7 +213,7 @@ static void run_other (void *ctx)
     struct DpsBuilder b = {.n = 0};
     for (int i = 0; i < 3; i++)
         check_node (&b, 1, 1, NULL);
-    m->st = forward_with (m->a, &b, 0, N, m->y, &m->err);
+    m->st = attached_forward_with (m->a, &b, 0, N, m->y, &m->err);
 }
 
 /* One graph may be recorded while another is: the other runs whole in the middle of this one, at each op. */
@@ -370,12 +221,12 @@ static DpsStatus interleaved (const Attached *a, const Attached *other, DpsError
 {
     static Meanwhile m;
     double y[N * O], alone[N * O], other_alone[N * O];
-    DPS_TRY (forward (a, alone, err));
-    DPS_TRY (forward (other, other_alone, err));
+    DPS_TRY (attached_forward (a, alone, err));
+    DPS_TRY (attached_forward (other, other_alone, err));
     for (uint64_t at = 1, n_ops = 1; at <= n_ops; at++) {
         m = (Meanwhile){.a = other, .err = DPS_ERROR_INIT};
         struct DpsBuilder b = {.other_at = at, .meanwhile = run_other, .ctx = &m};
-        DPS_TRY (forward_with (a, &b, 0, N, y, err));
+        DPS_TRY (attached_forward_with (a, &b, 0, N, y, err));
         n_ops = b.n_ops;
         if (m.st != DPS_OK || memcmp (y, alone, sizeof y) || (at <= n_ops && memcmp (m.y, other_alone, sizeof y)))
             return dps_fail (err, DPS_ERR_INVALID,
@@ -389,15 +240,15 @@ static DpsStatus two_at_once (CheckContext *ctx, DpsError *err)
 {
     static Attached a, b;
     char name[96];
-    DPS_TRY (begin (ctx, 0, 0, &a, name, sizeof name, err));
-    DpsStatus st = begin (ctx, 0, 0, &b, name, sizeof name, err);
+    DPS_TRY (attached_begin (ctx, 0, 0, &a, name, sizeof name, err));
+    DpsStatus st = attached_begin (ctx, 0, 0, &b, name, sizeof name, err);
     if (st == DPS_OK) {
-        st = fill (&b, ctx->seed + 1, 0, err);
+        st = attached_fill (&b, ctx->seed + 1, 0, err);
         if (st == DPS_OK)
             st = interleaved (&a, &b, err);
-        detach (&b);
+        attached_drop (&b);
     }
-    detach (&a);
+    attached_drop (&a);
     return st;
 }
 
@@ -406,11 +257,11 @@ static DpsStatus full_graph_look (Attached *a, DpsError *err)
 {
     double y[N * O];
     struct DpsBuilder whole = {.n = 0};
-    DPS_TRY (forward_with (a, &whole, 0, N, y, err));
+    DPS_TRY (attached_forward_with (a, &whole, 0, N, y, err));
     for (uint64_t k = 1; k <= whole.n_ops; k++) {
         struct DpsBuilder b = {.fail_at = k};
         DpsError said = DPS_ERROR_INIT;
-        DpsStatus st = forward_with (a, &b, 0, N, y, &said);
+        DpsStatus st = attached_forward_with (a, &b, 0, N, y, &said);
         if (st == DPS_OK)
             return dps_fail (err, DPS_ERR_INVALID, "op %llu of the graph failed, and forward says y is node %s", (unsigned long long)k,
                              "0 or later");
@@ -425,7 +276,7 @@ static DpsStatus bounds_look (Attached *a, DpsError *err)
     for (int guard = CHECK_GUARD_BEHIND; guard <= CHECK_GUARD_BEFORE; guard++) {
         const float *params[CHECK_MAX_PARAMS] = {0};
         for (uint32_t i = 0; i < a->n; i++)
-            if (!(params[i] = check_pages (a->values[i], (size_t)elements (&a->layout[i]) * sizeof (float), guard, 1)))
+            if (!(params[i] = check_pages (a->values[i], (size_t)attached_elements (&a->layout[i]) * sizeof (float), guard, 1)))
                 return dps_fail (err, DPS_ERR_NOMEM, "check: out of memory");
         for (int64_t row = 0; row < O; row += 5) {
             int64_t rows = O - row < 5 ? O - row : 5;
@@ -441,18 +292,18 @@ static DpsStatus bounds_look (Attached *a, DpsError *err)
 /* init reads W within its bounds (read_rows refuses the rest), writes all of its parameter and nothing else, and says the same twice. */
 static DpsStatus init_look (Attached *a, DpsError *err)
 {
-    const DpsAdapterRows w = rows_of (a);
+    const DpsAdapterRows w = attached_rows (a);
     for (uint32_t p = 0; p < a->n; p++) {
-        size_t bytes = (size_t)elements (&a->layout[p]) * sizeof (float);
+        size_t bytes = (size_t)attached_elements (&a->layout[p]) * sizeof (float);
         if (a->layout[p].init != DPS_INIT_OWN)
             continue;
         float *first = check_pages (NULL, bytes, CHECK_GUARD_BEHIND, 0), *second = check_pages (NULL, bytes, CHECK_GUARD_BEFORE, 0);
         if (!first || !second)
             return dps_fail (err, DPS_ERR_NOMEM, "check: out of memory");
         memset (first, 0xFF, bytes);
-        DPS_TRY (a->table->init (a->self, dps_str (weight_name), p, &w, first, err));
-        DPS_TRY (a->table->init (a->self, dps_str (weight_name), p, &w, second, err));
-        for (int64_t i = 0; i < elements (&a->layout[p]); i++)
+        DPS_TRY (a->table->init (a->self, dps_str (attached_name), p, &w, first, err));
+        DPS_TRY (a->table->init (a->self, dps_str (attached_name), p, &w, second, err));
+        for (int64_t i = 0; i < attached_elements (&a->layout[p]); i++)
             if (!isfinite (first[i]))
                 return dps_fail (err, DPS_ERR_INVALID, "init left element %lld of %s as it was, or not finite", (long long)i,
                                  a->layout[p].suffix);
@@ -460,6 +311,14 @@ static DpsStatus init_look (Attached *a, DpsError *err)
             return dps_fail (err, DPS_ERR_INVALID, "init gives %s other bits the second time", a->layout[p].suffix);
     }
     return DPS_OK;
+}
+
+static int64_t largest_param (const Attached *a)
+{
+    int64_t most = 0;
+    for (uint32_t i = 0; i < a->n; i++)
+        most = attached_elements (&a->layout[i]) > most ? attached_elements (&a->layout[i]) : most;
+    return most;
 }
 
 /* Cases that look at one attached adapter. */
@@ -480,19 +339,23 @@ static DpsStatus on_attached (CheckContext *ctx, DpsError *err)
         return check_skip (err, "no match: any matrix can be adapted");
     for (size_t v = 0; v == 0 || how->variants; v++) {
         char name[96];
-        DpsStatus st = begin (ctx, v, how->fresh, &a, name, sizeof name, err);
+        DpsStatus st = attached_begin (ctx, v, how->fresh, &a, name, sizeof name, err);
         if (st == DPS_ERR_NOT_FOUND && v)
             return DPS_OK;
         if (st != DPS_OK && v)
             continue; /* refused: what `parameters` looks at */
         DPS_TRY (st);
+        if (v && largest_param (&a) > 1 << 16) { /* the most a rank may be: `parameters` runs it once, and that is enough */
+            attached_drop (&a);
+            continue;
+        }
         if (how->look == identity_look && a.has_own)
             st = check_skip (err, "a parameter starts as the adapter says: the base is not promised");
         else if (how->look == init_look && !a.has_own)
             st = check_skip (err, "no parameter starts as the adapter says");
         else
             st = how->look (&a, err);
-        detach (&a);
+        attached_drop (&a);
         if (st != DPS_OK && st != CHECK_SKIPPED)
             return dps_error_prefix (err, "%s", name);
         DPS_TRY (st);
@@ -506,12 +369,12 @@ static DpsStatus life (const CheckContext *ctx, DpsError *err)
     static float w[O * K];
     char name[96];
     double y[N * O];
-    DPS_TRY (begin (ctx, 0, 0, &a, name, sizeof name, err));
-    DpsStatus st = forward (&a, y, err);
+    DPS_TRY (attached_begin (ctx, 0, 0, &a, name, sizeof name, err));
+    DpsStatus st = attached_forward (&a, y, err);
     memcpy (w, a.w, sizeof w);
     if (st == DPS_OK && a.table->merge)
         st = a.table->merge (a.self, (const float *const *)a.values, O, K, 0, O, w, err);
-    detach (&a);
+    attached_drop (&a);
     return st;
 }
 

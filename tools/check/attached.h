@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attached.h: the adapter under test, attached to one weight, and its forward on a builder that computes at once. */
+#ifndef DPS_CHECK_ATTACHED_H
+#define DPS_CHECK_ATTACHED_H
+
+#include "check/builder.h"
+#include "check/plugin.h"
+
+enum { N = 3, K = 40, O = 36 }; /* above the ranks that adapters have by default */
+
+/* Of the weight it is attached to. */
+extern const char attached_name[];
+
+/** An adapter attached to one weight, with values for all it asked for. */
+typedef struct Attached {
+    const DpsAdapter *table;
+    void *self;
+    DpsAdapterParam layout[CHECK_MAX_PARAMS], *list[CHECK_MAX_PARAMS];
+    uint32_t n;
+    float *values[CHECK_MAX_PARAMS];
+    float w[O * K];
+    double x[N * K];
+    int has_own; /* a parameter starts as the adapter says */
+} Attached;
+
+int64_t attached_elements (const DpsAdapterParam *p);
+
+/**
+ * Variant 0 is the adapter with --args or its defaults, 1 and on have one parameter at another value; `name` says which. fresh: parameters as a new run
+ * starts, else anywhere. Errors: NOT_FOUND past the last; the plugin's. End with drop.
+ */
+DpsStatus attached_begin (const CheckContext *ctx, size_t variant, int fresh, Attached *a, char *name, size_t cap, DpsError *err);
+void attached_drop (Attached *a);
+
+/** Ask attach for the parameters: a->layout. Errors: the plugin's; INVALID for shapes that cannot be. */
+DpsStatus attached_again (Attached *a, DpsError *err);
+/** Values for them. */
+DpsStatus attached_fill (Attached *a, uint64_t seed, int fresh, DpsError *err);
+/** W by ranges, as the host gives it: a range outside is refused. */
+DpsAdapterRows attached_rows (Attached *a);
+
+/** Rows [first, first+rows) of x through forward, y (rows, O). b: prepared by the caller, freed here. */
+DpsStatus attached_forward_with (const Attached *a, struct DpsBuilder *b, int64_t first, int64_t rows, double *y, DpsError *err);
+/** All rows, y (N,O). */
+DpsStatus attached_forward (const Attached *a, double *y, DpsError *err);
+
+#endif
