@@ -205,6 +205,8 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
         st = run_case (&ctx, &err);
     if (ctx.registry)
         dps_registry_close (ctx.registry);
+    if (!ctx.test && st == DPS_ERR_NOT_FOUND)
+        check_note_text (&ctx, "status", dps_status_name (st)); /* the plugin is not to blame */
     CheckVerdict verdict = st == DPS_OK ? CHECK_PASS : st == CHECK_SKIPPED ? CHECK_SKIP : CHECK_FAIL;
     if (st != DPS_OK && !err.msg[0])
         snprintf (err.msg, sizeof err.msg, "%s, with no message", dps_status_name (st));

@@ -187,7 +187,11 @@ static int check_plugin (CheckOptions *o)
     DpsError err = DPS_ERROR_INIT;
     double start = now ();
     CheckResult load = {0};
-    DpsStatus st = check_run (o, &load, 1, tell, &err);
+    DpsStatus st = check_run (o, &load, 1, NULL, &err);
+    if (st == DPS_OK && json_object_get (load.notes, "status"))
+        st = dps_fail (&err, DPS_ERR_NOT_FOUND, "%s", load.message);
+    if (st == DPS_OK)
+        tell (&load, 0, 1);
     GArray *cases = choose (json_object_get (json_object_get (load.notes, "plugin"), "interfaces"));
     if (load.verdict != CHECK_PASS)
         g_array_set_size (cases, 0); /* nothing can be said of what does not load */

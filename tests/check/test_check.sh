@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# `diapason check` as a user runs it: cpu and ref keep their promises, every op of ops.def is compared, reports and certificates say so, and what is
+# wrong with a plugin's file, a certificate or an option is named. With --full every case of every backend.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+# Under a sanitizer a case costs five times as much: the contract only, without --full.
+if [ "$full" = 0 ] && [[ $build == *sanitize* ]]; then
+    for backend in cpu ref; do
+        run 0 "$dia" check $backend --filter 'backend/*'
+        run 0 "$dia" check $backend --filter 'backend.*/bad_*'
+    done
+    ok "the contract, under a sanitizer"
+    exit 0
+fi
+quick=(--quick)
+[ "$full" = 0 ] || quick=()
+
+run 0 "$dia" check cpu "${quick[@]}" --json --junit cpu.xml --certificate cpu.json
+cp out cpu.jsonl
+holds cpu.jsonl '.[-1].summary | .ok and .failed == 0 and .passed > 40 and .level_reached == 0 and .level_lacks == "backend.queued/plans"' -s
+holds cpu.jsonl 'all (.[:-1][]; (.verdict | IN ("passed", "skipped")) and (.message != "" or .verdict == "passed"))' -s
+run 0 "$dia" check ref "${quick[@]}" --json
+cp out ref.jsonl
+ok "cpu and ref pass"
+
+# Every op of ops.def is compared with its oracle in some case.
+sed -n 's/^OP (\([a-z_]*\),.*/\1/p' "$src/core/graph/ops.def" | LC_ALL=C sort > ops
+[ "$full" = 1 ] || grep -v -x -e row_logprobs -e token_logprobs_dw ops > few && mv -f few ops 2>/dev/null || true
+jq -r '.notes.ops? // {} | keys[]' ref.jsonl | LC_ALL=C sort -u > compared
+[ -z "$(comm -23 ops compared)" ] || fail "no case of ref compares: $(comm -23 ops compared | tr '\n' ' ')"
+ok "every op is compared"
+
+# Reports.
+holds cpu.json '.diapason_certificate == 1 and .abi == "0.1" and (.result.plugin.sha256 | length == 64) and (.machine.cpu | length > 0)
+    and (.verdicts | length > 40) and (.result.budgets_sha256 | length == 64) and (.sha256 | length == 64)'
+grep -q '<testsuite name="diapason check .*failures="0" errors="0"' cpu.xml || fail "$(head -3 cpu.xml)"
+[ "$(grep -c '<testcase ' cpu.xml)" = "$(($(wc -l < cpu.jsonl) - 1))" ] || fail "JUnit and JSON do not have the same cases"
+run 0 "$dia" check --verify cpu.json
+grep -q 'dps.cpu .* holds' out || fail "$(cat out)"
+run 0 "$dia" check --budgets
+holds out '.budgets_sha256 == $c.result.budgets_sha256 and (.budgets | length > 40)' --argjson c "$(cat cpu.json)"
+ok "JSON, JUnit, certificate, budgets"
+
+# A certificate that was edited, of another plugin, of other budgets, or of a failure does not hold.
+jq '.result.passed = 99' cpu.json > edited.json
+run 1 "$dia" check --verify edited.json
+said "was changed after it was written"
+run 4 "$dia" check --verify cpu.json "$dia"
+said "a plugin whose SHA-256 is"
+run 1 "$dia" check --verify "$src/tests/data/parity/models/gemma3/config.json"
+said "no certificate"
+run 3 "$dia" check ref --filter 'backend.queued/plans' --level 1 --certificate lacks.json
+run 3 "$dia" check --verify lacks.json
+ok "certificates that do not hold"
+
+# The ladder: a rung that is asked for must be there.
+run 3 "$dia" check ref --level 1 --filter 'backend.queued/*' --json
+holds out '.[1] | .case == "backend.queued/plans" and .verdict == "skipped" and .required' -s
+ok "a rung that is missing is a failure"
+
+# What cannot be checked is said, and how.
+run 2 "$dia" check
+run 2 "$dia" check cpu --level 9
+run 2 "$dia" check cpu --filter 'no/*'
+said "no case to run matches"
+run 1 "$dia" check nothing
+said "no plugin 'nothing'"
+run 1 "$dia" check ./nothing.so
+said "no such file"
+cp "$build/lib/diapason/plugins/dps-backend-cpu.so" alone.so
+run 1 "$dia" check ./alone.so
+said "write-manifest"
+ok "usage"
