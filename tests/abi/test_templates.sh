@@ -39,6 +39,11 @@ for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.exam
     if grep -q '^  refused' "$work/shown"; then exit 1; fi
 done
 
+# The lowest rung of the ladder, as it is copied.
+if [ "${sanitize:-OFF}" = OFF ]; then
+    "$build/bin/diapason" check "$work/build/lib/diapason/plugins/dps-plugin-my_backend.so" --level 0 --quick --quiet
+fi
+
 # Unchanged, each passes its conformance check; the format cannot write and is given a file: 2 × 3 numbers as NumPy writes them.
 cd "$work"
 header="{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }          "

@@ -180,7 +180,7 @@ static DpsStatus bad_segments (Kit *k, DpsError *err)
 {
     static const DpsSegment bad[] = {
         {0, 6, 0, 5, -1, 1, 0, 0},  {0, 5, 1, 5, -1, 0, 0, 0},  {0, 5, 0, 5, 0, 0, 0, 0},
-        {-1, 5, 0, 5, -1, 0, 0, 0}, {0, -1, 0, 5, -1, 9, 0, 0}, {0, 2, 0, 5, -1, 1, 0, 0},
+        {-1, 5, 0, 5, -1, 0, 0, 0}, {0, -1, 0, 5, -1, 9, 0, 0},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         AttentionCase t = {"bad", 1, 1, 4, 0, 0, 5, 5, 1, {bad[i]}};
