@@ -5,7 +5,7 @@
 
 run 0 "$dia" --help
 cp out all
-for verb in doctor data plan explain train score generate tokenize eval merge adapters new plugins bench check; do
+for verb in doctor data plan explain train score generate tokenize eval merge adapters new plugins bench replay check; do
     grep -q "^  $verb " all || fail "diapason --help does not list $verb"
     run 0 "$dia" $verb --help
     grep -q "diapason $verb" out || fail "$verb --help shows no example"

@@ -265,7 +265,7 @@ static void test_shapes_overlap_and_indices_are_looked_at (void)
 {
     DpsExecDevice d = open_device (NONE);
     static const int64_t narrow[2] = {ROWS, COLS - 1}, three = 3, table[2] = {5, COLS}, out[2] = {3, COLS}, wild[2] = {-1, 4},
-                         huge[2] = {INT64_MAX / 2, 4};
+                         five[5] = {1, 1, 1, 4, 8}, huge[2] = {INT64_MAX / 2, 4};
     int32_t ids[3] = {0, 4, 5}, roots[3] = {0, 3, 2};
     Block b = block_of (&d, 16 * N);
     fill (&b, 4 * N);
@@ -283,6 +283,7 @@ static void test_shapes_overlap_and_indices_are_looked_at (void)
     CHECK_FAILS (call (&d, "bias_db", (const DpsView *[]){&x, &at}, 2, (const DpsView *[]){&bias}, 0), DPS_ERR_INVALID,
                  "element 2 is 2, expected offsets that do not fall, at most 4");
     deep.rank = 5;
+    deep.shape = five;
     CHECK_FAILS (exponent (&d, &deep, &y, 0), DPS_ERR_INVALID, "has a rank above 4");
     deep.rank = 2;
     deep.shape = wild;
