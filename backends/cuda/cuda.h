@@ -119,8 +119,8 @@ typedef struct CudaBlob {
 } CudaBlob;
 extern const CudaBlob cuda_blobs[];
 
-/** A kernel by its name in the dialect. Errors: UNSUPPORTED (no blob has it), DEVICE. [any] */
-DpsStatus cuda_kernel (struct DpsDevice *dev, const char *name, CuFunction *out, DpsError *err);
+/** A kernel of a family by its name in the dialect. Errors: UNSUPPORTED (no blob has it), DEVICE. [any] */
+DpsStatus cuda_kernel (struct DpsDevice *dev, const char *family, const char *name, CuFunction *out, DpsError *err);
 
 /* memory.c */
 

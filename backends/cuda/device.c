@@ -131,7 +131,7 @@ void cuda_device_close (struct DpsDevice *dev)
     *dev = (struct DpsDevice){0};
 }
 
-static DpsStatus find_kernel (struct DpsDevice *dev, const char *name, CuFunction *out, DpsError *err)
+static DpsStatus find_kernel (struct DpsDevice *dev, const char *family, const char *name, CuFunction *out, DpsError *err)
 {
     for (size_t i = 0; i < dev->n_kernels; i++)
         if (!strcmp (dev->kernels[i].name, name)) {
@@ -143,22 +143,22 @@ static DpsStatus find_kernel (struct DpsDevice *dev, const char *name, CuFunctio
     CudaKernel *k = &dev->kernels[dev->n_kernels];
     if ((size_t)snprintf (k->name, sizeof k->name, "%s", name) >= sizeof k->name)
         return dps_fail (err, DPS_ERR_LIMIT, "%s: a kernel's name has at most %zu bytes: %s", dev->name, sizeof k->name - 1, name);
-    for (size_t i = 0; i < dev->n_modules; i++) {
-        CuResult r = cuda_api.cu.module_function (&k->function, dev->modules[i], name);
-        if (r == CU_NOT_FOUND)
-            continue;
-        DPS_TRY (cuda_check (dev, r, name, err));
-        *out = k->function;
-        dev->n_kernels++;
-        return DPS_OK;
-    }
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: no kernel is called '%s'", dev->name, name);
+    size_t i = 0;
+    while (i < dev->n_modules && strcmp (cuda_blobs[i].family, family))
+        i++;
+    CuResult r = i < dev->n_modules ? cuda_api.cu.module_function (&k->function, dev->modules[i], name) : CU_NOT_FOUND;
+    if (r == CU_NOT_FOUND)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the family '%s' has no kernel '%s'", dev->name, family, name);
+    DPS_TRY (cuda_check (dev, r, name, err));
+    *out = k->function;
+    dev->n_kernels++;
+    return DPS_OK;
 }
 
-DpsStatus cuda_kernel (struct DpsDevice *dev, const char *name, CuFunction *out, DpsError *err)
+DpsStatus cuda_kernel (struct DpsDevice *dev, const char *family, const char *name, CuFunction *out, DpsError *err)
 {
     pthread_mutex_lock (&dev->lock);
-    DpsStatus st = find_kernel (dev, name, out, err);
+    DpsStatus st = find_kernel (dev, family, name, out, err);
     pthread_mutex_unlock (&dev->lock);
     return st;
 }

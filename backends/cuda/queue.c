@@ -20,7 +20,7 @@ DpsStatus cuda_queue_init (struct DpsQueue *q, struct DpsDevice *dev, int32_t pr
     DPS_TRY (cuda_check (dev, cuda_api.cu.priority_range (&least, &greatest), "stream priorities", err));
     int wanted = priority > least - greatest ? greatest : least - priority;
     wanted = priority < 0 ? least : wanted;
-    return cuda_check (dev, cuda_api.cu.stream_create (&q->stream, CU_STREAM_NON_BLOCKING, wanted), "a stream", err);
+    return cuda_check (dev, cuda_api.cu.stream_create (&q->stream, CU_NON_BLOCKING, wanted), "a stream", err);
 }
 
 DpsStatus cuda_queue_sync (struct DpsQueue *q, DpsError *err)

@@ -148,7 +148,7 @@ DpsStatus cuda_launch (void *ctx, const DpsKernel *k, DpsError *err)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %s on a grid of %lld x %lld x %lld groups; the most is %d x %d x %d", q->dev->name,
                          k->name, (long long)k->groups[0], (long long)k->groups[1], (long long)k->groups[2], INT32_MAX, CUDA_MAX_GRID_YZ,
                          CUDA_MAX_GRID_YZ);
-    DPS_TRY (cuda_kernel (q->dev, k->name, &function, err));
+    DPS_TRY (cuda_kernel (q->dev, k->family, k->name, &function, err));
     for (uint32_t i = 0; i < k->n_args; i++) {
         const DpsKernelArg *a = &k->args[i];
         pointers[i] = a->kind == DPS_ARG_BUFFER && a->as.buffer ? a->as.buffer->ptr : 0;

@@ -41,7 +41,7 @@ static void test_sees_misuse (void)
     find_driver ();
     CU_ASSERT_EQUAL (cu.context_retain (&c, 0), CU_OK);
     CU_ASSERT_EQUAL (cu.context_use (c), CU_OK);
-    CU_ASSERT_EQUAL (cu.stream_create (&s, CU_STREAM_NON_BLOCKING, 0), CU_OK);
+    CU_ASSERT_EQUAL (cu.stream_create (&s, CU_NON_BLOCKING, 0), CU_OK);
     CU_ASSERT_EQUAL (cu.mem_alloc (&p, 64), CU_OK);
     CU_ASSERT_EQUAL (twin.live (), live + 3);
 

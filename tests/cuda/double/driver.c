@@ -439,7 +439,7 @@ API cuStreamCreateWithPriority (CuStream *out, unsigned int flags, int priority)
     while (i < STREAMS_MOST && streams[i])
         i++;
     CuResult r =
-        i == STREAMS_MOST || flags != CU_STREAM_NON_BLOCKING || priority > 0 || priority < -5 ? CU_INVALID_VALUE : double_stream_new (out);
+        i == STREAMS_MOST || flags != CU_NON_BLOCKING || priority > 0 || priority < -5 ? CU_INVALID_VALUE : double_stream_new (out);
     if (r == CU_OK)
         streams[i] = *out;
     LEAVE (r);

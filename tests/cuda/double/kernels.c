@@ -164,8 +164,6 @@ CuResult double_module_function (CuModule m, const char *name, CuFunction *out)
             *out = f;
             return CU_OK;
         }
-    if (!strstr (m->source, name))
-        return CU_NOT_FOUND;
     if (!build (m))
         return CU_INVALID_IMAGE;
     struct CUfunc_st *f = calloc (1, sizeof *f);

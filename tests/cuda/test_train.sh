@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The program on the cuda backend's host code, over the double of driver and cuBLASLt (tests/cuda/double): a run of the tiny Gemma 3 has the losses that
+# ref has, with every op on the device, nothing leaks, and no guard byte is written. A lost device in the middle of a step is exit code 1 with its reason.
+. "$(dirname "$0")/../lib.sh" "$1"
+twins=$build/tests/cuda
+[ -e "$twins/libcuda.so.1" ] || skip "the double of CUDA is not built: tools/deps --test, then tools/build"
+costly_under_sanitizer # PoCL compiles each kernel for it
+export LD_LIBRARY_PATH=$twins DIAPASON_PLUGINS=$twins/plugins
+
+run 0 "$dia" doctor --json
+holds out '.devices[] | select(.name == "cuda:0") | .detail | test("double 0 of a GPU.*cuBLASLt 13")'
+tiny_rows rows.jsonl 16
+tiny_recipe cuda.yaml cuda device='[cuda]' strict_device=true max_steps=3 save_steps=100
+tiny_recipe ref.yaml ref device='[ref]' max_steps=3 save_steps=100
+DOUBLE_CUDA_REPORT=$work/report run 0 "$dia" train cuda.yaml
+run 0 "$dia" train ref.yaml
+losses() { jq -s -c '[.[] | select(.loss != null) | .loss]' "$1/metrics.jsonl"; }
+losses cuda > cuda.losses
+losses ref > ref.losses
+jq -n -e --slurpfile a cuda.losses --slurpfile b ref.losses '($a[0] | length) >= 3 and ([$a[0], $b[0]] | transpose | all((.[0] - .[1]) | fabs < 2e-5))' >/dev/null ||
+    fail "losses differ: $(cat cuda.losses ref.losses)"
+grep -q '^breaches 0, live 0, launches [1-9]' report || fail "the double saw: $(cat report)"
+ok "three steps on the double with ref's losses: $(cat report)"
+
+tiny_recipe lost.yaml lost device='[cuda]' strict_device=true max_steps=3 save_steps=100
+DOUBLE_CUDA_LOSE_AT=3000 run 1 "$dia" train lost.yaml
+said "cuda:0"
+said "start again from the last checkpoint"
+ok "a lost device ends the run with its reason"
