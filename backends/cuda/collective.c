@@ -142,7 +142,7 @@ static int64_t timeout_of_host (void)
     char value[24] = "";
     int64_t ms = 0;
     if (cuda_host.config_get)
-        cuda_host.config_get (dps_str ("collective_timeout_ms"), value, sizeof value);
+        cuda_host.config_get (dps_str ("cuda.collective_timeout_ms"), value, sizeof value);
     for (const char *s = value; *s >= '0' && *s <= '9' && ms < 1000000000; s++)
         ms = ms * 10 + (*s - '0');
     return ms ? ms : 600000;

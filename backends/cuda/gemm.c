@@ -53,7 +53,7 @@ static int wanted (void)
 {
     char value[16] = "";
     if (cuda_host.config_get)
-        cuda_host.config_get (dps_str ("cuda_gemm"), value, sizeof value);
+        cuda_host.config_get (dps_str ("cuda.gemm"), value, sizeof value);
     return strcmp (value, "dialect") != 0;
 }
 

@@ -227,16 +227,16 @@ static void test_arguments (void)
     collective->destroy (NULL);
 }
 
-/* A rank that nobody joins gives up when its time is over (collective_timeout_ms). */
+/* A rank that nobody joins gives up when its time is over (DIAPASON_CUDA_COLLECTIVE_TIMEOUT_MS). */
 static void test_timeout (void)
 {
     unsigned char id[256];
     size_t id_len;
     struct DpsComm *c;
     CHECK_OK (collective->unique_id (id, sizeof id, &id_len, &err));
-    CHECK_OK (dps_host_config_set ("collective_timeout_ms", "40", &err));
+    CHECK_OK (dps_host_config_set ("cuda.collective_timeout_ms", "40", &err));
     CHECK_FAILS (collective->init (id, id_len, 0, 2, &c, &err), DPS_ERR_TIMEOUT, "within 40 ms");
-    CHECK_OK (dps_host_config_set ("collective_timeout_ms", "20000", &err));
+    CHECK_OK (dps_host_config_set ("cuda.collective_timeout_ms", "20000", &err));
 }
 
 CHECK_SUITE (run_tests, "cuda collectives", T (test_arguments), T (test_reduce), T (test_queue), T (test_send), T (test_abort),
