@@ -10,7 +10,13 @@
 
 static const char *const family = "matmul";
 
-enum { QUANT_ROWS = 1024, BLOCK_BYTES = 96 << 10 /* of rows that stay in the second-level cache */, COLUMN_BLOCK = 96 };
+enum {
+    QUANT_ROWS = 1024,
+    BLOCK_BYTES = 96 << 10 /* of rows that stay in the second-level cache */,
+    COLUMN_BLOCK = 96,
+    SHORT = 64,
+    SHORT_ROWS = 64
+};
 
 typedef struct Nt {
     const DpsView *a, *w, *bias, *c, *y;
@@ -27,6 +33,38 @@ static int is_tiled (const struct DpsDevice *d)
     return !d->is_cpu;
 }
 
+static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err);
+
+static void add_ends (DpsKernel *k, const Nt *p)
+{
+    dps_arg_i64 (k, p->M);
+    dps_arg_i64 (k, p->N);
+    dps_arg_i64 (k, p->K);
+    dps_arg_f32 (k, (double)p->alpha);
+    dps_arg (k, p->bias);
+    dps_arg (k, p->c);
+    dps_arg (k, p->y);
+    dps_arg_i64 (k, p->ldy);
+}
+
+/* A sum of a few terms: the weight, which is small, is turned, and the sums are vectors of columns. */
+static DpsStatus run_short (struct DpsDevice *d, const Nt *p, DpsError *err)
+{
+    int64_t turned[2] = {p->K, p->N};
+    DpsView w;
+    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &w, err));
+    DPS_TRY (transpose (d, p->w, w, 0, p->N, err));
+    DpsKernel k = dps_kernel (family, "dps_short");
+    dps_arg_of (&k, p->a);
+    dps_arg_i64 (&k, p->lda);
+    dps_arg_of (&k, &w);
+    add_ends (&k, p);
+    dps_arg_i64 (&k, SHORT_ROWS);
+    k.groups[0] = (p->N + 2 * d->width - 1) / (2 * d->width);
+    k.groups[1] = (p->M + SHORT_ROWS - 1) / SHORT_ROWS;
+    return dps_launch_grid (&d->launch, &k, err);
+}
+
 static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
 {
     int tiled = is_tiled (d);
@@ -35,14 +73,7 @@ static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
     dps_arg_i64 (&k, p->lda);
     dps_arg (&k, p->w);
     dps_arg_i64 (&k, p->ldw);
-    dps_arg_i64 (&k, p->M);
-    dps_arg_i64 (&k, p->N);
-    dps_arg_i64 (&k, p->K);
-    dps_arg_f32 (&k, (double)p->alpha);
-    dps_arg (&k, p->bias);
-    dps_arg (&k, p->c);
-    dps_arg (&k, p->y);
-    dps_arg_i64 (&k, p->ldy);
+    add_ends (&k, p);
     if (tiled) {
         k.groups[0] = (p->N + 63) / 64;
         k.groups[1] = (p->M + 63) / 64;
@@ -129,7 +160,7 @@ static DpsStatus forward (struct DpsDevice *d, const DpsProduct *p, int64_t firs
                        .K = K,
                        .ldy = count,
                        .alpha = p->alpha};
-        DPS_TRY (run_nt (d, &nt, err));
+        DPS_TRY (K > 0 && K <= SHORT && !is_tiled (d) ? run_short (d, &nt, err) : run_nt (d, &nt, err));
     }
     return DPS_OK;
 }
