@@ -99,7 +99,7 @@ void dps_exec_close (DpsExec *ex)
 DpsStatus dps_exec_alloc (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err)
 {
     DpsExecDevice *d = &ex->devices[0];
-    *out = (DpsBlock){.bytes = bytes};
+    *out = (DpsBlock){.owner = ex, .bytes = bytes};
     DpsStatus st = d->backend->alloc (d->info.device, bytes, &out->buffer, &out->host, err);
     if (st != DPS_OK) {
         *out = (DpsBlock){0};

@@ -23,6 +23,7 @@ typedef struct DpsExecDevice {
 
 /** A persistent allocation on the primary device. host: NULL where that has memory of its own (stage.h puts and gets bytes). */
 typedef struct DpsBlock {
+    struct DpsExec *owner;
     struct DpsBuffer *buffer;
     void *host;
     uint64_t bytes;

@@ -16,46 +16,36 @@
 typedef struct List {
     DpsTensorOut *items;
     size_t n, capacity;
-    void **copies; /* of what a device has to itself */
-    size_t n_copies, copy_capacity;
 } List;
 
 static void free_list (List *l)
 {
     for (size_t i = 0; i < l->n; i++)
         dps_free ((char *)l->items[i].name);
-    for (size_t i = 0; i < l->n_copies; i++)
-        dps_free (l->copies[i]);
-    dps_free (l->copies);
     dps_free (l->items);
     *l = (List){0};
 }
 
-/* The bytes of a block in host memory: its own, or a copy that the list keeps. */
-static DpsStatus bytes_of (const DpsTrainer *t, List *l, const DpsBlock *block, const void **out, DpsError *err)
+/* DpsTensorOut.read over a block, which outlives the writer: a device with memory of its own gives its bytes as they are written. */
+static DpsStatus read_out (void *ctx, uint64_t offset, uint64_t len, void *dst, DpsError *err)
 {
-    *out = block->host;
-    if (block->host || !block->buffer)
-        return DPS_OK;
-    if (DPS_GROW (l->copies, l->n_copies, l->copy_capacity) || !(l->copies[l->n_copies] = dps_malloc (block->bytes, 1)))
-        return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
-    *out = l->copies[l->n_copies++];
-    return dps_block_get (t->session.weights.ex, block, 0, l->copies[l->n_copies - 1], block->bytes, err);
+    const DpsBlock *block = ctx;
+    return dps_block_get (block->owner, block, offset, dst, len, err);
 }
 
-static DpsStatus add (const DpsTrainer *t, List *l, char *name, const DpsWeight *w, uint32_t dtype, const DpsBlock *block, DpsError *err)
+static DpsStatus add (List *l, char *name, const DpsWeight *w, uint32_t dtype, const DpsBlock *block, DpsError *err)
 {
-    const void *data = NULL;
-    DpsStatus st = name ? bytes_of (t, l, block, &data, err) : DPS_OK;
-    if (st != DPS_OK) {
-        dps_free (name);
-        return st;
-    }
     if (!name || DPS_GROW (l->items, l->n, l->capacity)) {
         dps_free (name);
         return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
     }
-    l->items[l->n++] = (DpsTensorOut){.name = name, .dtype = dtype, .rank = w->rank, .shape = {w->shape[0], w->shape[1]}, .data = data};
+    l->items[l->n++] = (DpsTensorOut){.name = name,
+                                      .dtype = dtype,
+                                      .rank = w->rank,
+                                      .shape = {w->shape[0], w->shape[1]},
+                                      .data = block->host,
+                                      .read = read_out,
+                                      .ctx = (void *)block};
     return DPS_OK;
 }
 
@@ -70,10 +60,10 @@ static DpsStatus list_adapter (const DpsTrainer *t, List *l, DpsError *err)
     const DpsModel *m = &t->session.model;
     for (size_t i = 0; i < m->n_weights; i++)
         if (!m->weights[i].frozen && (i >= m->n_base || trains (t, i)))
-            DPS_TRY (add (t, l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
+            DPS_TRY (add (l, dps_strf ("%s%s", DPS_PEFT_PREFIX, m->weights[i].name), &m->weights[i], DPS_DTYPE_F32,
                           dps_weights_master_block (&t->session.weights, (int32_t)i), err));
     if (trains_tied_head (t))
-        DPS_TRY (add (t, l, dps_strdup (DPS_PEFT_PREFIX DPS_PEFT_TIED_HEAD), &m->weights[m->embed], DPS_DTYPE_F32,
+        DPS_TRY (add (l, dps_strdup (DPS_PEFT_PREFIX DPS_PEFT_TIED_HEAD), &m->weights[m->embed], DPS_DTYPE_F32,
                       dps_weights_master_block (&t->session.weights, m->embed), err));
     return DPS_OK;
 }
@@ -84,7 +74,7 @@ static DpsStatus list_model (const DpsTrainer *t, List *l, DpsError *err)
     const DpsModel *m = &t->session.model;
     for (size_t i = 0; i < m->n_weights; i++) { /* a head of its own too */
         const DpsStore *s = &t->session.weights.stores[i];
-        DPS_TRY (add (t, l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, &s->rows, err));
+        DPS_TRY (add (l, dps_strdup (m->weights[i].name), &m->weights[i], s->rows_dtype, &s->rows, err));
     }
     return DPS_OK;
 }
@@ -96,11 +86,11 @@ static DpsStatus list_optimizer (const DpsTrainer *t, List *l, DpsError *err)
         const DpsStore *s = &t->session.weights.stores[i];
         const DpsWeight *w = &m->weights[i];
         if (s->m.buffer)
-            DPS_TRY (add (t, l, dps_strf ("exp_avg.%s", w->name), w, DPS_DTYPE_F32, &s->m, err));
+            DPS_TRY (add (l, dps_strf ("exp_avg.%s", w->name), w, DPS_DTYPE_F32, &s->m, err));
         if (s->v.buffer)
-            DPS_TRY (add (t, l, dps_strf ("exp_avg_sq.%s", w->name), w, DPS_DTYPE_F32, &s->v, err));
+            DPS_TRY (add (l, dps_strf ("exp_avg_sq.%s", w->name), w, DPS_DTYPE_F32, &s->v, err));
         if (s->master.buffer && !t->is_adapter)
-            DPS_TRY (add (t, l, dps_strf ("master.%s", w->name), w, DPS_DTYPE_F32, &s->master, err));
+            DPS_TRY (add (l, dps_strf ("master.%s", w->name), w, DPS_DTYPE_F32, &s->master, err));
     }
     return DPS_OK;
 }
