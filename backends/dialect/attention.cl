@@ -71,7 +71,6 @@ KERNEL (dps_attention) (IN_OF (float, q), IN (k), IN (v), IN_OF (i32, seg), i32 
         for (i32 first = from / KEYS * KEYS; first <= to; first += KEYS) {
             find_keys (&a, s, first, from, to, &u);
             products (&a, q + q_off, k, k_off, k_t, g, &u, u.s);
-            BARRIER ();
             for (i32 y = LANE; y < PAIRS; y += DPS_LANES)
                 soften (&a, &u, y, s, first);
             BARRIER ();

@@ -58,7 +58,6 @@ KERNEL (dps_attention_dq) (IN_OF (float, q), IN_OF (float, k), IN_OF (float, v),
             find_keys (&a, s, first, from, to, &u);
             products (&a, q + q_off, k, k_off, DT_F32, g, &u, u.s);
             products (&a, d_o + d_o_off, v, v_off, DT_F32, g, &u, u.ds);
-            BARRIER ();
             for (i32 i = LANE; i < PAIRS * KEYS; i += DPS_LANES) {
                 const i32 y = i / KEYS, j = i % KEYS;
                 float ds = 0;
@@ -122,51 +121,56 @@ FN i64 head_of (const Attention *a, i32 d, i32 i, i32 g)
     return (segment_field (&a->segments, d, Q_START) + (i64)(i / a->R)) * a->heads + g * a->R + i % a->R;
 }
 
-/* What the gradients of keys are made of. */
-typedef struct Rows {
-    GLOBAL const float *q, *d_o, *k, *v, *delta;
-} Rows;
+/* s[i] = row i of y·the group's keys' rows, for pairs [first, first + KEYS) of segment d. */
+FN void pair_products (const Attention *a, i32 d, i32 first, i32 end, i32 g, GLOBAL const float *y, GLOBAL const float *keys,
+                       const LOCAL_PTR i64 *at, LOCAL_PTR float (*s)[PAIRS])
+{
+    for (i32 i = LANE; i < KEYS && first + i < end; i += DPS_LANES)
+        dot_rows (y, 0, DT_F32, head_of (a, d, first + i, g) * a->h, keys, at, a->h, s[i], 1);
+    BARRIER ();
+}
 
-/* p and ds of pairs [first, first + KEYS) of segment d and the group's keys. */
-FN void key_weights (const Attention *a, const Rows *r, IN (lse), i32 d, i32 first, i32 end, i32 g, LOCAL_PTR KeyRows *u)
+/* p and ds of those pairs, from q·k in p and do·v in ds. */
+FN void key_weights (const Attention *a, IN (lse), GLOBAL const float *delta, i32 d, i32 first, i32 end, i32 g, LOCAL_PTR KeyRows *u)
 {
     for (i32 i = LANE; i < KEYS && first + i < end; i += DPS_LANES) {
         const i64 head = head_of (a, d, first + i, g);
-        float qk[PAIRS], dv[PAIRS];
-        dot_rows (r->q, 0, DT_F32, head * a->h, r->k, u->at, a->h, qk);
-        dot_rows (r->d_o, 0, DT_F32, head * a->h, r->v, u->at, a->h, dv);
         for (i32 x = 0; x < PAIRS; x++) {
             float p = 0, ds = 0;
             if (first + i >= u->lo[x] && first + i < u->hi[x])
-                p = weight (a, qk[x], dv[x], LOAD (lse, head), r->delta[head], &ds);
+                p = weight (a, u->p[i][x], u->ds[i][x], LOAD (lse, head), delta[head], &ds);
             u->p[i][x] = p;
             u->ds[i][x] = ds;
         }
     }
+    BARRIER ();
 }
 
 /* acc[x] += Σ_i w[i][x]·row i of y, over pairs [first, first + KEYS) of segment d, for the keys that its pairs see. */
 FN void add_pairs (const Attention *a, i32 d, i32 first, i32 end, i32 g, GLOBAL const float *y, GLOBAL float *acc, const LOCAL_PTR KeyRows *u,
                    LOCAL_PTR float (*w)[PAIRS])
 {
-    for (i32 c = LANE * WIDTH; c < a->h; c += DPS_LANES * WIDTH) {
-        const i32 n = a->h - c;
-        vf sum[PAIRS];
+    for (i32 k = LANE * WIDTH; k < a->h * (PAIRS / AT_ONCE); k += DPS_LANES * WIDTH) {
+        const i32 c = k % a->h, x0 = k / a->h * AT_ONCE, n = a->h - c;
+        vf sum[AT_ONCE];
         EACH_PAIR (x)
         {
-            sum[x] = vf_load_n (acc, u->at[x] + c, DT_F32, n);
+            sum[x] = vf_load_n (acc, u->at[x0 + x] + c, DT_F32, n);
         }
         for (i32 i = 0; i < KEYS && first + i < end; i++) {
             const vf yc = vf_load_n (y, head_of (a, d, first + i, g) * a->h + c, DT_F32, n);
             EACH_PAIR (x)
             {
-                sum[x] = FMA (yc, vf_splat (w[i][x]), sum[x]);
+                sum[x] = FMA (yc, vf_splat (w[i][x0 + x]), sum[x]);
             }
         }
-        for (i32 x = 0; x < PAIRS; x++)
-            if (u->lo[x] < u->hi[x])
-                vf_store_n (acc, u->at[x] + c, DT_F32, sum[x], n);
+        EACH_PAIR (x)
+        {
+            if (u->lo[x0 + x] < u->hi[x0 + x])
+                vf_store_n (acc, u->at[x0 + x] + c, DT_F32, sum[x], n);
+        }
     }
+    BARRIER ();
 }
 
 KERNEL (dps_attention_dkv) (IN_OF (float, q), IN_OF (float, k), IN_OF (float, v),
@@ -176,7 +180,6 @@ KERNEL (dps_attention_dkv) (IN_OF (float, q), IN_OF (float, k), IN_OF (float, v)
 {
     LOCAL KeyRows u;
     const Attention a = {{seg + seg_off, seg_stride, n_segments}, 0, heads, kv, h, heads / kv, window, scale, cap};
-    const Rows r = {q + q_off, d_o + d_o_off, k + k_off, v + v_off, delta + delta_off};
     const i64 units = (m + PAIRS - 1) / PAIRS, first_row = GROUP (0) % units * PAIRS;
     const i32 g = (i32)(GROUP (0) / units);
     i32 from, to;
@@ -196,11 +199,11 @@ KERNEL (dps_attention_dkv) (IN_OF (float, q), IN_OF (float, k), IN_OF (float, v)
         for (i32 holder = d; holder >= 0; holder = segment_field (&a.segments, holder, PARENT)) {
             const i32 any = seeing_pairs (&a, d, holder, first_row, m, &u, &from, &to);
             for (i32 first = from; any && first < to; first += KEYS) {
-                key_weights (&a, &r, lse, lse_off, lse_t, d, first, to, g, &u);
-                BARRIER ();
-                add_pairs (&a, d, first, to, g, r.q, acc_k, &u, u.ds);
-                add_pairs (&a, d, first, to, g, r.d_o, acc_v, &u, u.p);
-                BARRIER ();
+                pair_products (&a, d, first, to, g, q + q_off, k + k_off, u.at, u.p);
+                pair_products (&a, d, first, to, g, d_o + d_o_off, v + v_off, u.at, u.ds);
+                key_weights (&a, lse, lse_off, lse_t, delta + delta_off, d, first, to, g, &u);
+                add_pairs (&a, d, first, to, g, q + q_off, acc_k, &u, u.ds);
+                add_pairs (&a, d, first, to, g, d_o + d_o_off, acc_v, &u, u.p);
             }
             BARRIER ();
         }

@@ -25,10 +25,10 @@ FN vf logit (vf z, float cap, float k, vf *slope)
     return z * k;
 }
 
-/* The first column that holds `value`; 0: none, all are NaN. */
-FN i32 column_of (GLOBAL const float *z, i64 n, float value, LOCAL_PTR float *tmp)
+/* The first column that holds `value`; 0: none, all are NaN. looks: 0 where nobody wants to know. */
+FN i32 column_of (GLOBAL const float *z, i64 n, float value, i32 looks, LOCAL_PTR float *tmp)
 {
-    i64 at = LANE;
+    i64 at = looks ? LANE : n;
     while (at < n && z[at] != value)
         at += DPS_LANES;
     const i64 first = (i64)-dps_lanes_max (-(float)(at < n ? at : n), tmp);
@@ -49,12 +49,10 @@ KERNEL (dps_logprobs_chunk) (IN_OF (float, z), i64 ld, IN_OF (i32, targets), OUT
     for (i64 i = LANE * WIDTH; i < n; i += DPS_LANES * WIDTH)
         top = FMAX (top, vf_load_or (zr, i, n - i, -INFINITY));
     float largest = dps_lanes_max (vf_top (top), tmp);
-    if (!first || largest > old_best) {
-        const i32 column = column_of (zr, n, largest, tmp);
-        if (LANE == 0)
-            AT (best, row) = (i32)first + column;
-    } else
-        largest = old_best;
+    const i32 is_new = !first || largest > old_best, column = column_of (zr, n, largest, is_new, tmp);
+    if (is_new && LANE == 0)
+        AT (best, row) = (i32)first + column;
+    largest = is_new ? largest : old_best;
     /* l grows with z, so that the largest l is that of the largest z */
     const float high = vf_top (logit (vf_splat (largest), cap, k, &slope));
     const float shrink = old == -INFINITY ? 0 : EXP (old - high);

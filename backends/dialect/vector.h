@@ -6,6 +6,13 @@
 #ifndef DPS_DIALECT_VECTOR_H
 #define DPS_DIALECT_VECTOR_H
 
+/* A loop over an array of vectors, which must become registers. PoCL 3.1 crashes on the pragma where there are barriers. */
+#if DPS_LANES == 1 || defined(__CUDACC__)
+#define UNROLL _Pragma ("unroll")
+#else
+#define UNROLL
+#endif
+
 #if DPS_LANES == 1 && !defined(__CUDACC__)
 
 #define WIDTH 8

@@ -2,7 +2,8 @@
 /*
  * device.c: which devices there are, found when somebody asks for the first one; a context and a queue when one is used first.
  * Names: "opencl:0", "opencl:1" … in the order of platforms and their devices, of those that DIAPASON_OPENCL_PLATFORM and
- * DIAPASON_OPENCL_DEVICE (parts of names; cpu, gpu, accelerator are kinds) leave.
+ * DIAPASON_OPENCL_DEVICE (parts of names; cpu, gpu, accelerator are kinds) leave. With DIAPASON_OPENCL_LANES set a CPU runs what GPUs and CUDA run:
+ * groups of 64 items; for tests.
  */
 #include "opencl.h"
 
@@ -61,7 +62,7 @@ static void device_text (cl_device_id id, cl_device_info what, char *buf, size_t
 
 static void add_device (cl_platform_id platform, const char *platform_name, cl_device_id id)
 {
-    char name[160], version[64], driver[96], platform_version[128] = "";
+    char lanes[8], name[160], version[64], driver[96], platform_version[128] = "";
     cl_device_type type = 0;
     cl_uint units = 0, native = 0;
     size_t most_group = 1;
@@ -85,7 +86,7 @@ static void add_device (cl_platform_id platform, const char *platform_name, cl_d
     *d = (struct DpsDevice){.platform = platform, .id = id, .is_cpu = (type & CL_DEVICE_TYPE_CPU) != 0, .width = native >= 16 ? 16 : 8};
     DEVICE_NUMBER (id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong, d->memory_bytes);
     DEVICE_NUMBER (id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong, d->most_bytes);
-    d->launch.lanes = d->is_cpu ? 1 : most_group >= 64 ? 64 : 1;
+    d->launch.lanes = d->is_cpu && !config ("opencl.lanes", lanes, sizeof lanes) ? 1 : most_group >= 64 ? 64 : 1;
     d->launch.most_local = most_group > 1024 ? 1024 : (int32_t)most_group;
     snprintf (d->name, sizeof d->name, "opencl:%d", n_devices);
     snprintf (d->detail, sizeof d->detail, "%s, %s, %s, %u units", platform_name, name, version, units);
