@@ -15,6 +15,7 @@ unset DIAPASON_JSON DIAPASON_QUIET DIAPASON_LOG_LEVEL || true
 work=$(mktemp -d "${TMPDIR:-/tmp}/diapason-test-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
+export XDG_STATE_HOME=$work/.state # what was learned of plugins is this test's own
 
 fail() {
     printf 'FAILED: %s\n' "$*" >&2

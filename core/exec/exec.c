@@ -84,6 +84,24 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
     return dps__layers_add (ex, reg, err);
 }
 
+int dps_exec_elsewhere (const DpsExec *ex, DpsOpCode op) { return ex->prefer[op] > 1; }
+
+DpsStatus dps_exec_prefer (DpsExec *ex, const char *op, const char *device, DpsError *err)
+{
+    int code = 0, at = 0;
+    while (code < DPS_OP_COUNT && strcmp (dps_op_name ((DpsOpCode)code), op))
+        code++;
+    while (at < ex->n_devices && strcmp (ex->devices[at].info.name, device) && strcmp (ex->devices[at].plugin->name, device))
+        at++;
+    if (code == DPS_OP_COUNT)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "there is no op '%.60s'. Hint: diapason explain lists those of a step", op);
+    if (at == ex->n_devices)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s is to run on '%.60s', which is not among the devices. Hint: device: [%s, %.60s]", op,
+                         device, ex->devices[0].info.name, device);
+    ex->prefer[code] = (uint8_t)(at + 1);
+    return DPS_OK;
+}
+
 void dps_exec_close (DpsExec *ex)
 {
     dps_exec_free (ex, &ex->arena);
@@ -189,6 +207,30 @@ static DpsStatus place_decomposed (DpsExec *ex, DpsCase *c, int device, const Dp
     return DPS_OK;
 }
 
+/* A packed weight is in the first device's own layout: the number of that layout means something else to another. */
+static int is_packed (const DpsOp *o)
+{
+    for (uint32_t i = 0; i < o->n_in; i++)
+        if (o->in[i] && o->in[i]->layout >= DPS_LAYOUT_PACKED)
+            return 1;
+    return 0;
+}
+
+/* Whether one device takes the op, whole or in pieces; else its reason is kept. */
+static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o, DpsError *err)
+{
+    const DpsExecDevice *d = &ex->devices[device];
+    DpsError why = DPS_ERROR_INIT;
+    if (device > 0 && is_packed (o))
+        return add_reason (c, d->info.name, "a weight is packed for another device", err);
+    if (d->backend->run (d->info.device, o, DPS_RUN_DRY, &why) == DPS_OK) {
+        c->device = device;
+        return DPS_OK;
+    }
+    DPS_TRY (add_reason (c, d->info.name, why.msg, err));
+    return place_decomposed (ex, c, device, o, err);
+}
+
 static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t key, size_t *out, DpsError *err)
 {
     if (DPS_GROW (ex->cases, ex->n_cases, ex->case_capacity))
@@ -197,19 +239,16 @@ static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t
     *c = (DpsCase){.key = key, .op = op, .device = -1};
     describe_operands (c, o);
     ex->n_cases++;
-    for (int i = 0; i < ex->n_devices && c->device < 0; i++) {
-        DpsError why = DPS_ERROR_INIT;
-        if (ex->devices[i].backend->run (ex->devices[i].info.device, o, DPS_RUN_DRY, &why) == DPS_OK)
-            c->device = i;
-        else {
-            DPS_TRY (add_reason (c, ex->devices[i].info.name, why.msg, err));
-            DPS_TRY (place_decomposed (ex, c, i, o, err));
-        }
-    }
-    if (c->device < 0 || (ex->strict && c->device > 0))
+    int asked = ex->prefer[op] - 1, first = asked < 0 ? 0 : asked;
+    if (asked >= 0)
+        DPS_TRY (try_device (ex, c, asked, o, err));
+    for (int i = 0; i < ex->n_devices && c->device < 0; i++)
+        if (i != asked)
+            DPS_TRY (try_device (ex, c, i, o, err));
+    if (c->device < 0 || (ex->strict && c->device != first))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (op), c->operands,
                          c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
-    if (c->device > 0)
+    if (c->device != first)
         dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), c->operands, ex->devices[c->device].info.name,
                  c->reasons);
     *out = ex->n_cases - 1;
@@ -251,7 +290,7 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
     DpsExecDevice *d = &ex->devices[c->device];
     c->runs++;
     if (ex->dry)
-        return DPS_OK;
+        return dps__exec_moves (ex, c, o, err);
     double start = ex->profile ? now () : 0;
     dps_crumb_enter (d->plugin->id, dps_op_name (op));
     DpsStatus st = c->decomposed ? run_decomposed (ex, c, o, err) : dps__exec_call (ex, c->device, o, 0, err);
@@ -306,7 +345,9 @@ static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, 
         v->host = (void *)b->inputs[t->index];
         if (!v->host && dps_tensor_elements (t) && !b->outline)
             return dps_fail (err, DPS_ERR_INTERNAL, "%s: input %d is not bound", dps_op_name (op), t->index);
-        if (ex->inputs.buffer && !b->outline) { /* the device's copy; the host's, with the same bytes, stays beside it */
+        if (ex->dry && !dps_exec_shares (ex)) /* only its place counts */
+            v->buffer = ex->arena.buffer;
+        else if (ex->inputs.buffer && !b->outline) { /* the device's copy; the host's, with the same bytes, stays beside it */
             v->buffer = ex->inputs.buffer;
             v->offset = ex->input_at[t->index];
         }

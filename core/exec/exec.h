@@ -36,17 +36,19 @@ typedef struct DpsCase {
     int device;
     int decomposed; /* the device runs it as simple ops */
     uint64_t runs;
-    double seconds;    /* when profiling */
-    char operands[96]; /* "bf16, bf16 packed → bf16" */
-    char *reasons;     /* refusals, one per line; NULL: the first device took it */
+    double seconds;               /* when profiling */
+    uint64_t in_bytes, out_bytes; /* in a dry run: of operands that would be copied to where the device reaches them, and back */
+    char operands[96];            /* "bf16, bf16 packed → bf16" */
+    char *reasons;                /* refusals, one per line; NULL: the first device took it */
 } DpsCase;
 
 typedef struct DpsExec {
     DpsExecDevice devices[DPS_EXEC_MAX_DEVICES];
     int n_devices;
-    int strict;  /* refuse instead of falling back */
-    int profile; /* time each case */
-    int dry;     /* place ops and count them, run none */
+    uint8_t prefer[DPS_OP_COUNT]; /* 1 + the device an op was asked to run on; 0: the first that takes it */
+    int strict;                   /* refuse instead of falling back */
+    int profile;                  /* time each case */
+    int dry;                      /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
     DpsQuantNames quants;
     DpsBlock arena;
@@ -81,6 +83,13 @@ typedef struct DpsBindings {
  */
 DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n_names, DpsError *err);
 void dps_exec_close (DpsExec *ex);
+/**
+ * Ask for an op (its name) to run on a device (a name as above) when that takes it. Before weights are measured or loaded: those that such an op
+ * reads stay row-major, since a packed layout is the first device's own. Errors: NOT_FOUND: no such op, or the device was not opened. [init]
+ */
+DpsStatus dps_exec_prefer (DpsExec *ex, const char *op, const char *device, DpsError *err);
+/** 1 when an op was asked to run on another device than the first. */
+int dps_exec_elsewhere (const DpsExec *ex, DpsOpCode op);
 
 /** Persistent memory, contents undefined. Errors: NOMEM. [device-serial] */
 DpsStatus dps_exec_alloc (DpsExec *ex, uint64_t bytes, DpsBlock *out, DpsError *err);

@@ -237,6 +237,24 @@ DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flag
     return transfer (ex, device, &s, 1, err);
 }
 
+DpsStatus dps__exec_moves (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *err)
+{
+    const DpsView *staged;
+    Stage s;
+    s.n = 0;
+    s.total = 0;
+    for (uint32_t i = 0; i < o->n_out && i < DPS_OP_MAX_OUT; i++)
+        DPS_TRY (stage (ex, c->device, &s, o->out[i], 1, &staged, err));
+    for (uint32_t i = 0; i < o->n_in && i < DPS_OP_MAX_IN; i++)
+        DPS_TRY (stage (ex, c->device, &s, o->in[i], 0, &staged, err));
+    for (int i = 0; i < s.n; i++) {
+        for (uint32_t p = 0; p <= s.items[i].of->n_parts; p++)
+            c->in_bytes += s.items[i].bytes[p];
+        c->out_bytes += s.items[i].is_out ? s.items[i].bytes[0] : 0;
+    }
+    return DPS_OK;
+}
+
 DpsStatus dps__exec_inputs (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, DpsError *err)
 {
     const DpsExecDevice *d = &ex->devices[0];

@@ -18,6 +18,17 @@ static int is_matrix (const DpsWeight *w)
     return w->role == DPS_WEIGHT_EMBED || w->role == DPS_WEIGHT_HEAD || w->role == DPS_WEIGHT_LINEAR;
 }
 
+/* Whether a weight is kept in the first device's packed layout: not when an op that reads it so was asked to run on another. */
+static int packs_for (const DpsExec *ex, const DpsWeight *w, uint32_t orientation)
+{
+    int forward = dps_exec_elsewhere (ex, DPS_OP_linear), grad = dps_exec_elsewhere (ex, DPS_OP_linear_dx);
+    if (!ex->devices[0].pack || !is_matrix (w))
+        return 0;
+    if (w->role == DPS_WEIGHT_LINEAR)
+        return orientation == DPS_PACK_FORWARD ? !forward : !grad;
+    return !forward && !grad && !dps_exec_elsewhere (ex, DPS_OP_token_logprobs) && !dps_exec_elsewhere (ex, DPS_OP_embed);
+}
+
 /* The forms one weight is kept in. */
 typedef struct Forms {
     uint32_t rows_dtype; /* 0: none */
@@ -32,7 +43,8 @@ static Forms forms_of (DpsExec *ex, const DpsModel *m, size_t i, uint32_t comput
     const DpsWeight *w = &m->weights[i];
     const DpsExecDevice *d = &ex->devices[0];
     uint64_t n = (uint64_t)dps_weight_elements (w);
-    int trains = training && w->trainable, packs = is_matrix (w) && d->pack && compute != DPS_DTYPE_F64;
+    int trains = training && w->trainable, packs = compute != DPS_DTYPE_F64 && packs_for (ex, w, DPS_PACK_FORWARD);
+    int rows_for_grad = training && dps_exec_elsewhere (ex, DPS_OP_linear_dx);
     DpsError why = DPS_ERROR_INIT;
     if (dps__weight_quantised (w, training))
         return f;
@@ -41,11 +53,12 @@ static Forms forms_of (DpsExec *ex, const DpsModel *m, size_t i, uint32_t comput
         packs = 0;
         f.packed[0] = f.layout[0] = 0;
     }
-    if (packs && training &&
+    if (training && compute != DPS_DTYPE_F64 && packs_for (ex, w, DPS_PACK_INPUT_GRAD) &&
+        (packs || dps_exec_elsewhere (ex, DPS_OP_linear)) &&
         d->pack->query (d->info.device, w->shape[0], w->shape[1], compute, DPS_PACK_INPUT_GRAD, &f.packed[1], &f.layout[1], &why) != DPS_OK)
         f.packed[1] = f.layout[1] = 0;
     int embeds = w->role == DPS_WEIGHT_EMBED && packs && !d->pack->unpack_rows;
-    if (!packs || w->needs_rows || embeds || trains) {
+    if (!packs || rows_for_grad || w->needs_rows || embeds || trains) {
         int vector = w->rank == 1 || w->role == DPS_WEIGHT_NORM || w->role == DPS_WEIGHT_BIAS;
         f.rows_dtype = compute == DPS_DTYPE_BF16 && vector ? DPS_DTYPE_F32 : compute;
         f.rows = n * dps_dtype_bytes (f.rows_dtype);

@@ -415,6 +415,28 @@ void dps_source_release (DpsSource *s, size_t i)
         s->format->release (s->files[s->items[i].file], s->items[i].tensor);
 }
 
+/* The stored bytes of a tensor, in place where the format maps, else in pieces. */
+static DpsStatus hash_bytes (DpsSource *s, const DpsSourceItem *item, uint64_t bytes, DpsHasher *h, DpsError *err)
+{
+    enum { PIECE = 1 << 20 };
+    struct DpsFormatFile *file = s->files[item->file];
+    const void *all = NULL;
+    DpsStatus st = s->format->map ? s->format->map (file, item->tensor, &all, err) : DPS_ERR_UNSUPPORTED;
+    if (st != DPS_ERR_UNSUPPORTED) {
+        dps_hasher_add (h, all, st == DPS_OK ? bytes : 0);
+        return st;
+    }
+    char *piece = dps_malloc (PIECE, 1);
+    st = piece ? DPS_OK : no_memory (s->path, err);
+    for (uint64_t at = 0; st == DPS_OK && at < bytes; at += PIECE) {
+        uint64_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        if ((st = s->format->read (file, item->tensor, at, n, piece, err)) == DPS_OK)
+            dps_hasher_add (h, piece, n);
+    }
+    dps_free (piece);
+    return st;
+}
+
 DpsStatus dps_source_digest (DpsSource *s, DpsDigest *out, DpsError *err)
 {
     DpsHasher *h = dps_hasher_new ();
@@ -423,17 +445,13 @@ DpsStatus dps_source_digest (DpsSource *s, DpsDigest *out, DpsError *err)
     DpsStatus st = DPS_OK;
     for (size_t i = 0; st == DPS_OK && i < s->n_items; i++) {
         DpsTensorInfo t = {.size = sizeof t};
-        const void *bytes = NULL;
         char line[1400];
-        st = dps_source_info (s, i, &t, err);
-        if (st == DPS_OK)
-            st = s->format->map (s->files[s->items[i].file], s->items[i].tensor, &bytes, err);
-        if (st != DPS_OK)
+        if ((st = dps_source_info (s, i, &t, err)) != DPS_OK)
             break;
         int n = snprintf (line, sizeof line, "%s %.*s", s->items[i].name, (int)t.dtype.len, t.dtype.ptr);
         dps_hasher_add (h, line, (size_t)n + 1);
         dps_hasher_add (h, t.shape, t.rank * sizeof *t.shape);
-        dps_hasher_add (h, bytes, t.bytes);
+        st = hash_bytes (s, &s->items[i], t.bytes, h, err);
         dps_source_release (s, i);
     }
     DpsStatus done = dps_hasher_final (h, out, st == DPS_OK ? err : NULL);

@@ -293,23 +293,43 @@ static DpsStatus read_absmax (DpsSource *s, const DpsSourceCodes *c, uint64_t fi
     return DPS_OK;
 }
 
+/* Stored bytes [at, at + n) of the codes: in place where the format maps, else read into *room, which grows. */
+static DpsStatus stored (DpsSource *s, const DpsSourceItem *item, uint64_t at, uint64_t n, void **room, const unsigned char **out,
+                         DpsError *err)
+{
+    const void *all = NULL;
+    struct DpsFormatFile *file = s->files[item->file];
+    DpsStatus st = s->format->map ? s->format->map (file, item->tensor, &all, err) : DPS_ERR_UNSUPPORTED;
+    *out = st == DPS_OK ? (const unsigned char *)all + at : NULL;
+    if (st != DPS_ERR_UNSUPPORTED)
+        return st;
+    void *larger = dps_realloc (*room, n, 1);
+    if (!larger)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", s->path);
+    *room = larger;
+    *out = larger;
+    return s->format->read (file, item->tensor, at, n, larger, err);
+}
+
 /* Some blocks at a time; codes of whole blocks begin at whole bytes. */
-static DpsStatus read_blocks (DpsSource *s, const DpsSourceItem *item, uint64_t first, uint64_t n, float *dst, DpsError *err)
+static DpsStatus read_blocks (DpsSource *s, const DpsSourceItem *item, uint64_t first, uint64_t n, float *dst, void **room, DpsError *err)
 {
     enum { BLOCKS = 1024 };
     const DpsSourceCodes *c = item->codes;
     float absmax[BLOCKS], book[256];
-    const void *codes;
+    const unsigned char *codes;
     uint64_t block = (uint64_t)c->form.block, at = first / block, end = (first + n - 1) / block + 1;
-    DPS_TRY (s->format->map (s->files[item->file], item->tensor, &codes, err));
+    uint64_t total = ((uint64_t)c->shape[0] * (uint64_t)c->shape[1] + 1) / 2;
     DPS_TRY (raw (s, (size_t)c->part[DPS_QPART_CODE_BOOK], 0, 16 * sizeof *book, book, err));
     for (; n; at += BLOCKS) {
         uint64_t blocks = end - at < BLOCKS ? end - at : BLOCKS, left = (at + blocks) * block - first, len = n < left ? n : left;
+        uint64_t from = at * block / 2, bytes = (blocks * block + 1) / 2;
+        DPS_TRY (stored (s, item, from, bytes < total - from ? bytes : total - from, room, &codes, err));
         DPS_TRY (read_absmax (s, c, at, blocks, absmax, err));
         const DpsQuantised q = {.form = {c->form.type, c->form.block, 0},
                                 .rows = c->shape[0],
                                 .cols = c->shape[1],
-                                .codes = (const unsigned char *)codes + at * block / 2,
+                                .codes = codes,
                                 .absmax = absmax,
                                 .code_book = book};
         dps_quant_decode (&q, (int64_t)(first - at * block), (int64_t)len, dst);
@@ -321,18 +341,17 @@ static DpsStatus read_blocks (DpsSource *s, const DpsSourceItem *item, uint64_t 
 }
 
 /* A row at a time. */
-static DpsStatus read_rows (DpsSource *s, const DpsSourceItem *item, uint64_t first, uint64_t n, float *dst, DpsError *err)
+static DpsStatus read_rows (DpsSource *s, const DpsSourceItem *item, uint64_t first, uint64_t n, float *dst, void **room, DpsError *err)
 {
     const DpsSourceCodes *c = item->codes;
     uint64_t cols = (uint64_t)c->shape[1];
-    const void *codes;
-    DPS_TRY (s->format->map (s->files[item->file], item->tensor, &codes, err));
+    const unsigned char *codes;
     while (n) {
         uint64_t row = first / cols, left = (row + 1) * cols - first, len = n < left ? n : left;
         float scale;
         DPS_TRY (raw (s, (size_t)c->part[DPS_QPART_SCALES], 4 * row, 4, &scale, err));
-        const DpsQuantised q = {
-            .form = c->form, .rows = 1, .cols = (int64_t)cols, .codes = (const unsigned char *)codes + row * cols, .scales = &scale};
+        DPS_TRY (stored (s, item, row * cols, cols, room, &codes, err));
+        const DpsQuantised q = {.form = c->form, .rows = 1, .cols = (int64_t)cols, .codes = codes, .scales = &scale};
         dps_quant_decode (&q, (int64_t)(first - row * cols), (int64_t)len, dst);
         first += len;
         dst += len;
@@ -348,5 +367,9 @@ DpsStatus dps__source_codes_read (DpsSource *s, const DpsSourceItem *item, uint6
         return dps_fail (err, DPS_ERR_SHAPE, "%s: elements outside tensor '%s'", s->path, item->name);
     if (n == 0)
         return DPS_OK;
-    return item->codes->form.type == DPS_QUANT_INT8 ? read_rows (s, item, first, n, dst, err) : read_blocks (s, item, first, n, dst, err);
+    void *room = NULL;
+    DpsStatus st = item->codes->form.type == DPS_QUANT_INT8 ? read_rows (s, item, first, n, dst, &room, err)
+                                                            : read_blocks (s, item, first, n, dst, &room, err);
+    dps_free (room);
+    return st;
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "plugin/crumb.h"
+#include "plugin/trust.h"
 
 enum { MAX_EXTENSIONS = 32, MAX_CONFIG = 32, MAX_CONFIG_KEY = 32, MAX_CONFIG_VALUE = 256 };
 
@@ -108,7 +109,7 @@ static const char *config_value (DpsStr key)
     for (size_t i = 0; i < MAX_CONFIG && config[i].key[0]; i++)
         if (dps_str_is (key, config[i].key))
             return config[i].value;
-    return dps_str_is (key, "isa") ? getenv ("DIAPASON_CPU_ISA") : plugin_value (key);
+    return dps_str_is (key, "isa") && dps__environment_counts () ? getenv ("DIAPASON_CPU_ISA") : plugin_value (key);
 }
 
 static size_t config_get (DpsStr key, char *buf, size_t cap)

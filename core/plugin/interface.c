@@ -109,7 +109,7 @@ DpsStatus dps__interface_copy (size_t i, const void *theirs, const char *where, 
 {
     const Interface *face = &interfaces[i];
     size_t size = *(const size_t *)theirs;
-    if (size < sizeof size || size > MAX_TABLE)
+    if (size < sizeof size || size % sizeof (void *) || size > MAX_TABLE) /* half a pointer is none */
         return dps_fail (err, DPS_ERR_FORMAT, "%s: its %s table says %zu bytes, expected sizeof of the SDK's struct (here %zu)", where,
                          face->id, size, face->size);
     void *table = dps_calloc (1, face->size);

@@ -107,6 +107,15 @@ static int check_abi (const char *s, size_t len)
 }
 
 static int check_answer (const char *s, size_t len) { return (len == 2 && !memcmp (s, "no", 2)) || (len == 3 && !memcmp (s, "yes", 3)); }
+static int check_key_name (const char *s, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!is_word (s[i]) && s[i] != '.')
+            return 0;
+    return len > 0 && s[0] != '.';
+}
+
+static int check_signature (const char *s, size_t len) { return len == 128 && strspn (s, "0123456789abcdefABCDEF") >= 128; }
 
 #define MEMBER(m) offsetof (DpsManifest, m), sizeof ((DpsManifest *)0)->m
 static const Key keys[] = {
@@ -121,6 +130,8 @@ static const Key keys[] = {
     {"needs", MEMBER (needs), 0, 1, check_interface, "host interfaces such as dps.host.tape/1"},
     {"isa", MEMBER (isa), 0, 1, check_isa, "CPU features such as avx2"},
     {"automatic", MEMBER (automatic), 0, 0, check_answer, "yes or no"},
+    {"signed-by", MEMBER (signed_by), 0, 0, check_key_name, "the name of a key, in lower case"},
+    {"signature", MEMBER (signature), 0, 0, check_signature, "128 hexadecimal digits: diapason plugins sign"},
     {"runtimes", MEMBER (runtimes), 0, 1, check_runtime, "sonames such as libdnnl.so.2, or NAME=VERSION"},
 };
 

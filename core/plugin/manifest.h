@@ -21,6 +21,8 @@ typedef struct DpsManifest {
     char isa[513];
     char runtimes[513];
     char automatic[8]; /* "no": a backend that is used only where it is named */
+    char signed_by[65];
+    char signature[129]; /* of what stands before it: sign.h */
     uint32_t abi_major;
     uint32_t abi_minor; /* the lowest of a range */
 } DpsManifest;

@@ -44,6 +44,7 @@ void dps__record_free (DpsRecord *r)
     if (!r)
         return;
     withdraw (r);
+    dps_buf_free (&r->text);
     dps_free (r->path);
     dps_free (r);
 }
@@ -82,7 +83,7 @@ static DpsStatus start (DpsRecord *r, DpsModule *module, const char *path, DpsEr
 }
 
 /* From an accepted manifest to a running plugin. */
-static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, DpsError *err)
+static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, const DpsGuards *guards, DpsError *err)
 {
     const DpsManifest *m = &r->manifest;
     DpsSealed sealed = {.fd = -1};
@@ -100,8 +101,10 @@ static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, DpsError *e
                        r->path, sealed.digest.hex, m->sha256);
         goto done;
     }
+    DPS_TRY_GOTO (st, done, dps__warrant (&guards->warrants, m, &r->text, &sealed.digest, guards->beside_program, r->path, r->signer, err));
     DPS_TRY_GOTO (st, done, dps__elf_check (sealed.data, sealed.len, r->path, err));
     DPS_TRY_GOTO (st, done, dps__needs_runtimes (m, r->path, err));
+    DPS_TRY_GOTO (st, done, dps__contain (&guards->contain, guards->beside_program, m, &sealed, r->path, &r->pub.quarantined, err));
     DPS_TRY_GOTO (st, done, dps__module_load (&sealed, r->path, &module, err));
     st = start (r, module, r->path, err);
 done:
@@ -113,14 +116,12 @@ done:
 static DpsStatus read_manifest (DpsRecord *r, const DpsFolder *folder, const char *file, DpsError *err)
 {
     DpsManifest m;
-    DpsBuf text = {0};
     int fd;
     DPS_TRY (dps__folder_file (folder, file, &fd, err));
-    DpsStatus st = dps__fd_read (fd, r->path, DPS_MANIFEST_MAX_BYTES, &text, err);
+    DpsStatus st = dps__fd_read (fd, r->path, DPS_MANIFEST_MAX_BYTES, &r->text, err);
     close (fd);
     if (st == DPS_OK)
-        st = dps__manifest_parse (text.data, text.len, r->path, &m, err);
-    dps_buf_free (&text);
+        st = dps__manifest_parse (r->text.data, r->text.len, r->path, &m, err);
     DPS_TRY (st);
     char *path = dps_path_join (folder->path, m.module);
     if (!path)
@@ -145,6 +146,8 @@ static void publish (DpsRecord *r, DpsStatus st)
     r->pub.on_request = !strcmp (m->automatic, "no");
     r->pub.abi = m->abi;
     r->pub.interfaces = r->interfaces;
+    r->pub.signer = r->signer;
+    dps_buf_free (&r->text);
     r->pub.loaded = st == DPS_OK;
     r->pub.reason = "";
     for (char *c = m->kinds; *c; c++)
@@ -160,14 +163,14 @@ static void publish (DpsRecord *r, DpsStatus st)
 
 void dps__record_refuse (DpsRecord *r) { publish (r, r->error.code); }
 
-void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, DpsRecordFind find, void *ctx)
+void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx)
 {
     DpsStatus st = read_manifest (r, folder, file, &r->error);
     const DpsRecord *taken = st == DPS_OK ? find (ctx, r->manifest.id) : NULL;
     if (taken)
         st = dps_fail (&r->error, DPS_ERR_EXISTS, "%s: id %s is taken by %s", r->path, r->manifest.id, taken->pub.module);
     if (st == DPS_OK)
-        st = load_module (r, folder, &r->error);
+        st = load_module (r, folder, guards, &r->error);
     publish (r, st);
 }
 

@@ -3,20 +3,31 @@
 #ifndef DPS_PLUGIN_RECORD_H
 #define DPS_PLUGIN_RECORD_H
 
+#include "plugin/contain.h"
 #include "plugin/interface.h"
 #include "plugin/manifest.h"
 #include "plugin/module.h"
 #include "plugin/registry.h"
+#include "plugin/warrant.h"
 
 typedef struct DpsRecord {
     DpsPlugin pub; /* its strings are the members below */
     DpsManifest manifest;
     char *path; /* of the module, or of the manifest or folder while there is none; NULL: built in */
     char interfaces[256];
+    DpsBuf text; /* of the manifest, while it is checked */
+    char signer[65];
     DpsError error;
     DpsModule *module; /* started; NULL when refused */
     void *tables[DPS_N_INTERFACES];
 } DpsRecord;
+
+/** What stands between a module and this process. */
+typedef struct DpsGuards {
+    DpsContain contain;
+    DpsWarrants warrants;
+    int beside_program; /* the folder being read is the program's own */
+} DpsGuards;
 
 /** The plugin another record already is, or NULL: how a record learns that an id is taken. */
 typedef const DpsRecord *(*DpsRecordFind) (void *ctx, const char *id);
@@ -25,8 +36,8 @@ typedef const DpsRecord *(*DpsRecordFind) (void *ctx, const char *id);
 DpsRecord *dps__record_new (const char *id, size_t id_len, char *path);
 void dps__record_free (DpsRecord *r);
 
-/** Read manifest `file` of `folder`, check, load, start. Never fails: a refusal is in the record. [init] */
-void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, DpsRecordFind find, void *ctx);
+/** Read manifest `file` of `folder`, check by the guards, load, start. Never fails: a refusal is in the record. [init] */
+void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx);
 
 /** The same from an entry linked into the program, with a manifest made of constants. [init] */
 void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry);

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "plugin/ledger.h"
 #include "plugin/record.h"
 
 enum { MAX_MANIFESTS = 1024 };
@@ -23,6 +24,7 @@ extern const DpsPluginEntry dps_ref_plugin_entry;
 struct DpsRegistry {
     DpsRecord **records; /* sorted by id, then path, once open */
     size_t n_records, capacity;
+    DpsGuards guards;
     DpsBuf searched;    /* folders, separated by ", " */
     DpsRegistry *older; /* that was open when this one was */
 };
@@ -106,7 +108,7 @@ static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, const c
         char *path = st == DPS_OK ? dps_path_join (folder->path, names[i]) : NULL;
         DpsRecord *r = path ? add_record (reg, names[i], strlen (names[i]) - strlen (".plugin"), path) : NULL;
         if (r)
-            dps__record_load (r, folder, names[i], find_loaded, reg);
+            dps__record_load (r, folder, names[i], &reg->guards, find_loaded, reg);
         else if (st == DPS_OK)
             st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", names[i]);
         dps_free (names[i]);
@@ -145,8 +147,9 @@ static DpsStatus add_environment (DpsRegistry *reg, DpsError *err)
 {
     const char *at = getenv ("DIAPASON_PLUGINS");
     DpsStatus st = DPS_OK;
-    if (at && dps__privileged ()) {
-        dps_log (DPS_LOG_WARNING, "DIAPASON_PLUGINS is ignored: this process has rights its user has not");
+    if (at && !dps__environment_counts ()) {
+        dps_log (DPS_LOG_WARNING, "DIAPASON_PLUGINS is ignored: %s",
+                 dps__privileged () ? "this process has rights its user has not" : "--production");
         return DPS_OK;
     }
     while (at && *at && st == DPS_OK) {
@@ -179,6 +182,7 @@ static DpsStatus add_default (DpsRegistry *reg, DpsError *err)
     if (!folder)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
     DpsStatus st = DPS_OK;
+    reg->guards.beside_program = 1;
     if (dps_is_dir (folder))
         st = add_folder (reg, folder, 0, NULL, err);
     else
@@ -206,9 +210,17 @@ static int by_id (const void *a, const void *b)
 DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **out, DpsError *err)
 {
     DpsRegistry *reg = dps_calloc (1, sizeof *reg);
-    DpsStatus st = reg ? add_builtin (reg, err) : dps_fail (err, DPS_ERR_NOMEM, "plugin registry: out of memory");
+    DpsStatus st = reg ? dps__warrants_open (&reg->guards.warrants, err) : dps_fail (err, DPS_ERR_NOMEM, "plugin registry: out of memory");
+    if (st != DPS_OK) {
+        dps_free (reg);
+        return st;
+    }
+    st = add_builtin (reg, err);
     if (st != DPS_OK)
         goto failed;
+    if (options && options->prober)
+        reg->guards.contain = (DpsContain){
+            .program = options->prober, .deadline_ms = options->probe_ms ? options->probe_ms : DPS_PROBE_MS, .ledger = dps__ledger_path ()};
     if (options && options->folders)
         for (size_t i = 0; i < options->n_folders && st == DPS_OK; i++)
             st = add_folder (reg, options->folders[i], 1, options->only, err);
@@ -239,8 +251,21 @@ void dps_registry_close (DpsRegistry *reg)
     for (size_t i = reg->n_records; i-- > 0;)
         dps__record_free (reg->records[i]);
     dps_free (reg->records);
+    dps_free (reg->guards.contain.ledger);
+    dps__warrants_close (&reg->guards.warrants);
     dps_buf_free (&reg->searched);
     dps_free (reg);
+}
+
+DpsStatus dps_plugin_release (const DpsPlugin *p, DpsError *err)
+{
+    const DpsLedgerLine nothing = {.verdict = DPS_LEDGER_UNKNOWN};
+    if (!p->quarantined)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: is not in quarantine%s%s", p->id, p->loaded ? "" : "; it is refused: ", p->reason);
+    char *path = dps__ledger_path ();
+    DpsStatus st = dps__ledger_set (path, &p->digest, &nothing, err);
+    dps_free (path);
+    return st;
 }
 
 size_t dps_registry_count (const DpsRegistry *reg) { return reg->n_records; }

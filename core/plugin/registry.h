@@ -19,21 +19,28 @@ typedef struct DpsPlugin {
     const char *summary;
     const char *abi;        /* "0.1" as its manifest says */
     const char *interfaces; /* ids it answered to, separated by commas */
+    const char *signer;     /* the key that its manifest was signed with */
     DpsDigest digest;
     int loaded;
     int on_request;     /* a backend that is used only where it is named (manifest: automatic=no) */
+    int quarantined;    /* refused for what it did in a child process: dps_plugin_release */
     const char *reason; /* why it was refused; "" when loaded */
 } DpsPlugin;
 
 /**
  * Where to look: absolute folders, each of which must exist. NULL folders: those of DIAPASON_PLUGINS (separated by ':', ignored in a
- * privileged process), then lib/diapason/plugins beside the executable's folder when there is one.
+ * privileged process and under --production), then lib/diapason/plugins beside the executable's folder when there is one.
+ * prober: a program that knows the verb of probe.h ("/proc/self/exe"), for modules that were never seen; NULL: they are loaded untried.
+ * probe_ms: how long a step of a probe may take; 0: DPS_PROBE_MS.
  */
+enum { DPS_PROBE_MS = 2000 };
 typedef struct DpsRegistryOptions {
     const char *const *folders;
     size_t n_folders;
     const char *only; /* the one manifest of `folders` that is read ("x.plugin"); NULL: each */
     int and_usual;    /* after `folders` come those of NULL */
+    const char *prober;
+    int probe_ms;
 } DpsRegistryOptions;
 
 /**
@@ -43,6 +50,9 @@ typedef struct DpsRegistryOptions {
  */
 DpsStatus dps_registry_open (const DpsRegistryOptions *options, DpsRegistry **out, DpsError *err);
 void dps_registry_close (DpsRegistry *reg);
+
+/** Lift a quarantine: the module will be tried again by the next registry that meets it. Errors: NOT_FOUND (it is in none), IO, NOMEM. [init] */
+DpsStatus dps_plugin_release (const DpsPlugin *p, DpsError *err);
 
 /** The number of plugins, and the i-th, sorted by id. */
 size_t dps_registry_count (const DpsRegistry *reg);

@@ -43,4 +43,10 @@ void dps__seal_close (DpsSealed *s);
 /** 1 when this process has rights its user has not (set-uid and the like), so that the environment must not steer it. [any] */
 int dps__privileged (void);
 
+/** --production: from now on no environment variable decides where code comes from, and strangers' plugins need a warrant (warrant.h). [init] */
+void dps_trust_production (int on);
+int dps__production (void);
+/** 1 when variables such as DIAPASON_PLUGINS and HOME may say where things lie: neither privileged nor in production. [any] */
+int dps__environment_counts (void);
+
 #endif

@@ -71,6 +71,9 @@ static DpsStatus merge_site (const DpsWeight *w, const DpsSite *site, float *con
 {
     if (site->below)
         DPS_TRY (merge_site (w, site->below, params + site->n, first, n, out, err));
+    if (!site->adapter->merge)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: its adapter '%s' cannot be merged: the plugin has no merge", w->name,
+                         site->adapter->describe ()->name);
     return site->adapter->merge (site->self, (const float *const *)params, w->shape[0], w->shape[1], first, n, out, err);
 }
 

@@ -59,11 +59,27 @@ static DpsStatus read_ends (DpsSession *s, DpsError *err)
     return st;
 }
 
+static DpsStatus prefer (DpsExec *ex, const json_t *op_devices, DpsError *err)
+{
+    const char *op;
+    json_t *device;
+    json_object_foreach ((json_t *)op_devices, op, device) {
+        if (!json_is_string (device))
+            return dps_fail (err, DPS_ERR_USAGE, "op_devices: %s is not given a device's name", op);
+        if (dps_exec_prefer (ex, op, json_string_value (device), err) != DPS_OK) {
+            dps_error_prefix (err, "op_devices");
+            return DPS_ERR_USAGE;
+        }
+    }
+    return DPS_OK;
+}
+
 DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
 {
     *s = (DpsSession){.reg = reg};
     DPS_TRY (dps_exec_open (&s->ex, reg, o->devices, o->n_devices, err));
     s->ex.strict = o->strict_device;
+    DPS_TRY (prefer (&s->ex, o->op_devices, err));
     DPS_TRY (dps_source_open (reg, o->model, &s->source, err));
     DPS_TRY (dps_session_dtype (&s->ex, s->source, o->dtype, &s->compute, err));
     DpsStatus st = dps_model_init (&s->model, dps_source_config (s->source), err);

@@ -23,13 +23,14 @@ typedef struct DpsSessionOptions {
     const char *dtype;          /* dps_session_dtype; NULL: "auto" */
     const char *const *devices; /* in order of preference; NULL: all there are */
     size_t n_devices;
-    int strict_device;       /* refuse what the first device does not run, instead of falling back */
-    int score;               /* give the model a score head, trained with `training`, unless it has one */
-    int value;               /* the same of a value head; a value head that is not asked for is left aside */
-    int training;            /* the adapter's weights train, and weights are packed for both directions */
-    const double *dropout;   /* of the adapter's input while training; NULL: what its configuration says */
-    DpsQuantise quantise;    /* what stays quantised */
-    int allow_base_mismatch; /* take an adapter that was trained on other weights of the same shapes */
+    const json_t *op_devices; /* {op: device}, or NULL: dps_exec_prefer */
+    int strict_device;        /* refuse what the first device does not run, instead of falling back */
+    int score;                /* give the model a score head, trained with `training`, unless it has one */
+    int value;                /* the same of a value head; a value head that is not asked for is left aside */
+    int training;             /* the adapter's weights train, and weights are packed for both directions */
+    const double *dropout;    /* of the adapter's input while training; NULL: what its configuration says */
+    DpsQuantise quantise;     /* what stays quantised */
+    int allow_base_mismatch;  /* take an adapter that was trained on other weights of the same shapes */
 } DpsSessionOptions;
 
 /** A tensor of an adapter's file; adapter NULL: none. */

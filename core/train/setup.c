@@ -33,6 +33,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .dtype = r->dtype,
                              .devices = (const char *const *)r->device.items,
                              .n_devices = r->device.n,
+                             .op_devices = r->op_devices,
                              .strict_device = r->strict_device > 0,
                              .dropout = its_dropout ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),

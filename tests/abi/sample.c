@@ -3,6 +3,7 @@
  * sample.c: the plugin the loader's tests compile in many broken ways (-D…). Without any macro it is a good objective that leaves in
  * the host's kv store what it was told.
  */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -28,7 +29,13 @@
 #endif
 
 static const DpsObjectiveInfo info = {.size = sizeof info, .name = "sample", .summary = "a sample", .unit = DPS_UNIT_SINGLE};
-static const DpsObjectiveInfo *describe (void) { return &info; }
+static const DpsObjectiveInfo *describe (void)
+{
+#ifdef DESCRIBE_CRASHES
+    *(volatile int *)16 = 1;
+#endif
+    return &info;
+}
 static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsError *err)
 {
     (void)num, (void)str, (void)err;
@@ -96,6 +103,15 @@ static DpsStatus init (const struct DpsHost *theirs, const char *path, DpsError 
 #elif defined(INIT_NO_NUL)
     memset (err->msg, 'x', sizeof err->msg);
     return 4711; /* a code no host knows */
+#elif defined(INIT_CRASHES)
+    if (!getenv ("ACME_MENDED"))
+        *(volatile int *)16 = 1;
+    return DPS_OK;
+#elif defined(INIT_HANGS)
+    while (pause ())
+        ;
+#elif defined(INIT_LEAVES)
+    _exit (0);
 #elif defined(INIT_SILENT)
     (void)path, (void)err;
     return DPS_ERR_NOMEM;
@@ -118,6 +134,22 @@ int dps_keep_it (void) { return dps_function_nobody_has (); }
 #include <fcntl.h>
 /* Proof that code ran: what a refused plugin must never do. */
 __attribute__ ((constructor)) static void leave_a_trace (void) { creat (CONSTRUCTOR_FILE, 0600); }
+#endif
+
+#ifdef COUNT_FILE
+#include <fcntl.h>
+/* One byte for each process that the code was loaded into. */
+__attribute__ ((constructor)) static void count (void)
+{
+    int fd = open (COUNT_FILE, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd < 0 || write (fd, ".", 1) != 1)
+        return;
+    close (fd);
+}
+#endif
+
+#ifdef CONSTRUCTOR_CRASHES
+__attribute__ ((constructor)) static void crash (void) { *(volatile int *)16 = 1; }
 #endif
 
 #ifdef EXTRA_SYMBOL

@@ -4,7 +4,7 @@
 # pkg-config; the installed program loads them. The prefix is moved first: nothing may remember where it was installed.
 . "$(dirname "$0")/../lib.sh" "$1"
 
-run 0 cmake --install "$build" --prefix "$work/first"
+run 0 cmake --install "$build" --prefix "$work/first" --strip # which changes modules: their digests are of what is installed
 mv first prefix
 prefix=$work/prefix
 if [ "$(sed -n 's/^DIAPASON_SANITIZE:BOOL=//p' "$build/CMakeCache.txt")" = ON ]; then
@@ -23,6 +23,9 @@ done
 run 0 "$prefix/bin/diapason" new objective my-loss --out "out of tree"
 run 0 cmake -G Ninja -S "out of tree/my-loss" -B built/my-loss -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_INSTALL_PREFIX="$prefix"
 run 0 ninja -C built/my-loss install
+for module in "$prefix"/lib/diapason/plugins/*.so; do
+    grep -qx "sha256=$(sha256sum "$module" | cut -d' ' -f1)" "${module%.so}.plugin" || fail "$module: its manifest has another digest"
+done
 [ "$kinds" = 5 ] || fail "$kinds templates were installed, expected 5"
 for id in com.example.tiny com.example.margin-sft com.example.tiny-lora com.example.npy com.example.rules com.example.my-loss dps.cpu dps.sft; do
     run 0 "$prefix/bin/diapason" plugins show "$id" --json
@@ -31,7 +34,11 @@ done
 printf '%s\n' "model_name_or_path: $models/gemma3" "datasets: $src/tools/examples/tiny-rows.jsonl" 'output_dir: my-run' 'stage: my-loss' 'max_steps: 2' 'lora_r: 2' > mine.yaml
 run 0 "$prefix/bin/diapason" train mine.yaml
 exists my-run/adapter_model.safetensors
-ok "templates build with find_package (diapason) and load beside the built-in plugins"
+run 0 "$prefix/bin/diapason" train mine.yaml --set device=tiny --set output_dir=tiny-run
+run 0 "$prefix/bin/diapason" explain mine.yaml --set device=tiny --json
+holds out 'any (.op == "linear" and .device == "tiny")'
+exists tiny-run/adapter_model.safetensors
+ok "templates build with find_package (diapason), load beside the built-in plugins, and train: an objective, a backend"
 
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
 mkdir bare

@@ -7,6 +7,7 @@ build=$1
 top=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d "$build/tests/templates.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+export XDG_STATE_HOME=$work/state
 mkdir -p "$work/tree/plugins.d"
 for shared in core tools tests; do
     ln -s "$top/$shared" "$work/tree/$shared"

@@ -7,6 +7,7 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 diapason=$build/bin/diapason
 work=$(mktemp -d "$build/tests/verbs.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+export XDG_STATE_HOME=$work/state
 fail() { echo "FAILED: $*"; cat "$work/out"; exit 1; }
 
 compile() { # NAME FLAG …

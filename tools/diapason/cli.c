@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "observe/pace.h"
+#include "plugin/trust.h"
 
 CliCommon cli_common;
 
@@ -53,7 +54,7 @@ static int is_given (const GOptionEntry *e, int argc, char **argv)
 /* DIAPASON_MAX_TOKENS=5 is --max-tokens=5 put before the user's own arguments; of files that add up (--adapter) it is not one more. */
 static void add_environment (GPtrArray *args, const GOptionEntry *entries, int argc, char **argv)
 {
-    static const char *const never[] = {"trust", "plugin-path", "plugins", "listen", "bind", "allow-programs", NULL};
+    static const char *const never[] = {"production", "trust", "plugin-path", "plugins", "listen", "bind", "allow-programs", NULL};
     for (const GOptionEntry *e = entries; e && e->long_name; e++) {
         if (g_strv_contains (never, e->long_name) || !*e->long_name)
             continue;
@@ -75,6 +76,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     const GOptionEntry common[] = {
         {"json", 0, 0, G_OPTION_ARG_NONE, &cli_common.json, "machine-readable output", NULL},
         {"quiet", 'q', 0, G_OPTION_ARG_NONE, &cli_common.quiet, "errors only", NULL},
+        {"production", 0, 0, G_OPTION_ARG_NONE, &cli_common.production, "only plugins that come with Diapason, are listed or signed", NULL},
         {"log-level", 0, 0, G_OPTION_ARG_STRING, &cli_common.log_level, "error, warning, info or debug", "LEVEL"},
         {NULL, 0, 0, 0, NULL, NULL, NULL},
     };
@@ -112,6 +114,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     if (level < 0)
         return cli_usage (verb, "--log-level is '%s', expected error, warning, info or debug", cli_common.log_level);
     dps_log_install (print_log, NULL, level);
+    dps_trust_production (cli_common.production);
     if (*argc > 1 && !strcmp ((*argv)[1], "--")) {
         memmove (*argv + 1, *argv + 2, (size_t)(*argc - 1) * sizeof **argv);
         (*argc)--;

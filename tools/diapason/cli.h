@@ -13,7 +13,7 @@
 
 typedef struct DpsVerb {
     const char *name;                   /* "train" */
-    const char *summary;                /* one line for `diapason --help` */
+    const char *summary;                /* one line for `diapason --help`; NULL: not listed */
     const char *synopsis;               /* what follows the verb: "RECIPE [--set key=value …]" */
     const char *help;                   /* a paragraph and at least one example, printed by --help */
     int (*run) (int argc, char **argv); /* argv[0] is the verb; returns the exit code of CONVENTIONS section 1 */
@@ -23,7 +23,8 @@ typedef struct DpsVerb {
 typedef struct CliCommon {
     gboolean json;
     gboolean quiet;
-    char *log_level; /* error, warning, info, debug */
+    gboolean production; /* from the command line only */
+    char *log_level;     /* error, warning, info, debug */
 } CliCommon;
 extern CliCommon cli_common;
 

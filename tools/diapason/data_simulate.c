@@ -315,6 +315,7 @@ static DpsStatus open_policy (Simulation *s, DpsError *err)
                                  .dtype = r->dtype,
                                  .devices = (const char *const *)r->device.items,
                                  .n_devices = r->device.n,
+                                 .op_devices = r->op_devices,
                                  .strict_device = r->strict_device};
     DPS_TRY (dps_session_open (&s->session, s->job.reg, &o, err));
     DPS_TRY (dps_encoder_new (r, s->session.tok, &s->encoder, err));

@@ -46,7 +46,8 @@ static int print_help (FILE *to)
 {
     fprintf (to, "usage: diapason VERB …\n\nAdapts large language models from C: pretraining, fine-tuning, preference tuning, LoRA.\n\n");
     for (int i = 0; verbs[i]; i++)
-        fprintf (to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+        if (verbs[i]->summary)
+            fprintf (to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
     fprintf (to, "\n'diapason VERB --help' explains one, with an example. 'diapason --version' prints the version.\n");
     return to == stdout ? 0 : 2;
 }
@@ -91,7 +92,7 @@ int main (int argc, char **argv)
     for (int i = 0; verbs[i]; i++) {
         if (!strcmp (argv[1], verbs[i]->name))
             return finish (cli_watch_end (verbs[i]->run (argc - 1, argv + 1)));
-        if (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name))
+        if (verbs[i]->summary && (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name)))
             nearest = verbs[i];
     }
     fprintf (stderr, "diapason: no verb '%s'", argv[1]);

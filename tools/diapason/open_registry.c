@@ -7,13 +7,21 @@
 #include "objective/tape.h"
 #include "train/reward_model.h"
 
-DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err)
+DpsStatus cli_provide (DpsError *err)
 {
     DPS_TRY (cli_watch_begin (err));
     DPS_TRY (dps_tape_provide (err));
-    DPS_TRY (dps_reward_model_provide (err));
-    return dps_registry_open (NULL, out, err);
+    return dps_reward_model_provide (err);
 }
+
+DpsStatus cli_open_registry_patient (int probe_ms, DpsRegistry **out, DpsError *err)
+{
+    const DpsRegistryOptions options = {.prober = "/proc/self/exe", .probe_ms = probe_ms};
+    DPS_TRY (cli_provide (err));
+    return dps_registry_open (&options, out, err);
+}
+
+DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err) { return cli_open_registry_patient (0, out, err); }
 
 /* "a,b" as ["a","b"]. */
 static json_t *string_list (const char *s)
@@ -31,8 +39,8 @@ static json_t *string_list (const char *s)
 
 json_t *cli_plugin_json (const DpsPlugin *p)
 {
-    return json_pack ("{s:s, s:s, s:o, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s}", "id", p->id, "name", p->name, "kinds",
-                      string_list (p->kinds), "loaded", p->loaded, "reason", p->reason, "version", p->version, "licence", p->licence,
-                      "summary", p->summary, "abi", p->abi, "interfaces", string_list (p->interfaces), "module", p->module, "sha256",
-                      p->digest.hex);
+    return json_pack ("{s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s}", "id", p->id, "name", p->name, "kinds",
+                      string_list (p->kinds), "loaded", p->loaded, "quarantined", p->quarantined, "reason", p->reason, "version",
+                      p->version, "licence", p->licence, "summary", p->summary, "abi", p->abi, "interfaces", string_list (p->interfaces),
+                      "module", p->module, "sha256", p->digest.hex, "signed_by", p->signer);
 }

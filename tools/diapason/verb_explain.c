@@ -15,12 +15,37 @@ const DpsVerb dps_verb_explain = {
     .help =
         "Records one step of the recipe (forward, backward, update), places every op on the first device that takes it, and runs none. A "
         "line\n"
-        "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused.\n\n"
-        "Example: diapason explain recipe.yaml --set device=cpu",
+        "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused. "
+        "What\n"
+        "is copied to and from devices with memory of their own is counted. `op_devices` of the recipe asks for other places.\n\n"
+        "Example: diapason explain recipe.yaml --set device=cpu --set 'op_devices={attention: ref}'",
     .run = run_explain,
 };
 
 static const GOptionEntry entries[] = {CLI_SET_ENTRY, {NULL, 0, 0, 0, NULL, NULL, NULL}};
+
+/* What a step copies between host memory and that of devices which cannot read it: to[d], from[d]. */
+static struct {
+    const char *device;
+    uint64_t to, from;
+} moved[DPS_EXEC_MAX_DEVICES];
+
+static void add_moved (const DpsExec *ex, const DpsCase *c)
+{
+    moved[c->device].device = ex->devices[c->device].info.name;
+    moved[c->device].to += c->in_bytes;
+    moved[c->device].from += c->out_bytes;
+}
+
+static void print_moved (void)
+{
+    for (size_t d = 0; d < G_N_ELEMENTS (moved); d++)
+        if (moved[d].to + moved[d].from)
+            printf ("\n%s has memory of its own: this step copies %.1f KiB to it (frozen weights once, the rest in every step) and %.1f "
+                    "KiB back\n",
+                    moved[d].device, (double)moved[d].to / 1024, (double)moved[d].from / 1024);
+    memset (moved, 0, sizeof moved);
+}
 
 static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
 {
@@ -29,9 +54,12 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
         json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t)c->runs,
                                "device", device, "refused", c->reasons ? json_string (c->reasons) : json_null ());
         json_object_set_new (o, "decomposed", json_boolean (c->decomposed));
+        json_object_set_new (o, "to_device_bytes", json_integer ((json_int_t)c->in_bytes));
+        json_object_set_new (o, "from_device_bytes", json_integer ((json_int_t)c->out_bytes));
         json_array_append_new (ctx, o);
         return;
     }
+    add_moved (ex, c);
     if (c->decomposed)
         device = "simple ops";
     int width = (int)g_utf8_strlen (c->operands, -1);
@@ -62,6 +90,7 @@ static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_
         json_decref (cases);
         return c->lock ? cli_stage_failed (c, i, st, err) : st;
     }
+    print_moved ();
     if (list)
         json_array_append_new (list, c->lock ? json_pack ("{s:s, s:o}", "name", c->stages[i].name, "ops", cases) : cases);
     return DPS_OK;

@@ -4,20 +4,39 @@
 
 #include "diapason/cli.h"
 #include "diapason/open_registry.h"
+#include "diapason/plugins_sign.h"
+
+enum { RELEASE_MS = 30000 };
 
 static int run (int argc, char **argv);
 
 const DpsVerb dps_verb_plugins = {
     .name = "plugins",
-    .summary = "list the plugins, or show one",
-    .synopsis = "[list | show ID]",
-    .help = "Looks in the folders of DIAPASON_PLUGINS (absolute, separated by ':'), then in lib/diapason/plugins beside the program.\n"
-            "A plugin that cannot be loaded is listed with the reason; the others are not affected, and the exit code is 0.\n\n"
-            "Examples:\n"
-            "  diapason plugins\n"
-            "  diapason plugins show gguf\n"
-            "  diapason plugins list --json | jq '.[] | select(.loaded | not)'",
+    .summary = "list the plugins, show one, lift a quarantine, sign",
+    .synopsis = "[list | show ID | release ID | sign MANIFEST | verify MANIFEST]",
+    .help =
+        "Looks in the folders of DIAPASON_PLUGINS (absolute, separated by ':'), then in lib/diapason/plugins beside the program.\n"
+        "A plugin that cannot be loaded is listed with the reason; the others are not affected, and the exit code is 0.\n"
+        "One that was never seen is first tried in a child process. If it crashes, hangs or ends the process there, it is in quarantine:\n"
+        "refused, by the digest of its module, until `release` tries it again (30 s a step) and it comes through.\n"
+        "`sign` puts an Ed25519 signature at the end of NAME.plugin; `verify` holds one to a public key. A manifest signed by NAME is held "
+        "to\n"
+        "NAME.pem of etc/diapason/keys beside the program's bin/, or of ~/.config/diapason/keys, where there is such a file.\n\n"
+        "Examples:\n"
+        "  diapason plugins\n"
+        "  diapason plugins show gguf\n"
+        "  diapason plugins release com.acme.npu\n"
+        "  diapason plugins sign acme-npu.plugin --key acme.pem      # openssl genpkey -algorithm ed25519 -out acme.pem\n"
+        "  diapason plugins verify acme-npu.plugin --key acme.pub.pem  # openssl pkey -in acme.pem -pubout -out acme.pub.pem\n"
+        "  diapason plugins list --json | jq '.[] | select(.loaded | not)'",
     .run = run,
+};
+
+static char *key, *signer;
+static const GOptionEntry entries[] = {
+    {"key", 0, 0, G_OPTION_ARG_FILENAME, &key, "sign: private key; verify: public key (PEM)", "FILE"},
+    {"as", 0, 0, G_OPTION_ARG_STRING, &signer, "sign: the key's name where it will be looked for (default: its file's)", "NAME"},
+    {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
 static int width (const char *s) { return (int)g_utf8_strlen (s, -1); }
@@ -80,9 +99,9 @@ static void show_one (const DpsPlugin *p)
     const struct {
         const char *label, *value;
     } lines[] = {
-        {"  kinds", p->kinds},     {"  summary", p->summary},   {"  version", p->version},
-        {"  licence", p->licence}, {"  abi", p->abi},           {"  interfaces", p->interfaces},
-        {"  module", p->module},   {"  sha256", p->digest.hex}, {"  refused", p->reason},
+        {"  kinds", p->kinds},      {"  summary", p->summary},       {"  version", p->version}, {"  licence", p->licence},
+        {"  abi", p->abi},          {"  interfaces", p->interfaces}, {"  module", p->module},   {"  sha256", p->digest.hex},
+        {"  signed by", p->signer}, {"  refused", p->reason},
     };
     printf ("%s\n", p->id);
     for (size_t i = 0; i < G_N_ELEMENTS (lines); i++)
@@ -114,26 +133,70 @@ static int show (const DpsRegistry *reg, const char *wanted)
     return cli_fail (&dps_verb_plugins, DPS_ERR_NOT_FOUND, &err);
 }
 
+/* The plugins in quarantine that are called so are tried again. */
+static int release (DpsRegistry *reg, const char *wanted)
+{
+    DpsError err = DPS_ERROR_INIT;
+    DpsRegistry *again = NULL;
+    DpsStatus st = DPS_OK;
+    const DpsPlugin *p, *found = NULL;
+    for (size_t i = 0; st == DPS_OK && (p = dps_registry_at (reg, i)); i++)
+        if ((!strcmp (p->id, wanted) || !strcmp (p->name, wanted)) && (!found || p->quarantined)) {
+            found = p;
+            if (p->quarantined)
+                st = dps_plugin_release (p, &err);
+        }
+    if (found && !found->quarantined)
+        st = dps_plugin_release (found, &err);
+    if (!found)
+        st = dps_fail (&err, DPS_ERR_NOT_FOUND, "no plugin '%.100s'. Hint: diapason plugins list", wanted);
+    if (st == DPS_OK)
+        st = cli_open_registry_patient (RELEASE_MS, &again, &err);
+    for (size_t i = 0; st == DPS_OK && (p = dps_registry_at (again, i)); i++)
+        if (!strcmp (p->id, found->id) && p->quarantined)
+            st = dps_fail (&err, DPS_ERR_POLICY, "%s", p->reason);
+    if (st == DPS_OK && !cli_common.quiet)
+        printf ("%s: released\n", found->id);
+    dps_registry_close (again);
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_plugins, st, &err);
+}
+
+/* What needs no plugin to be loaded. */
+static int sign_or_verify (const char *what, const char *manifest)
+{
+    DpsError err = DPS_ERROR_INIT;
+    int signing = !strcmp (what, "sign");
+    if (!key)
+        return cli_usage (&dps_verb_plugins, "%s needs --key FILE", what);
+    DpsStatus st = signing ? plugins_sign (manifest, key, signer, &err) : plugins_verify (manifest, key, &err);
+    if (st == DPS_OK && !cli_common.quiet)
+        printf ("%s: %s\n", manifest, signing ? "signed" : "good");
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_plugins, st, &err);
+}
+
 static int run (int argc, char **argv)
 {
-    const GOptionEntry none[] = {{NULL, 0, 0, 0, NULL, NULL, NULL}};
-    int code = cli_parse (&dps_verb_plugins, none, &argc, &argv);
+    static const char *const verbs[] = {"list", "show", "release", "sign", "verify", NULL};
+    int code = cli_parse (&dps_verb_plugins, entries, &argc, &argv);
     if (code >= 0)
         return code;
     const char *what = argc > 1 ? argv[1] : "list";
-    int showing = !strcmp (what, "show");
-    if (!showing && strcmp (what, "list"))
-        return cli_usage (&dps_verb_plugins, "'%s' is neither list nor show", what);
-    if (showing && argc < 3)
-        return cli_usage (&dps_verb_plugins, "show needs the id of a plugin");
-    if (argc > (showing ? 3 : 2))
-        return cli_usage (&dps_verb_plugins, "unexpected argument '%s'", argv[showing ? 3 : 2]);
+    int needs = strcmp (what, "list") ? 3 : 2;
+    if (!g_strv_contains (verbs, what))
+        return cli_usage (&dps_verb_plugins, "'%s' is none of list, show, release, sign, verify", what);
+    if (argc < needs && argc > 1)
+        return cli_usage (&dps_verb_plugins, "%s needs %s", what,
+                          !strcmp (what, "sign") || !strcmp (what, "verify") ? "a manifest" : "the id of a plugin");
+    if (argc > needs)
+        return cli_usage (&dps_verb_plugins, "unexpected argument '%s'", argv[needs]);
+    if (!strcmp (what, "sign") || !strcmp (what, "verify"))
+        return sign_or_verify (what, argv[2]);
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_plugins, st, &err);
-    code = showing ? show (reg, argv[2]) : list (reg);
+    code = !strcmp (what, "show") ? show (reg, argv[2]) : !strcmp (what, "release") ? release (reg, argv[2]) : list (reg);
     dps_registry_close (reg);
     return code;
 }

@@ -34,7 +34,11 @@ function (dps_add_plugin name)
     COMMAND ${DPS_SDK}/write-manifest ${manifest} $<TARGET_FILE:${target}> ${folder}/${target}.plugin
     VERBATIM)
   set_property (GLOBAL APPEND PROPERTY DPS_PLUGIN_TARGETS ${target})
-  install (FILES $<TARGET_FILE:${target}> ${folder}/${target}.plugin DESTINATION lib/diapason/plugins)
+  # The digest is of the file as it lies installed: `cmake --install --strip` changes bytes.
+  install (TARGETS ${target} LIBRARY DESTINATION lib/diapason/plugins)
+  install (FILES ${folder}/${target}.plugin DESTINATION lib/diapason/plugins)
+  install (CODE "execute_process (COMMAND ${DPS_SDK}/write-manifest --again
+    \"\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/lib/diapason/plugins/${target}.plugin\" COMMAND_ERROR_IS_FATAL ANY)")
   file (GLOB tests CONFIGURE_DEPENDS test_*.c)
   foreach (test IN LISTS tests)
     dps_add_test (${test} plugin.${name})

@@ -113,7 +113,7 @@ typedef struct DpsView {
     uint32_t rank;
     const int64_t *shape;     /* [rank] */
     const int64_t *stride;    /* [rank], or NULL for row-major contiguous */
-    struct DpsBuffer *buffer; /* the backend's own */
+    struct DpsBuffer *buffer; /* the backend's own; NULL: host memory, at `host` */
     void *host;               /* the bytes themselves when the device shares the host's memory, else NULL; includes offset */
     uint64_t offset;          /* bytes from the start of buffer */
     uint32_t layout;          /* DPS_LAYOUT_ROW_MAJOR, or a packed layout of the backend */

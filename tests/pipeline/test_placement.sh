@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Some ops on one device, some on another, with copies between where a device has memory of its own: the bytes of a run do not change. `remote`
+# (tests/plugins/remote.c) is ref in memory the host cannot reach, poisoned, so that a copy forgotten is a NaN or an error.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+export DIAPASON_PLUGINS=$build/tests/plugins
+tiny_rows rows.jsonl 12
+# train NAME KEY=VALUE …: 3 steps; its adapter or model is NAME.bytes.
+train() {
+    local name=$1
+    shift
+    tiny_recipe "$name.yaml" "$name" max_steps=3 save_steps=2 per_device_train_batch_size=2 "$@"
+    run 0 "$dia" train "$name.yaml" --quiet
+    cat "$name"/*.safetensors > "$name.bytes"
+}
+
+train ref device=ref lora_dropout=0.1 use_dora=true
+train remote 'device=[remote, ref]' lora_dropout=0.1 use_dora=true
+same ref.bytes remote.bytes
+train strict 'device=[remote]' strict_device=true lora_dropout=0.1 use_dora=true
+same ref.bytes strict.bytes
+DIAPASON_TEST_REMOTE=linear,rms_norm,attention_bwd,adamw_step,embed train mixed 'device=[remote, ref]' lora_dropout=0.1 use_dora=true
+same ref.bytes mixed.bytes
+train asked 'device=[ref, remote]' 'op_devices={linear_dw: remote, attention: remote, token_logprobs: remote}' lora_dropout=0.1 use_dora=true
+same ref.bytes asked.bytes
+ok "LoRA with dropout and DoRA: all on remote, some on remote"
+
+train full device=ref lora_r=- lora_alpha=- lora_target_modules=- gradient_checkpointing=true
+train full-remote 'device=[remote, ref]' lora_r=- lora_alpha=- lora_target_modules=- gradient_checkpointing=true
+same full.bytes full-remote.bytes
+train nf4 device=ref load_in_4bit=true bnb_4bit_use_double_quant=true dtype=bfloat16
+train nf4-remote 'device=[remote, ref]' load_in_4bit=true bnb_4bit_use_double_quant=true dtype=bfloat16
+same nf4.bytes nf4-remote.bytes
+ok "every weight trained, a tied embedding; a quantised base in bf16"
+
+# Beside cpu: the same ops on ref and on remote, the rest on cpu.
+ops='{attention: %s, attention_bwd: %s, rms_norm: %s, linear_dx: %s}'
+# shellcheck disable=SC2059
+train cpu-ref 'device=[cpu, ref]' "op_devices=$(printf "$ops" ref ref ref ref)"
+# shellcheck disable=SC2059
+train cpu-remote 'device=[cpu, remote, ref]' "op_devices=$(printf "$ops" remote remote remote remote)"
+same cpu-ref.bytes cpu-remote.bytes
+train cpu device=cpu
+if cmp -s cpu.bytes cpu-ref.bytes; then fail "ops that were asked for on ref ran on cpu"; fi
+ok "cpu with remote is cpu with ref"
+
+# Answers: caches are in host memory.
+for device in ref remote; do
+    run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl --max-tokens 6 --device $device --json
+    cp out $device.jsonl
+    run 0 "$dia" score --model "$models/gemma3" --data rows.jsonl --device $device
+    cp out $device.scores
+done
+same ref.jsonl remote.jsonl
+same ref.scores remote.scores
+ok "generate and score"
+
+# What explain counts, and says.
+run 0 "$dia" explain asked.yaml --json
+cp out asked.json
+holds asked.json '[.[] | select (.op == "attention")] | all (.device == "remote" and .to_device_bytes > 0) and length > 0'
+holds asked.json '[.[] | select (.op == "linear")] | all (.device == "ref" and .refused == null)'
+run 0 "$dia" explain asked.yaml
+grep -q '^remote has memory of its own: this step copies [0-9.]* KiB to it (frozen' out || { cat out >&2; fail "explain does not say what is copied"; }
+run 0 "$dia" explain remote.yaml --json
+holds out 'all (.device == "remote")'
+moved() { jq "[.[] | .to_device_bytes + .from_device_bytes] | add" "$1"; }
+[ "$(moved asked.json)" -gt 0 ] || fail "nothing moved"
+run 0 "$dia" explain ref.yaml --json
+[ "$(moved out)" = 0 ] || fail "ref copies"
+run 0 "$dia" explain cpu-remote.yaml --json
+holds out '[.[] | select (.op == "linear" or .op == "linear_dx")] | all ((.op == "linear_dx") == (.device == "remote"))'
+ok "explain"
+
+run 2 "$dia" train asked.yaml --set 'op_devices={atention: remote}'
+said "there is no op 'atention'"
+run 2 "$dia" train asked.yaml --set 'op_devices={attention: opencl}'
+said "attention is to run on 'opencl', which is not among the devices"
+run 2 "$dia" train asked.yaml --set 'op_devices={attention: 3}'
+said "attention is not given a device's name"
+DIAPASON_TEST_REMOTE=linear run 0 "$dia" explain asked.yaml --json
+holds out '[.[] | select (.op == "attention")] | all (.device == "ref" and (.refused | test ("remote: attention is not on the list")))'
+DIAPASON_TEST_REMOTE=linear run 1 "$dia" explain asked.yaml --set strict_device=true
+said "would fall back"
+ok "refusals"
