@@ -2,9 +2,8 @@
 /*
  * matmul.cl: y (M,N) = alpha·a (M,K)·w (N,K)ᵀ + bias + c: rows times rows, both contiguous along the sum; and the transpose that brings other
  * products to this form. OpenCL C only: CUDA has cuBLASLt.
- * dps_nt: for CPUs. One work-item, alone in its group, does a block of rows × a block of columns in tiles of 4 × 3 whose sums are vectors of
+ * dps_nt: made for CPUs, right everywhere. One work-item, alone in its group, does a block of rows × a block of columns in tiles of 4 × 3 whose sums are vectors of
  * DPS_WIDTH in registers; the rows' block stays in the second-level cache, the three rows of w in the first.
- * dps_nt_tiled: for GPUs. A group of 16 × 16 does 64 × 64, both operands in local memory 16 of the sum at a time.
  * Exact: an element's sum is one sequence of operations that K alone decides, whatever M, N and the blocks are.
  */
 
@@ -197,35 +196,6 @@ KERNEL (dps_short) (IN_OF (float, a), i64 lda, IN_OF (float, w), i64 M, i64 N, i
         for (i64 j = 0; j < width; j++)
             finish (out[j], alpha, bias, bias_off, bias_t, c, c_off, c_t, y, y_off, y_t, m, n + j, ldy);
     }
-}
-
-KERNEL (dps_nt_tiled) (IN_OF (float, a), i64 lda, IN (w), i64 ldw, i64 M, i64 N, i64 K, float alpha, IN (bias), IN (c), OUT (y), i64 ldy)
-{
-    LOCAL float of_a[16][65], of_w[16][65];
-    i64 m_first = GROUP (1) * 64, n_first = GROUP (0) * 64;
-    i32 tx = LOCAL_ID (0), ty = LOCAL_ID (1);
-    float s[4][4];
-    for (i32 i = 0; i < 4; i++)
-        for (i32 j = 0; j < 4; j++)
-            s[i][j] = 0;
-    for (i64 first = 0; first < K; first += 16) {
-        for (i32 i = 0; i < 4; i++) {
-            i64 row = ty + 16 * i, k = first + tx;
-            of_a[tx][row] = m_first + row < M && k < K ? AT (a, (m_first + row) * lda + k) : 0;
-            of_w[tx][row] = n_first + row < N && k < K ? LOAD (w, (n_first + row) * ldw + k) : 0;
-        }
-        BARRIER ();
-        for (i32 k = 0; k < 16; k++)
-            for (i32 i = 0; i < 4; i++)
-                for (i32 j = 0; j < 4; j++)
-                    s[i][j] = FMA (of_a[k][ty + 16 * i], of_w[k][tx + 16 * j], s[i][j]);
-        BARRIER ();
-    }
-    for (i32 i = 0; i < 4; i++)
-        for (i32 j = 0; j < 4; j++)
-            if (m_first + ty + 16 * i < M && n_first + tx + 16 * j < N)
-                finish (s[i][j], alpha, bias, bias_off, bias_t, c, c_off, c_t, y, y_off, y_t, m_first + ty + 16 * i, n_first + tx + 16 * j,
-                        ldy);
 }
 
 /* y (cols, rows) f32 with ldy from row to row = x (rows, cols)ᵀ: 16 × 16 a work-item. */

@@ -24,15 +24,6 @@ typedef struct Nt {
     float alpha;
 } Nt;
 
-/* DIAPASON_OPENCL_PRODUCT=tiled takes the GPUs' kernel on a CPU, vector the other way round: for tests. */
-static int is_tiled (const struct DpsDevice *d)
-{
-    char asked[16] = "";
-    if (opencl_host.config_get && opencl_host.config_get (dps_str ("opencl.product"), asked, sizeof asked))
-        return !strcmp (asked, "tiled");
-    return !d->is_cpu;
-}
-
 static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err);
 
 static void add_ends (DpsKernel *k, const Nt *p)
@@ -67,19 +58,12 @@ static DpsStatus run_short (struct DpsDevice *d, const Nt *p, DpsError *err)
 
 static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
 {
-    int tiled = is_tiled (d);
-    DpsKernel k = dps_kernel (family, tiled ? "dps_nt_tiled" : "dps_nt");
+    DpsKernel k = dps_kernel (family, "dps_nt");
     dps_arg_of (&k, p->a);
     dps_arg_i64 (&k, p->lda);
     dps_arg (&k, p->w);
     dps_arg_i64 (&k, p->ldw);
     add_ends (&k, p);
-    if (tiled) {
-        k.groups[0] = (p->N + 63) / 64;
-        k.groups[1] = (p->M + 63) / 64;
-        k.local[0] = k.local[1] = 16;
-        return dps_launch_grid (&d->launch, &k, err);
-    }
     int64_t rows = BLOCK_BYTES / (4 * (p->K ? p->K : 1)) / 4 * 4;
     rows = rows < 8 ? 8 : rows > 64 ? 64 : rows;
     dps_arg_i64 (&k, rows);
@@ -160,7 +144,7 @@ static DpsStatus forward (struct DpsDevice *d, const DpsProduct *p, int64_t firs
                        .K = K,
                        .ldy = count,
                        .alpha = p->alpha};
-        DPS_TRY (K > 0 && K <= SHORT && !is_tiled (d) ? run_short (d, &nt, err) : run_nt (d, &nt, err));
+        DPS_TRY (K > 0 && K <= SHORT ? run_short (d, &nt, err) : run_nt (d, &nt, err));
     }
     return DPS_OK;
 }
