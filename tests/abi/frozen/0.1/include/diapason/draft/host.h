@@ -25,7 +25,7 @@ typedef struct DpsHost {
     /** 1 when the user asked to stop; long operations return DPS_ERR_CANCELLED soon after. [any] */
     int32_t (*should_stop) (void);
 
-    /** A configuration value of this process ("threads", "isa" …): copied into buf (NUL-terminated, cut at cap); its length, or 0. [any] */
+    /** A configuration value of this process ("threads", "isa"; "opencl.device" is also DIAPASON_OPENCL_DEVICE): copied into buf (NUL-terminated, cut at cap); its length, or 0. [any] */
     size_t (*config_get) (DpsStr key, char *buf, size_t cap);
 
     /** The interned number of a name (an op, a dtype, a part role): the same for the life of the process, never 0; 0 when full. [any] */

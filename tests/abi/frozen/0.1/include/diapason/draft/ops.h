@@ -24,8 +24,8 @@
  *  mul_cols           x (N,D), v (D)                      y                          y[n,d] = x[n,d]·v[d]
  *  add_cols           x (N,D), v (D)                      y                          y[n,d] = x[n,d] + v[d]
  *  mul_cols_dv        x, dy, roots                        += dv (D)                  Σ_n x·dy per root
- *  embed              table (V,D), ids i32 (N)            y (N,D)                    0 f:scale
- *  embed_dw           dy (N,D), ids, roots                += dtable (V,D)            0 f:scale  (rows added in order)
+ *  embed              table (V,D), ids i32 (N)            y (N,D)                    0 f:scale (0: 1)
+ *  embed_dw           dy (N,D), ids, roots                += dtable (V,D)            0 f:scale (0: 1)  (rows added in order)
  *  rms_norm           x (N,D), w (D)                      y, rstd f32 (N·D/h)        0 f:eps 1 f:offset 2 i:h
  *                     over consecutive groups of h = attr 2 (0: D) elements; w has h elements; y = x·rstd·(w + offset)
  *  rms_norm_dx        x, w, rstd, dy, [c]                 dx (+ c when given)        same attrs

@@ -32,7 +32,7 @@ typedef struct DpsHostTape {
     /** x with the gradient stopped. */
     DpsVal (*detach) (struct DpsTape *t, DpsVal x);
 
-    /* Elementwise. */
+    /* Elementwise. NaN in, NaN out: of a and b in min and max, of the chosen one in where. */
     DpsVal (*add) (struct DpsTape *t, DpsVal a, DpsVal b);
     DpsVal (*sub) (struct DpsTape *t, DpsVal a, DpsVal b);
     DpsVal (*mul) (struct DpsTape *t, DpsVal a, DpsVal b);

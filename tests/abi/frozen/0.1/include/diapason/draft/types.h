@@ -104,7 +104,8 @@ typedef struct DpsPart {
 
 /**
  * A tensor as a backend sees it: a typed window on a buffer. Borrowed for the duration of one call.
- * Shapes and strides are in elements, outermost first; rank ≤ 4. A missing operand is a NULL view.
+ * Shapes and strides are in elements, outermost first; rank ≤ 4. A missing operand is a NULL view. On a device with memory of its own, `host` of
+ * a call's inputs (ids, segments, roots …) may be the host's copy of the same bytes, only to be looked at.
  */
 typedef struct DpsView {
     size_t size;
@@ -112,7 +113,7 @@ typedef struct DpsView {
     uint32_t rank;
     const int64_t *shape;     /* [rank] */
     const int64_t *stride;    /* [rank], or NULL for row-major contiguous */
-    struct DpsBuffer *buffer; /* the backend's own */
+    struct DpsBuffer *buffer; /* the backend's own; NULL: host memory, at `host` */
     void *host;               /* the bytes themselves when the device shares the host's memory, else NULL; includes offset */
     uint64_t offset;          /* bytes from the start of buffer */
     uint32_t layout;          /* DPS_LAYOUT_ROW_MAJOR, or a packed layout of the backend */
