@@ -197,6 +197,8 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
     DpsStatus st = DPS_OK;
     if (strcmp (name, CHECK_LOAD) && !(ctx.test = check_find (name, &ctx.suite)))
         st = dps_fail (&err, DPS_ERR_USAGE, "no case '%s'", name);
+    if (st == DPS_OK && o->args) /* the user typed what a process reward is to run */
+        st = dps_host_config_set ("programs", "allowed", &err);
     if (st == DPS_OK)
         st = open_registry (o->target, ctx.test && ctx.test->flags & CHECK_ALL_PLUGINS, &ctx.registry, &err);
     if (st == DPS_OK)
