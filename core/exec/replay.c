@@ -156,11 +156,9 @@ static void put_number (uint32_t dtype, void *to, int64_t i, double x)
     case DPS_DTYPE_BF16: ((uint16_t *)to)[i] = f != f ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); break;
     default: { /* f16: to the nearest below, which is as good a number */
         int e = (int)(bits >> 23 & 255) - 112;
-        uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
-        ((uint16_t *)to)[i] = f != f    ? 0x7e00
-                              : e <= 0  ? sign
-                              : e >= 31 ? (uint16_t)(sign | 0x7bff)
-                                        : (uint16_t)(sign | e << 10 | (bits >> 13 & 0x3ff));
+        int sign = (int)(bits >> 16 & 0x8000);
+        int h = f != f ? 0x7e00 : e <= 0 ? sign : e >= 31 ? sign | 0x7bff : sign | e << 10 | (int)(bits >> 13 & 0x3ff);
+        ((uint16_t *)to)[i] = (uint16_t)h;
     }
     }
 }
