@@ -21,7 +21,8 @@ runs() { [ "$(stat -c %s "$work/$1")" = "$2" ] || fail "$1 was loaded by $(stat 
 run 0 "$dia" plugins list
 cp out first
 grep -q '^com.acme.good ' first || fail "the good plugin is not listed"
-grep -q '^5 refused:$' first || fail "not five refused"
+# (cuda's, where it was built and there is no driver, is another matter)
+[ "$(sed -n '/ refused:$/,$p' first | grep -c '^com.acme')" = 5 ] || fail "not five refused"
 runs good 2
 runs init 1
 quarantined init "tried in a child process it $crash in init"
