@@ -210,6 +210,8 @@ static inline void move_parts (const Device *d, const DpsView *v, int back)
             p->buffer = NULL;
             continue;
         }
+        if (p->buffer) /* of another operand too */
+            continue;
         CHECK_OK (d->be->alloc (d->dev, p->bytes, &p->buffer, NULL, &err));
         there.host = NULL;
         there.buffer = p->buffer;
