@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "diapason/draft/format.h"
+#include "diapason/format.h"
 
 typedef struct GgufMini {
     DpsMap map;

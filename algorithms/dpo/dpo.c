@@ -10,7 +10,7 @@
  * divided by the pairs of the step. The reference is the policy before step 1.
  */
 #include "base/mem.h"
-#include "diapason/draft/sdk_pairs.h"
+#include "diapason/sdk_pairs.h"
 
 static const DpsParam beta = DPS_SDK_PARAM ("beta", DPS_PARAM_F64, 0.1, 1e-9, 1e6, NULL, "strength of the pull to the reference");
 static const DpsParam type = DPS_SDK_PARAM ("loss_type", DPS_PARAM_STR, 0, 0, 0, "sigmoid|ipo|hinge", "variant of the loss");

@@ -3,7 +3,7 @@
 #ifndef DPS_GRPO_H
 #define DPS_GRPO_H
 
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { GRPO_VETOES = 16, GRPO_NAME = 64 };
 

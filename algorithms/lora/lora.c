@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "base/mem.h"
-#include "diapason/draft/sdk_lowrank.h"
+#include "diapason/sdk_lowrank.h"
 
 static const DpsParam *const params[] = {DPS_LOW_RANK_PARAMS};
 

@@ -3,7 +3,7 @@
 #ifndef DPS_PPO_ADVANTAGE_H
 #define DPS_PPO_ADVANTAGE_H
 
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 
 typedef enum PpoKl { PPO_K1, PPO_K2, PPO_K3 } PpoKl;
 

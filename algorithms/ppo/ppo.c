@@ -13,7 +13,7 @@
 
 #include "advantage.h"
 #include "base/mem.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsParam kl_coef = DPS_SDK_PARAM ("kl_coef", DPS_PARAM_F64, 0.05, 0, 1e6, NULL, "weight of the per-token KL in the reward");
 static const DpsParam estimator =

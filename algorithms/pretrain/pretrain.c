@@ -4,7 +4,7 @@
  * What differs is what is watched: text is judged by its information content, in bits, and no entropy of the distribution is asked for,
  * so the head computes less on a stage that scores every token.
  */
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
 static const DpsSignal hit = {.size = sizeof hit, .name = "hit", .role = "policy", .axis = DPS_AXIS_TOKEN};

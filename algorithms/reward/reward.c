@@ -8,7 +8,7 @@
  * divided by the pairs of the step.
  */
 #include "base/mem.h"
-#include "diapason/draft/sdk_pairs.h"
+#include "diapason/sdk_pairs.h"
 
 static const DpsParam centre =
     DPS_SDK_PARAM ("center_rewards_coefficient", DPS_PARAM_F64, 0, 0, 1e6, NULL, "pull of a pair's scores to zero");

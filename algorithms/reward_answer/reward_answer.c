@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/judge.h"
 #include "base/matcher.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { STEPS = 2000000 };
 

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/judge.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 #include "schema.h"
 
 enum { MAX_SCHEMA = 1 << 20 };

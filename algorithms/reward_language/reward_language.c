@@ -12,7 +12,7 @@
 #include "base/fold.h"
 #include "base/json.h"
 #include "base/judge.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsParam language =
     DPS_SDK_PARAM ("language", DPS_PARAM_STR, 0, 0, 0, "prompt|fr|en|column", "what is wanted; prompt: the prompt's own language");

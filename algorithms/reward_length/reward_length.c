@@ -12,7 +12,7 @@
 
 #include "base/judge.h"
 #include "base/mem.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsParam least = DPS_SDK_PARAM ("min", DPS_PARAM_I64, 0, 0, 1e9, NULL, "shortest length that earns 1");
 static const DpsParam most = DPS_SDK_PARAM ("max", DPS_PARAM_I64, 0, 0, 1e9, NULL, "longest length that earns 1; 0: no limit");

@@ -17,7 +17,7 @@
 #include "base/json.h"
 #include "base/judge.h"
 #include "child.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { WINDOW = 64, MAX_UNSENT = 1 << 20, MAX_LINE = 1 << 20, CHUNK = 65536, MISSES = 3, TICK_MS = 200, GRACE_MS = 2000, WHY = 400 };
 

@@ -12,7 +12,7 @@
 
 #include "base/judge.h"
 #include "base/matcher.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { STEPS = 2000000 };
 

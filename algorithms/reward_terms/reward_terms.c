@@ -12,7 +12,7 @@
 #include "base/fold.h"
 #include "base/json.h"
 #include "base/judge.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsParam required = DPS_SDK_PARAM ("required", DPS_PARAM_STR, 0, 0, 0, NULL, "a term or a list of terms");
 static const DpsParam forbidden = DPS_SDK_PARAM ("forbidden", DPS_PARAM_STR, 0, 0, 0, NULL, "a term or a list of terms");

@@ -6,7 +6,7 @@
  *
  * so the step's loss is one mean over its tokens, not a mean of the means of rows.
  */
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
 static const DpsSignal entropy = {.size = sizeof entropy, .name = "entropy", .role = "policy", .axis = DPS_AXIS_TOKEN};

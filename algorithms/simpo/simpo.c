@@ -8,7 +8,7 @@
  * divided by the pairs of the step. label_smoothing ε: (1 − ε) of the first term, and ε of it with the pair the wrong way round.
  */
 #include "base/mem.h"
-#include "diapason/draft/sdk_pairs.h"
+#include "diapason/sdk_pairs.h"
 
 static const DpsParam beta = DPS_SDK_PARAM ("beta", DPS_PARAM_F64, 2, 1e-9, 1e6, NULL, "scale of the reward (TRL's default: 0.1)");
 static const DpsParam gamma_ = DPS_SDK_PARAM ("simpo_gamma", DPS_PARAM_F64, 1, 0, 1e6, NULL, "margin the rewards should have (TRL: 0.5)");

@@ -4,7 +4,7 @@
 #define DPS_BASE_FOLD_H
 
 #include "base/mem.h"
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 enum {
     DPS_FOLD_CASE = 1,        /* full case folding: "STRASSE" and "straße" are alike */

@@ -4,7 +4,7 @@
 #define DPS_BASE_JUDGE_H
 
 #include "base/status.h"
-#include "diapason/draft/reward.h"
+#include "diapason/reward.h"
 
 /**
  * Judge one answer by one criterion into *out. *status is DPS_SCORE_OK before the call. An error of any kind but NOMEM and CANCELLED means

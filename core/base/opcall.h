@@ -8,7 +8,7 @@
 
 #include "base/quant.h"
 #include "base/status.h"
-#include "diapason/draft/ops.h"
+#include "diapason/ops.h"
 
 enum { DPS_OPCALL_IN = 8, DPS_OPCALL_OUT = 4, DPS_OPCALL_SCRATCH = 12 };
 

@@ -3,7 +3,7 @@
 #ifndef DPS_BASE_STATUS_H
 #define DPS_BASE_STATUS_H
 
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 #define DPS_ERROR_INIT                                                                                                                     \
     {                                                                                                                                      \

@@ -5,7 +5,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "ckpt/checkpoint.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 enum { JSON_LIMIT = 256 << 20 }; /* the longest trainer_state.json: a log history of a million steps */
 

@@ -8,8 +8,8 @@
 
 #include "base/file.h"
 #include "base/sha256.h"
-#include "diapason/draft/format.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/format.h"
+#include "diapason/plugin.h"
 
 typedef struct DpsSink {
     const char *dir; /* of a folder, borrowed; NULL for one file */

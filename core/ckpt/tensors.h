@@ -7,7 +7,7 @@
 #define DPS_CKPT_TENSORS_H
 
 #include "base/status.h"
-#include "diapason/draft/format.h"
+#include "diapason/format.h"
 
 enum { DPS_TENSOR_MAX_RANK = 8 };
 

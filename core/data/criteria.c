@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 /* Where `name` is, or would be. */
 static size_t find (const DpsCriteria *c, const char *name, int *out_known)

@@ -4,7 +4,7 @@
 #define DPS_DATA_CRITERIA_H
 
 #include "data/row.h"
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 /** All zeros is empty. */
 typedef struct DpsCriteria {

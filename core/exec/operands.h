@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * operands.h: what the layers between exec and a backend know of an op's operands: their bytes, which are added to or written in place, which
- * hold indices and below what. Follows diapason/draft/ops.h. Internal to the stage.
+ * hold indices and below what. Follows diapason/ops.h. Internal to the stage.
  */
 #ifndef DPS_EXEC_OPERANDS_H
 #define DPS_EXEC_OPERANDS_H

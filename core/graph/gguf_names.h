@@ -4,7 +4,7 @@
 #define DPS_GRAPH_GGUF_NAMES_H
 
 #include "base/json.h"
-#include "diapason/draft/format.h"
+#include "diapason/format.h"
 
 /** What a stored tensor needs to become Hugging Face's. */
 typedef enum DpsGgufFix {

@@ -10,8 +10,8 @@
 #define DPS_GRAPH_GRAPH_H
 
 #include "base/status.h"
-#include "diapason/draft/adapter.h"
-#include "diapason/draft/ops.h"
+#include "diapason/adapter.h"
+#include "diapason/ops.h"
 
 /** Op codes, in the order of ops.def: internal numbers, never stored or sent. */
 typedef enum DpsOpCode {

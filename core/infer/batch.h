@@ -11,7 +11,7 @@
 #define DPS_INFER_BATCH_H
 
 #include "base/status.h"
-#include "diapason/draft/ops.h"
+#include "diapason/ops.h"
 #include "graph/graph.h"
 
 /** One sequence. Borrowed while the batch is built. */

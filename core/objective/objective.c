@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 #include "objective/tape.h"
 #include "plugin/crumb.h"
 

@@ -9,7 +9,7 @@
 #ifndef DPS_OBJECTIVE_OBJECTIVE_H
 #define DPS_OBJECTIVE_OBJECTIVE_H
 
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 #include "plugin/params.h"
 
 /** An open objective. Read only. */

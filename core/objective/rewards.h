@@ -9,7 +9,7 @@
 #ifndef DPS_OBJECTIVE_REWARDS_H
 #define DPS_OBJECTIVE_REWARDS_H
 
-#include "diapason/draft/reward.h"
+#include "diapason/reward.h"
 #include "plugin/registry.h"
 #include "recipe/recipe.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tape.h: the host's side of `dps.host.tape/1` (diapason/draft/tape.h): values are f64 arrays recorded in the order they are made, and
+ * tape.h: the host's side of `dps.host.tape/1` (diapason/tape.h): values are f64 arrays recorded in the order they are made, and
  * dps_tape_backward walks the record in reverse. A gradient that is exactly 0 stops there, so a masked token gets exactly zero even
  * where a derivative is infinite.
  */
@@ -8,7 +8,7 @@
 #define DPS_OBJECTIVE_TAPE_H
 
 #include "base/status.h"
-#include "diapason/draft/tape.h"
+#include "diapason/tape.h"
 
 /** The tokens of each row and the rows of each unit; borrowed until the tape is freed. */
 typedef struct DpsTapeShape {

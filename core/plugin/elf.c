@@ -9,7 +9,7 @@
 #include <link.h>
 #include <string.h>
 
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 #if __SIZEOF_POINTER__ == 8
 #define NATIVE_CLASS ELFCLASS64

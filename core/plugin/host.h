@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host.h: the core's side of `dps.host/1` (declared in diapason/draft/host.h): what later stages and the program put into the table
+ * host.h: the core's side of `dps.host/1` (declared in diapason/host.h): what later stages and the program put into the table
  * that plugins receive. The table itself is dps_host () of registry.h.
  */
 #ifndef DPS_PLUGIN_HOST_H

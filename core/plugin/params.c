@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 static const char *type_name (uint32_t type)
 {

@@ -7,7 +7,7 @@
 #define DPS_PLUGIN_PARAMS_H
 
 #include "base/status.h"
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 
 enum { DPS_PARAMS_MAX = 64 };
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 #include "token/encode_internal.h"
 
 void dps_encoded_unit_free (DpsEncodedUnit *u)

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
-#include "diapason/draft/format.h"
+#include "diapason/format.h"
 
 typedef struct DpsTokenizer DpsTokenizer;
 

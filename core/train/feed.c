@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "data/criteria.h"
 #include "data/dataset.h"
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 #include "token/encode.h"
 #include "token/pack.h"
 #include "train/wrap.h"

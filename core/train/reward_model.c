@@ -9,7 +9,7 @@
 #include "base/file.h"
 #include "base/judge.h"
 #include "base/mem.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 #include "infer/pass.h"
 #include "token/bpe.h"
 #include "token/chat.h"

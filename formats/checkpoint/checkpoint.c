@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 #include "file.h"
 
 static DpsHost host;

@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "diapason/diapason.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 #define CONFIG  "adapter_config.json"
 #define WEIGHTS "adapter_model.safetensors"

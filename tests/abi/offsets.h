@@ -353,6 +353,46 @@ _Static_assert (offsetof (DpsCollective, abort) == 80, "DpsCollective.abort");
 _Static_assert (offsetof (DpsCollective, destroy) == 88, "DpsCollective.destroy");
 _Static_assert (sizeof (DpsCollective) == 96, "DpsCollective");
 
+_Static_assert (DPS_MEMORY_HOST_VISIBLE == 1, "DPS_MEMORY_HOST_VISIBLE");
+_Static_assert (DPS_MEMORY_PINNED == 2, "DPS_MEMORY_PINNED");
+_Static_assert (DPS_MEMORY_UNIFIED == 4, "DPS_MEMORY_UNIFIED");
+_Static_assert (offsetof (DpsMemoryKind, size) == 0, "DpsMemoryKind.size");
+_Static_assert (offsetof (DpsMemoryKind, name) == 8, "DpsMemoryKind.name");
+_Static_assert (offsetof (DpsMemoryKind, flags) == 16, "DpsMemoryKind.flags");
+_Static_assert (offsetof (DpsMemoryKind, alignment) == 20, "DpsMemoryKind.alignment");
+_Static_assert (offsetof (DpsMemoryKind, free_bytes) == 24, "DpsMemoryKind.free_bytes");
+_Static_assert (offsetof (DpsMemoryKind, total_bytes) == 32, "DpsMemoryKind.total_bytes");
+_Static_assert (sizeof (DpsMemoryKind) == 40, "DpsMemoryKind");
+
+_Static_assert (offsetof (DpsMemory, size) == 0, "DpsMemory.size");
+_Static_assert (offsetof (DpsMemory, kind) == 8, "DpsMemory.kind");
+_Static_assert (offsetof (DpsMemory, alloc) == 16, "DpsMemory.alloc");
+_Static_assert (offsetof (DpsMemory, import) == 24, "DpsMemory.import");
+_Static_assert (offsetof (DpsMemory, trim) == 32, "DpsMemory.trim");
+_Static_assert (sizeof (DpsMemory) == 40, "DpsMemory");
+
+_Static_assert (offsetof (DpsQuantFormat, size) == 0, "DpsQuantFormat.size");
+_Static_assert (offsetof (DpsQuantFormat, name) == 8, "DpsQuantFormat.name");
+_Static_assert (offsetof (DpsQuantFormat, dtype) == 16, "DpsQuantFormat.dtype");
+_Static_assert (offsetof (DpsQuantFormat, block_elements) == 20, "DpsQuantFormat.block_elements");
+_Static_assert (offsetof (DpsQuantFormat, block_bytes) == 24, "DpsQuantFormat.block_bytes");
+_Static_assert (offsetof (DpsQuantFormat, flags) == 28, "DpsQuantFormat.flags");
+_Static_assert (sizeof (DpsQuantFormat) == 32, "DpsQuantFormat");
+
+_Static_assert (offsetof (DpsQuant, size) == 0, "DpsQuant.size");
+_Static_assert (offsetof (DpsQuant, format) == 8, "DpsQuant.format");
+_Static_assert (offsetof (DpsQuant, query) == 16, "DpsQuant.query");
+_Static_assert (offsetof (DpsQuant, repack) == 24, "DpsQuant.repack");
+_Static_assert (offsetof (DpsQuant, dequantize) == 32, "DpsQuant.dequantize");
+_Static_assert (sizeof (DpsQuant) == 40, "DpsQuant");
+
+_Static_assert (offsetof (DpsDlpack, size) == 0, "DpsDlpack.size");
+_Static_assert (offsetof (DpsDlpack, to) == 8, "DpsDlpack.to");
+_Static_assert (offsetof (DpsDlpack, from) == 16, "DpsDlpack.from");
+_Static_assert (offsetof (DpsDlpack, view) == 24, "DpsDlpack.view");
+_Static_assert (offsetof (DpsDlpack, release) == 32, "DpsDlpack.release");
+_Static_assert (sizeof (DpsDlpack) == 40, "DpsDlpack");
+
 _Static_assert (DPS_META_U64 == 1, "DPS_META_U64");
 _Static_assert (DPS_META_I64 == 2, "DPS_META_I64");
 _Static_assert (DPS_META_F64 == 3, "DPS_META_F64");
@@ -462,46 +502,6 @@ _Static_assert (sizeof (DpsHostParallel) == 24, "DpsHostParallel");
 _Static_assert (offsetof (DpsHostFormats, size) == 0, "DpsHostFormats.size");
 _Static_assert (offsetof (DpsHostFormats, find) == 8, "DpsHostFormats.find");
 _Static_assert (sizeof (DpsHostFormats) == 16, "DpsHostFormats");
-
-_Static_assert (DPS_MEMORY_HOST_VISIBLE == 1, "DPS_MEMORY_HOST_VISIBLE");
-_Static_assert (DPS_MEMORY_PINNED == 2, "DPS_MEMORY_PINNED");
-_Static_assert (DPS_MEMORY_UNIFIED == 4, "DPS_MEMORY_UNIFIED");
-_Static_assert (offsetof (DpsMemoryKind, size) == 0, "DpsMemoryKind.size");
-_Static_assert (offsetof (DpsMemoryKind, name) == 8, "DpsMemoryKind.name");
-_Static_assert (offsetof (DpsMemoryKind, flags) == 16, "DpsMemoryKind.flags");
-_Static_assert (offsetof (DpsMemoryKind, alignment) == 20, "DpsMemoryKind.alignment");
-_Static_assert (offsetof (DpsMemoryKind, free_bytes) == 24, "DpsMemoryKind.free_bytes");
-_Static_assert (offsetof (DpsMemoryKind, total_bytes) == 32, "DpsMemoryKind.total_bytes");
-_Static_assert (sizeof (DpsMemoryKind) == 40, "DpsMemoryKind");
-
-_Static_assert (offsetof (DpsMemory, size) == 0, "DpsMemory.size");
-_Static_assert (offsetof (DpsMemory, kind) == 8, "DpsMemory.kind");
-_Static_assert (offsetof (DpsMemory, alloc) == 16, "DpsMemory.alloc");
-_Static_assert (offsetof (DpsMemory, import) == 24, "DpsMemory.import");
-_Static_assert (offsetof (DpsMemory, trim) == 32, "DpsMemory.trim");
-_Static_assert (sizeof (DpsMemory) == 40, "DpsMemory");
-
-_Static_assert (offsetof (DpsQuantFormat, size) == 0, "DpsQuantFormat.size");
-_Static_assert (offsetof (DpsQuantFormat, name) == 8, "DpsQuantFormat.name");
-_Static_assert (offsetof (DpsQuantFormat, dtype) == 16, "DpsQuantFormat.dtype");
-_Static_assert (offsetof (DpsQuantFormat, block_elements) == 20, "DpsQuantFormat.block_elements");
-_Static_assert (offsetof (DpsQuantFormat, block_bytes) == 24, "DpsQuantFormat.block_bytes");
-_Static_assert (offsetof (DpsQuantFormat, flags) == 28, "DpsQuantFormat.flags");
-_Static_assert (sizeof (DpsQuantFormat) == 32, "DpsQuantFormat");
-
-_Static_assert (offsetof (DpsQuant, size) == 0, "DpsQuant.size");
-_Static_assert (offsetof (DpsQuant, format) == 8, "DpsQuant.format");
-_Static_assert (offsetof (DpsQuant, query) == 16, "DpsQuant.query");
-_Static_assert (offsetof (DpsQuant, repack) == 24, "DpsQuant.repack");
-_Static_assert (offsetof (DpsQuant, dequantize) == 32, "DpsQuant.dequantize");
-_Static_assert (sizeof (DpsQuant) == 40, "DpsQuant");
-
-_Static_assert (offsetof (DpsDlpack, size) == 0, "DpsDlpack.size");
-_Static_assert (offsetof (DpsDlpack, to) == 8, "DpsDlpack.to");
-_Static_assert (offsetof (DpsDlpack, from) == 16, "DpsDlpack.from");
-_Static_assert (offsetof (DpsDlpack, view) == 24, "DpsDlpack.view");
-_Static_assert (offsetof (DpsDlpack, release) == 32, "DpsDlpack.release");
-_Static_assert (sizeof (DpsDlpack) == 40, "DpsDlpack");
 
 _Static_assert (offsetof (DpsPluginEntry, magic) == 0, "DpsPluginEntry.magic");
 _Static_assert (offsetof (DpsPluginEntry, reserved) == 4, "DpsPluginEntry.reserved");

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/rng.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 /* Streams of the seed; those of signals begin behind them. */
 enum { ROWS, TOKENS, MASK, REWARDS, TRUNCATED, SIGNALS };

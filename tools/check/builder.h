@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "diapason/draft/adapter.h"
+#include "diapason/adapter.h"
 
 enum { CHECK_MAX_NODES = 64, CHECK_MAX_PARAMS = 8 };
 

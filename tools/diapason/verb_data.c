@@ -7,7 +7,7 @@
 #include "data/criteria.h"
 #include "data/dataset.h"
 #include "diapason/data.h"
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 #include "diapason/output.h"
 #include "diapason/run_recipe.h"
 #include "infer/tokenizer_source.h"

@@ -3,7 +3,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 typedef struct Adapter {
     int64_t r;

@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { MAX_HEADER = 4096, MAX_RANK = 8 };
 

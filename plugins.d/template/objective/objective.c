@@ -7,7 +7,7 @@
  * divided by the tokens of the step. margin 0 is plain fine-tuning; above it a token predicted better than exp (−margin) is left alone.
  */
 #include "base/mem.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 /* What a recipe can set, by these names: type, default, least, most. Values arrive in `create`, checked, in this order. */
 static const DpsParam margin = DPS_SDK_PARAM ("margin", DPS_PARAM_F64, 0, 0, 100, NULL, "nats a token may cost");

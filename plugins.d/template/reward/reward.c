@@ -6,7 +6,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { LENGTH = 0, FINISHED = 1, N_CRITERIA = 2 };
 

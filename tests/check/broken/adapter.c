@@ -4,7 +4,7 @@
 
 #include "base/mem.h"
 #include "broken.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { R = 2, A = 0, B = 1, S = 2, N_PARTS = 3 };
 

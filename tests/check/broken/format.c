@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "broken.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 enum { HEADER = 20, MAX_ITEMS = 4096, MAX_RANK = 8 };
 

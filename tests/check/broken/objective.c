@@ -9,7 +9,7 @@
 
 #include "base/mem.h"
 #include "broken.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static DpsParam warmth = DPS_SDK_PARAM ("warmth", DPS_PARAM_F64, 0.5, 0, 1, NULL, "weight of the second term");
 static const DpsParam *const params[] = {&warmth};

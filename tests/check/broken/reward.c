@@ -7,7 +7,7 @@
 #include "base/judge.h"
 #include "base/mem.h"
 #include "broken.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 static const DpsParam base = DPS_SDK_PARAM ("base", DPS_PARAM_F64, 0, -1, 1, NULL, "added to every reward");
 static const DpsParam *const params[] = {&base};

@@ -2,7 +2,7 @@
 /* The core's side of an objective, against small ones written here: gradients, sums, and what it refuses. */
 #include "base/mem.h"
 #include "check.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 #include "objective/objective.h"
 
 static DpsError err = DPS_ERROR_INIT;

@@ -2,7 +2,7 @@
 /* A whole step scored by an objective: what reaches the plugin, what comes back, and what is refused without a trace. */
 #include "base/mem.h"
 #include "check.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 #include "objective/objective.h"
 
 static DpsError err = DPS_ERROR_INIT;

@@ -3,7 +3,7 @@
 #include "plugin/manifest.h"
 
 #include "base/mem.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/plugin.h"
 
 #define HEX "0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef"
 

@@ -5,7 +5,7 @@
  */
 #include "base/mem.h"
 #include "check.h"
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 #include "token/encode.h"
 
 static DpsError err = DPS_ERROR_INIT;

@@ -6,7 +6,7 @@
 #ifndef DIAPASON_MEMORY_H
 #define DIAPASON_MEMORY_H
 
-#include "diapason/draft/backend.h"
+#include "diapason/backend.h"
 
 #define DPS_MEMORY_ID "dps.memory/1"
 #define DPS_QUANT_ID  "dps.quant/1"

@@ -6,7 +6,7 @@
 #ifndef DIAPASON_STREAM_H
 #define DIAPASON_STREAM_H
 
-#include "diapason/draft/backend.h"
+#include "diapason/backend.h"
 
 #define DPS_STREAM_ID  "dps.stream/1"
 #define DPS_SEGMENT_ID "dps.segment/1"

@@ -7,7 +7,7 @@
 #ifndef DIAPASON_OBJECTIVE_H
 #define DIAPASON_OBJECTIVE_H
 
-#include "diapason/draft/tape.h"
+#include "diapason/tape.h"
 
 #define DPS_OBJECTIVE_ID "dps.objective/1"
 

@@ -8,7 +8,7 @@
 #ifndef DIAPASON_FORMAT_H
 #define DIAPASON_FORMAT_H
 
-#include "diapason/draft/ops.h"
+#include "diapason/ops.h"
 
 #define DPS_FORMAT_ID "dps.format/1"
 

@@ -6,7 +6,7 @@
 #ifndef DIAPASON_BACKEND_H
 #define DIAPASON_BACKEND_H
 
-#include "diapason/draft/ops.h"
+#include "diapason/ops.h"
 
 #define DPS_BACKEND_ID "dps.backend/1"
 #define DPS_PACK_ID    "dps.pack/1"

@@ -6,7 +6,7 @@
 #ifndef DIAPASON_HOST_H
 #define DIAPASON_HOST_H
 
-#include "diapason/draft/format.h"
+#include "diapason/format.h"
 
 enum { DPS_HOST_LOG_ERROR = 0, DPS_HOST_LOG_WARNING = 1, DPS_HOST_LOG_INFO = 2, DPS_HOST_LOG_DEBUG = 3 };
 

@@ -9,7 +9,7 @@
 #ifndef DIAPASON_PLUGIN_H
 #define DIAPASON_PLUGIN_H
 
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 #define DPS_PLUGIN_MAGIC 0x44505331u /* "DPS1" */
 #define DPS_ABI_MAJOR    0u

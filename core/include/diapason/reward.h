@@ -3,7 +3,7 @@
 #ifndef DIAPASON_REWARD_H
 #define DIAPASON_REWARD_H
 
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 
 #define DPS_REWARD_ID "dps.reward/1"
 

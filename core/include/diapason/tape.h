@@ -11,7 +11,7 @@
 #ifndef DIAPASON_TAPE_H
 #define DIAPASON_TAPE_H
 
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 #define DPS_TAPE_ID "dps.host.tape/1"
 

@@ -3,9 +3,9 @@
 #ifndef DIAPASON_SDK_H
 #define DIAPASON_SDK_H
 
-#include "diapason/draft/adapter.h"
-#include "diapason/draft/host.h"
-#include "diapason/draft/plugin.h"
+#include "diapason/adapter.h"
+#include "diapason/host.h"
+#include "diapason/plugin.h"
 
 /** A plugin of one interface that needs nothing from the host: DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective). */
 #define DPS_PLUGIN_ONE(interface_id, table)                                                                                                \

@@ -3,7 +3,7 @@
 #ifndef DIAPASON_SDK_PAIRS_H
 #define DIAPASON_SDK_PAIRS_H
 
-#include "diapason/draft/sdk.h"
+#include "diapason/sdk.h"
 
 /** Errors: SHAPE when a unit is not two rows, or one of them has no scored token. [any] */
 static inline DpsStatus dps_sdk_check_pairs (const DpsObjectiveBatch *b, DpsError *err)

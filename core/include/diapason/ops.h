@@ -90,7 +90,7 @@
 #ifndef DIAPASON_OPS_H
 #define DIAPASON_OPS_H
 
-#include "diapason/draft/types.h"
+#include "diapason/types.h"
 
 /** One attribute. Which member counts is the op's specification. Frozen. */
 typedef union DpsScalar {

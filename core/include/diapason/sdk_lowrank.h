@@ -9,8 +9,8 @@
 #ifndef DIAPASON_SDK_LOWRANK_H
 #define DIAPASON_SDK_LOWRANK_H
 
-#include "diapason/draft/adapter.h"
-#include "diapason/draft/sdk.h"
+#include "diapason/adapter.h"
+#include "diapason/sdk.h"
 
 typedef struct DpsLowRank {
     int64_t r;

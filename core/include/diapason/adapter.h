@@ -7,7 +7,7 @@
 #ifndef DIAPASON_ADAPTER_H
 #define DIAPASON_ADAPTER_H
 
-#include "diapason/draft/objective.h"
+#include "diapason/objective.h"
 
 #define DPS_ADAPTER_ID "dps.adapter/1"
 
