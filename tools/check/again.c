@@ -12,7 +12,7 @@ static DpsStatus ended (CheckProcess *p, const char *what, const char *err_file,
     char how[96], last[500];
     while (!check_read (p))
         continue;
-    int status = check_reap (p, 0);
+    int status = check_reap (p);
     if (status == 0)
         return DPS_OK;
     check_last_line (err_file, last, sizeof last);

@@ -5,14 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-#include <signal.h>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "check/process.h"
 #include "check/run.h"
 #include "diapason/open_registry.h"
 #include "objective/tape.h"
@@ -151,11 +149,8 @@ static int tell (CheckVerdict verdict, const char *message, json_t *notes)
 {
     char clean[sizeof ((DpsError){0}.msg)];
     snprintf (clean, sizeof clean, "%s", message);
-    for (char *c = clean; *c; c++) /* whatever a plugin says must not break the line */
-        *c = (unsigned char)*c < 0x20 ? ' ' : *c;
-    json_t *text = json_string (clean);
-    json_t *line = json_pack ("{s:s, s:o, s:O}", "verdict", check_verdict_names[verdict], "message",
-                              text ? text : json_string ("(not UTF-8)"), "notes", notes);
+    json_t *line =
+        json_pack ("{s:s, s:s, s:O}", "verdict", check_verdict_names[verdict], "message", check_printable (clean), "notes", notes);
     char *bytes = line ? json_dumps (line, JSON_COMPACT) : NULL;
     ssize_t n = bytes ? (ssize_t)strlen (bytes) : 0, sent = 0;
     while (sent < n) {
@@ -179,11 +174,12 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
 {
     char program[4096] = "";
     DpsError err = DPS_ERROR_INIT;
-    const struct rlimit no_core = {0, 0};
+    CheckMark mark;
     prctl (PR_SET_PDEATHSIG, SIGKILL);
-    setrlimit (RLIMIT_CORE, &no_core);
+    check_process_limit ();
     dps_crash_report_install ();
     dps_log_install (log_line, NULL, DPS_LOG_WARNING);
+    check_mark (&mark);
     if (readlink ("/proc/self/exe", program, sizeof program - 1) < 0)
         program[0] = '\0';
     CheckContext ctx = {.seed = o->seed,
@@ -205,6 +201,15 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
         st = find_plugin (ctx.registry, o->target, &ctx.plugin, &err);
     if (st == DPS_OK)
         st = run_case (&ctx, &err);
+    if (st == DPS_OK || st == CHECK_SKIPPED) {
+        DpsError kept = err;
+        DpsStatus verdict = st;
+        st = check_unchanged (&mark, &err);
+        if (st == DPS_OK) {
+            st = verdict;
+            err = kept;
+        }
+    }
     if (ctx.registry)
         dps_registry_close (ctx.registry);
     if (!ctx.test && st == DPS_ERR_NOT_FOUND)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run.c: the parent: one process per case, each with a deadline; what a process leaves behind is killed with its group. */
+/* run.c: the parent: one process per case, each with a deadline. A case that leaves a process behind, or writes to standard output, does not pass. */
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,6 +17,7 @@
 #include "check/run.h"
 
 enum { MAX_JOBS = 64 };
+static const double grace_s = 2; /* for a pipe to close after its process has ended */
 
 const char *const check_verdict_names[CHECK_VERDICTS] = {"passed", "failed", "skipped", "crashed", "timed out"};
 
@@ -22,8 +25,9 @@ typedef struct Slot {
     CheckProcess process;
     CheckResult *result; /* NULL: free */
     double start, limit; /* seconds; limit as long as the case may take */
-    char scratch[64], log[80];
-    int ended; /* its pipe is closed */
+    char scratch[64], out[80], log[80];
+    double gone_at; /* when its process had ended; 0: it has not */
+    int ended;      /* its pipe is closed */
 } Slot;
 
 static double now (void)
@@ -55,6 +59,7 @@ static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const ch
     snprintf (s->scratch, sizeof s->scratch, "/tmp/diapason-check-XXXXXX");
     if (!mkdtemp (s->scratch))
         return dps_fail (err, DPS_ERR_IO, "%s: %s", s->scratch, strerror (errno));
+    snprintf (s->out, sizeof s->out, "%s.out", s->scratch);
     snprintf (s->log, sizeof s->log, "%s.log", s->scratch);
     snprintf (name, sizeof name, r->suite ? "%s/%s" : "%s%s", r->suite ? r->suite->name : CHECK_LOAD, r->suite ? r->test->name : "");
     snprintf (seed, sizeof seed, "--seed=%llu", (unsigned long long)o->seed);
@@ -70,7 +75,7 @@ static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const ch
     arguments[n++] = "--";
     arguments[n++] = o->target;
     arguments[n] = NULL;
-    return check_spawn (&s->process, arguments, NULL, NULL, s->log, s->log, 0, err);
+    return check_spawn (&s->process, arguments, NULL, NULL, s->out, s->log, 0, err);
 }
 
 static void set_message (CheckResult *r, const char *text)
@@ -101,13 +106,34 @@ static int take_verdict (CheckResult *r, const CheckProcess *p)
     return found;
 }
 
-static void finish (Slot *s, int timed_out)
+/* What the child itself cannot see: of a case that did not fail by its own account. */
+static void look_behind (const Slot *s, int n_left)
+{
+    char text[160] = "";
+    struct stat out;
+    CheckResult *r = s->result;
+    if (n_left)
+        snprintf (text, sizeof text, "it left %d process%s behind", n_left, n_left == 1 ? "" : "es");
+    else if (stat (s->out, &out) == 0 && out.st_size > 0)
+        snprintf (text, sizeof text, "%lld bytes were written to standard output, which is the host's", (long long)out.st_size);
+    if (!text[0] || (r->verdict != CHECK_PASS && r->verdict != CHECK_SKIP))
+        return;
+    r->verdict = CHECK_FAIL;
+    set_message (r, text);
+}
+
+static void finish (Slot *slots, int jobs, Slot *s, int timed_out)
 {
     CheckResult *r = s->result;
     char how[96], last[400], text[600];
+    int group = s->process.pid, running[MAX_JOBS];
+    size_t n = 0;
+    for (int i = 0; i < jobs; i++)
+        if (slots[i].result && &slots[i] != s)
+            running[n++] = slots[i].process.pid;
     if (timed_out)
-        kill (-s->process.pid, SIGKILL);
-    int status = check_reap (&s->process, 1);
+        kill (-group, SIGKILL);
+    int status = check_reap (&s->process), n_left = check_kill_strays (group, running, n);
     r->seconds = now () - s->start;
     check_last_line (s->log, last, sizeof last);
     if (timed_out) {
@@ -120,11 +146,13 @@ static void finish (Slot *s, int timed_out)
         r->verdict = CHECK_CRASH;
         set_message (r, text);
     }
+    look_behind (s, n_left);
     if (!r->notes)
         r->notes = json_object ();
     r->missing = r->verdict == CHECK_SKIP && r->test && (r->test->flags & CHECK_REQUIRED);
     dps_buf_free (&s->process.verdict);
     dps_remove_tree (s->scratch, NULL);
+    unlink (s->out);
     unlink (s->log);
     s->result = NULL;
 }
@@ -141,6 +169,7 @@ static void wait_for (Slot *slots, int jobs)
         if (slots[i].result) {
             double left = slots[i].start + slots[i].limit - now ();
             soonest = left < soonest ? left : soonest;
+            exiting |= slots[i].gone_at > 0;
             of[n] = &slots[i];
             polls[n++] = (struct pollfd){.fd = slots[i].ended ? -1 : slots[i].process.fd, .events = POLLIN};
             exiting |= slots[i].ended;
@@ -152,15 +181,17 @@ static void wait_for (Slot *slots, int jobs)
 }
 
 /*
- * A closed pipe comes shortly before a process's end, unless what runs at exit hangs; a descendant that inherited the pipe could keep it open:
- * the deadline is for both.
+ * A closed pipe comes shortly before a process's end, unless what runs at exit hangs, which the deadline is for. A descendant that inherited the
+ * pipe could keep it open: it gets a moment.
  */
-static int is_over (const Slot *s, int *out_timed_out)
+static int is_over (Slot *s, int *out_timed_out)
 {
     siginfo_t info = {0};
     int gone = waitid (P_PID, (id_t)s->process.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid != 0;
+    if (gone && s->gone_at <= 0)
+        s->gone_at = now ();
     *out_timed_out = !gone && now () > s->start + s->limit;
-    return (gone && s->ended) || *out_timed_out;
+    return (gone && (s->ended || now () > s->gone_at + grace_s)) || *out_timed_out;
 }
 
 DpsStatus check_run (const CheckOptions *o, CheckResult *results, size_t n, void (*progress) (const CheckResult *r, size_t done, size_t n),
@@ -175,6 +206,7 @@ DpsStatus check_run (const CheckOptions *o, CheckResult *results, size_t n, void
     if (length <= 0)
         return dps_fail (err, DPS_ERR_IO, "/proc/self/exe: cannot read");
     program[length] = '\0';
+    prctl (PR_SET_CHILD_SUBREAPER, 1);
     while (done < n && st == DPS_OK) {
         for (int i = 0; i < jobs && next < n && st == DPS_OK; i++)
             if (!slots[i].result)
@@ -184,7 +216,7 @@ DpsStatus check_run (const CheckOptions *o, CheckResult *results, size_t n, void
         for (int i = 0, late; i < jobs && st == DPS_OK; i++)
             if (slots[i].result && is_over (&slots[i], &late)) {
                 const CheckResult *r = slots[i].result;
-                finish (&slots[i], late);
+                finish (slots, jobs, &slots[i], late);
                 if (progress)
                     progress (r, ++done, n);
                 else
@@ -194,7 +226,7 @@ DpsStatus check_run (const CheckOptions *o, CheckResult *results, size_t n, void
     for (int i = 0; i < jobs; i++)
         if (slots[i].result && slots[i].process.pid) { /* left by an error above */
             kill (-slots[i].process.pid, SIGKILL);
-            finish (&slots[i], 1);
+            finish (slots, jobs, &slots[i], 1);
         }
     return st;
 }

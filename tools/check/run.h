@@ -59,11 +59,15 @@ DpsStatus check_spawn (CheckProcess *p, const char *const *arguments, const char
                        const char *out_file, const char *err_file, int join, DpsError *err);
 /** Read what is there; 1 at the end of the stream. */
 int check_read (CheckProcess *p);
-/** Wait for its end and return waitpid's status; with `group` whatever is left of its process group is killed. */
-int check_reap (CheckProcess *p, int group);
+/** Wait for its end and return waitpid's status; -1: it is lost, somebody else waited. */
+int check_reap (CheckProcess *p);
+/** Kill what is left of the group of a process that was reaped, and children of this one that none of `ours` is: how many processes there were. */
+int check_kill_strays (int group, const int *ours, size_t n);
 /** "exit code 3", "signal 11 (Segmentation fault)" of a waitpid status. Returns out. */
 const char *check_status_text (int status, char *out, size_t cap);
-/** The last line of a file that says something, cut to fit; "" without one. */
+/** The last line of a file that says something, cut to fit and printable; "" without one. */
 void check_last_line (const char *path, char *out, size_t cap);
+/** Replace by '?' what is no UTF-8 and what a terminal would obey. Returns text. */
+const char *check_printable (char *text);
 
 #endif

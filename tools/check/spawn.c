@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "check/run.h"
 
 extern char **environ;
@@ -104,27 +105,76 @@ int check_read (CheckProcess *p)
     return n == 0;
 }
 
-int check_reap (CheckProcess *p, int group)
+int check_reap (CheckProcess *p)
 {
-    int status = 0;
-    while (waitpid (p->pid, &status, 0) < 0 && errno == EINTR)
+    int status = -1;
+    pid_t reaped;
+    while ((reaped = waitpid (p->pid, &status, 0)) < 0 && errno == EINTR)
         continue;
-    if (group)
-        kill (-p->pid, SIGKILL);
     if (p->fd >= 0)
         close (p->fd);
     p->pid = 0;
     p->fd = -1;
-    return status;
+    return reaped < 0 ? -1 : status;
+}
+
+static int is_among (int pid, const int *ours, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (ours[i] == pid)
+            return 1;
+    return 0;
+}
+
+/* Orphans are this process's children (PR_SET_CHILD_SUBREAPER), whatever group they moved to. */
+static int kill_orphans (const int *ours, size_t n)
+{
+    char path[64];
+    int killed = 0;
+    snprintf (path, sizeof path, "/proc/self/task/%d/children", (int)getpid ());
+    FILE *f = fopen (path, "re");
+    for (int pid; f && fscanf (f, "%d", &pid) == 1;)
+        if (!is_among (pid, ours, n) && waitpid (pid, NULL, WNOHANG) == 0) {
+            kill (pid, SIGKILL);
+            waitpid (pid, NULL, 0);
+            killed++;
+        }
+    if (f)
+        fclose (f);
+    return killed;
+}
+
+int check_kill_strays (int group, const int *ours, size_t n)
+{
+    while (waitpid (-group, NULL, WNOHANG) > 0)
+        continue; /* ended already */
+    int left = kill (-group, SIGKILL) == 0;
+    int orphans = kill_orphans (ours, n);
+    return orphans > left ? orphans : left;
 }
 
 const char *check_status_text (int status, char *out, size_t cap)
 {
-    if (WIFSIGNALED (status))
+    if (status == -1)
+        snprintf (out, cap, "unseen: its exit status was lost");
+    else if (WIFSIGNALED (status))
         snprintf (out, cap, "signal %d (%s)", WTERMSIG (status), strsignal (WTERMSIG (status)));
     else
         snprintf (out, cap, "exit code %d", WEXITSTATUS (status));
     return out;
+}
+
+const char *check_printable (char *text)
+{
+    for (char *at = text; *at;) {
+        const unsigned char *c = (const unsigned char *)at;
+        size_t n = dps_utf8_sequence (at, strlen (at));
+        int obeyed = *c < 0x20 || *c == 0x7f || (n == 2 && *c == 0xc2 && c[1] < 0xa0); /* C0, DEL, C1 */
+        if (!n || obeyed)
+            memset (at, *c < 0x20 ? ' ' : '?', n ? n : 1);
+        at += n ? n : 1;
+    }
+    return text;
 }
 
 void check_last_line (const char *path, char *out, size_t cap)
@@ -139,4 +189,5 @@ void check_last_line (const char *path, char *out, size_t cap)
     }
     if (f)
         fclose (f);
+    check_printable (out);
 }

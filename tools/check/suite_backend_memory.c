@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "check/alloc_hook.h"
+#include "check/process.h"
 #include "check/typical.h"
 
 enum { MOST_FAILURES = 200, WARM_UP = 4, CALLS = 32 };
@@ -101,12 +102,15 @@ static DpsStatus leaks_of (Kit *k, const char *op, DpsError *err)
         DPS_TRY (kit_run (k, &c, 0, err));
     int64_t live = alloc_hook_live ();
     uint64_t device = device_free (k);
+    int files = check_open_files ();
     for (int i = 0; i < CALLS; i++)
         DPS_TRY (kit_run (k, &c, i % 2 ? DPS_RUN_DRY : 0, err));
     int64_t kept = alloc_hook_live () - live;
     k->n_compared++;
     if (kept > 0)
         return dps_fail (err, DPS_ERR_INVALID, "%s keeps memory: %d calls left %lld blocks more than before", op, CALLS, (long long)kept);
+    if (check_open_files () > files)
+        return dps_fail (err, DPS_ERR_INVALID, "%s leaves files open: %d calls left %d", op, CALLS, check_open_files () - files);
     uint64_t now = device_free (k);
     if (now + 4096 * CALLS < device)
         return dps_fail (err, DPS_ERR_INVALID, "%s keeps memory of the device: %d calls took %llu bytes", op, CALLS,

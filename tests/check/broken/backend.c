@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "broken.h"
 #include "diapason/diapason.h"
+#include "manners.h"
 
 extern const DpsPluginEntry dps_ref_plugin_entry;
 
@@ -136,6 +137,8 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
             ;
     if (IS (crashes) && !dry && linear)
         *nowhere = 1;
+    if (!dry && linear)
+        misbehave ();
     if (IS (dry_writes) && linear)
         flags = 0;
     if (IS (dry_promises) && linear)
