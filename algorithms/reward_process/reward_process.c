@@ -63,7 +63,7 @@ typedef struct Call {
     char why[WHY];        /* the last failure */
 } Call;
 
-static const DpsHost *host;
+static DpsHost host;
 
 static const DpsRewardInfo *describe (void) { return &info; }
 
@@ -108,7 +108,7 @@ static DpsStatus fill (Process *p, const DpsWords *words, DpsError *err)
 static DpsStatus may_run (const Process *p, DpsError *err)
 {
     char said[16];
-    if (!host || !host->config_get || host->config_get (dps_str ("programs"), said, sizeof said) > 0)
+    if (!host.config_get || host.config_get (dps_str ("programs"), said, sizeof said) > 0)
         return DPS_OK;
     return dps_fail (
         err, DPS_ERR_INVALID,
@@ -316,7 +316,7 @@ static DpsStatus turn (Call *c, DpsError *err)
 static DpsStatus judge_all (Call *c, DpsError *err)
 {
     while (c->done < c->n && c->misses < MISSES && dps_judge_now_ms () < c->end) {
-        if (host && host->should_stop && host->should_stop ())
+        if (host.should_stop && host.should_stop ())
             return dps_fail (err, DPS_ERR_CANCELLED, "interrupted");
         DPS_TRY (turn (c, err));
     }
@@ -345,15 +345,4 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
 
 static const DpsReward reward = {.size = sizeof reward, .describe = describe, .open = open_process, .score = score, .close = close_process};
 
-static DpsStatus init (const struct DpsHost *theirs, const char *own_path, DpsError *err)
-{
-    static DpsHost copy;
-    (void)own_path, (void)err;
-    dps_table_copy (&copy, sizeof copy, theirs);
-    host = &copy;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_REWARD_ID) ? &reward : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE_OF_HOST (DPS_REWARD_ID, reward, host);

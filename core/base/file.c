@@ -74,6 +74,15 @@ DpsStatus dps_map_open (const char *path, DpsMap *out, DpsError *err)
     return DPS_OK;
 }
 
+DpsStatus dps_map_open_named (DpsStr path, char **out_path, DpsMap *out, DpsError *err)
+{
+    *out = (DpsMap){.fd = -1};
+    *out_path = dps_strndup (path.ptr, path.len);
+    if (!*out_path)
+        return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int)path.len, path.ptr);
+    return dps_map_open (*out_path, out, err);
+}
+
 void dps_map_release (const DpsMap *map, size_t offset, size_t len)
 {
     size_t page = (size_t)sysconf (_SC_PAGESIZE), first = (offset + page - 1) / page * page;

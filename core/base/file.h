@@ -16,6 +16,8 @@ typedef struct DpsMap {
     int fd;
 } DpsMap;
 DpsStatus dps_map_open (const char *path, DpsMap *out, DpsError *err);
+/** The same by a path that need not end in NUL; a copy that does is the caller's, also after an error (dps_free). [any] */
+DpsStatus dps_map_open_named (DpsStr path, char **out_path, DpsMap *out, DpsError *err);
 /** Tell the kernel that [offset, offset+len) will not be read again soon, so that it leaves the resident set. */
 void dps_map_release (const DpsMap *map, size_t offset, size_t len);
 void dps_map_close (DpsMap *map);

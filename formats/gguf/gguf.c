@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "diapason/sdk.h"
 #include "file.h"
 
 static int32_t probe (DpsStr path, const void *head, size_t head_len)
@@ -26,21 +27,16 @@ static void close_file (struct DpsFormatFile *f)
 static DpsStatus open_file (DpsStr path, struct DpsFormatFile **out, DpsError *err)
 {
     struct DpsFormatFile *f = dps_calloc (1, sizeof *f);
-    if (f)
-        f->map.fd = -1;
-    if (!f || !(f->path = dps_strndup (path.ptr, path.len))) {
-        close_file (f);
+    if (!f)
         return dps_fail (err, DPS_ERR_NOMEM, "%.*s: out of memory", (int)path.len, path.ptr);
-    }
-    DpsStatus st = dps_map_open (f->path, &f->map, err);
+    DpsStatus st = dps_map_open_named (path, &f->path, &f->map, err);
     if (st == DPS_OK)
         st = gguf_parse (f, err);
-    if (st != DPS_OK) {
+    if (st == DPS_OK)
+        *out = f;
+    else
         close_file (f);
-        return st;
-    }
-    *out = f;
-    return DPS_OK;
+    return st;
 }
 
 static DpsStatus info (struct DpsFormatFile *f, uint64_t *out_n_tensors, uint64_t *out_n_meta, DpsError *err)
@@ -135,12 +131,4 @@ static const DpsFormat format = {
     .release = release,
 };
 
-static DpsStatus init (const struct DpsHost *host, const char *path, DpsError *err)
-{
-    (void)host, (void)path, (void)err;
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_FORMAT_ID) ? &format : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE (DPS_FORMAT_ID, format);

@@ -285,13 +285,4 @@ static const DpsFormat format = {
     .release = release,
 };
 
-static DpsStatus init (const struct DpsHost *theirs, const char *path, DpsError *err)
-{
-    (void)path, (void)err;
-    dps_table_copy (&host, sizeof host, theirs);
-    return DPS_OK;
-}
-
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_FORMAT_ID) ? &format : NULL; }
-
-DPS_PLUGIN (init, NULL, get_interface);
+DPS_PLUGIN_ONE_OF_HOST (DPS_FORMAT_ID, format, host);

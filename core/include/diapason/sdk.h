@@ -9,9 +9,20 @@
 
 /** A plugin of one interface that needs nothing from the host: DPS_PLUGIN_ONE (DPS_OBJECTIVE_ID, objective). */
 #define DPS_PLUGIN_ONE(interface_id, table)                                                                                                \
-    static DpsStatus sdk_init (const struct DpsHost *host, const char *path, DpsError *err)                                                \
+    static DpsStatus sdk_init (const struct DpsHost *sdk_host, const char *sdk_path, DpsError *sdk_err)                                    \
     {                                                                                                                                      \
-        (void)host, (void)path, (void)err;                                                                                                 \
+        (void)sdk_host, (void)sdk_path, (void)sdk_err;                                                                                     \
+        return DPS_OK;                                                                                                                     \
+    }                                                                                                                                      \
+    static const void *sdk_get_interface (DpsStr id) { return dps_str_is (id, interface_id) ? &(table) : NULL; }                           \
+    DPS_PLUGIN (sdk_init, NULL, sdk_get_interface)
+
+/** The same for a plugin that calls the host: `host`, a DpsHost of its own, is filled when it loads; slots an older host lacks are NULL. */
+#define DPS_PLUGIN_ONE_OF_HOST(interface_id, table, host)                                                                                  \
+    static DpsStatus sdk_init (const struct DpsHost *sdk_host, const char *sdk_path, DpsError *sdk_err)                                    \
+    {                                                                                                                                      \
+        (void)sdk_path, (void)sdk_err;                                                                                                     \
+        dps_table_copy (&(host), sizeof (host), sdk_host);                                                                                 \
         return DPS_OK;                                                                                                                     \
     }                                                                                                                                      \
     static const void *sdk_get_interface (DpsStr id) { return dps_str_is (id, interface_id) ? &(table) : NULL; }                           \
