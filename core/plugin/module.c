@@ -131,6 +131,8 @@ DpsStatus dps__module_start (DpsModule *m, const char *path, DpsError *err)
         DpsStatus st = m->entry.init (dps_host (), path, &theirs);
         theirs.msg[sizeof theirs.msg - 1] = '\0';
         dps__one_line (theirs.msg);
+        if (st == DPS_ERR_NOT_FOUND && theirs.msg[0])
+            return dps_fail (err, st, "not available here: %s", theirs.msg);
         if (st != DPS_OK)
             return dps_fail (err, st, "%s: init failed (%s): %s", path, dps_status_name (st),
                              theirs.msg[0] ? theirs.msg : "it gave no reason");

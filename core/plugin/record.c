@@ -77,7 +77,9 @@ static DpsStatus take_interfaces (DpsRecord *r, const char *where, DpsError *err
 
 static DpsStatus start (DpsRecord *r, DpsModule *module, const char *path, DpsError *err)
 {
-    DPS_TRY (dps__module_start (module, path, err));
+    DpsStatus st = dps__module_start (module, path, err);
+    r->pub.absent = st == DPS_ERR_NOT_FOUND;
+    DPS_TRY (st);
     r->module = module;
     return take_interfaces (r, path, err);
 }

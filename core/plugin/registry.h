@@ -23,6 +23,7 @@ typedef struct DpsPlugin {
     DpsDigest digest;
     int loaded;
     int on_request;     /* a backend that is used only where it is named (manifest: automatic=no) */
+    int absent;         /* refused by its own init: what it drives is not on this machine (NOT_FOUND); nothing is wrong */
     int quarantined;    /* refused for what it did in a child process: dps_plugin_release */
     const char *reason; /* why it was refused; "" when loaded */
 } DpsPlugin;

@@ -100,6 +100,10 @@ static DpsStatus init (const struct DpsHost *theirs, const char *path, DpsError 
     err->code = DPS_ERR_DEVICE;
     memcpy (err->msg, why, sizeof why);
     return DPS_ERR_DEVICE;
+#elif defined(INIT_ABSENT)
+    static const char why[] = "no such card in this machine";
+    memcpy (err->msg, why, sizeof why);
+    return DPS_ERR_NOT_FOUND;
 #elif defined(INIT_NO_NUL)
     memset (err->msg, 'x', sizeof err->msg);
     return 4711; /* a code no host knows */

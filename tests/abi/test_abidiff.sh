@@ -6,7 +6,7 @@
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 baseline=$top/tests/abi/witness.abi
-command -v abidw > /dev/null && command -v abidiff > /dev/null || { echo "abidw and abidiff are not installed (Debian: abigail-tools)"; exit 77; }
+command -v abidw > /dev/null && command -v abidiff > /dev/null || { echo "abidw and abidiff are not installed (Debian: abigail-tools): run tools/deps --test"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 {

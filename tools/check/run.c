@@ -138,7 +138,8 @@ static void finish (Slot *slots, int jobs, Slot *s, int timed_out)
     check_last_line (s->log, last, sizeof last);
     if (timed_out) {
         r->verdict = CHECK_TIMEOUT;
-        snprintf (text, sizeof text, "no verdict after %.0f s%s%s", s->limit, last[0] ? "; its last line: " : "", last);
+        snprintf (text, sizeof text, "no verdict after %.0f s%s%s. Hint: a slow or busy machine wants a larger --timeout", s->limit,
+                  last[0] ? "; its last line: " : "", last);
         set_message (r, text);
     } else if (!take_verdict (r, &s->process) || status != 0) {
         snprintf (text, sizeof text, "the process ended %s: %s%s%s", r->message ? "badly after its verdict" : "without a verdict",

@@ -39,8 +39,8 @@ static json_t *string_list (const char *s)
 
 json_t *cli_plugin_json (const DpsPlugin *p)
 {
-    return json_pack ("{s:s, s:s, s:o, s:b, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s}", "id", p->id, "name", p->name, "kinds",
-                      string_list (p->kinds), "loaded", p->loaded, "quarantined", p->quarantined, "reason", p->reason, "version",
-                      p->version, "licence", p->licence, "summary", p->summary, "abi", p->abi, "interfaces", string_list (p->interfaces),
-                      "module", p->module, "sha256", p->digest.hex, "signed_by", p->signer);
+    return json_pack ("{s:s, s:s, s:o, s:b, s:b, s:b, s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s}", "id", p->id, "name", p->name, "kinds",
+                      string_list (p->kinds), "loaded", p->loaded, "absent", p->absent, "quarantined", p->quarantined, "reason", p->reason,
+                      "version", p->version, "licence", p->licence, "summary", p->summary, "abi", p->abi, "interfaces",
+                      string_list (p->interfaces), "module", p->module, "sha256", p->digest.hex, "signed_by", p->signer);
 }

@@ -27,7 +27,8 @@ const DpsVerb dps_verb_doctor = {
     .name = "doctor",
     .summary = "what is installed, which plugins load, what this machine can do",
     .synopsis = "",
-    .help = "Paste the output into a bug report. The exit code is 0 also when a plugin was refused: the last line says so.\n\n"
+    .help = "Paste the output into a bug report. The exit code is 0 also when a plugin was refused: the last line says so. A plugin whose\n"
+            "hardware or driver this machine does not have is listed as absent, which is no fault.\n\n"
             "Examples:\n"
             "  diapason doctor\n"
             "  diapason doctor --json | jq .cpu.features",
@@ -208,7 +209,8 @@ static void print_machine (const json_t *d)
 
 static void print_plugins (const json_t *d)
 {
-    size_t i, n_loaded = 0, n_refused = 0;
+    size_t i, n_loaded = 0, n_absent = 0, n_refused = 0;
+    g_autofree char *absent = NULL;
     json_t *p;
     json_array_foreach (json_object_get (d, "devices"), i, p) {
         line ("device", dim, "%s: %s (%s)", text (p, "name"), text (p, "detail"), text (p, "plugin"));
@@ -222,11 +224,14 @@ static void print_plugins (const json_t *d)
     json_array_foreach (json_object_get (d, "plugins"), i, p) {
         if (json_is_true (json_object_get (p, "loaded")))
             continue;
-        line ("refused", red, "%s: %s", text (p, "id"), text (p, "reason"));
-        n_refused++;
+        int is_absent = json_is_true (json_object_get (p, "absent"));
+        line (is_absent ? "absent" : "refused", is_absent ? dim : red, "%s: %s", text (p, "id"), text (p, "reason"));
+        n_absent += (size_t)is_absent;
+        n_refused += !is_absent;
     }
+    absent = n_absent ? g_strdup_printf (", %zu not available here", n_absent) : g_strdup ("");
     line ("folders", dim, "%s", *text (d, "plugin_folders") ? text (d, "plugin_folders") : "(no plugin folder beside the program)");
-    line ("result", n_refused ? red : green, "%zu plugin%s loaded, %zu refused%s", n_loaded, n_loaded == 1 ? "" : "s", n_refused,
+    line ("result", n_refused ? red : green, "%zu plugin%s loaded%s, %zu refused%s", n_loaded, n_loaded == 1 ? "" : "s", absent, n_refused,
           n_refused ? ": see above" : "");
 }
 

@@ -43,14 +43,27 @@ static int width (const char *s) { return (int)g_utf8_strlen (s, -1); }
 
 static void pad (GString *to, const char *s, int columns) { g_string_append_printf (to, "%s%*s", s, MAX (columns - width (s), 0) + 2, ""); }
 
+/* Those that did not load, with their reasons: they were refused, or what they drive is not on this machine. */
+static void print_reasons (const DpsRegistry *reg, int absent, int columns)
+{
+    size_t n = 0;
+    const DpsPlugin *p;
+    for (size_t i = 0; (p = dps_registry_at (reg, i)); i++)
+        n += !p->loaded && p->absent == absent;
+    if (n)
+        printf ("\n%zu %s:\n", n, absent ? "not available here" : "refused");
+    for (size_t i = 0; (p = dps_registry_at (reg, i)); i++)
+        if (!p->loaded && p->absent == absent)
+            cli_labelled (p->id, columns, absent ? "2" : "31", p->reason);
+}
+
 static void print_table (const DpsRegistry *reg)
 {
     int id = 2, kind = 4, version = 7;
-    size_t n = dps_registry_count (reg), n_refused = 0;
+    size_t n = dps_registry_count (reg);
     for (size_t i = 0; i < n; i++) {
         const DpsPlugin *p = dps_registry_at (reg, i);
         id = MAX (id, width (p->id));
-        n_refused += !p->loaded;
         if (p->loaded) {
             kind = MAX (kind, width (p->kinds));
             version = MAX (version, width (p->version));
@@ -69,14 +82,8 @@ static void print_table (const DpsRegistry *reg)
         g_string_truncate (row, strlen (g_strchomp (row->str)));
         cli_labelled (row->str, columns, NULL, p->summary);
     }
-    if (n_refused)
-        printf ("\n%zu refused:\n", n_refused);
-    for (size_t i = 0; i < n; i++) {
-        const DpsPlugin *p = dps_registry_at (reg, i);
-        if (p->loaded)
-            continue;
-        cli_labelled (p->id, id + 2, "31", p->reason);
-    }
+    print_reasons (reg, 1, id + 2);
+    print_reasons (reg, 0, id + 2);
 }
 
 static int list (const DpsRegistry *reg)
@@ -99,14 +106,16 @@ static void show_one (const DpsPlugin *p)
     const struct {
         const char *label, *value;
     } lines[] = {
-        {"  kinds", p->kinds},      {"  summary", p->summary},       {"  version", p->version}, {"  licence", p->licence},
-        {"  abi", p->abi},          {"  interfaces", p->interfaces}, {"  module", p->module},   {"  sha256", p->digest.hex},
-        {"  signed by", p->signer}, {"  refused", p->reason},
+        {"  kinds", p->kinds},      {"  summary", p->summary},
+        {"  version", p->version},  {"  licence", p->licence},
+        {"  abi", p->abi},          {"  interfaces", p->interfaces},
+        {"  module", p->module},    {"  sha256", p->digest.hex},
+        {"  signed by", p->signer}, {p->absent ? "  absent" : "  refused", p->reason},
     };
     printf ("%s\n", p->id);
     for (size_t i = 0; i < G_N_ELEMENTS (lines); i++)
         if (*lines[i].value)
-            cli_labelled (lines[i].label, 14, i + 1 == G_N_ELEMENTS (lines) ? "31" : "2", lines[i].value);
+            cli_labelled (lines[i].label, 14, i + 1 == G_N_ELEMENTS (lines) && !p->absent ? "31" : "2", lines[i].value);
 }
 
 static int show (const DpsRegistry *reg, const char *wanted)

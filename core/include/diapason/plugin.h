@@ -29,7 +29,8 @@ typedef struct DpsPluginEntry {
     /**
      * Called once after load, before anything else. `host` stays valid for the life of the process; `path` (NUL-terminated) is
      * the plugin's own file, borrowed until return.
-     * Thread: [init]. Errors: any code; the plugin is then refused with err->msg as the reason.
+     * Thread: [init]. Errors: any code; the plugin is then refused with err->msg as the reason. NOT_FOUND is for hardware or a driver that
+     * this machine does not have: `diapason doctor` lists it as "not available here", and nothing is wrong.
      */
     DpsStatus (*init) (const struct DpsHost *host, const char *path, DpsError *err);
 
