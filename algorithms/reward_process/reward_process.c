@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "answer.h"
 #include "base/json.h"
 #include "base/judge.h"
 #include "child.h"
@@ -210,31 +211,17 @@ static void send_some (Process *p)
 
 /* Answers. */
 
-/* What one line says of row `done`. *lost: it is out of step. Errors: NOMEM. */
-static DpsStatus read_answer (Call *c, const char *line, size_t len, int *lost, DpsError *err)
+/* One line for row `done`. *lost: it is out of step, and the row stays open: whoever called gives it up with the child. Errors: NOMEM. */
+static DpsStatus take_answer (Call *c, const char *line, size_t len, int *lost, DpsError *err)
 {
-    json_t *v = NULL;
-    DpsError why = DPS_ERROR_INIT;
-    DpsStatus st = dps_json_parse (line, len, "the child's answer", 1, 0, &v, &why);
-    if (st == DPS_ERR_NOMEM)
-        return dps_fail (err, st, "out of memory");
-    const json_t *score = json_is_object (v) ? json_object_get (v, "score") : v, *error = json_object_get (v, "error");
-    const json_t *id = json_object_get (v, "id");
-    *lost = id && (!json_is_integer (id) || (uint64_t)json_integer_value (id) != c->first_id + c->done);
+    Answer a;
+    DPS_TRY (answer_read (line, len, c->first_id + c->done, &a, err));
+    *lost = a.out_of_step;
     if (*lost)
-        ; /* the row stays open: whoever called gives it up with the child */
-    else if (json_is_number (score) && !error)
-        settle_row (c, json_number_value (score), DPS_SCORE_OK);
-    else if (json_is_null (score) && !error)
-        settle_row (c, 0, DPS_SCORE_NOT_JUDGED);
-    else {
-        snprintf (c->why, sizeof c->why, "%s: %.200s", error ? "the child says" : "the child's answer is no score",
-                  json_is_string (error) ? json_string_value (error)
-                  : st != DPS_OK         ? why.msg
-                                         : "expected a number, null, or an object with score or error");
-        settle_row (c, 0, DPS_SCORE_FAILED);
-    }
-    json_decref (v);
+        return DPS_OK;
+    if (a.status == DPS_SCORE_FAILED)
+        snprintf (c->why, sizeof c->why, "%s", a.why);
+    settle_row (c, a.score, a.status);
     return DPS_OK;
 }
 
@@ -255,7 +242,7 @@ static DpsStatus take_answers (Call *c, DpsError *err)
         p->got.len += (size_t)n;
     while (p->got.len && c->done < c->sent && !lost && (end = memchr (p->got.data, '\n', p->got.len))) {
         size_t len = (size_t)(end - p->got.data);
-        DPS_TRY (read_answer (c, p->got.data, len, &lost, err));
+        DPS_TRY (take_answer (c, p->got.data, len, &lost, err));
         p->got.len -= len + 1;
         memmove (p->got.data, end + 1, p->got.len);
         p->fresh = 0;

@@ -1,26 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * collective.c: `dps.collective/1` by NCCL, one communicator on the GPU of number rank modulo the GPUs this process sees. Communicators do not
- * block: every call comes back at once and is polled, so that abort, from any thread, ends it.
+ * collective.c: `dps.collective/1` by NCCL: what is done with a communicator (comm.c).
  *
  * Sums are made in rank order, which ncclAllReduce does not promise: each rank receives its share of everybody's data, adds it up with the
  * dialect's dps_sum_ranks, and shares are then exchanged. That moves what a ring moves. Largest and smallest, and sums of integers, are the same
  * in any order: NCCL makes them.
  */
-#include <string.h>
-#include <time.h>
-
-#include "cuda.h"
-
-struct DpsComm {
-    struct DpsDevice *dev;
-    struct DpsQueue queue; /* of calls without one */
-    uint32_t rank, n_ranks;
-    int64_t timeout_ms;
-    pthread_mutex_t lock; /* of comm: abort frees it under a caller's feet */
-    NcclComm comm;        /* NULL after abort */
-    CudaGiven *given;
-};
+#include "comm.h"
 
 /* One call: what it works on. */
 typedef struct Work {
@@ -33,162 +19,6 @@ typedef struct Work {
     uint64_t item; /* bytes of an element */
     DpsError *err;
 } Work;
-
-CudaGiven *cuda_given_ref (CudaGiven *g)
-{
-    if (g)
-        atomic_fetch_add (&g->refs, 1);
-    return g;
-}
-
-void cuda_given_unref (CudaGiven *g)
-{
-    if (g && atomic_fetch_sub (&g->refs, 1) == 1)
-        dps_free (g);
-}
-
-static int64_t now_ms (void)
-{
-    struct timespec t;
-    clock_gettime (CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-static void pause_a_little (void)
-{
-    const struct timespec pause = {0, 100000};
-    nanosleep (&pause, NULL);
-}
-
-static DpsStatus cancelled (const struct DpsComm *c, DpsError *err)
-{
-    return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u: the communicator was aborted", c->dev->name, c->rank);
-}
-
-static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
-{
-    static const char *const names[] = {
-        "ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage", "remote error"};
-    dps_fail (err, DPS_ERR_DEVICE, "%s: rank %u: NCCL: %s (%u). Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
-              (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r);
-    if (err)
-        err->vendor_code = (int32_t)r;
-    return DPS_ERR_DEVICE;
-}
-
-/* What a call that came back in progress came to. */
-static DpsStatus settle (struct DpsComm *c, NcclResult r, DpsError *err)
-{
-    int64_t end = now_ms () + c->timeout_ms;
-    while (r == (NcclResult)NCCL_IN_PROGRESS) {
-        pthread_mutex_lock (&c->lock);
-        NcclResult asked = c->comm ? cuda_api.nccl.async_error (c->comm, &r) : (NcclResult)NCCL_OK;
-        int gone = !c->comm;
-        pthread_mutex_unlock (&c->lock);
-        if (gone || (cuda_host.should_stop && cuda_host.should_stop ()))
-            return cancelled (c, err);
-        if (asked != (NcclResult)NCCL_OK)
-            return failed (c, asked, err);
-        if (r == (NcclResult)NCCL_IN_PROGRESS && now_ms () >= end)
-            return dps_fail (err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
-                             (long long)c->timeout_ms);
-        if (r == (NcclResult)NCCL_IN_PROGRESS)
-            pause_a_little ();
-    }
-    return r == (NcclResult)NCCL_OK ? DPS_OK : failed (c, r, err);
-}
-
-static DpsStatus unique_id (void *buf, size_t cap, size_t *out_len, DpsError *err)
-{
-    NcclId id;
-    if (cap < sizeof id)
-        return dps_fail (err, DPS_ERR_LIMIT, "cuda: an identifier has %zu bytes, there is room for %zu", sizeof id, cap);
-    NcclResult r = cuda_api.nccl.unique_id (&id);
-    if (r != (NcclResult)NCCL_OK)
-        return dps_fail (err, DPS_ERR_DEVICE, "cuda: NCCL makes no identifier (%u). Hint: NCCL_DEBUG=INFO says more", (unsigned)r);
-    memcpy (buf, &id, sizeof id);
-    *out_len = sizeof id;
-    return DPS_OK;
-}
-
-static void abort_comm (struct DpsComm *c)
-{
-    atomic_store (&c->given->aborted, 1);
-    pthread_mutex_lock (&c->lock);
-    NcclComm comm = c->comm;
-    c->comm = NULL;
-    if (comm)
-        cuda_api.nccl.abort (comm); /* ends its kernels too */
-    pthread_mutex_unlock (&c->lock);
-}
-
-static void destroy (struct DpsComm *c)
-{
-    if (!c)
-        return;
-    if (c->dev)
-        cuda_api.cu.context_use (c->dev->context);
-    if (c->comm)
-        cuda_api.nccl.abort (c->comm); /* ncclCommDestroy would wait for the others */
-    if (c->dev)
-        cuda_queue_deinit (&c->queue);
-    cuda_given_unref (c->given);
-    pthread_mutex_destroy (&c->lock);
-    dps_free (c);
-}
-
-static int64_t timeout_of_host (void)
-{
-    char value[24] = "";
-    int64_t ms = 0;
-    if (cuda_host.config_get)
-        cuda_host.config_get (dps_str ("cuda.collective_timeout_ms"), value, sizeof value);
-    for (const char *s = value; *s >= '0' && *s <= '9' && ms < 1000000000; s++)
-        ms = ms * 10 + (*s - '0');
-    return ms ? ms : 600000;
-}
-
-static DpsStatus join (struct DpsComm *c, const void *id, DpsError *err)
-{
-    NcclId key;
-    NcclConfig config;
-    memcpy (&key, id, sizeof key);
-    memset (&config, 0, sizeof config);
-    config.size = sizeof config;
-    config.magic = 0xcafebeef;
-    config.version = NCCL_CONFIG_VERSION;
-    config.blocking = 0;
-    DPS_TRY (cuda_device ((int)(c->rank % (uint32_t)cuda_devices ()), &c->dev, err));
-    DPS_TRY (cuda_enter (c->dev, err));
-    DPS_TRY (cuda_queue_init (&c->queue, c->dev, 0, err));
-    return settle (c, cuda_api.nccl.init (&c->comm, (int)c->n_ranks, key, (int)c->rank, &config), err);
-}
-
-static DpsStatus init (const void *id, size_t id_len, uint32_t rank, uint32_t n_ranks, struct DpsComm **out, DpsError *err)
-{
-    if (id_len != sizeof (NcclId) || rank >= n_ranks)
-        return dps_fail (err, DPS_ERR_INVALID,
-                         "cuda: rank %u of %u with an identifier of %zu bytes; expected %zu bytes and a rank below %u", rank, n_ranks,
-                         id_len, sizeof (NcclId), n_ranks);
-    struct DpsComm *c = dps_calloc (1, sizeof *c);
-    CudaGiven *given = c ? dps_calloc (1, sizeof *given) : NULL;
-    if (!given || pthread_mutex_init (&c->lock, NULL)) {
-        dps_free (given);
-        dps_free (c);
-        return dps_fail (err, DPS_ERR_NOMEM, "cuda: no memory for a communicator");
-    }
-    atomic_store (&given->refs, 1);
-    c->given = given;
-    c->rank = rank;
-    c->n_ranks = n_ranks;
-    c->timeout_ms = timeout_of_host ();
-    DpsStatus st = join (c, id, err);
-    if (st == DPS_OK)
-        *out = c;
-    else
-        destroy (c);
-    return st;
-}
 
 /* Operands. */
 
@@ -229,7 +59,7 @@ static DpsStatus begin (struct DpsComm *c, const DpsView *in, const DpsView *out
 {
     *w = (Work){.c = c, .q = q ? q : &c->queue, .in = in, .out = out, .err = err, .item = dps_launch_bytes ((in ? in : out)->dtype)};
     if (atomic_load (&c->given->aborted))
-        return cancelled (c, err);
+        return cuda_comm_cancelled (c, err);
     DPS_TRY (cuda_enter (c->dev, err));
     if (w->q->dev != c->dev)
         return dps_fail (err, DPS_ERR_INVALID, "%s: a communicator of %s in a queue of %s", c->dev->name, c->dev->name, w->q->dev->name);
@@ -258,20 +88,20 @@ static DpsStatus wait_here (Work *w)
     struct DpsComm *c = w->c;
     struct DpsEvent *e = NULL;
     uint32_t done = 0;
-    int64_t end = now_ms () + c->timeout_ms;
+    int64_t end = cuda_now_ms () + c->timeout_ms;
     DPS_TRY (cuda_queues.record (w->q, &e, w->err));
     DpsStatus st = DPS_OK;
     while (st == DPS_OK && !done) {
         st = cuda_queues.query (e, &done, w->err);
-        if (st == DPS_OK && !done && now_ms () >= end)
+        if (st == DPS_OK && !done && cuda_now_ms () >= end)
             st = dps_fail (w->err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
                            (long long)c->timeout_ms);
         if (st == DPS_OK && !done)
-            pause_a_little ();
+            cuda_pause ();
     }
     cuda_queues.event_free (e);
     if (st == DPS_ERR_TIMEOUT)
-        abort_comm (c); /* its kernels would wait for ever */
+        cuda_comm_abort (c); /* its kernels would wait for ever */
     return st;
 }
 
@@ -293,7 +123,7 @@ static DpsStatus finish (Work *w, DpsStatus st)
         int gone_ = !(w)->c->comm;                                                                                                         \
         NcclResult (r) = gone_ ? (NcclResult)NCCL_OK : cuda_api.nccl.call;                                                                 \
         pthread_mutex_unlock (&(w)->c->lock);                                                                                              \
-        DPS_TRY (gone_ ? cancelled ((w)->c, (w)->err) : settle ((w)->c, (r), (w)->err));                                                   \
+        DPS_TRY (gone_ ? cuda_comm_cancelled ((w)->c, (w)->err) : cuda_comm_settle ((w)->c, (r), (w)->err));                               \
     } while (0)
 
 /* Elements [s·piece, …) of n that are rank s's. */
@@ -318,7 +148,7 @@ static DpsStatus grouped (Work *w, NcclResult (*each) (Work *w, uint32_t s, CuPo
         r = r == (NcclResult)NCCL_OK ? ended : r;
     }
     pthread_mutex_unlock (&w->c->lock);
-    return gone ? cancelled (w->c, w->err) : settle (w->c, r, w->err);
+    return gone ? cuda_comm_cancelled (w->c, w->err) : cuda_comm_settle (w->c, r, w->err);
 }
 
 static const void *at (CuPointer p) { return (const void *)(uintptr_t)p; }
@@ -514,8 +344,8 @@ static DpsStatus recv (struct DpsComm *c, const DpsView *buf, uint32_t from, str
 
 const DpsCollective cuda_collective = {
     .size = sizeof (DpsCollective),
-    .unique_id = unique_id,
-    .init = init,
+    .unique_id = cuda_comm_unique_id,
+    .init = cuda_comm_init,
     .all_reduce = all_reduce,
     .reduce_scatter = reduce_scatter,
     .all_gather = all_gather,
@@ -523,6 +353,6 @@ const DpsCollective cuda_collective = {
     .broadcast = broadcast,
     .send = send,
     .recv = recv,
-    .abort = abort_comm,
-    .destroy = destroy,
+    .abort = cuda_comm_abort,
+    .destroy = cuda_comm_destroy,
 };

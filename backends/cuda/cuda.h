@@ -165,7 +165,7 @@ DpsStatus cuda_outer (void *queue, const DpsView *dy, const DpsView *x, const Dp
 /* graph.c */
 extern const DpsRecorder cuda_recorder;
 
-/* collective.c */
+/* comm.c */
 
 /** Whether a communicator was given up, shared by it, the queues it worked in and their events. */
 typedef struct CudaGiven {
@@ -173,6 +173,8 @@ typedef struct CudaGiven {
 } CudaGiven;
 CudaGiven *cuda_given_ref (CudaGiven *g); /* NULL is fine in both */
 void cuda_given_unref (CudaGiven *g);
+
+/* collective.c */
 extern const DpsCollective cuda_collective;
 
 /* gemm.c */

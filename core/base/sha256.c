@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -63,9 +64,14 @@ DpsStatus dps_sha256 (const void *data, size_t len, DpsDigest *out, DpsError *er
 DpsStatus dps_sha256_file (const char *path, DpsDigest *out, DpsError *err)
 {
     const size_t piece = 1 << 20;
-    int fd = open (path, O_RDONLY | O_CLOEXEC);
+    int fd = open (path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe nobody writes to is opened at once */
     if (fd < 0)
         return dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: cannot open: %s", path, strerror (errno));
+    struct stat sb;
+    if (fstat (fd, &sb) != 0 || !S_ISREG (sb.st_mode)) { /* a device has no end */
+        close (fd);
+        return dps_fail (err, DPS_ERR_IO, "%s: not a regular file", path);
+    }
     DpsHasher *h = dps_hasher_new ();
     char *buffer = dps_malloc (piece, 1);
     DpsStatus st = h && buffer ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "recipe/chain.h"
-#include "recipe/yaml.h"
+#include "recipe/lock.h"
 
 enum { VERSION = 1 };
 
@@ -64,27 +64,17 @@ static DpsStatus read_stages (const DpsChain *c, const DpsYaml *list, DpsChainDo
 
 DpsStatus dps_chain_lock_read (const DpsChain *c, DpsChainDone *done, int *found, DpsError *err)
 {
-    DpsBuf text = {0};
-    DpsYamlDoc *doc = NULL;
+    DpsYamlDoc *doc;
     int64_t version = 0;
     memset (done, 0, c->n * sizeof *done);
     *found = 0;
-    DpsStatus st = dps_file_read (c->lock, DPS_YAML_MAX_BYTES, &text, err);
-    if (st == DPS_ERR_NOT_FOUND)
-        return DPS_OK;
-    if (st == DPS_OK)
-        st = dps_yaml_parse (text.data ? text.data : "", text.len, c->lock, &doc, err);
+    DpsStatus st = dps__lock_read (c->lock, &doc, err);
     const DpsYaml *v = st == DPS_OK && doc->root ? dps_yaml_get (doc->root, "chain_lock_version") : NULL;
     if (st == DPS_OK && (!v || !dps_yaml_int (v, &version) || version != VERSION))
-        st = dps_fail (err, DPS_ERR_USAGE, "%s: chain_lock_version is not %d: it was written by another version", c->lock, VERSION);
+        st = dps_fail (err, DPS_ERR_LOCK, "%s: chain_lock_version is not %d: it was written by another version", c->lock, VERSION);
     if (st == DPS_OK)
-        st = read_stages (c, dps_yaml_get (doc->root, "stages"), done, err);
+        st = dps__lock_damaged (read_stages (c, dps_yaml_get (doc->root, "stages"), done, err), err);
     *found = st == DPS_OK;
     dps_yaml_free (doc);
-    dps_buf_free (&text);
-    if (st != DPS_ERR_USAGE)
-        return st;
-    if (err) /* a lock that cannot be read locks */
-        err->code = DPS_ERR_LOCK;
-    return DPS_ERR_LOCK;
+    return st == DPS_ERR_NOT_FOUND ? DPS_OK : st;
 }

@@ -148,23 +148,33 @@ static DpsStatus compare (const DpsRecipe *r, const DpsLockEntry *entries, size_
     return compare_inputs (r, entries, n, dps_yaml_get (root, "inputs"), path, err);
 }
 
-DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
+DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err)
+{
+    if (st != DPS_ERR_USAGE)
+        return st;
+    dps_error_prefix (err, "the lock is damaged");
+    if (err)
+        err->code = DPS_ERR_LOCK;
+    return DPS_ERR_LOCK;
+}
+
+DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err)
 {
     DpsBuf text = {0};
-    DpsYamlDoc *doc = NULL;
+    *out = NULL;
     DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
     if (st == DPS_OK)
-        st = dps_yaml_parse (text.data ? text.data : "", text.len, path, &doc, err);
-    if (st == DPS_OK)
-        st = compare (r, entries, n, doc->root, path, err);
-    /* A lock that cannot be read locks. */
-    if (st == DPS_ERR_USAGE) {
-        dps_error_prefix (err, "the lock is damaged");
-        st = DPS_ERR_LOCK;
-        if (err)
-            err->code = st;
-    }
-    dps_yaml_free (doc);
+        st = dps__lock_damaged (dps_yaml_parse (text.data ? text.data : "", text.len, path, out, err), err);
     dps_buf_free (&text);
+    return st;
+}
+
+DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
+{
+    DpsYamlDoc *doc;
+    DpsStatus st = dps__lock_read (path, &doc, err);
+    if (st == DPS_OK)
+        st = dps__lock_damaged (compare (r, entries, n, doc->root, path, err), err);
+    dps_yaml_free (doc);
     return st;
 }

@@ -80,25 +80,15 @@ static DpsStatus compare_all (const DpsLockEntry *entries, size_t n, const DpsYa
 
 DpsStatus dps_stack_lock_compare (const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
 {
-    DpsBuf text = {0};
-    DpsYamlDoc *doc = NULL;
-    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
+    DpsYamlDoc *doc;
+    DpsStatus st = dps__lock_read (path, &doc, err);
     if (st == DPS_ERR_NOT_FOUND)
-        return dps_fail (err, DPS_ERR_LOCK,
-                         "%s does not exist, and --locked holds the run to it. Hint: train without --locked, which writes it; "
-                         "--stack-lock PATH names another",
-                         path);
-    if (st == DPS_OK)
-        st = dps_yaml_parse (text.data ? text.data : "", text.len, path, &doc, err);
+        st = dps_fail (err, DPS_ERR_LOCK,
+                       "%s does not exist, and --locked holds the run to it. Hint: train without --locked, which writes it; "
+                       "--stack-lock PATH names another",
+                       path);
     if (st == DPS_OK)
         st = compare_all (entries, n, doc->root, path, err);
-    if (st == DPS_ERR_USAGE) { /* a lock that cannot be read locks */
-        dps_error_prefix (err, "the lock is damaged");
-        st = DPS_ERR_LOCK;
-        if (err)
-            err->code = st;
-    }
     dps_yaml_free (doc);
-    dps_buf_free (&text);
     return st;
 }

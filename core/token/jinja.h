@@ -2,6 +2,7 @@
 /*
  * jinja.h: an interpreter for the Jinja that chat templates use, as transformers configures it: trim_blocks, lstrip_blocks, loop controls,
  * an immutable sandbox, no loader. It reaches nothing but its inputs, and is bounded in steps, depth, memory and output.
+ * One departure: text marked `safe` stays text, where jinja2 then escapes for HTML what is added to it: a prompt is no HTML.
  *
  * Source → tokens (jinja_lex.c) → nodes (jinja_parse.c, jinja_expr.c) → text (jinja_exec.c, jinja_eval.c, jinja_call.c and the tables of
  * filters, tests and methods). Everything made on the way lives in one arena, freed as a whole: no value is ever freed alone.

@@ -1,16 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_adapter_config.c: any bytes as adapter_config.json; what is accepted must be written, read again and mean the same. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "ckpt/peft_config.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
+#include "fuzz.h"
 
 static const char *const modules[] = {"model.layers.0.self_attn.q_proj", "model.layers.11.mlp.down_proj", "lm_head", "model.embed_tokens",
                                       "a"};

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_chain.c: any bytes as a chain; each stage of an accepted one is a recipe that dumps and reads back to the same fingerprint. */
-#include <string.h>
-
+#include "fuzz.h"
 #include "recipe/chain.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {

@@ -3,19 +3,10 @@
  * fuzz_checkpoint.c: any bytes as what a checkpoint's JSON files hold: the manifest (without its own digest, which no fuzzer would guess;
  * an accepted one is written with it, read back and compared), trainer_state.json, and the guard's state.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/digests.h"
+#include "fuzz.h"
 #include "observe/guard.h"
 #include "observe/state.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 static void fuzz_manifest (const char *data, size_t size)
 {

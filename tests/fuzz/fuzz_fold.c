@@ -1,15 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_fold.c: any bytes made comparable, and words looked for in them. */
-#include <stdint.h>
-#include <string.h>
-
 #include "base/fold.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
+#include "fuzz.h"
 
 /* Input: flags, the length of the word, the word, the text. */
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)

@@ -1,24 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_format.h: the target that the format readers share. A file that opens must answer for every tensor and value it announces. */
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/mem.h"
 #include "base/status.h"
 #include "diapason/diapason.h"
+#include "fuzz.h"
 
 extern const DpsPluginEntry dps_plugin_entry;
 
 static volatile unsigned sum; /* so that reads are not optimised away */
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 static void use_strings (const DpsMeta *m)
 {

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_jinja.c: any bytes as a chat template, rendered over one conversation: bounded in steps, depth and output, and every refusal says why. */
-#include <string.h>
-
+#include "fuzz.h"
 #include "token/chat.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 static json_t *messages, *tools;
 

@@ -1,15 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_json.c: any bytes into the JSON reader; what parses must print and read back equal. */
-#include <stdint.h>
-#include <stdlib.h>
-
-#include "base/json.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
+#include "fuzz.h"
 
 /* Strings and numbers go through our own printers; they must read back as the same value. */
 static void round_trip (const json_t *value)

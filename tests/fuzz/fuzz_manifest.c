@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_manifest.c: any bytes as NAME.plugin; what is accepted keeps the promises the loader relies on. */
-#include <string.h>
-
+#include "fuzz.h"
 #include "plugin/manifest.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {

@@ -1,14 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_recipe.c: any bytes as a recipe; an accepted one dumps and reads back to the same fingerprint. */
-#include <string.h>
-
+#include "fuzz.h"
 #include "recipe/recipe.h"
-
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {

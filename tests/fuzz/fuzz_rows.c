@@ -1,27 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_rows.c: any bytes as a file of rows, the first byte choosing its kind: every row is read, recognised and, when it is ids, encoded. */
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/file.h"
 #include "data/dataset.h"
+#include "fuzz.h"
 #include "token/encode.h"
 
-static void require (int ok)
-{
-    if (!ok)
-        __builtin_trap ();
-}
-
-static char folder[] = "/tmp/diapason-fuzz-XXXXXX";
 static DpsEncoder *encoder;
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
     (void)argc, (void)argv;
     dps_json_init ();
-    require (mkdtemp (folder) != NULL && dps_encoder_new (NULL, NULL, &encoder, NULL) == DPS_OK);
+    require (dps_encoder_new (NULL, NULL, &encoder, NULL) == DPS_OK);
     return 0;
 }
 
@@ -50,14 +40,8 @@ static void read_rows (const char *path)
 
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
-    static const char *const ends[] = {"jsonl", "json", "csv", "txt"};
-    char path[128];
-    if (size == 0)
-        return 0;
-    snprintf (path, sizeof path, "%s/rows.%s", folder, ends[data[0] % 4]);
-    FILE *f = fopen (path, "w");
-    require (f && fwrite (data + 1, 1, size - 1, f) == size - 1 && fclose (f) == 0);
-    read_rows (path);
-    unlink (path);
+    static const char *const names[] = {"rows.jsonl", "rows.json", "rows.csv", "rows.txt"};
+    if (size)
+        read_rows (fuzz_file (names[data[0] % 4], data + 1, size - 1));
     return 0;
 }

@@ -24,6 +24,9 @@ def environment():
     env.filters["tojson"] = lambda x, ensure_ascii=False, indent=None, separators=None, sort_keys=False: json.dumps(
         x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
+    # A chat is no HTML: what is marked safe is text like any other. jinja2 would escape whatever is added to it (Functionary 3.1's tools, as &#34;name&#34;).
+    env.filters["safe"] = str
+
     def refuse(message):
         raise jinja2.exceptions.TemplateError(message)
     env.globals["raise_exception"] = refuse

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * comm.c: a communicator of NCCL's, from its making to its end, on the GPU of number rank modulo the GPUs this process sees. Communicators do not
+ * block: every call comes back at once and is polled, so that abort, from any thread, ends it.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "comm.h"
+
+CudaGiven *cuda_given_ref (CudaGiven *g)
+{
+    if (g)
+        atomic_fetch_add (&g->refs, 1);
+    return g;
+}
+
+void cuda_given_unref (CudaGiven *g)
+{
+    if (g && atomic_fetch_sub (&g->refs, 1) == 1)
+        dps_free (g);
+}
+
+int64_t cuda_now_ms (void)
+{
+    struct timespec t;
+    clock_gettime (CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void cuda_pause (void)
+{
+    const struct timespec pause = {0, 100000};
+    nanosleep (&pause, NULL);
+}
+
+DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err)
+{
+    return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u: the communicator was aborted", c->dev->name, c->rank);
+}
+
+static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
+{
+    static const char *const names[] = {
+        "ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage", "remote error"};
+    dps_fail (err, DPS_ERR_DEVICE, "%s: rank %u: NCCL: %s (%u). Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
+              (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r);
+    if (err)
+        err->vendor_code = (int32_t)r;
+    return DPS_ERR_DEVICE;
+}
+
+DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err)
+{
+    int64_t end = cuda_now_ms () + c->timeout_ms;
+    while (r == (NcclResult)NCCL_IN_PROGRESS) {
+        pthread_mutex_lock (&c->lock);
+        NcclResult asked = c->comm ? cuda_api.nccl.async_error (c->comm, &r) : (NcclResult)NCCL_OK;
+        int gone = !c->comm;
+        pthread_mutex_unlock (&c->lock);
+        if (gone || (cuda_host.should_stop && cuda_host.should_stop ()))
+            return cuda_comm_cancelled (c, err);
+        if (asked != (NcclResult)NCCL_OK)
+            return failed (c, asked, err);
+        if (r == (NcclResult)NCCL_IN_PROGRESS && cuda_now_ms () >= end)
+            return dps_fail (err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
+                             (long long)c->timeout_ms);
+        if (r == (NcclResult)NCCL_IN_PROGRESS)
+            cuda_pause ();
+    }
+    return r == (NcclResult)NCCL_OK ? DPS_OK : failed (c, r, err);
+}
+
+DpsStatus cuda_comm_unique_id (void *buf, size_t cap, size_t *out_len, DpsError *err)
+{
+    NcclId id;
+    if (cap < sizeof id)
+        return dps_fail (err, DPS_ERR_LIMIT, "cuda: an identifier has %zu bytes, there is room for %zu", sizeof id, cap);
+    NcclResult r = cuda_api.nccl.unique_id (&id);
+    if (r != (NcclResult)NCCL_OK)
+        return dps_fail (err, DPS_ERR_DEVICE, "cuda: NCCL makes no identifier (%u). Hint: NCCL_DEBUG=INFO says more", (unsigned)r);
+    memcpy (buf, &id, sizeof id);
+    *out_len = sizeof id;
+    return DPS_OK;
+}
+
+void cuda_comm_abort (struct DpsComm *c)
+{
+    atomic_store (&c->given->aborted, 1);
+    pthread_mutex_lock (&c->lock);
+    NcclComm comm = c->comm;
+    c->comm = NULL;
+    if (comm)
+        cuda_api.nccl.abort (comm); /* ends its kernels too */
+    pthread_mutex_unlock (&c->lock);
+}
+
+void cuda_comm_destroy (struct DpsComm *c)
+{
+    if (!c)
+        return;
+    if (c->dev)
+        cuda_api.cu.context_use (c->dev->context);
+    if (c->comm)
+        cuda_api.nccl.abort (c->comm); /* ncclCommDestroy would wait for the others */
+    if (c->dev)
+        cuda_queue_deinit (&c->queue);
+    cuda_given_unref (c->given);
+    pthread_mutex_destroy (&c->lock);
+    dps_free (c);
+}
+
+static int64_t timeout_of_host (void)
+{
+    char value[24] = "";
+    int64_t ms = 0;
+    if (cuda_host.config_get)
+        cuda_host.config_get (dps_str ("cuda.collective_timeout_ms"), value, sizeof value);
+    for (const char *s = value; *s >= '0' && *s <= '9' && ms < 1000000000; s++)
+        ms = ms * 10 + (*s - '0');
+    return ms ? ms : 600000;
+}
+
+static DpsStatus join (struct DpsComm *c, const void *id, DpsError *err)
+{
+    NcclId key;
+    NcclConfig config;
+    memcpy (&key, id, sizeof key);
+    memset (&config, 0, sizeof config);
+    config.size = sizeof config;
+    config.magic = 0xcafebeef;
+    config.version = NCCL_CONFIG_VERSION;
+    config.blocking = 0;
+    DPS_TRY (cuda_device ((int)(c->rank % (uint32_t)cuda_devices ()), &c->dev, err));
+    DPS_TRY (cuda_enter (c->dev, err));
+    DPS_TRY (cuda_queue_init (&c->queue, c->dev, 0, err));
+    return cuda_comm_settle (c, cuda_api.nccl.init (&c->comm, (int)c->n_ranks, key, (int)c->rank, &config), err);
+}
+
+DpsStatus cuda_comm_init (const void *id, size_t id_len, uint32_t rank, uint32_t n_ranks, struct DpsComm **out, DpsError *err)
+{
+    if (id_len != sizeof (NcclId) || rank >= n_ranks)
+        return dps_fail (err, DPS_ERR_INVALID,
+                         "cuda: rank %u of %u with an identifier of %zu bytes; expected %zu bytes and a rank below %u", rank, n_ranks,
+                         id_len, sizeof (NcclId), n_ranks);
+    struct DpsComm *c = dps_calloc (1, sizeof *c);
+    CudaGiven *given = c ? dps_calloc (1, sizeof *given) : NULL;
+    if (!given || pthread_mutex_init (&c->lock, NULL)) {
+        dps_free (given);
+        dps_free (c);
+        return dps_fail (err, DPS_ERR_NOMEM, "cuda: no memory for a communicator");
+    }
+    atomic_store (&given->refs, 1);
+    c->given = given;
+    c->rank = rank;
+    c->n_ranks = n_ranks;
+    c->timeout_ms = timeout_of_host ();
+    DpsStatus st = join (c, id, err);
+    if (st == DPS_OK)
+        *out = c;
+    else
+        cuda_comm_destroy (c);
+    return st;
+}
