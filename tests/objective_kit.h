@@ -187,6 +187,24 @@ static inline double kit_metric (const KitStep *s, const char *name)
     return 0;
 }
 
+/* The loss and the four metrics that all preference stages have are those recorded in tensors.safetensors as loss.NAME and metric.NAME.…. */
+static inline void kit_check_pairs (const KitStep *s, const StFile *expected, const char *name)
+{
+    static const char *const names[][2] = {{"rewards/accuracies", "accuracy"},
+                                           {"rewards/chosen", "chosen_reward"},
+                                           {"rewards/rejected", "rejected_reward"},
+                                           {"rewards/margins", "margin"}};
+    char key[64];
+    snprintf (key, sizeof key, "loss.%s", name);
+    double want = st_scalar (expected, key);
+    CHECK_NEAR (dps_step_loss (&s->sums), want, 2e-5 + 1e-5 * fabs (want));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf (key, sizeof key, "metric.%s.%s", name, names[i][1]);
+        want = st_scalar (expected, key);
+        CHECK_NEAR (kit_metric (s, names[i][0]), want, 2e-5 + 1e-5 * fabs (want));
+    }
+}
+
 /* dlogp and dscore against central differences of the step's loss, relative to the largest gradient; masked positions exactly 0. */
 static inline void kit_check_differences (const DpsObjectiveInstance *o, ParityBatch *b)
 {

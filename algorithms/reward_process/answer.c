@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
-#include "diapason/draft/reward.h"
+#include "diapason/reward.h"
 
 DpsStatus answer_read (const char *line, size_t len, uint64_t id, Answer *out, DpsError *err)
 {

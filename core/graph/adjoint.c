@@ -30,7 +30,8 @@ static DpsNode roots_of (DpsAdjoint *a, DpsNode node)
     return is_tokens || scored < 0 ? g->inputs[DPS_INPUT_ROOTS] : scored;
 }
 
-void dps__adjoint_add (DpsAdjoint *a, DpsNode node, DpsNode gradient)
+/* To the gradient of `node`; nothing when it needs none. */
+static void contribute (DpsAdjoint *a, DpsNode node, DpsNode gradient)
 {
     if (!wants (a, node) || gradient < 0)
         return;
@@ -49,7 +50,7 @@ static void adjoint_none (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 static void adjoint_copy (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0], emit (a, DPS_OP_copy, &dy, 1, NULL, 0, a->g->tensors[r->in[0]].dtype));
+        contribute (a, r->in[0], emit (a, DPS_OP_copy, &dy, 1, NULL, 0, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_add (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
@@ -60,10 +61,10 @@ static void adjoint_add (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
         if (!wants (a, x))
             continue;
         if (factor == 1 || (r->attrs[0].f == 0 && r->attrs[1].f == 0))
-            dps__adjoint_add (a, x, dy);
+            contribute (a, x, dy);
         else
-            dps__adjoint_add (
-                a, x, emit (a, DPS_OP_add, (DpsNode[]){dy, dy}, 2, (DpsScalar[]){{.f = factor}, {.f = 0}}, 2, a->g->tensors[x].dtype));
+            contribute (a, x,
+                        emit (a, DPS_OP_add, (DpsNode[]){dy, dy}, 2, (DpsScalar[]){{.f = factor}, {.f = 0}}, 2, a->g->tensors[x].dtype));
     }
 }
 
@@ -71,14 +72,14 @@ static void adjoint_mul (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     for (int i = 0; i < 2; i++)
         if (wants (a, r->in[i]))
-            dps__adjoint_add (a, r->in[i], emit (a, DPS_OP_mul, (DpsNode[]){dy, r->in[1 - i]}, 2, NULL, 0, a->g->tensors[r->in[i]].dtype));
+            contribute (a, r->in[i], emit (a, DPS_OP_mul, (DpsNode[]){dy, r->in[1 - i]}, 2, NULL, 0, a->g->tensors[r->in[i]].dtype));
 }
 
 static void adjoint_mul_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     DpsNode x = r->in[0], v = r->in[1];
     if (wants (a, x))
-        dps__adjoint_add (a, x, emit (a, DPS_OP_mul_cols, (DpsNode[]){dy, v}, 2, NULL, 0, a->g->tensors[x].dtype));
+        contribute (a, x, emit (a, DPS_OP_mul_cols, (DpsNode[]){dy, v}, 2, NULL, 0, a->g->tensors[x].dtype));
     if (!wants (a, v))
         return;
     if (a->g->tensors[v].kind != DPS_TENSOR_PARAM) {
@@ -92,7 +93,7 @@ static void adjoint_mul_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 
 static void adjoint_add_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
-    dps__adjoint_add (a, r->in[0], dy);
+    contribute (a, r->in[0], dy);
     if (wants (a, r->in[1]))
         emit_into (a, DPS_OP_bias_db, (DpsNode[]){dy, roots_of (a, dy)}, 2, NULL, 0, dps_graph_grad_of (graph (a), r->in[1]));
 }
@@ -102,7 +103,7 @@ static void adjoint_div (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
     if (wants (a, r->in[1]))
         adjoint_none (a, r, dy);
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0], emit (a, DPS_OP_div, (DpsNode[]){dy, r->in[1]}, 2, NULL, 0, a->g->tensors[r->in[0]].dtype));
+        contribute (a, r->in[0], emit (a, DPS_OP_div, (DpsNode[]){dy, r->in[1]}, 2, NULL, 0, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_embed (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
@@ -131,15 +132,14 @@ static void adjoint_linear (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
         emit_into (a, DPS_OP_bias_db, (DpsNode[]){dy, roots_of (a, x)}, 2, NULL, 0, dps_graph_grad_of (graph (a), bias));
     if (wants (a, x))
         a->grad[x] = emit (a, DPS_OP_linear_dx, (DpsNode[]){dy, w, a->grad[x]}, 3, r->attrs, r->n_attrs, a->g->tensors[x].dtype);
-    dps__adjoint_add (a, c, dy);
+    contribute (a, c, dy);
 }
 
 static void adjoint_rope (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     DpsScalar attrs[3] = {r->attrs[0], {.i = !r->attrs[1].i}, r->attrs[2]};
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0],
-                          emit (a, DPS_OP_rope, (DpsNode[]){dy, r->in[1], r->in[2]}, 3, attrs, 3, a->g->tensors[r->in[0]].dtype));
+        contribute (a, r->in[0], emit (a, DPS_OP_rope, (DpsNode[]){dy, r->in[1], r->in[2]}, 3, attrs, 3, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_attention (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
@@ -148,15 +148,15 @@ static void adjoint_attention (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
     DpsNode in[] = {r->in[0], r->in[1], r->in[2], r->out[0], r->out[1], dy, r->in[3]};
     dps_graph_op (graph (a), DPS_OP_attention_bwd, in, 7, r->attrs, r->n_attrs, a->g->tensors[r->in[0]].dtype, out, 3);
     for (int i = 0; i < 3; i++)
-        dps__adjoint_add (a, r->in[i], out[i]);
+        contribute (a, r->in[i], out[i]);
 }
 
 static void gate_adjoint (DpsAdjoint *a, const DpsRecord *r, DpsNode dy, DpsOpCode op)
 {
     DpsNode out[2] = {-1, -1};
     dps_graph_op (graph (a), op, (DpsNode[]){r->in[0], r->in[1], dy}, 3, NULL, 0, a->g->tensors[r->in[0]].dtype, out, 2);
-    dps__adjoint_add (a, r->in[0], out[0]);
-    dps__adjoint_add (a, r->in[1], out[1]);
+    contribute (a, r->in[0], out[0]);
+    contribute (a, r->in[1], out[1]);
 }
 
 static void adjoint_geglu (DpsAdjoint *a, const DpsRecord *r, DpsNode dy) { gate_adjoint (a, r, dy, DPS_OP_geglu_bwd); }
@@ -169,21 +169,21 @@ static void adjoint_gather_rows (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
     DpsTensor x = a->g->tensors[r->in[0]];
     DpsNode dx = dps_graph_temp (graph (a), x.dtype, x.rank, x.shape);
     dps_graph_op (graph (a), DPS_OP_scatter_rows, (DpsNode[]){dy, r->in[1]}, 2, NULL, 0, x.dtype, &dx, 1);
-    dps__adjoint_add (a, r->in[0], dx);
+    contribute (a, r->in[0], dx);
 }
 
 static void adjoint_dropout (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     if (wants (a, r->in[0]))
-        dps__adjoint_add (a, r->in[0],
-                          emit (a, DPS_OP_dropout, (DpsNode[]){dy, r->in[1]}, 2, r->attrs, r->n_attrs, a->g->tensors[r->in[0]].dtype));
+        contribute (a, r->in[0],
+                    emit (a, DPS_OP_dropout, (DpsNode[]){dy, r->in[1]}, 2, r->attrs, r->n_attrs, a->g->tensors[r->in[0]].dtype));
 }
 
 static void adjoint_token_logprobs (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
     DpsNode h = r->in[0], w = r->in[1];
     if (wants (a, h))
-        dps__adjoint_add (a, h, emit (a, DPS_OP_scale_rows, (DpsNode[]){r->out[3], dy}, 2, NULL, 0, a->g->tensors[h].dtype));
+        contribute (a, h, emit (a, DPS_OP_scale_rows, (DpsNode[]){r->out[3], dy}, 2, NULL, 0, a->g->tensors[h].dtype));
     if (wants (a, w))
         emit_into (a, DPS_OP_token_logprobs_dw, (DpsNode[]){h, w, r->in[2], dy, a->g->inputs[DPS_INPUT_SCORED_ROOTS]}, 5, r->attrs,
                    r->n_attrs, dps_graph_grad_of (graph (a), w));

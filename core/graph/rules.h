@@ -20,7 +20,4 @@ typedef struct DpsAdjoint {
 /** Emit the adjoint of one forward record, given the gradient of its first output. */
 void dps__op_adjoint (DpsAdjoint *a, const DpsRecord *r, DpsNode dy);
 
-/** Add a contribution to the gradient of `node` (nothing when it needs none). */
-void dps__adjoint_add (DpsAdjoint *a, DpsNode node, DpsNode gradient);
-
 #endif

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "recipe/chain.h"
-#include "recipe/lock.h"
+#include "recipe/internal.h"
 
 enum { VERSION = 1 };
 

@@ -52,6 +52,14 @@ DpsYaml *dps__recipe_item (const DpsYaml *root, const char *name);
 /** Put a value that has its key into a recipe's map, in place of what stood there under any name of the key. Errors: NOMEM. */
 DpsStatus dps__recipe_put (DpsYamlDoc *doc, DpsYaml *root, DpsYaml *value, DpsError *err);
 
+/**
+ * Read a lock. *out: NULL, or dps_yaml_free, whatever the result. Errors: IO, NOT_FOUND, NOMEM; LOCK when it is no YAML: a lock that cannot be read
+ * locks. [any]
+ */
+DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err);
+/** The same of what was found wrong in it: USAGE becomes LOCK. */
+DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err);
+
 /** A recipe file's text. Errors: USAGE where no recipe can be read; NOMEM. */
 DpsStatus dps__recipe_text (const char *path, DpsBuf *out, DpsError *err);
 /** The folder of a file, "." for one without. NULL when out of memory; dps_free. */

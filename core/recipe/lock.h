@@ -16,7 +16,6 @@
 #define DPS_RECIPE_LOCK_H
 
 #include "recipe/recipe.h"
-#include "recipe/yaml.h"
 
 /** Something the run depends on. Borrowed. */
 typedef struct DpsLockEntry {
@@ -31,14 +30,6 @@ int dps__lock_put_entries (DpsBuf *out, const DpsLockEntry *entries, size_t n);
 DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, DpsBuf *out, DpsError *err);
 /** Write it, atomically. Errors: IO, NOMEM. [any] */
 DpsStatus dps_lock_write (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err);
-
-/**
- * Read a lock. *out: NULL, or dps_yaml_free, whatever the result. Errors: IO, NOT_FOUND, NOMEM; LOCK when it is no YAML: a lock that cannot be read
- * locks. [any]
- */
-DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err);
-/** The same of what was found wrong in it: USAGE becomes LOCK. */
-DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err);
 
 /**
  * Compare with a lock written earlier. Errors: LOCK (exit code 4) naming the first key that differs, with both values: a locked key of the

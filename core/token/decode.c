@@ -41,7 +41,8 @@ uint32_t dps_byte_stand_in (unsigned char byte)
     return byte < 0xad ? 0x121u + byte - 0x7f : 0x143u;
 }
 
-int dps_byte_of_stand_in (uint32_t c)
+/* The byte, or -1. */
+static int byte_of_stand_in (uint32_t c)
 {
     if (c < 0x100)
         return is_printable (c) ? (int)c : -1;
@@ -59,7 +60,7 @@ static int byte_level (const DpsPieces *from, DpsPieces *to)
         size_t len, n, mark = bytes.len;
         const char *s = piece (from, i, &len);
         for (size_t at = 0; at < len && !bad; at += n) {
-            int byte = dps_byte_of_stand_in (dps_utf8_next (s + at, len - at, &n));
+            int byte = byte_of_stand_in (dps_utf8_next (s + at, len - at, &n));
             if (byte < 0) {
                 bytes.len = mark;
                 bad = dps_buf_add (&bytes, s, len);

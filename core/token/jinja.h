@@ -181,7 +181,6 @@ int dps__jinja_binary (DpsJinja *in, int op, const DpsJval *a, const DpsJval *b,
 int dps__jinja_contains (DpsJinja *in, const DpsJval *item, const DpsJval *container, int *out);
 int dps__jinja_args (DpsJinja *in, DpsJscope *scope, const DpsJnode *first, DpsJargs *out);
 int dps__jinja_call (DpsJinja *in, const DpsJval *callee, DpsJargs *args, DpsJval *out);
-DpsJval *dps__jinja_lookup (DpsJscope *scope, const DpsJval *name);
 int dps__jinja_exec (DpsJinja *in, DpsJscope *scope, const DpsJnode *first);
 int dps__jinja_run_macro (DpsJinja *in, const DpsJmacro *macro, DpsJargs *args, DpsJval *out);
 int dps__jinja_run_loop (DpsJinja *in, const DpsJloop *loop, const DpsJval *items, DpsJval *out);
@@ -199,8 +198,6 @@ typedef struct DpsJfilters {
     int (*call) (DpsJinja *in, const DpsJval *v, const DpsJargs *args, DpsJval *out);
 } DpsJfilters;
 const DpsJfilters *dps__jinja_list_filters (void); /* jinja_lists.c */
-/** v.a.b or v.0: the value at a dotted path. */
-int dps__jinja_path (DpsJinja *in, const DpsJval *v, const DpsJval *path, DpsJval *out);
 int dps__jinja_test (DpsJinja *in, const char *name, const DpsJval *v, DpsJargs *args, int *out, int *out_known);
 /** One row of a table of methods; the last has no name. */
 typedef struct DpsJmethods {

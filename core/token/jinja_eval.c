@@ -11,7 +11,7 @@ static int undefined_used (DpsJinja *in, const DpsJval *v)
     return dps__jinja_fail (in, DPS_ERR_FORMAT, "%s", v->s ? v->s : "an undefined value is used");
 }
 
-DpsJval *dps__jinja_lookup (DpsJscope *scope, const DpsJval *name)
+static DpsJval *lookup (DpsJscope *scope, const DpsJval *name)
 {
     for (; scope; scope = scope->parent) {
         DpsJval *v = dps__jinja_get (&scope->names, name);
@@ -23,7 +23,7 @@ DpsJval *dps__jinja_lookup (DpsJscope *scope, const DpsJval *name)
 
 static int eval_name (DpsJinja *in, DpsJscope *scope, const DpsJnode *node, DpsJval *out)
 {
-    const DpsJval *v = dps__jinja_lookup (scope, &node->value);
+    const DpsJval *v = lookup (scope, &node->value);
     int global = v ? -1 : dps__jinja_global (node->value.s, node->value.len);
     if (v)
         *out = *v;

@@ -86,7 +86,7 @@ static DpsJnode *unary (DpsJparser *p, int kind, DpsJnode *a)
     return node;
 }
 
-int dps__jinja_arguments (DpsJparser *p, DpsJnode **out)
+static int parse_arguments (DpsJparser *p, DpsJnode **out)
 {
     DpsJnode **tail = out;
     *out = NULL;
@@ -179,7 +179,7 @@ static DpsJnode *parse_subscript (DpsJparser *p, DpsJnode *object)
 static DpsJnode *parse_call (DpsJparser *p, DpsJnode *callee)
 {
     DpsJnode *call = unary (p, DPS_JN_CALL, callee);
-    return call && !dps__jinja_arguments (p, &call->list) ? call : NULL;
+    return call && !parse_arguments (p, &call->list) ? call : NULL;
 }
 
 static DpsJnode *parse_postfix (DpsJparser *p, DpsJnode *node)
@@ -219,7 +219,7 @@ DpsJnode *dps__jinja_filters (DpsJparser *p, DpsJnode *inner, int first_without_
         if (!filter || dotted_name (p, &filter->value))
             return NULL;
         filter->a = inner;
-        if (p->at->kind == '(' && dps__jinja_arguments (p, &filter->list))
+        if (p->at->kind == '(' && parse_arguments (p, &filter->list))
             return NULL;
         inner = filter;
     }
@@ -238,7 +238,7 @@ static DpsJnode *parse_test (DpsJparser *p, DpsJnode *object)
         return NULL;
     int kind = p->at->kind;
     if (kind == '(') {
-        if (dps__jinja_arguments (p, &test->list))
+        if (parse_arguments (p, &test->list))
             return NULL;
     } else if ((kind == DPS_JT_NAME || kind == DPS_JT_STRING || kind == DPS_JT_INT || kind == DPS_JT_FLOAT || kind == '[' || kind == '{') &&
                !dps__jinja_is_name (p->at, "else") && !dps__jinja_is_name (p->at, "or") && !dps__jinja_is_name (p->at, "and")) {
@@ -481,8 +481,6 @@ static DpsJnode *parse_or (DpsJparser *p)
     return left;
 }
 
-DpsJnode *dps__jinja_expression_plain (DpsJparser *p) { return parse_or (p); }
-
 DpsJnode *dps__jinja_expression (DpsJparser *p)
 {
     DpsJnode *node = parse_or (p);
@@ -516,7 +514,7 @@ static int tuple_ends (const DpsJparser *p)
 
 DpsJnode *dps__jinja_tuple (DpsJparser *p, int with_condition)
 {
-    DpsJnode *first = with_condition ? dps__jinja_expression (p) : dps__jinja_expression_plain (p), *last = first;
+    DpsJnode *first = with_condition ? dps__jinja_expression (p) : parse_or (p), *last = first;
     if (!first || p->at->kind != ',')
         return first;
     DpsJnode *tuple = dps__jinja_node (p, DPS_JN_TUPLE);
@@ -524,7 +522,7 @@ DpsJnode *dps__jinja_tuple (DpsJparser *p, int with_condition)
         return NULL;
     tuple->list = first;
     while (dps__jinja_skip_op (p, ',') && !tuple_ends (p)) {
-        if (!(last->next = with_condition ? dps__jinja_expression (p) : dps__jinja_expression_plain (p)))
+        if (!(last->next = with_condition ? dps__jinja_expression (p) : parse_or (p)))
             return NULL;
         last = last->next;
     }

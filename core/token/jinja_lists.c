@@ -4,7 +4,8 @@
 
 #include "token/jinja_node.h"
 
-int dps__jinja_path (DpsJinja *in, const DpsJval *v, const DpsJval *path, DpsJval *out)
+/* v.a.b or v.0: the value at a dotted path. */
+static int at_path (DpsJinja *in, const DpsJval *v, const DpsJval *path, DpsJval *out)
 {
     *out = *v;
     if (path->kind != DPS_J_STR)
@@ -58,7 +59,7 @@ static int filter_map (DpsJinja *in, const DpsJval *v, const DpsJargs *args, Dps
     for (size_t i = 0; i < items.n; i++) {
         DpsJval one;
         int known = 1;
-        if (dps__jinja_spend (in, 1) || (attribute ? dps__jinja_path (in, &items.items[i], attribute, &one)
+        if (dps__jinja_spend (in, 1) || (attribute ? at_path (in, &items.items[i], attribute, &one)
                                                    : dps__jinja_filter (in, name->s, &items.items[i], &rest, &one, &known)))
             return -1;
         if (!known)
@@ -85,7 +86,7 @@ static int choose (DpsJinja *in, const DpsJval *v, const DpsJargs *args, int wan
     for (size_t i = 0; i < items.n; i++) {
         DpsJval one = items.items[i];
         int holds, known = 1;
-        if (dps__jinja_spend (in, 1) || (path && dps__jinja_path (in, &items.items[i], path, &one)))
+        if (dps__jinja_spend (in, 1) || (path && at_path (in, &items.items[i], path, &one)))
             return -1;
         if (!test)
             holds = dps__jinja_truth (&one);
@@ -159,7 +160,7 @@ static int filter_join (DpsJinja *in, const DpsJval *v, const DpsJargs *args, Dp
         DpsJval one = items.items[i];
         if ((i && dps_buf_add (&text, separator.s, separator.len)) || text.len > DPS_JINJA_OUTPUT)
             bad = dps__jinja_fail (in, DPS_ERR_LIMIT, "join makes too long a text");
-        bad = bad || dps__jinja_spend (in, 1) || (attribute && dps__jinja_path (in, &items.items[i], attribute, &one)) ||
+        bad = bad || dps__jinja_spend (in, 1) || (attribute && at_path (in, &items.items[i], attribute, &one)) ||
               dps__jinja_str (in, &one, &text);
     }
     if (!bad)
@@ -190,7 +191,7 @@ static int filter_reverse (DpsJinja *in, const DpsJval *v, const DpsJargs *args,
 static int sort_key (DpsJinja *in, const DpsJval *item, const DpsJval *attribute, int case_sensitive, DpsJval *out)
 {
     *out = *item;
-    if (attribute && attribute->kind != DPS_J_NONE && dps__jinja_path (in, item, attribute, out))
+    if (attribute && attribute->kind != DPS_J_NONE && at_path (in, item, attribute, out))
         return -1;
     if (out->kind != DPS_J_STR || case_sensitive)
         return 0;
@@ -318,7 +319,7 @@ static int filter_groupby (DpsJinja *in, const DpsJval *v, const DpsJargs *args,
         return -1;
     for (size_t i = 0; i < sorted.n; i++) {
         DpsJval key, shown, pair;
-        if (sort_key (in, &sorted.items[i], attribute, exact, &key) || dps__jinja_path (in, &sorted.items[i], attribute, &shown))
+        if (sort_key (in, &sorted.items[i], attribute, exact, &key) || at_path (in, &sorted.items[i], attribute, &shown))
             return -1;
         if (i == 0 || !dps__jinja_equal (&key, &last)) {
             if (dps__jinja_new_list (in, DPS_J_LIST, &group) || dps__jinja_new_list (in, DPS_J_TUPLE, &pair) ||
@@ -342,8 +343,8 @@ static int filter_sum (DpsJinja *in, const DpsJval *v, const DpsJargs *args, Dps
         return -1;
     for (size_t i = 0; i < items.n; i++) {
         DpsJval one = items.items[i], sum = *out;
-        if ((attribute && attribute->kind != DPS_J_NONE && dps__jinja_path (in, &items.items[i], attribute, &one)) ||
-            dps__jinja_spend (in, 1) || dps__jinja_binary (in, '+', &sum, &one, out))
+        if ((attribute && attribute->kind != DPS_J_NONE && at_path (in, &items.items[i], attribute, &one)) || dps__jinja_spend (in, 1) ||
+            dps__jinja_binary (in, '+', &sum, &one, out))
             return -1;
     }
     return 0;

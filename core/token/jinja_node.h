@@ -113,13 +113,8 @@ typedef struct DpsJparser {
 DpsJnode *dps__jinja_parse (DpsJinja *in, const DpsJtoken *tokens);
 DpsJnode *dps__jinja_node (DpsJparser *p, int kind);
 DpsJnode *dps__jinja_expression (DpsJparser *p);
-DpsJnode *dps__jinja_expression_plain (DpsJparser *p); /* without "a if b else c" */
 /** A tuple where commas follow, else its only expression. */
 DpsJnode *dps__jinja_tuple (DpsJparser *p, int with_condition);
-/** name or tuple of names; names only for loops, with namespaces for set. */
-DpsJnode *dps__jinja_target (DpsJparser *p, int with_namespace);
-/** "(…)" of a call: the chain in *out. 0 or -1. */
-int dps__jinja_arguments (DpsJparser *p, DpsJnode **out);
 /** name(…)|name… after a pipe or in {% filter %}; `inner` is what the first filter takes, or NULL. */
 DpsJnode *dps__jinja_filters (DpsJparser *p, DpsJnode *inner, int first_without_pipe);
 int dps__jinja_is_name (const DpsJtoken *t, const char *name);

@@ -29,21 +29,22 @@ static DpsJnode *parse_target_name (DpsJparser *p, int with_namespace)
     return target;
 }
 
-DpsJnode *dps__jinja_target (DpsJparser *p, int with_namespace)
+/* name or tuple of names; names only for loops, with namespaces for set. */
+static DpsJnode *parse_target (DpsJparser *p, int with_namespace)
 {
     int parentheses = dps__jinja_skip_op (p, '(');
     if (++p->nesting >= DPS_JINJA_NESTING) {
         dps__jinja_fail (p->in, DPS_ERR_LIMIT, "targets nested deeper than %d", DPS_JINJA_NESTING);
         return NULL;
     }
-    DpsJnode *first = p->at->kind == '(' ? dps__jinja_target (p, with_namespace) : parse_target_name (p, with_namespace), *last = first;
+    DpsJnode *first = p->at->kind == '(' ? parse_target (p, with_namespace) : parse_target_name (p, with_namespace), *last = first;
     if (first && p->at->kind == ',') {
         DpsJnode *tuple = dps__jinja_node (p, DPS_JN_TUPLE);
         if (!tuple)
             return NULL;
         tuple->list = first;
         while (dps__jinja_skip_op (p, ',') && (p->at->kind == DPS_JT_NAME || p->at->kind == '(') && !dps__jinja_is_name (p->at, "in")) {
-            last->next = p->at->kind == '(' ? dps__jinja_target (p, with_namespace) : parse_target_name (p, with_namespace);
+            last->next = p->at->kind == '(' ? parse_target (p, with_namespace) : parse_target_name (p, with_namespace);
             if (!(last = last->next))
                 return NULL;
         }
@@ -99,7 +100,7 @@ static DpsJnode *parse_for (DpsJparser *p)
 {
     static const char *const ends[] = {"else", "endfor", NULL}, *const last[] = {"endfor", NULL};
     DpsJnode *node = dps__jinja_node (p, DPS_JN_FOR);
-    if (!node || !(node->a = dps__jinja_target (p, 0)))
+    if (!node || !(node->a = parse_target (p, 0)))
         return NULL;
     if (!dps__jinja_is_name (p->at, "in")) {
         dps__jinja_unexpected (p, "'in'");
@@ -137,7 +138,7 @@ static DpsJnode *parse_for (DpsJparser *p)
 static DpsJnode *parse_set (DpsJparser *p)
 {
     DpsJnode *node = dps__jinja_node (p, DPS_JN_SET);
-    if (!node || !(node->a = dps__jinja_target (p, 1)))
+    if (!node || !(node->a = parse_target (p, 1)))
         return NULL;
     if (dps__jinja_skip_op (p, '=')) {
         node->b = dps__jinja_tuple (p, 1);
@@ -207,7 +208,7 @@ static DpsJnode *parse_with (DpsJparser *p)
         if (node->list && dps__jinja_expect (p, ','))
             return NULL;
         DpsJnode *pair = dps__jinja_node (p, DPS_JN_PAIR);
-        if (!pair || !(pair->a = dps__jinja_target (p, 0)) || dps__jinja_expect (p, '=') || !(pair->b = dps__jinja_expression (p)))
+        if (!pair || !(pair->a = parse_target (p, 0)) || dps__jinja_expect (p, '=') || !(pair->b = dps__jinja_expression (p)))
             return NULL;
         *tail = pair;
         tail = &pair->next;

@@ -95,8 +95,7 @@ void dps_pieces_free (DpsPieces *p);
 /** Run decoder steps over token texts, in place. */
 DpsStatus dps_decode_pieces (const DpsSteps *steps, DpsPieces *p, DpsError *err);
 
-/** GPT-2's alphabet of printable stand-ins: the code point for a byte, and the byte for a code point or -1. */
+/** GPT-2's alphabet of printable stand-ins: the code point for a byte. */
 uint32_t dps_byte_stand_in (unsigned char byte);
-int dps_byte_of_stand_in (uint32_t c);
 
 #endif

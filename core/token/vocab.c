@@ -4,7 +4,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-uint64_t dps_token_seed (void)
+/* Nobody outside the process can guess it. */
+static uint64_t new_seed (void)
 {
     uint64_t seed = 0;
     if (getrandom (&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
@@ -19,7 +20,7 @@ static inline uint64_t fold (uint64_t a, uint64_t b)
     return (uint64_t)p ^ (uint64_t)(p >> 64);
 }
 
-uint64_t dps_token_hash (uint64_t seed, const char *s, size_t len)
+static uint64_t hash_of (uint64_t seed, const char *s, size_t len)
 {
     uint64_t h = seed ^ (len * 0x9e3779b97f4a7c15u), w;
     while (len > 8) {
@@ -40,7 +41,7 @@ DpsStatus dps_vocab_init (DpsVocab *v, size_t n, size_t text_bytes, DpsError *er
     while (slots < 2 * n && slots < (size_t)1 << 32)
         slots *= 2;
     v->expected = n;
-    v->seed = dps_token_seed ();
+    v->seed = new_seed ();
     v->slots = dps_calloc (slots, sizeof *v->slots);
     v->mask = slots - 1;
     if (!v->slots || dps_buf_reserve (&v->bytes, text_bytes + n))
@@ -78,7 +79,7 @@ int32_t dps_vocab_find (const DpsVocab *v, const char *text, size_t len)
 {
     if (len > v->longest || !v->slots)
         return -1;
-    uint64_t slot = v->slots[probe (v, dps_token_hash (v->seed, text, len), text, len)];
+    uint64_t slot = v->slots[probe (v, hash_of (v->seed, text, len), text, len)];
     return (int32_t)(uint32_t)slot - 1;
 }
 
@@ -95,7 +96,7 @@ static DpsStatus rehash (DpsVocab *v, DpsError *err)
         if (!old[i])
             continue;
         uint32_t id = (uint32_t)old[i] - 1;
-        uint64_t hash = dps_token_hash (v->seed, v->bytes.data + v->start[id], v->length[id]);
+        uint64_t hash = hash_of (v->seed, v->bytes.data + v->start[id], v->length[id]);
         size_t at = hash & v->mask;
         while (fresh[at])
             at = (at + 1) & v->mask;
@@ -142,7 +143,7 @@ DpsStatus dps_vocab_set (DpsVocab *v, uint64_t id, const char *text, size_t len,
         return dps_fail (err, DPS_ERR_LIMIT, "the vocabulary's texts pass 4 GiB");
     if (4 * (v->n_used + 1) > 3 * (v->mask + 1))
         DPS_TRY (rehash (v, err));
-    uint64_t hash = dps_token_hash (v->seed, text, len);
+    uint64_t hash = hash_of (v->seed, text, len);
     size_t at = probe (v, hash, text, len);
     if (v->slots[at]) { /* the text is known: only its id changes */
         uint32_t old = (uint32_t)v->slots[at] - 1;

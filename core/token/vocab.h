@@ -45,9 +45,4 @@ int32_t dps_vocab_find (const DpsVocab *v, const char *text, size_t len);
 
 static inline const char *dps_vocab_text (const DpsVocab *v, int32_t id) { return v->bytes.data + v->start[id]; }
 
-/** A 64-bit seeded hash of a short byte string. */
-uint64_t dps_token_hash (uint64_t seed, const char *s, size_t len);
-/** A seed nobody outside the process can guess. */
-uint64_t dps_token_seed (void);
-
 #endif

@@ -33,7 +33,7 @@ DpsStatus check_skip (DpsError *err, const char *fmt, ...)
 void check_note_number (CheckContext *ctx, const char *key, double value) { json_object_set_new (ctx->notes, key, json_real (value)); }
 void check_note_text (CheckContext *ctx, const char *key, const char *value) { json_object_set_new (ctx->notes, key, json_string (value)); }
 
-const CheckCase *check_find (const char *name, const CheckSuite **out_suite)
+static const CheckCase *find_case (const char *name, const CheckSuite **out_suite)
 {
     const char *slash = strchr (name, '/');
     for (size_t s = 0; slash && check_suites[s]; s++) {
@@ -191,7 +191,7 @@ int check_child (const CheckOptions *o, const char *name, const char *scratch)
                         .sample = o->sample,
                         .notes = json_object ()};
     DpsStatus st = DPS_OK;
-    if (strcmp (name, CHECK_LOAD) && !(ctx.test = check_find (name, &ctx.suite)))
+    if (strcmp (name, CHECK_LOAD) && !(ctx.test = find_case (name, &ctx.suite)))
         st = dps_fail (&err, DPS_ERR_USAGE, "no case '%s'", name);
     if (st == DPS_OK && o->args) /* the user typed what a process reward is to run */
         st = dps_host_config_set ("programs", "allowed", &err);

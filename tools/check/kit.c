@@ -16,7 +16,7 @@ size_t kit_item (uint32_t dtype)
     return bytes ? (size_t)bytes : 1;
 }
 
-float kit_from_bf16 (uint16_t h)
+static float from_bf16 (uint16_t h)
 {
     uint32_t u = (uint32_t)h << 16;
     float f;
@@ -24,7 +24,7 @@ float kit_from_bf16 (uint16_t h)
     return f;
 }
 
-uint16_t kit_to_bf16 (float f)
+static uint16_t to_bf16 (float f)
 {
     uint32_t u;
     memcpy (&u, &f, sizeof u);
@@ -142,7 +142,7 @@ double kit_get (const KitArray *a, int64_t i)
     memcpy (&u, p, a->item < sizeof u ? a->item : sizeof u);
     switch (a->view.dtype) {
     case DPS_DTYPE_F32: return (double)u.f;
-    case DPS_DTYPE_BF16: return (double)kit_from_bf16 (u.h);
+    case DPS_DTYPE_BF16: return (double)from_bf16 (u.h);
     case DPS_DTYPE_F64: return u.d;
     case DPS_DTYPE_I64: return (double)u.l;
     case DPS_DTYPE_I32: return u.i;
@@ -158,7 +158,7 @@ void kit_put (KitArray *a, int64_t i, double v)
     const float f = (float)v;
     const int32_t n = (int32_t)v;
     const int64_t l = (int64_t)v;
-    const uint16_t h = kit_to_bf16 (f);
+    const uint16_t h = to_bf16 (f);
     switch (a->view.dtype) {
     case DPS_DTYPE_F32: memcpy (p, &f, sizeof f); break;
     case DPS_DTYPE_BF16: memcpy (p, &h, sizeof h); break;
@@ -187,7 +187,7 @@ static void fill_normals (Kit *k, KitArray *a, double scale)
         const uint32_t *two = w + 2 * (i % 2);
         double sum = (double)(two[0] & 0xffff) + (double)(two[0] >> 16) + (double)(two[1] & 0xffff) + (double)(two[1] >> 16);
         double x = scale * 1.7320508075688772 * (sum / 65536 - 2);
-        kit_put (a, i, (double)kit_from_bf16 (kit_to_bf16 ((float)x)));
+        kit_put (a, i, (double)from_bf16 (to_bf16 ((float)x)));
     }
 }
 

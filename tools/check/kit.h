@@ -98,8 +98,6 @@ void kit_clear (Kit *k);
 double kit_get (const KitArray *a, int64_t i);
 void kit_put (KitArray *a, int64_t i, double value);
 unsigned char *kit_data (const KitArray *a); /* of the host's image */
-float kit_from_bf16 (uint16_t h);
-uint16_t kit_to_bf16 (float f);
 size_t kit_item (uint32_t dtype);
 
 /** One op call: operands in the order of ops.h, NULL where absent. */

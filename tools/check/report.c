@@ -9,7 +9,8 @@
 #include "base/json.h"
 #include "diapason/cli.h"
 
-const char *const check_level_names[CHECK_LEVELS] = {
+/* What each rung of the ladder asks for (ABI.md). */
+static const char *const level_names[CHECK_LEVELS] = {
     "five synchronous functions, f32 matmul", "prepared plans", "streams",
     "bf16, fused and backward ops",           "segments",       "quantised weights, collectives, profile",
 };
@@ -29,7 +30,8 @@ size_t check_failures (const CheckReport *c)
     return n;
 }
 
-int check_level_reached (const CheckReport *c, const CheckResult **out_missing)
+/* The highest rung all of whose cases, and those below, hold; -1: not the lowest. *out_missing: the first case in the way, NULL: none. */
+static int rung_reached (const CheckReport *c, const CheckResult **out_missing)
 {
     int reached = 0;
     *out_missing = NULL;
@@ -123,7 +125,7 @@ void check_print_summary (const CheckReport *c)
     const CheckResult *missing;
     char name[160];
     count (c, counts);
-    int reached = check_level_reached (c, &missing);
+    int reached = rung_reached (c, &missing);
     printf ("\n");
     for (int v = 0, n = 0; v < CHECK_VERDICTS; v++)
         if (counts[v])
@@ -132,9 +134,9 @@ void check_print_summary (const CheckReport *c)
     if (!has_ladder (c))
         return;
     if (reached >= 0)
-        printf ("level L%d of what was run holds: %s\n", reached, check_level_names[reached]);
+        printf ("level L%d of what was run holds: %s\n", reached, level_names[reached]);
     if (missing)
-        printf ("L%d (%s) still lacks %s: %s\n", missing->test->level, check_level_names[missing->test->level],
+        printf ("L%d (%s) still lacks %s: %s\n", missing->test->level, level_names[missing->test->level],
                 check_case_name (missing, name, sizeof name), missing->message && missing->message[0] ? missing->message : "see above");
     const json_t *next = next_op (c);
     if (next)
@@ -148,7 +150,7 @@ json_t *check_summary_json (const CheckReport *c)
     const CheckResult *missing;
     char name[160];
     count (c, counts);
-    int reached = check_level_reached (c, &missing);
+    int reached = rung_reached (c, &missing);
     json_t *all = json_pack ("{s:O?, s:O?, s:s, s:s, s:I, s:f, s:b}", "plugin", c->plugin, "devices", c->devices, "suite_version",
                              CHECK_SUITE_VERSION, "budgets_sha256", CHECK_BUDGETS_DIGEST, "seed", (json_int_t)c->seed, "seconds",
                              c->seconds, "ok", check_failures (c) == 0);

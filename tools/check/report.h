@@ -6,8 +6,6 @@
 #include "check/run.h"
 
 enum { CHECK_LEVELS = 6 };
-/** What each rung of the ladder asks for (ABI.md). */
-extern const char *const check_level_names[CHECK_LEVELS];
 
 typedef struct CheckReport {
     const char *target;
@@ -23,8 +21,6 @@ typedef struct CheckReport {
 /** A case counts as failed: failed, crashed, timed out, or skipped where `level` (≥ 0) demands it. */
 int check_is_failure (const CheckResult *r, int level);
 size_t check_failures (const CheckReport *c);
-/** The highest rung all of whose cases, and those below, hold; -1: not the lowest. *out_missing: the first case in the way, NULL: none. */
-int check_level_reached (const CheckReport *c, const CheckResult **out_missing);
 
 /** "backend.ops/linear". Returns out. */
 const char *check_case_name (const CheckResult *r, char *out, size_t cap);

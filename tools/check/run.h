@@ -42,9 +42,6 @@ void check_result_clear (CheckResult *r);
 /** The child: run `name` ("load" or "SUITE/CASE") and write the verdict to descriptor 3. Returns the process's exit code. */
 int check_child (const CheckOptions *o, const char *name, const char *scratch);
 
-/** A case that a suite has, or NULL. */
-const CheckCase *check_find (const char *name, const CheckSuite **out_suite);
-
 /* spawn.c */
 
 /** One process in a group of its own (unless `join`): its verdict comes through `fd`, its output goes into files. */

@@ -54,8 +54,6 @@ typedef struct DataPrompt {
     DpsBuf text, columns; /* as rendered; the row's other columns as JSON */
 } DataPrompt;
 void data_prompt_free (DataPrompt *p);
-/** The row's prompt, or where it has none of its own the text or conversation that is continued. */
-const DpsContent *data_content (const DpsRow *row);
 
 /** Who was asked how often: run is the simulation's name in rows. */
 typedef struct DataAsked {

@@ -13,7 +13,8 @@ void data_prompt_free (DataPrompt *p)
     dps_buf_free (&p->columns);
 }
 
-const DpsContent *data_content (const DpsRow *row)
+/* The row's prompt, or where it has none of its own the text or conversation that is continued. */
+static const DpsContent *content_of (const DpsRow *row)
 {
     return row->prompt.text || row->prompt.messages || row->prompt.ids ? &row->prompt : row->answers;
 }
@@ -29,7 +30,7 @@ static json_t *ids_json (const int32_t *ids, size_t n)
 /* The prompt as the row has it: of a conversation all but a last reply. */
 static void put_prompt (json_t *o, const DataPrompt *p)
 {
-    const DpsContent *c = data_content (&p->row);
+    const DpsContent *c = content_of (&p->row);
     if (c->messages) {
         json_t *messages = json_copy (c->messages);
         size_t n = json_array_size (messages);
@@ -49,7 +50,7 @@ static void put_prompt (json_t *o, const DataPrompt *p)
 
 static json_t *answer_json (const DataPrompt *p, const DpsCompletion *c)
 {
-    const DpsContent *asked = data_content (&p->row);
+    const DpsContent *asked = content_of (&p->row);
     if (asked->messages)
         return json_pack ("[{s:s, s:o}]", "role", "assistant", "content", json_stringn (c->text, c->len));
     return asked->text ? json_stringn (c->text, c->len) : ids_json (c->ids, c->n);
@@ -83,7 +84,7 @@ json_t *data_pair (const DataAsked *s, const DataPrompt *p, const DpsCompletion 
         return NULL;
     *what = DATA_KEPT;
     json_t *o = json_object ();
-    int ids = data_content (&p->row)->ids != NULL;
+    int ids = content_of (&p->row)->ids != NULL;
     put_prompt (o, p);
     json_object_set_new (o, ids ? "chosen_input_ids" : "chosen", answer_json (p, &answers[best]));
     json_object_set_new (o, ids ? "rejected_input_ids" : "rejected", answer_json (p, &answers[worst]));
@@ -100,7 +101,7 @@ json_t *data_group (const DataAsked *s, const DataPrompt *p, const DpsCompletion
 {
     json_t *o = json_object (), *list = json_array (), *weights = json_object ();
     size_t n = s->job->n_criteria, judged = 0;
-    int ids = data_content (&p->row)->ids != NULL;
+    int ids = content_of (&p->row)->ids != NULL;
     for (size_t i = 0; i < s->k; i++) {
         judged += !isnan (data_total (s->job, values + i * n));
         json_array_append_new (list,

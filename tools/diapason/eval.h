@@ -22,7 +22,4 @@ DpsStatus eval_ranked (const EvalOptions *o, json_t *out, DpsError *err);
 /** 1 when the file's first row is one of eval_ranked's. */
 int eval_is_ranked (const char *path);
 
-/** context + continuation as a row whose continuation counts; white space that ends the context belongs to the continuation. */
-DpsStatus eval_encode (const EvalOptions *o, const char *context, const char *continuation, DpsEncoded *out, DpsError *err);
-
 #endif

@@ -25,7 +25,8 @@ int eval_is_ranked (const char *path)
     return ranked;
 }
 
-DpsStatus eval_encode (const EvalOptions *o, const char *context, const char *continuation, DpsEncoded *out, DpsError *err)
+/* context + continuation as a row whose continuation counts; white space that ends the context belongs to the continuation. */
+static DpsStatus encode (const EvalOptions *o, const char *context, const char *continuation, DpsEncoded *out, DpsError *err)
 {
     const DpsTokenizer *tok = o->session->session.tok;
     size_t n = strlen (context), head = n;
@@ -139,7 +140,7 @@ static DpsStatus score_rows (Ranked *r, const DpsRows *rows, DpsError *err)
         st = read_row (rows, k, &row, &p, &context, &continuation, err);
         if (st == DPS_OK && !beyond (r->o, p.doc)) {
             g_array_append_val (r->pending, p);
-            st = eval_encode (r->o, context, continuation, &x, err);
+            st = encode (r->o, context, continuation, &x, err);
             if (st == DPS_OK)
                 st = cli_scorer_add (&scorer, &x, err);
         }
