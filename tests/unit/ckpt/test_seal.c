@@ -188,9 +188,18 @@ static void test_a_seal_says_how_to_go_on (void)
     CHECK_OK (dps_remove_tree (dir, &err));
 }
 
+/* A path may come from a stranger's file, and a device has no end. */
+static void test_only_files_have_a_digest (void)
+{
+    DpsError err = DPS_ERROR_INIT;
+    DpsDigest digest;
+    CHECK_FAILS (dps_sha256_file ("/dev/zero", &digest, &err), DPS_ERR_IO, "not a regular file");
+    CHECK_FAILS (dps_sha256_file ("/dev", &digest, &err), DPS_ERR_IO, "not a regular file");
+}
+
 CHECK_SUITE (check_all, "seal", T (test_every_flipped_bit_of_an_adapter_is_seen), T (test_every_flipped_bit_of_a_model_is_seen),
              T (test_a_checkpoint_used_as_an_adapter_is_checked_by_its_manifest), T (test_what_is_not_sealed_is_not_checked),
-             T (test_a_seal_says_how_to_go_on))
+             T (test_a_seal_says_how_to_go_on), T (test_only_files_have_a_digest))
 
 int main (void)
 {
