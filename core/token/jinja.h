@@ -130,8 +130,8 @@ int dps__jinja_spend (DpsJinja *in, size_t n);
 void *dps__jinja_alloc (DpsJinja *in, size_t n, size_t size); /* zeroed; NULL after failing */
 void dps__jinja_free (DpsJinja *in);
 int dps__jinja_append (DpsJinja *in, DpsJlist *list, DpsJval v);
-int dps__jinja_put (DpsJinja *in, DpsJdict *dict, DpsJval key, DpsJval value); /* replaces */
-DpsJval *dps__jinja_get (const DpsJdict *dict, const DpsJval *key);
+int dps__jinja_put (DpsJinja *in, DpsJdict *dict, DpsJval key, DpsJval value);    /* replaces */
+DpsJval *dps__jinja_get (DpsJinja *in, const DpsJdict *dict, const DpsJval *key); /* in: NULL where the key is a text */
 DpsJval *dps__jinja_get_text (const DpsJdict *dict, const char *key);
 int dps__jinja_new_list (DpsJinja *in, int kind, DpsJval *out);
 int dps__jinja_new_dict (DpsJinja *in, int kind, DpsJval *out);
@@ -144,7 +144,8 @@ DpsJval dps__jinja_undefined (DpsJinja *in, const char *fmt, ...) __attribute__ 
 /** A string of the arena from a buffer, which is freed. */
 int dps__jinja_take (DpsJinja *in, DpsBuf *b, DpsJval *out);
 int dps__jinja_truth (const DpsJval *v);
-int dps__jinja_equal (const DpsJval *a, const DpsJval *b);
+/** Values that nest too deep or take too many steps are not equal, and the template has failed. in: may be NULL where one of them is a text. */
+int dps__jinja_equal (DpsJinja *in, const DpsJval *a, const DpsJval *b);
 int dps__jinja_compare (DpsJinja *in, const DpsJval *a, const DpsJval *b, int *out); /* <0, 0, >0; unordered kinds fail */
 int dps__jinja_number (const DpsJval *v, double *out);                               /* 1 when v is a number */
 const char *dps__jinja_kind (const DpsJval *v);                                      /* Python's name of the type */

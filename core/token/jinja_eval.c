@@ -14,7 +14,7 @@ static int undefined_used (DpsJinja *in, const DpsJval *v)
 static DpsJval *lookup (DpsJscope *scope, const DpsJval *name)
 {
     for (; scope; scope = scope->parent) {
-        DpsJval *v = dps__jinja_get (&scope->names, name);
+        DpsJval *v = dps__jinja_get (NULL, &scope->names, name);
         if (v)
             return v;
     }
@@ -41,7 +41,7 @@ static int own_attribute (DpsJinja *in, const DpsJval *object, const DpsJval *na
                                              "length", "previtem", "nextitem", "depth",     "depth0", NULL};
     *found = 0;
     if (object->kind == DPS_J_NAMESPACE) {
-        const DpsJval *v = dps__jinja_get (object->dict, name);
+        const DpsJval *v = dps__jinja_get (in, object->dict, name);
         *found = 1;
         *out = v ? *v : dps__jinja_undefined (in, "the namespace has no attribute '%.*s'", (int)(name->len < 80 ? name->len : 80), name->s);
         return 0;
@@ -108,7 +108,7 @@ static int subscript (DpsJinja *in, const DpsJval *object, const DpsJval *key, D
     if (object->kind == DPS_J_DICT) {
         if (dps__jinja_spend (in, object->dict->n / 16))
             return -1;
-        const DpsJval *v = dps__jinja_get (object->dict, key);
+        const DpsJval *v = dps__jinja_get (in, object->dict, key);
         *found = v != NULL;
         if (v)
             *out = *v;
@@ -279,7 +279,7 @@ int dps__jinja_contains (DpsJinja *in, const DpsJval *item, const DpsJval *conta
     if (dps__jinja_items (in, container, &items) || dps__jinja_spend (in, items.n / 4))
         return -1;
     for (size_t i = 0; i < items.n && !*out; i++)
-        *out = dps__jinja_equal (&items.items[i], item);
+        *out = dps__jinja_equal (in, &items.items[i], item);
     return 0;
 }
 
@@ -288,8 +288,8 @@ static int compare (DpsJinja *in, int op, const DpsJval *a, const DpsJval *b, in
     int order;
     double x, y;
     switch (op) {
-    case DPS_JT_EQ: *out = dps__jinja_equal (a, b); return dps__jinja_spend (in, a->kind == DPS_J_STR ? a->len / 64 : 1);
-    case DPS_JT_NE: *out = !dps__jinja_equal (a, b); return dps__jinja_spend (in, a->kind == DPS_J_STR ? a->len / 64 : 1);
+    case DPS_JT_EQ: *out = dps__jinja_equal (in, a, b); return dps__jinja_spend (in, a->kind == DPS_J_STR ? a->len / 64 : 1);
+    case DPS_JT_NE: *out = !dps__jinja_equal (in, a, b); return dps__jinja_spend (in, a->kind == DPS_J_STR ? a->len / 64 : 1);
     case DPS_JN_IN: return dps__jinja_contains (in, a, b, out);
     case DPS_JN_NOT_IN:
         if (dps__jinja_contains (in, a, b, out))

@@ -143,7 +143,7 @@ static int bind (DpsJinja *in, const DpsJmacro *macro, DpsJargs *args, DpsJscope
     DpsJval caller = macro->caller, rest, named;
     size_t i = 0, n_known = 0;
     for (const DpsJnode *p = macro->node->list; p; p = p->next, i++) {
-        const DpsJval *given = i < args->pos.n ? &args->pos.items[i] : dps__jinja_get (&args->named, &p->value);
+        const DpsJval *given = i < args->pos.n ? &args->pos.items[i] : dps__jinja_get (in, &args->named, &p->value);
         n_known += i >= args->pos.n && given;
         DpsJval v;
         if (given)
@@ -171,7 +171,7 @@ static int bind (DpsJinja *in, const DpsJmacro *macro, DpsJargs *args, DpsJscope
         for (size_t k = 0; k < args->named.n; k++) {
             int taken = args->named.keys[k].len == 6 && !memcmp (args->named.keys[k].s, "caller", 6);
             for (const DpsJnode *p = macro->node->list; p && !taken; p = p->next)
-                taken = dps__jinja_equal (&p->value, &args->named.keys[k]);
+                taken = dps__jinja_equal (in, &p->value, &args->named.keys[k]);
             if (!taken && dps__jinja_put (in, named.dict, args->named.keys[k], args->named.values[k]))
                 return -1;
         }
@@ -346,5 +346,5 @@ int dps__jinja_render (DpsJinja *in, const char *source, size_t len, const DpsJv
     int rc = dps__jinja_exec (in, &in->root, first);
     if (rc > 0)
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "break or continue outside a loop");
-    return rc;
+    return in->status == DPS_OK ? rc : -1;
 }

@@ -119,7 +119,7 @@ int dps__jinja_percent (DpsJinja *in, const DpsJval *format, const DpsJlist *val
         const DpsJval *v = NULL;
         if (c.key.kind == DPS_J_STR) {
             named = 1;
-            v = mapping ? dps__jinja_get (mapping->dict, &c.key) : NULL;
+            v = mapping ? dps__jinja_get (in, mapping->dict, &c.key) : NULL;
         } else if (used < values->n)
             v = &values->items[used++];
         bad = v ? put_conversion (in, &c, v, &text) : dps__jinja_fail (in, DPS_ERR_FORMAT, "%%: not enough arguments for the format");
@@ -147,7 +147,7 @@ static int put_field (DpsJinja *in, const DpsJval *field, size_t *next, const Dp
         read_number (field, 0, &index);
         v = dps__jinja_arg (args, (size_t)index, NULL);
     } else
-        v = dps__jinja_get (&args->named, field);
+        v = dps__jinja_get (in, &args->named, field);
     if (!v)
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "format: no argument for {%.*s}", (int)(field->len < 60 ? field->len : 60), field->s);
     return dps__jinja_str (in, v, out);

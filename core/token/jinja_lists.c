@@ -298,7 +298,7 @@ static int filter_unique (DpsJinja *in, const DpsJval *v, const DpsJargs *args, 
             sort_key (in, &items.items[i], dps__jinja_arg (args, 1, "attribute"), dps__jinja_arg_flag (args, 0, "case_sensitive", 0), &key))
             return -1;
         for (size_t k = 0; k < seen.n && !known; k++)
-            known = dps__jinja_equal (&seen.items[k], &key);
+            known = dps__jinja_equal (in, &seen.items[k], &key);
         if (!known && (dps__jinja_append (in, &seen, key) || dps__jinja_append (in, out->list, items.items[i])))
             return -1;
     }
@@ -321,7 +321,7 @@ static int filter_groupby (DpsJinja *in, const DpsJval *v, const DpsJargs *args,
         DpsJval key, shown, pair;
         if (sort_key (in, &sorted.items[i], attribute, exact, &key) || at_path (in, &sorted.items[i], attribute, &shown))
             return -1;
-        if (i == 0 || !dps__jinja_equal (&key, &last)) {
+        if (i == 0 || !dps__jinja_equal (in, &key, &last)) {
             if (dps__jinja_new_list (in, DPS_J_LIST, &group) || dps__jinja_new_list (in, DPS_J_TUPLE, &pair) ||
                 dps__jinja_append (in, pair.list, shown) || dps__jinja_append (in, pair.list, group) ||
                 dps__jinja_append (in, out->list, pair))

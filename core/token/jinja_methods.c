@@ -43,7 +43,7 @@ static int dict_get (DpsJinja *in, const DpsJval *self, const DpsJargs *args, co
         return bad_argument (in, name);
     if (dps__jinja_spend (in, self->dict->n / 16))
         return -1;
-    const DpsJval *v = dps__jinja_get (self->dict, key);
+    const DpsJval *v = dps__jinja_get (in, self->dict, key);
     *out = v ? *v : missing ? *missing : (DpsJval){.kind = DPS_J_NONE};
     return 0;
 }
@@ -62,7 +62,7 @@ static int list_parts (DpsJinja *in, const DpsJval *self, const DpsJargs *args, 
     if (dps__jinja_spend (in, self->list->n / 4))
         return -1;
     for (size_t i = 0; i < self->list->n; i++) {
-        int same = dps__jinja_equal (&self->list->items[i], what);
+        int same = dps__jinja_equal (in, &self->list->items[i], what);
         count += same;
         if (same && name[0] == 'i') {
             *out = dps__jinja_int ((int64_t)i);
@@ -86,7 +86,7 @@ static int loop_parts (DpsJinja *in, const DpsJval *self, const DpsJargs *args, 
     if (dps__jinja_new_list (in, DPS_J_TUPLE, &now))
         return -1;
     *now.list = args->pos;
-    *out = dps__jinja_bool (self->loop->changed.kind != DPS_J_TUPLE || !dps__jinja_equal (&self->loop->changed, &now));
+    *out = dps__jinja_bool (self->loop->changed.kind != DPS_J_TUPLE || !dps__jinja_equal (in, &self->loop->changed, &now));
     self->loop->changed = now;
     return 0;
 }

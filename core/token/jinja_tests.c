@@ -45,7 +45,7 @@ static int test_order (DpsJinja *in, int op, const DpsJval *v, const DpsJval *ot
 {
     int order;
     if (op == DPS_JT_EQ || op == DPS_JT_NE) {
-        *out = dps__jinja_equal (v, other) == (op == DPS_JT_EQ);
+        *out = dps__jinja_equal (in, v, other) == (op == DPS_JT_EQ);
         return 0;
     }
     if (dps__jinja_compare (in, v, other, &order))
@@ -74,7 +74,7 @@ static int same (const DpsJval *a, const DpsJval *b)
 {
     if (a->kind != b->kind)
         return 0;
-    return a->kind >= DPS_J_LIST ? a->list == b->list : dps__jinja_equal (a, b);
+    return a->kind >= DPS_J_LIST ? a->list == b->list : dps__jinja_equal (NULL, a, b);
 }
 
 static int test_case (DpsJinja *in, const char *name, const DpsJval *v, int *out)

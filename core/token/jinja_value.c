@@ -97,10 +97,10 @@ int dps__jinja_append (DpsJinja *in, DpsJlist *list, DpsJval v)
 }
 
 /* Dicts are small here; long ones pay in steps when they are searched (dps__jinja_item). */
-DpsJval *dps__jinja_get (const DpsJdict *dict, const DpsJval *key)
+DpsJval *dps__jinja_get (DpsJinja *in, const DpsJdict *dict, const DpsJval *key)
 {
     for (size_t i = 0; i < dict->n; i++)
-        if (dps__jinja_equal (&dict->keys[i], key))
+        if (dps__jinja_equal (in, &dict->keys[i], key))
             return &dict->values[i];
     return NULL;
 }
@@ -108,7 +108,7 @@ DpsJval *dps__jinja_get (const DpsJdict *dict, const DpsJval *key)
 DpsJval *dps__jinja_get_text (const DpsJdict *dict, const char *key)
 {
     DpsJval word = dps__jinja_word (key);
-    return dps__jinja_get (dict, &word);
+    return dps__jinja_get (NULL, dict, &word);
 }
 
 static int dict_append (DpsJinja *in, DpsJdict *dict, DpsJval key, DpsJval value)
@@ -131,7 +131,7 @@ int dps__jinja_put (DpsJinja *in, DpsJdict *dict, DpsJval key, DpsJval value)
         return -1;
     if (key.kind == DPS_J_LIST || key.kind == DPS_J_DICT)
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "a %s cannot be the key of a dict", dps__jinja_kind (&key));
-    DpsJval *old = dps__jinja_get (dict, &key);
+    DpsJval *old = dps__jinja_get (in, dict, &key);
     if (!old)
         return dict_append (in, dict, key, value);
     *old = value;
@@ -258,20 +258,41 @@ int dps__jinja_number (const DpsJval *v, double *out)
 
 static int is_integer (const DpsJval *v) { return v->kind == DPS_J_INT || v->kind == DPS_J_BOOL; }
 
-static int equal_dicts (const DpsJdict *a, const DpsJdict *b)
+/* Into a value that holds n others. Memory bounds how many there are, but neither how deep they lie nor how often one is reached. */
+static int enter (DpsJinja *in, size_t n)
 {
-    if (a->n != b->n)
-        return 0;
-    for (size_t i = 0; i < a->n; i++) {
-        const DpsJval *other = dps__jinja_get (b, &a->keys[i]);
-        if (!other || !dps__jinja_equal (&a->values[i], other))
-            return 0;
-    }
-    return 1;
+    int rc = in->depth >= DPS_JINJA_DEPTH ? dps__jinja_fail (in, DPS_ERR_LIMIT, "a value nested deeper than %d", DPS_JINJA_DEPTH)
+                                          : dps__jinja_spend (in, 1 + n / 4);
+    if (rc)
+        in->steps = 0; /* a verdict cannot say that it failed: whatever is done next does */
+    in->depth += !rc;
+    return rc;
 }
 
-/* Values nest no deeper than the inputs and the depth limit allow, so the recursion ends; no value can contain itself. */
-int dps__jinja_equal (const DpsJval *a, const DpsJval *b)
+static int equal_lists (DpsJinja *in, const DpsJlist *a, const DpsJlist *b)
+{
+    if (a->n != b->n || enter (in, a->n))
+        return 0;
+    size_t i = 0;
+    while (i < a->n && dps__jinja_equal (in, &a->items[i], &b->items[i]))
+        i++;
+    in->depth--;
+    return i == a->n;
+}
+
+static int equal_dicts (DpsJinja *in, const DpsJdict *a, const DpsJdict *b)
+{
+    if (a->n != b->n || enter (in, a->n + a->n * (a->n / 16)))
+        return 0;
+    size_t i = 0;
+    for (const DpsJval *other; i < a->n; i++)
+        if (!(other = dps__jinja_get (in, b, &a->keys[i])) || !dps__jinja_equal (in, &a->values[i], other))
+            break;
+    in->depth--;
+    return i == a->n;
+}
+
+int dps__jinja_equal (DpsJinja *in, const DpsJval *a, const DpsJval *b)
 {
     double x, y;
     if (is_integer (a) && is_integer (b))
@@ -285,14 +306,8 @@ int dps__jinja_equal (const DpsJval *a, const DpsJval *b)
     case DPS_J_NONE: return 1;
     case DPS_J_STR: return a->len == b->len && !memcmp (a->s, b->s, a->len);
     case DPS_J_LIST:
-    case DPS_J_TUPLE:
-        if (a->list->n != b->list->n)
-            return 0;
-        for (size_t i = 0; i < a->list->n; i++)
-            if (!dps__jinja_equal (&a->list->items[i], &b->list->items[i]))
-                return 0;
-        return 1;
-    case DPS_J_DICT: return equal_dicts (a->dict, b->dict);
+    case DPS_J_TUPLE: return equal_lists (in, a->list, b->list);
+    case DPS_J_DICT: return equal_dicts (in, a->dict, b->dict);
     default: return a->s == b->s; /* the same object; a function: the same index */
     }
 }
@@ -317,11 +332,15 @@ int dps__jinja_compare (DpsJinja *in, const DpsJval *a, const DpsJval *b, int *o
         return 0;
     }
     if (a->kind == b->kind && (a->kind == DPS_J_LIST || a->kind == DPS_J_TUPLE)) {
-        for (size_t i = 0; i < a->list->n && i < b->list->n; i++)
-            if (!dps__jinja_equal (&a->list->items[i], &b->list->items[i]))
-                return dps__jinja_compare (in, &a->list->items[i], &b->list->items[i], out);
+        size_t i = 0, n = a->list->n < b->list->n ? a->list->n : b->list->n;
+        if (enter (in, 0))
+            return -1;
+        while (i < n && dps__jinja_equal (in, &a->list->items[i], &b->list->items[i]))
+            i++;
         *out = (a->list->n > b->list->n) - (a->list->n < b->list->n);
-        return 0;
+        int rc = i < n ? dps__jinja_compare (in, &a->list->items[i], &b->list->items[i], out) : 0;
+        in->depth--;
+        return rc;
     }
     if (a->kind == DPS_J_UNDEFINED || b->kind == DPS_J_UNDEFINED)
         return dps__jinja_fail (in, DPS_ERR_FORMAT, "%s", a->kind == DPS_J_UNDEFINED && a->s ? a->s : b->s ? b->s : "an undefined value");
