@@ -8,7 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 
-enum { CONFIG_LIMIT = 4 << 20, MAX_LIST = 65536 };
+enum { CONFIG_LIMIT = 4 << 20, MAX_LIST = 4096 };
 
 /* One reading: the object, where it came from, and what is filled. */
 typedef struct Reader {

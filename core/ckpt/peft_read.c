@@ -7,7 +7,7 @@
 #include "base/seal.h"
 #include "ckpt/peft.h"
 
-enum { MAX_KEY = 1024 };
+enum { MAX_KEY = 1024, MAX_TENSORS = 65536 };
 
 /* What a key can end with after the module's path. */
 typedef enum Kind { KIND_A, KIND_B, KIND_MAGNITUDE, KIND_BASE_COPY, KIND_EMBEDDING, KIND_SAVED } Kind;
@@ -40,16 +40,48 @@ static Kind split_key (char *key)
     return KIND_SAVED;
 }
 
-static DpsPeftModule *module_for (DpsPeftAdapter *a, const char *path)
+/* One tensor of a module, as a module with this part alone. */
+static DpsStatus add_part (DpsPeftAdapter *a, const char *path, Kind kind, int64_t tensor, const char *dir, DpsError *err)
 {
-    for (size_t i = a->n_modules; i-- > 0;) /* a module's tensors come together: the last one first */
-        if (!strcmp (a->modules[i].path, path))
-            return &a->modules[i];
     char *copy = DPS_GROW (a->modules, a->n_modules, a->modules_capacity) ? NULL : dps_strdup (path);
     if (!copy)
-        return NULL;
-    a->modules[a->n_modules] = (DpsPeftModule){.path = copy, .a = -1, .b = -1, .magnitude = -1};
-    return &a->modules[a->n_modules++];
+        return no_memory (err, dir);
+    DpsPeftModule *m = &a->modules[a->n_modules++];
+    *m = (DpsPeftModule){.path = copy, .a = -1, .b = -1, .magnitude = -1};
+    *(kind == KIND_A ? &m->a : kind == KIND_B ? &m->b : &m->magnitude) = tensor;
+    return DPS_OK;
+}
+
+static Kind kind_of (const DpsPeftModule *part) { return part->a >= 0 ? KIND_A : part->b >= 0 ? KIND_B : KIND_MAGNITUDE; }
+
+static int by_path_and_kind (const void *a, const void *b)
+{
+    const DpsPeftModule *x = a, *y = b;
+    int order = strcmp (x->path, y->path);
+    return order ? order : (int)kind_of (x) - (int)kind_of (y);
+}
+
+/* Parts become modules, sorted by path: a file may hold a million names, so nothing is looked for among them. */
+static DpsStatus join_parts (DpsPeftAdapter *a, const char *dir, DpsError *err)
+{
+    size_t n = 0;
+    if (a->n_modules)
+        qsort (a->modules, a->n_modules, sizeof *a->modules, by_path_and_kind);
+    for (size_t i = 1; i < a->n_modules; i++)
+        if (!by_path_and_kind (&a->modules[i - 1], &a->modules[i]))
+            return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: '%.300s' has the same part twice", dir, DPS_CKPT_ADAPTER, a->modules[i].path);
+    for (size_t i = 0; i < a->n_modules; i++) {
+        DpsPeftModule part = a->modules[i], *m = n ? &a->modules[n - 1] : NULL;
+        if (!m || strcmp (m->path, part.path) != 0) {
+            a->modules[n++] = part;
+            continue;
+        }
+        m->b = part.b >= 0 ? part.b : m->b;
+        m->magnitude = part.magnitude >= 0 ? part.magnitude : m->magnitude;
+        dps_free (part.path);
+    }
+    a->n_modules = n;
+    return DPS_OK;
 }
 
 static DpsStatus add_saved (DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, const char *name, int64_t tensor, DpsError *err)
@@ -90,14 +122,7 @@ static DpsStatus sort_tensor (DpsPeftAdapter *a, const DpsTargets *targets, cons
                          DPS_CKPT_ADAPTER, key);
     if (kind == KIND_BASE_COPY)
         return DPS_OK; /* PEFT's copy of an unchanged base weight */
-    DpsPeftModule *m = module_for (a, key);
-    if (!m)
-        return no_memory (err, dir);
-    int64_t *slot = kind == KIND_A ? &m->a : kind == KIND_B ? &m->b : &m->magnitude;
-    if (*slot >= 0)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: '%.300s' has the same part twice", dir, DPS_CKPT_ADAPTER, key);
-    *slot = tensor;
-    return DPS_OK;
+    return add_part (a, key, kind, tensor, dir, err);
 }
 
 static int is_float (const DpsTensorInfo *t)
@@ -149,23 +174,24 @@ static DpsStatus check_module (DpsPeftAdapter *ad, const DpsTargets *targets, Dp
     return DPS_OK;
 }
 
-static int by_path (const void *a, const void *b) { return strcmp (((const DpsPeftModule *)a)->path, ((const DpsPeftModule *)b)->path); }
-
 static DpsStatus read_tensors (DpsPeftAdapter *a, const char *dir, DpsError *err)
 {
     DpsTargetSpec spec = a->config.targets;
     DpsTargets *targets = NULL;
+    if (dps_tensors_count (a->file) > MAX_TENSORS)
+        return dps_fail (err, DPS_ERR_LIMIT, "%s/%s: %zu tensors; at most %d are read", dir, DPS_CKPT_ADAPTER, dps_tensors_count (a->file),
+                         MAX_TENSORS);
     DPS_TRY (dps_targets_new (&spec, &targets, err));
     DpsStatus st = DPS_OK;
     for (size_t i = 0; i < dps_tensors_count (a->file) && st == DPS_OK; i++)
         st = sort_tensor (a, targets, dir, (int64_t)i, err);
+    if (st == DPS_OK)
+        st = join_parts (a, dir, err);
     for (size_t i = 0; i < a->n_modules && st == DPS_OK; i++)
         st = check_module (a, targets, &a->modules[i], dir, err);
     dps_targets_free (targets);
     if (st == DPS_OK && a->n_modules == 0 && a->n_saved == 0)
         st = dps_fail (err, DPS_ERR_FORMAT, "%s/%s: adapts no module at all", dir, DPS_CKPT_ADAPTER);
-    if (st == DPS_OK && a->n_modules)
-        qsort (a->modules, a->n_modules, sizeof *a->modules, by_path);
     return st;
 }
 

@@ -10,7 +10,7 @@
 
 #include "base/matcher.h"
 
-enum { MAX_PATH = 1024, MAX_NAMES = 65536 };
+enum { MAX_PATH = 1024, MAX_NAMES = 4096 }; /* 512 layers of 7 linear maps, each by its path */
 
 /* PEFT's re.fullmatch, and its keys of rank_pattern, which may leave out the beginning of a path. */
 static const DpsMatcherOptions whole = {.whole = 1}, ending = {.before = "(?:.*\\.)?(?:", .after = ")", .whole = 1};
@@ -261,8 +261,9 @@ int dps_targets_match (const DpsTargets *t, const char *path)
         hit = !is_head_or_embedding (path);
     else if (t->pattern)
         hit = dps_matcher_find (t->pattern, path, strlen (path));
+    int wanted = t->n_modules && in_wanted_layer (t, path);
     for (size_t i = 0; i < t->n_modules; i++)
-        if (!strcmp (path, t->modules[i]) || (is_named (path, t->modules[i]) && in_wanted_layer (t, path)))
+        if (wanted ? is_named (path, t->modules[i]) : !strcmp (path, t->modules[i]))
             hit = t->seen->name[i] = 1;
     if (hit < 0)
         t->seen->over_limit = 1;

@@ -2,6 +2,8 @@
 /* Adapter folders: PEFT's own files come back byte by byte, and no hostile folder gets through. */
 #include "ckpt/peft.h"
 
+#include <time.h>
+
 #include "ckpt_kit.h"
 
 static const struct {
@@ -155,6 +157,10 @@ static const Case cases[] = {
      {{Q "lora_A.weight", 4, 8, 1}, {Q "lora_B.weight", 6, 4, 1}, {Q "lora_magnitude_vector.weight", 6, 0, 1}},
      NULL,
      0},
+    {"\"use_dora\": true, " R4,
+     {{Q "lora_A.weight", 4, 8, 1}, {Q "lora_magnitude_vector", 6, 0, 1}, {Q "lora_magnitude_vector.weight", 6, 0, 1}},
+     "has the same part twice",
+     DPS_ERR_FORMAT},
     {R4,
      {{Q "lora_A.weight", 4, 8, 1}, {Q "lora_B.weight", 6, 4, 1}, {"base_model.model.lm_head.weight", 9, 8, 1}},
      "nor in modules_to_save",
@@ -234,6 +240,36 @@ static void put (const char *dir, const char *name, const char *text)
     CHECK_OK (dps_file_write (path, text, strlen (text), &err));
 }
 
+/* A header of a few megabytes must not cost minutes, whatever order its names come in. */
+static void test_many_names_cost_no_square (void)
+{
+    enum { N = 60000 };
+    DpsError err = DPS_ERROR_INIT;
+    DpsBuf header = {0}, file = {0};
+    DpsPeftAdapter *a = NULL;
+    char path[400];
+    struct timespec start, end;
+    const char *dir = kit_dir ("many");
+    CHECK_OK (dps_mkdirs (dir, &err));
+    for (int i = 0; i < N; i++)
+        dps_buf_printf (&header,
+                        "%c\"base_model.model.layers.%d.q_proj.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[0,4],\"data_offsets\":[0,0]}",
+                        i ? ',' : '{', (i * 7919) % N);
+    dps_buf_str (&header, "}");
+    uint64_t len = header.len; /* little-endian, as the file has it */
+    CU_ASSERT_FATAL (!dps_buf_add (&file, &len, 8) && !dps_buf_add (&file, header.data, header.len));
+    snprintf (path, sizeof path, "%s/" DPS_CKPT_ADAPTER, dir);
+    CHECK_OK (dps_file_write (path, file.data, file.len, &err));
+    put (dir, DPS_CKPT_ADAPTER_CONFIG, "{\"peft_type\": \"LORA\", " R4);
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &start);
+    CHECK_FAILS (dps_peft_open (dir, kit_plugin ("peft"), &a, &err), DPS_ERR_FORMAT, "'layers.0.q_proj' has no lora_B.weight");
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &end);
+    CU_ASSERT (end.tv_sec - start.tv_sec < 5);
+    dps_buf_free (&header);
+    dps_buf_free (&file);
+    CHECK_OK (dps_remove_tree (dir, &err));
+}
+
 static void test_missing_files_and_pickles (void)
 {
     DpsError err = DPS_ERROR_INIT;
@@ -295,4 +331,4 @@ static void test_init (void) { dps_json_init (); }
 
 CHECK_MAIN ("ckpt.peft", T (test_init), T (test_every_golden_adapter_comes_back_byte_by_byte),
             T (test_an_adapter_is_checked_against_its_base), T (test_hostile_folders_are_refused_by_name),
-            T (test_missing_files_and_pickles), T (test_the_base_s_digest_travels_in_the_metadata))
+            T (test_many_names_cost_no_square), T (test_missing_files_and_pickles), T (test_the_base_s_digest_travels_in_the_metadata))

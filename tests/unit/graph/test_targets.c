@@ -200,6 +200,32 @@ static void test_bad_pattern_maps_are_refused (void)
     CU_ASSERT_EQUAL (dps_mem_live (), 0);
 }
 
+/* A list of names beside a list of layers: the work is their sum for each path, not their product. */
+static void test_long_lists_end_soon (void)
+{
+    enum { N = 4000, PATHS = 300 };
+    static const char *names[N];
+    static int64_t layers[N];
+    DpsError err = DPS_ERROR_INIT;
+    DpsTargets *t;
+    struct timespec start, end;
+    for (int i = 0; i < N; i++) {
+        names[i] = "q_proj";
+        layers[i] = i ? 1000 + i : 7;
+    }
+    DpsTargetSpec s = {.modules = {names, N}, .layers = layers, .n_layers = N};
+    CHECK_OK (dps_targets_new (&s, &t, &err));
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &start);
+    for (int i = 0; i < PATHS; i++) {
+        char path[100];
+        snprintf (path, sizeof path, "model.layers.%d.self_attn.q_proj", i);
+        CU_ASSERT_EQUAL (dps_targets_match (t, path), i == 7);
+    }
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &end);
+    CU_ASSERT (end.tv_sec - start.tv_sec < 2);
+    dps_targets_free (t);
+}
+
 static void test_every_allocation_may_fail (void)
 {
     static const char *const names[] = {"q_proj", "k_proj"};
@@ -222,4 +248,5 @@ static void test_every_allocation_may_fail (void)
 
 CHECK_MAIN ("graph.targets", T (test_every_choice_of_peft), T (test_every_pattern_value_of_peft), T (test_all_linear_leaves_the_head_alone),
             T (test_text_is_names_or_an_expression), T (test_nothing_matched_is_an_error), T (test_bad_settings_are_refused),
-            T (test_hostile_expressions_end_soon), T (test_bad_pattern_maps_are_refused), T (test_every_allocation_may_fail))
+            T (test_hostile_expressions_end_soon), T (test_long_lists_end_soon), T (test_bad_pattern_maps_are_refused),
+            T (test_every_allocation_may_fail))
