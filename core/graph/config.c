@@ -25,6 +25,14 @@ static DpsStatus check_types (const json_t *config, DpsError *err)
         if (v && !json_is_boolean (v) && !json_is_null (v))
             return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be true, false or null", bools[i]);
     }
+    static const struct {
+        const char *key;
+        int64_t lo;
+    } ints[] = {{"sliding_window_pattern", 1}, {"_sliding_window_pattern", 1}, {"max_window_layers", 0}};
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
+        int64_t unused;
+        DPS_TRY (dps_config_int (config, ints[i].key, ints[i].lo, 1 << 30, ints[i].lo, &unused, err));
+    }
     const json_t *types = json_object_get (config, "layer_types");
     return !types || json_is_array (types) || json_is_null (types)
                ? DPS_OK
@@ -85,6 +93,14 @@ DpsStatus dps_config_number (const json_t *config, const char *key, double fallb
     if (!json_is_number (v) || !isfinite (*out))
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" must be a number", key);
     return DPS_OK;
+}
+
+DpsStatus dps_config_positive (const json_t *config, const char *key, double fallback, double *out, DpsError *err)
+{
+    DPS_TRY (dps_config_number (config, key, fallback, out, err));
+    return *out == fallback || ((float)*out > 0 && isfinite ((float)*out))
+               ? DPS_OK
+               : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" is %g, expected a positive number of f32", key, *out);
 }
 
 int dps_config_bool (const json_t *config, const char *key, int fallback)
@@ -199,18 +215,14 @@ DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, doubl
     *out = (DpsRope){.factor = 1};
     DPS_TRY (whole_rotation (config, err));
     DPS_TRY (whole_rotation (parameters, err));
-    DPS_TRY (dps_config_number (config, "rope_theta", default_theta, &theta, err));
-    DPS_TRY (dps_config_number (parameters ? parameters : config, "rope_theta", theta, &out->theta, err));
-    if (!(out->theta > 0))
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_theta\" must be positive");
+    DPS_TRY (dps_config_positive (config, "rope_theta", default_theta, &theta, err));
+    DPS_TRY (dps_config_positive (parameters, "rope_theta", theta, &out->theta, err));
     if (!json_is_object (scaling))
         return !scaling || json_is_null (scaling) ? DPS_OK
                                                   : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"rope_scaling\" must be an object");
     const json_t *type = json_object_get (scaling, "rope_type");
     const char *name = json_string_value (type ? type : json_object_get (scaling, "type"));
-    DPS_TRY (dps_config_number (scaling, "factor", 1, &out->factor, err));
-    if (!(out->factor > 0))
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: rope \"factor\" must be positive");
+    DPS_TRY (dps_config_positive (scaling, "factor", 1, &out->factor, err));
     if (!name || !strcmp (name, "default"))
         return DPS_OK;
     if (!strcmp (name, "linear"))

@@ -18,11 +18,9 @@ static DpsStatus read_gemma2 (const json_t *config, DpsDecoder *out, DpsError *e
     DPS_TRY (dps_config_activation (config, "hidden_activation", (const char *const[]){"gelu_pytorch_tanh", NULL}, err));
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 256, &out->head_dim, err));
     DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
-    DPS_TRY (dps_config_number (config, "query_pre_attn_scalar", 256, &scalar, err));
-    DPS_TRY (dps_config_number (config, "attn_logit_softcapping", 0, &out->attn_softcap, err));
-    DPS_TRY (dps_config_number (config, "final_logit_softcapping", 0, &out->final_softcap, err));
-    if (!(scalar > 0))
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"query_pre_attn_scalar\" must be positive");
+    DPS_TRY (dps_config_positive (config, "query_pre_attn_scalar", 256, &scalar, err));
+    DPS_TRY (dps_config_positive (config, "attn_logit_softcapping", 0, &out->attn_softcap, err));
+    DPS_TRY (dps_config_positive (config, "final_logit_softcapping", 0, &out->final_softcap, err));
     out->attn_scale = 1 / sqrt (scalar);
     out->embed_scale = sqrt ((double)out->hidden);
     out->norm_offset = 1;

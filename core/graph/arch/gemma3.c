@@ -15,7 +15,7 @@ static int by_pattern (const json_t *config, int64_t layer)
     const json_t *p = json_object_get (config, "sliding_window_pattern");
     if (!p)
         p = json_object_get (config, "_sliding_window_pattern");
-    json_int_t pattern = json_is_integer (p) && json_integer_value (p) > 0 ? json_integer_value (p) : 6;
+    json_int_t pattern = json_is_integer (p) ? json_integer_value (p) : 6;
     return (layer + 1) % pattern != 0;
 }
 
@@ -29,7 +29,7 @@ static DpsStatus read_ropes (const json_t *config, DpsDecoder *out, DpsError *er
     }
     DPS_TRY (dps_config_rope (config, NULL, 1e6, &out->ropes[ROPE_FULL], err));
     out->ropes[ROPE_SLIDING] = (DpsRope){.factor = 1};
-    return dps_config_number (config, "rope_local_base_freq", 1e4, &out->ropes[ROPE_SLIDING].theta, err);
+    return dps_config_positive (config, "rope_local_base_freq", 1e4, &out->ropes[ROPE_SLIDING].theta, err);
 }
 
 static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *err)
@@ -40,10 +40,8 @@ static DpsStatus read_gemma3 (const json_t *config, DpsDecoder *out, DpsError *e
     DPS_TRY (dps_config_activation (config, "hidden_activation", (const char *const[]){"gelu_pytorch_tanh", NULL}, err));
     DPS_TRY (dps_config_int (config, "head_dim", 2, 8192, 256, &out->head_dim, err));
     DPS_TRY (dps_config_int (config, "sliding_window", 0, 1 << 30, 0, &window, err));
-    DPS_TRY (dps_config_number (config, "query_pre_attn_scalar", 256, &scalar, err));
-    DPS_TRY (dps_config_number (config, "final_logit_softcapping", 0, &out->final_softcap, err));
-    if (!(scalar > 0))
-        return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"query_pre_attn_scalar\" must be positive");
+    DPS_TRY (dps_config_positive (config, "query_pre_attn_scalar", 256, &scalar, err));
+    DPS_TRY (dps_config_positive (config, "final_logit_softcapping", 0, &out->final_softcap, err));
     if (dps_config_bool (config, "use_bidirectional_attention", 0))
         return dps_fail (err, DPS_ERR_UNSUPPORTED,
                          "config.json: \"use_bidirectional_attention\" is true: an embedding model, not a decoder");

@@ -127,6 +127,8 @@ static const struct {
     {"llama", "{'rope_parameters': '-', 'rope_scaling': 'linear'}", DPS_ERR_FORMAT, "rope_scaling"},
     {"llama", "{'rope_parameters': {'rope_type': 'linear', 'factor': 0}}", DPS_ERR_FORMAT, "factor"},
     {"llama", "{'rope_parameters': {'rope_theta': -1}}", DPS_ERR_FORMAT, "rope_theta"},
+    {"llama", "{'rope_parameters': {'rope_theta': 1e-320}}", DPS_ERR_FORMAT, "rope_theta"}, /* 0 in f32 */
+    {"llama", "{'rope_parameters': '-', 'rope_theta': 1e300}", DPS_ERR_FORMAT, "rope_theta"},
     {"llama",
      "{'rope_parameters': {'rope_type': 'llama3', 'factor': 8, 'low_freq_factor': 4, 'high_freq_factor': 1, "
      "'original_max_position_embeddings': 64}}",
@@ -138,6 +140,12 @@ static const struct {
     {"qwen3", "{'layer_types': ['full_attention', 'sliding_attention', 'full_attention']}", DPS_ERR_FORMAT, "layer 1 slides"},
     {"gemma3", "{'sliding_window': null}", DPS_ERR_FORMAT, "layer 0 slides"},
     {"gemma3", "{'query_pre_attn_scalar': 0}", DPS_ERR_FORMAT, "query_pre_attn_scalar"},
+    {"gemma3", "{'rope_parameters': '-', 'rope_local_base_freq': -5}", DPS_ERR_FORMAT, "rope_local_base_freq"},
+    {"gemma3", "{'final_logit_softcapping': -30}", DPS_ERR_FORMAT, "final_logit_softcapping"},
+    {"gemma2", "{'attn_logit_softcapping': 1e-60}", DPS_ERR_FORMAT, "attn_logit_softcapping"},
+    {"gemma3", "{'layer_types': '-', 'sliding_window_pattern': 'two'}", DPS_ERR_FORMAT, "sliding_window_pattern"},
+    {"gemma3", "{'layer_types': '-', '_sliding_window_pattern': 0}", DPS_ERR_FORMAT, "_sliding_window_pattern"},
+    {"qwen2", "{'max_window_layers': '1'}", DPS_ERR_FORMAT, "max_window_layers"},
     {"gemma3", "{'use_bidirectional_attention': true}", DPS_ERR_UNSUPPORTED, "use_bidirectional_attention"},
 };
 
