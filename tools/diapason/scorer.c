@@ -1,7 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "diapason/scorer.h"
 
+#include <math.h>
+
 #include "infer/score.h"
+
+/* No JSON says NaN, and no mean of one says anything. */
+static DpsStatus check_finite (const CliScorer *s, const DpsEncoded *x, const float *logp, DpsError *err)
+{
+    for (size_t t = 1; t < x->n; t++)
+        if (!isfinite (logp[t]))
+            return dps_fail (err, DPS_ERR_NONFINITE,
+                             "sequence %llu, token %zu (id %d): its log-probability is %g: the model's output is not finite. Hint: look at "
+                             "its weights and its configuration",
+                             (unsigned long long)s->n_scored + 1, t + 1, (int)x->ids[t], (double)logp[t]);
+    return DPS_OK;
+}
 
 void cli_scorer_free (CliScorer *s)
 {
@@ -22,7 +36,10 @@ DpsStatus cli_scorer_flush (CliScorer *s, DpsError *err)
     if (st == DPS_OK)
         st = dps_score (&s->session->session.weights, sequences, s->n, logp, err);
     for (size_t i = 0; st == DPS_OK && i < s->n; i++) {
-        st = s->scored (s->ctx, &s->rows[i], at, err);
+        st = check_finite (s, &s->rows[i], at, err);
+        if (st == DPS_OK)
+            st = s->scored (s->ctx, &s->rows[i], at, err);
+        s->n_scored++;
         at += s->rows[i].n;
     }
     s->scored_tokens += (double)s->tokens;

@@ -16,6 +16,7 @@ typedef struct CliScorer {
     void *ctx;
     DpsEncoded rows[CLI_SCORER_ROWS];
     size_t n, tokens;     /* added and not scored yet */
+    uint64_t n_scored;    /* sequences, so far */
     double scored_tokens; /* so far */
 } CliScorer;
 
