@@ -400,6 +400,11 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
     if (f->n_undecided)
         dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
                  (unsigned long long)f->n_undecided, (unsigned long long)wanted);
+    if (f->n_dropped + f->n_undecided == wanted)
+        return dps_fail (err, DPS_ERR_DATA,
+                         "%s: none of the %llu rows is left: %llu are longer than max_length, %llu are groups without a better answer",
+                         dps_recipe_where (f->recipe, DPS_KEY_max_length), (unsigned long long)wanted, (unsigned long long)f->n_dropped,
+                         (unsigned long long)f->n_undecided);
     f->scanned = 1;
     *out_exact = !f->wrapped; /* how many of a cut row's tokens count is not known */
     return dps_criteria_settle (&f->criteria, f->recipe->criteria_weights, dps_recipe_where (f->recipe, DPS_KEY_criteria_weights), err);

@@ -100,8 +100,8 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
                          "look at the rows",
                          (unsigned long long)t->step + 1, (unsigned long long)t->guard.total_rollbacks);
     else if (t->empty)
-        dps_log (DPS_LOG_INFO, "step %llu: no answer was better than another to the same prompt: nothing to learn from",
-                 (unsigned long long)t->step + 1);
+        dps_log (DPS_LOG_INFO, "step %llu: %s: nothing to learn from", (unsigned long long)t->step + 1,
+                 t->rollout.samples ? "no answer was better than another to the same prompt" : "none of its rows is left");
     else
         dps_log (DPS_LOG_WARNING, "step %llu: loss %g, gradient norm %g: the step is skipped", (unsigned long long)t->step + 1, *out_loss,
                  *out_norm);

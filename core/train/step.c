@@ -349,8 +349,11 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
         return sampled_step (t, out_loss, out_grad_norm, out_tokens, err);
     DPS_TRY (dps__trainer_place (t, t->step, &at, err));
     DPS_TRY (fetch (t->feed, at.epoch, at.first, at.n, &rows, err));
-    DpsStatus st = score_given (t, t->feed, &t->reference, &rows, &t->scored, err);
-    if (st == DPS_OK)
+    t->empty = rows.counts.scored == 0; /* the places of rows that truncation_mode drops, of groups without a better answer */
+    *out_loss = *out_grad_norm = NAN;
+    dps_step_reset (&t->sums);
+    DpsStatus st = t->empty ? DPS_OK : score_given (t, t->feed, &t->reference, &rows, &t->scored, err);
+    if (st == DPS_OK && !t->empty)
         st = gradients (t, &rows, out_loss, out_grad_norm, err);
     *out_tokens = (uint64_t)rows.counts.tokens;
     t->rows_done += at.n;

@@ -61,7 +61,7 @@ typedef struct DpsTrainer {
     uint64_t answers_at_start;         /* sampled by a resumed run before it was resumed */
     uint64_t step_at_start, rows_done; /* what a resumed run had behind it; places trained since */
     int applied;                       /* the last step's update was: a checkpoint then is progress */
-    int empty;                         /* the step has no unit: what was sampled gave none */
+    int empty;                         /* the step has no unit: what was sampled gave none, or its rows are all dropped */
     int owes_eval;                     /* the last step's evaluation was due, and interrupted */
     int checkpointing;
     int is_adapter;

@@ -58,6 +58,16 @@ for mode in keep_start keep_end drop; do
     drop) holds out '.ids == []' ;;
     esac
 done
+# A step whose rows are all dropped is passed over, wherever it comes; without any row left there is no run.
+tiny_recipe long.yaml dropped max_length=16 truncation_mode=drop max_steps=- num_train_epochs=2 per_device_train_batch_size=1 gradient_accumulation_steps=1 \
+    save_steps=50
+run 0 "$dia" train long.yaml
+[ "$(grep -c 'none of its rows is left: nothing to learn from' err)" = 10 ] || fail "not 10 of 20 steps are passed over"
+holds dropped/trainer_state.json '.global_step == 20 and ([.log_history[] | select(has("loss") and .loss != null)] | length) == 10'
+tiny_recipe long.yaml dropped-all max_length=3 truncation_mode=drop
+run 5 "$dia" train long.yaml
+said "none of the 10 rows is left"
+absent dropped-all
 tiny_recipe long.yaml cut-error max_length=16 truncation_mode=error
 run 5 "$dia" train long.yaml
 said "rows.jsonl:6: 19 tokens, max_length is 16"
