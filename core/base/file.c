@@ -6,8 +6,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static DpsStatus io_fail (DpsError *err, const char *what, const char *path)
@@ -121,6 +123,24 @@ DpsStatus dps_dir_sync (const char *path, DpsError *err)
         st = io_fail (err, "sync", path);
     close (fd);
     return st;
+}
+
+DpsStatus dps_dir_hold (const char *path, int *out_fd, DpsError *err)
+{
+    static const struct timespec pause = {.tv_nsec = 100000000};
+    *out_fd = -1;
+    int fd = open (path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), failed = 0;
+    if (fd < 0)
+        return io_fail (err, "open", path);
+    for (int tries = 0; (failed = flock (fd, LOCK_EX | LOCK_NB)) != 0 && (errno == EWOULDBLOCK || errno == EINTR) && tries < 20; tries++)
+        nanosleep (&pause, NULL);
+    if (!failed) {
+        *out_fd = fd;
+        return DPS_OK;
+    }
+    int busy = errno == EWOULDBLOCK;
+    close (fd);
+    return busy ? dps_fail (err, DPS_ERR_LOCK, "%s: another process is writing to it", path) : DPS_OK;
 }
 
 DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err)

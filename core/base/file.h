@@ -41,6 +41,11 @@ void dps_writer_discard (DpsFileWriter *w);
 
 /** mkdir -p. [any] */
 DpsStatus dps_mkdirs (const char *path, DpsError *err);
+/**
+ * Hold a folder: until *out_fd is closed, or the process ends, however it does, nobody else holds it. One that is being given up is waited for, for
+ * two seconds. *out_fd is -1 where the file system knows no locks. Errors: NOT_FOUND, IO; LOCK: another process holds it. [any]
+ */
+DpsStatus dps_dir_hold (const char *path, int *out_fd, DpsError *err);
 /** fsync a directory so that the names in it are durable. [any] */
 DpsStatus dps_dir_sync (const char *path, DpsError *err);
 /** Remove a file or a folder and what is in it (never follows links); no error when it is absent. [any] */

@@ -245,6 +245,7 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     DpsCheckpoint *c = NULL;
     dps__trainer_progress (t, "loading weights", NAN, NAN);
     DPS_TRY (dps_mkdirs (t->recipe->output_dir, err));
+    DPS_TRY (dps_dir_hold (t->recipe->output_dir, &t->held, err));
     DPS_TRY (dps_ckpt_sweep (t->recipe->output_dir, err));
     dps_crumb_open (t->recipe->output_dir);
     DpsStatus st = resume ? find_checkpoint (t, resume, &c, err) : clear_output (t, err);
@@ -300,7 +301,7 @@ static DpsStatus open_all (DpsTrainer *t, DpsRecipe *recipe, int plan_only, DpsE
 DpsStatus dps__trainer_open (DpsTrainer *t, const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, int plan_only,
                              DpsError *err)
 {
-    *t = (DpsTrainer){.reg = reg, .recipe = recipe, .options = o, .started = dps__trainer_now ()};
+    *t = (DpsTrainer){.reg = reg, .recipe = recipe, .options = o, .held = -1, .started = dps__trainer_now ()};
     DpsStatus st = open_all (t, recipe, plan_only, err);
     if (st != DPS_OK)
         dps__trainer_close (t);
@@ -325,6 +326,9 @@ void dps__trainer_close (DpsTrainer *t)
     dps_step_free (&t->scored);
     dps_step_free (&t->window.sums);
     dps_buf_free (&t->lock);
+    if (t->held >= 0)
+        close (t->held);
+    t->held = -1;
     t->observer = NULL;
     t->objective = NULL;
     t->feed = t->eval_feed = NULL;

@@ -70,6 +70,7 @@ typedef struct DpsTrainer {
     int eval_exact;  /* every row of eval_feed was read */
     DpsDigest base;  /* identity of the base's tensors */
     DpsBuf lock;     /* recipe.lock.yaml */
+    int held;        /* dps_dir_hold of output_dir, or -1 */
     double started;
 } DpsTrainer;
 

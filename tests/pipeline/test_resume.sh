@@ -42,6 +42,18 @@ run 0 "$dia" train again.yaml --resume again/checkpoint-50
 same whole/adapter_model.safetensors again/adapter_model.safetensors
 ok "resume from a named checkpoint"
 
+# Two runs in one folder would sweep and overwrite each other's checkpoints.
+mkdir -p held/.checkpoint-50.tmp-1
+tiny_recipe held.yaml held max_steps=2
+for resume in '' --resume; do
+    run 4 flock held "$dia" train held.yaml $resume
+    said "held: another process is writing to it"
+    exists held/.checkpoint-50.tmp-1
+    absent held/recipe.lock.yaml held/metrics.jsonl
+done
+run 0 "$dia" train held.yaml
+ok "a folder that another process trains into is left alone"
+
 # The newest checkpoint is damaged: fall back to the one before it, by name.
 cp -r cut-INT damaged
 rm damaged/adapter_model.safetensors
