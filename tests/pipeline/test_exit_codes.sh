@@ -113,3 +113,18 @@ got=0
 "$dia" score --model "$work/nowhere" --data rows.jsonl > out 2> err || got=$?
 [ "$got" != 0 ] && grep -q nowhere err || fail "a model that is not there must be named"
 ok "other verbs"
+
+mkdir nan
+cp "$models/llama/config.json" nan/
+head -c -4 "$models/llama/model.safetensors" > nan/model.safetensors
+printf '\377\377\377\177' >> nan/model.safetensors # the last number of the last norm
+printf '{"ids":[1,5,6]}\n{"ids":[1,7,8]}\n' > nan.jsonl
+for verb in score 'eval --suite nan.jsonl'; do
+    run 1 "$dia" $verb --model nan $([ "$verb" != score ] || echo --data nan.jsonl --out nan.out)
+    said 'sequence 1, token 2 (id 5): its log-probability is'
+done
+absent nan.out
+run 1 "$dia" generate --model nan --data nan.jsonl --json
+said 'no finite logit'
+[ ! -s out ] || fail "an answer was made of NaN"
+ok "what is not finite is said, never written"
