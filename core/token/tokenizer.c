@@ -233,15 +233,20 @@ DpsStatus dps_tokenizer_encode_literal (const DpsTokenizer *tok, const char *tex
     return st;
 }
 
+static int known (const DpsTokenizer *tok, int32_t id)
+{
+    return id >= 0 && (size_t)id < tok->vocab.n && tok->vocab.kind[id] != DPS_TOKEN_ABSENT;
+}
+
 DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err)
 {
     DpsPieces pieces = {0};
     DpsStatus st = DPS_OK;
     int bad = 0;
     for (size_t i = 0; i < n && !bad && st == DPS_OK; i++) {
-        if (ids[i] < 0 || (size_t)ids[i] >= tok->vocab.n)
-            st = dps_fail (err, DPS_ERR_INVALID, "token id %d at position %zu; ids are 0 to %zu", ids[i], i, tok->vocab.n - 1);
-        else if (!(flags & DPS_DETOKENIZE_KEEP_SPECIAL) && dps_tokenizer_is_special (tok, ids[i]))
+        if (ids[i] < 0)
+            st = dps_fail (err, DPS_ERR_INVALID, "token id %d at position %zu; ids begin at 0", ids[i], i);
+        else if (!known (tok, ids[i]) || (!(flags & DPS_DETOKENIZE_KEEP_SPECIAL) && dps_tokenizer_is_special (tok, ids[i])))
             continue;
         else
             bad = (tok->space_between && pieces.n && dps_buf_add (&pieces.text, " ", 1)) ||
@@ -261,11 +266,6 @@ int32_t dps_tokenizer_eos (const DpsTokenizer *tok) { return tok->eos; }
 int32_t dps_tokenizer_pad (const DpsTokenizer *tok) { return tok->pad; }
 int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len) { return dps_vocab_find (&tok->vocab, text, len); }
 const char *dps_tokenizer_chat_template (const DpsTokenizer *tok) { return tok->chat_template; }
-
-static int known (const DpsTokenizer *tok, int32_t id)
-{
-    return id >= 0 && (size_t)id < tok->vocab.n && tok->vocab.kind[id] != DPS_TOKEN_ABSENT;
-}
 
 const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id) { return known (tok, id) ? dps_vocab_text (&tok->vocab, id) : NULL; }
 

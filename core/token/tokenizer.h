@@ -39,7 +39,10 @@ DpsStatus dps_tokenizer_encode_literal (const DpsTokenizer *tok, const char *tex
                                         size_t n_literal, DpsIds *out, DpsError *err);
 /** The first control token's text in text[from..len): 1 and its range, or 0. [any] */
 int dps_tokenizer_find_special (const DpsTokenizer *tok, const char *text, size_t len, size_t from, DpsSpan *out);
-/** Append the text of ids. Errors: INVALID for an id outside the vocabulary. [any] */
+/**
+ * Append the text of ids. An id that no token has, one that only pads a model's embedding, has no text, as in the tokenizers library.
+ * Errors: INVALID for a negative id. [any]
+ */
 DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err);
 
 size_t dps_tokenizer_vocab (const DpsTokenizer *tok);
