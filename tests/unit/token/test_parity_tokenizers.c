@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "check.h"
 #include "gguf_mini.h"
+#include "token/bpe.h"
 #include "token/tokenizer.h"
 
 static DpsError err = DPS_ERROR_INIT;
