@@ -10,7 +10,7 @@
 
 #include "base/matcher.h"
 
-enum { MAX_PATH = 1024, MAX_NAMES = 4096 }; /* 512 layers of 7 linear maps, each by its path */
+enum { MAX_PATH = 1024, MAX_NAMES = 4096, LEAST_STEPS = 1000 }; /* 512 layers of 7 linear maps, each by its path */
 
 /* PEFT's re.fullmatch, and its keys of rank_pattern, which may leave out the beginning of a path. */
 static const DpsMatcherOptions whole = {.whole = 1}, ending = {.before = "(?:.*\\.)?(?:", .after = ")", .whole = 1};
@@ -305,6 +305,9 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
     if (object && !json_is_object (object))
         return dps_fail (err, DPS_ERR_USAGE, "%s: expected an object of module patterns and numbers", where);
     size_t n = json_object_size (object);
+    DpsMatcherOptions one = ending;
+    /* The steps are those of a module, shared among the keys. */
+    one.steps = n > DPS_MATCHER_STEPS / LEAST_STEPS ? LEAST_STEPS : DPS_MATCHER_STEPS / (uint32_t)(n ? n : 1);
     if (n > MAX_NAMES)
         return dps_fail (err, DPS_ERR_LIMIT, "%s: %zu entries; at most %d are allowed", where, n, MAX_NAMES);
     DpsPatternMap *m = dps_calloc (1, sizeof *m);
@@ -319,7 +322,7 @@ DpsStatus dps_pattern_map_new (const json_t *object, const char *where, double m
         if (!(v >= min && v <= max))
             st = dps_fail (err, DPS_ERR_USAGE, "%s: '%.100s': expected a number from %g to %g", where, key, min, max);
         else
-            st = dps_matcher_new (key, &ending, where, &m->keys[m->n], err);
+            st = dps_matcher_new (key, &one, where, &m->keys[m->n], err);
         if (st == DPS_OK)
             m->values[m->n++] = v;
     }

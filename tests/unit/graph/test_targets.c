@@ -226,6 +226,35 @@ static void test_long_lists_end_soon (void)
     dps_targets_free (t);
 }
 
+/* Thousands of expressions, each within what one may take, are not allowed thousands of times that. */
+static void test_many_patterns_end_soon (void)
+{
+    enum { N = 4000, PATHS = 20 };
+    DpsError err = DPS_ERROR_INIT;
+    DpsPatternMap *m;
+    json_t *object = json_object ();
+    struct timespec start, end;
+    for (int i = 0; i < N; i++) {
+        char key[100];
+        snprintf (key, sizeof key, "[a-z._0-9]*[a-z._0-9]*[a-z._0-9]*[a-z._0-9]*[!?](?#%d)", i);
+        json_object_set_new (object, key, json_integer (4));
+    }
+    CHECK_OK (dps_pattern_map_new (object, "rank_pattern", 1, 100, &m, &err));
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &start);
+    for (int i = 0; i < PATHS; i++)
+        dps_pattern_map_get (m, "model.layers.10.self_attn.q_proj", 8);
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &end);
+    CU_ASSERT (end.tv_sec - start.tv_sec < 2);
+    dps_pattern_map_free (m);
+    json_decref (object);
+    object = json_pack ("{s:i, s:i}", "layers.3.self_attn.q_proj", 2, ".*_proj", 3);
+    CHECK_OK (dps_pattern_map_new (object, "rank_pattern", 1, 100, &m, &err));
+    CU_ASSERT (dps_pattern_map_get (m, "model.layers.3.self_attn.q_proj", 8) == 2);
+    CU_ASSERT (dps_pattern_map_get (m, "model.layers.4.self_attn.q_proj", 8) == 3);
+    dps_pattern_map_free (m);
+    json_decref (object);
+}
+
 static void test_every_allocation_may_fail (void)
 {
     static const char *const names[] = {"q_proj", "k_proj"};
@@ -248,5 +277,5 @@ static void test_every_allocation_may_fail (void)
 
 CHECK_MAIN ("graph.targets", T (test_every_choice_of_peft), T (test_every_pattern_value_of_peft), T (test_all_linear_leaves_the_head_alone),
             T (test_text_is_names_or_an_expression), T (test_nothing_matched_is_an_error), T (test_bad_settings_are_refused),
-            T (test_hostile_expressions_end_soon), T (test_long_lists_end_soon), T (test_bad_pattern_maps_are_refused),
-            T (test_every_allocation_may_fail))
+            T (test_hostile_expressions_end_soon), T (test_long_lists_end_soon), T (test_many_patterns_end_soon),
+            T (test_bad_pattern_maps_are_refused), T (test_every_allocation_may_fail))
