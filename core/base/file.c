@@ -158,8 +158,9 @@ DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err)
         dps_writer_discard (w);
         return io_fail (err, "open", path);
     }
-    if (!special && (w->fd = open (w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0) {
-        DpsStatus st = io_fail (err, "create", w->tmp);
+    int is_dir = !special && dps_is_dir (path);
+    if (is_dir || (!special && (w->fd = open (w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0)) {
+        DpsStatus st = is_dir ? dps_fail (err, DPS_ERR_IO, "%s: is a folder, expected a file's name", path) : io_fail (err, "create", path);
         dps_free (w->tmp);
         w->tmp = NULL;
         dps_writer_discard (w);
@@ -240,7 +241,8 @@ DpsStatus dps_mkdirs (const char *path, DpsError *err)
         char kept = *p;
         *p = '\0';
         if (mkdir (copy, 0755) != 0 && !(errno == EEXIST && dps_is_dir (copy)))
-            st = io_fail (err, "create folder", copy);
+            st = errno == EEXIST ? dps_fail (err, DPS_ERR_IO, "%s: is a file, expected a folder or nothing there", copy)
+                                 : io_fail (err, "create folder", copy);
         *p = kept;
         if (kept == '\0')
             break;

@@ -139,6 +139,8 @@ static DpsStatus add_file (DpsDataset *ds, const DpsRecipeDataset *given, const 
     DpsStatus st = dps_row_map_init (&d, text_field, &f->map, err);
     if (st == DPS_OK)
         st = dps_rows_open (path, &f->rows, err);
+    if (st == DPS_ERR_NOT_FOUND && d.where)
+        st = dps_fail (err, st, "%s: datasets: no file %s, beside the recipe or in the current folder", d.where, path);
     if (st == DPS_OK && !dps_rows_count (f->rows))
         st = dps_fail (err, DPS_ERR_DATA, "%s: no row in it", path);
     dps_free (path);

@@ -170,16 +170,34 @@ static DpsStatus read_text (DpsRow *row, const char *name, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus no_shape (const DpsRow *row, DpsError *err)
+/* "a, b": an object's keys, as many as fit. */
+static const char *list_keys (const json_t *object, char *buf, size_t cap)
 {
-    char found[300] = "";
     const char *key;
     json_t *value;
-    size_t used = 0;
-    json_object_foreach (row->object, key, value) {
-        used += (size_t)snprintf (found + used, sizeof found - used, "%s%.40s", used ? ", " : "", key);
-        if (used > sizeof found - 60)
+    size_t used = (size_t)snprintf (buf, cap, "no column");
+    int first = 1;
+    json_object_foreach ((json_t *)object, key, value) {
+        used = first ? 0 : used;
+        used += (size_t)snprintf (buf + used, cap - used, "%s%.40s", first ? "" : ", ", key);
+        first = 0;
+        if (used > cap - 60)
             break;
+    }
+    return buf;
+}
+
+/* `given` is the row under its file's names. */
+static DpsStatus no_shape (const DpsRow *row, const DpsRowMap *map, const json_t *given, DpsError *err)
+{
+    char found[300];
+    const char *ours;
+    json_t *theirs;
+    list_keys (given, found, sizeof found);
+    json_object_foreach (map ? map->columns : NULL, ours, theirs) {
+        if (!json_object_get (given, json_string_value (theirs)))
+            return dps_row_fail (row, err, "no column '%.60s', which is to be %s: found %s. Hint: columns, in the recipe's datasets",
+                                 json_string_value (theirs), ours, found);
     }
     const char *missing = dps_row_missing_side (row);
     if (missing)
@@ -187,10 +205,10 @@ static DpsStatus no_shape (const DpsRow *row, DpsError *err)
     return dps_row_fail (row, err,
                          "no known shape of row: found %s; expected text, messages, prompt with completion, chosen with rejected, "
                          "instruction with output, conversations, or input_ids. Hint: map its columns in the recipe's datasets",
-                         used ? found : "no column");
+                         found);
 }
 
-static DpsStatus read_shape (DpsRow *row, const DpsRowMap *map, DpsError *err)
+static DpsStatus read_shape (DpsRow *row, const DpsRowMap *map, const json_t *given, DpsError *err)
 {
     static const char *const chosen[2] = {"chosen", "rejected"}, *const preferred[2] = {"preferred_output", "non_preferred_output"};
     const char *text = map && map->text_field ? map->text_field : "text";
@@ -222,7 +240,7 @@ static DpsStatus read_shape (DpsRow *row, const DpsRowMap *map, DpsError *err)
         return dps__alpaca_read (row, map, err);
     if (has (row, text))
         return read_text (row, text, err);
-    return no_shape (row, err);
+    return no_shape (row, map, given, err);
 }
 
 /* One of the list's tools: {"type":"function","function":{…}}, or, as LLaMA-Factory writes them, the function alone. */
@@ -332,18 +350,16 @@ DpsStatus dps_row_parse (json_t *object, const DpsRowMap *map, const char *file,
     out->line = line;
     out->number = number;
     DpsStatus st = DPS_OK;
-    if (map && (map->columns || map->keep)) {
-        out->object = rename_columns (object, map);
-        json_decref (object);
-        if (!out->object)
-            st = dps__row_no_memory (out, err);
-    }
+    if (map && (map->columns || map->keep) && !(out->object = rename_columns (object, map)))
+        st = dps__row_no_memory (out, err);
     if (st == DPS_OK && open_input (out))
         st = dps__row_no_memory (out, err);
     if (st == DPS_OK)
         st = parse_cells (out, err);
     if (st == DPS_OK)
-        st = read_shape (out, map, err);
+        st = read_shape (out, map, object, err);
+    if (out->object != object)
+        json_decref (object);
     if (st == DPS_OK)
         st = read_tools (out, err);
     const json_t *kwargs = dps__row_column (out, "chat_template_kwargs");

@@ -176,7 +176,9 @@ DpsStatus dps_rows_open (const char *path, DpsRows **out, DpsError *err)
     if (r->fd < 0)
         st = dps_fail (err, errno == ENOENT ? DPS_ERR_NOT_FOUND : DPS_ERR_IO, "%s: %s", path, strerror (errno));
     else if (fstat (r->fd, &info) != 0 || !S_ISREG (info.st_mode))
-        st = dps_fail (err, DPS_ERR_IO, "%s: not a regular file; rows are read at random, so a pipe or folder cannot serve", path);
+        st = dps_fail (err, DPS_ERR_IO,
+                       "%s: not a regular file; rows are read at random, so a pipe or folder cannot serve. Hint: write them to a file",
+                       path);
     if (st == DPS_OK)
         st = index_file (r, err);
     if (st == DPS_OK && r->scan.format == DPS_ROWS_CSV)
@@ -278,14 +280,31 @@ static DpsStatus csv_row (const DpsRows *r, uint64_t line, const char *s, size_t
     return st;
 }
 
+/* What the author of row i, which is no JSON, may have meant. */
+static const char *json_hint (const DpsRows *r, uint64_t i, const char *s, size_t len)
+{
+    for (size_t k = 0, n; k < len; k += n)
+        if (!(n = dps_utf8_sequence (s + k, len - k)))
+            return ". Hint: save the file as UTF-8";
+    if (r->scan.format != DPS_ROWS_JSONL || !len)
+        return "";
+    if (i == 0 && s[0] == '[')
+        return ". Hint: a file that is one JSON array has a name in .json";
+    if (i == 0 && s[0] != '{')
+        return ". Hint: one {…} a line; CSV is read from a file in .csv, plain text from one in .txt";
+    if (s[len - 1] == '}')
+        return "";
+    return i + 1 == r->scan.n ? ". Hint: it is the last line; the file seems cut"
+                              : ". Hint: a row is one line: jq -c . makes it so, or name a file that is one JSON array .json";
+}
+
 static DpsStatus json_row (const DpsRows *r, uint64_t i, uint64_t line, const char *s, size_t len, json_t **out, DpsError *err)
 {
     DpsStatus st = dps_json_parse (s, len, r->path, (long)line, DPS_JSON_UNIQUE, out, err);
     if (st == DPS_ERR_FORMAT) {
         char why[1000];
         snprintf (why, sizeof why, "%s", err ? err->msg : "");
-        int cut = r->scan.format == DPS_ROWS_JSONL && i + 1 == r->scan.n && len && s[len - 1] != '}';
-        return dps_fail (err, DPS_ERR_DATA, "%s%s", why, cut ? ". Hint: it is the last line; the file seems cut" : "");
+        return dps_fail (err, DPS_ERR_DATA, "%s%s", why, json_hint (r, i, s, len));
     }
     if (st != DPS_OK || json_is_object (*out))
         return st;

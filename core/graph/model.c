@@ -311,10 +311,10 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
     }
     dps_free (numbers);
     if (st == DPS_OK && matched == 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND,
-                         "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names "
-                         "among q_proj k_proj v_proj o_proj gate_proj up_proj down_proj",
-                         m->dec.arch);
+        return dps_fail (
+            err, DPS_ERR_NOT_FOUND,
+            "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names among " DPS_LINEAR_NAMES,
+            m->dec.arch);
     return st;
 }
 

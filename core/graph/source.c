@@ -5,6 +5,7 @@
  */
 #include "graph/source_internal.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,6 +158,29 @@ static void tell_unread (const DpsSource *s)
                  first);
 }
 
+/* A folder without a config.json: what else it may be. */
+static DpsStatus no_model (const char *folder, DpsError *err)
+{
+    char *adapter = dps_path_join (folder, "adapter_config.json");
+    DIR *dir = opendir (folder);
+    const char *gguf = NULL;
+    for (struct dirent *d; dir && !gguf && (d = readdir (dir));)
+        if (strlen (d->d_name) > 5 && !strcmp (d->d_name + strlen (d->d_name) - 5, ".gguf"))
+            gguf = d->d_name;
+    if (adapter && dps_is_file (adapter))
+        dps_fail (err, DPS_ERR_NOT_FOUND,
+                  "%s: no config.json: not a Hugging Face model folder. Hint: it is an adapter: --model BASE --adapter it", folder);
+    else if (gguf)
+        dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no config.json: not a Hugging Face model folder. Hint: it holds %.200s: name that file",
+                  folder, gguf);
+    else
+        dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no config.json: not a Hugging Face model folder", folder);
+    dps_free (adapter);
+    if (dir)
+        closedir (dir);
+    return DPS_ERR_NOT_FOUND;
+}
+
 static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
 {
     s->format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
@@ -166,13 +190,8 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     char *path = dps_path_join (folder, "config.json");
     DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, 0, &s->config, err) : no_memory (folder, err);
     dps_free (path);
-    if (st == DPS_ERR_NOT_FOUND) {
-        char *adapter = dps_path_join (folder, "adapter_config.json");
-        int is_adapter = adapter && dps_is_file (adapter);
-        dps_free (adapter);
-        return dps_fail (err, st, "%s: no config.json: not a Hugging Face model folder%s", folder,
-                         is_adapter ? ". Hint: it is an adapter: --model BASE --adapter it" : "");
-    }
+    if (st == DPS_ERR_NOT_FOUND)
+        return no_model (folder, err);
     DPS_TRY (st);
     int nested = dps__text_config (&s->config);
     if (nested < 0)
@@ -299,7 +318,9 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
     if (dps_is_dir (path))
         st = open_folder (s, reg, path, err);
     else if (!dps_is_file (path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint",
+        st = dps_fail (err, DPS_ERR_NOT_FOUND,
+                       "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint. Hint: nothing is "
+                       "downloaded here; tools/fetch --list names what it brings",
                        path);
     else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
         st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);

@@ -288,8 +288,8 @@ DpsStatus dps_targets_check (const DpsTargets *t, DpsError *err)
     for (size_t i = 0; i < t->n_modules; i++)
         if (!t->seen->name[i])
             return dps_fail (err, DPS_ERR_USAGE,
-                             "%s: '%.100s' matches no linear map of this model. Hint: `diapason explain` lists their names", t->where,
-                             t->modules[i]);
+                             "%s: '%.100s' matches no linear map of this model. Hint: all-linear, or names among " DPS_LINEAR_NAMES,
+                             t->where, t->modules[i]);
     if (t->seen->n_matched == 0 && (t->pattern || t->all_linear))
         return dps_fail (err, DPS_ERR_USAGE,
                          "%s: no module of this model matches. Hint: an expression must match the whole path, as in "
@@ -367,7 +367,7 @@ DpsStatus dps_pattern_map_check (const DpsPatternMap *m, const json_t *object, c
         if (m && i < m->n && !m->used[i++])
             return dps_fail (err, DPS_ERR_USAGE,
                              "%s: '%.100s' is the pattern of no module that has an adapter, or an earlier one takes all of its modules. "
-                             "Hint: `diapason explain` lists their names",
+                             "Hint: names among " DPS_LINEAR_NAMES,
                              where, key);
     }
     return DPS_OK;

@@ -9,6 +9,9 @@
 
 #include "base/json.h"
 
+/** What Hugging Face calls a layer's linear maps, in all six families: for errors. */
+#define DPS_LINEAR_NAMES "q_proj k_proj v_proj o_proj gate_proj up_proj down_proj"
+
 /** Names to match: a module is named by its whole path or by the end of it after a dot. Borrowed. */
 typedef struct DpsNames {
     const char *const *names;

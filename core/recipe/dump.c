@@ -66,7 +66,7 @@ int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out)
 int dps__key_is_dumped (DpsKeyId id)
 {
     const DpsKeyType type = dps__keys[id].type;
-    return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio &&
+    return type != DPS_KEY_FIXED && type != DPS_KEY_LATER && type != DPS_KEY_PARAM && id != DPS_KEY_warmup_ratio && id != DPS_KEY_bf16 &&
            id != DPS_KEY_use_peft && id != DPS_KEY_reward_model && id != DPS_KEY_generation_batch_size;
 }
 

@@ -87,7 +87,7 @@ static unsigned distance (const char *a, size_t n_a, const char *b, size_t n_b)
 }
 
 /* A word may be wrong in a third of its letters, three at most. */
-static unsigned tolerance (size_t len) { return len < 3 ? 0 : len < 6 ? 1 : len < 9 ? 2 : 3; }
+static unsigned tolerance (size_t len) { return len < 3 ? 0 : len < 5 ? 1 : len < 9 ? 2 : 3; }
 
 const char *dps_suggest (const char *word, const char *const *words)
 {
@@ -120,5 +120,7 @@ const char *dps__key_hint (const char *name, char *buf, size_t cap)
     }
     return buf;
 }
+
+int dps_recipe_has_key (const char *name) { return dps__key_find (name) >= 0; }
 
 const char *dps_recipe_key_name (DpsKeyId key) { return (unsigned)key < DPS_N_KEYS ? dps__keys[key].name : "?"; }

@@ -118,6 +118,8 @@ void dps_recipe_free (DpsRecipe *r);
 /** "recipe.yaml:12:3" of a key that was given, "KEY (default)" otherwise; for messages. [any] */
 const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key);
 const char *dps_recipe_key_name (DpsKeyId key);
+/** 1 when a recipe may hold this key, under its name or another's. [any] */
+int dps_recipe_has_key (const char *name);
 /** 1 when the recipe or an override gave the key. [any] */
 int dps_recipe_given (const DpsRecipe *r, DpsKeyId key);
 

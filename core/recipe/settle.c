@@ -28,6 +28,18 @@ static DpsStatus replace (const DpsRecipeReader *in, char **field, const char *t
     return DPS_OK;
 }
 
+static DpsStatus settle_dtype (const DpsRecipeReader *in)
+{
+    DpsRecipe *r = in->recipe;
+    if (r->bf16 < 0)
+        return DPS_OK;
+    const char *dtype = r->bf16 ? "bfloat16" : "float32";
+    if (r->place[DPS_KEY_dtype] && strcmp (r->dtype, "auto") && strcmp (r->dtype, dtype))
+        return fail_at (in, DPS_KEY_bf16, "bf16: %s contradicts dtype: %s: remove one", r->bf16 ? "true" : "false", r->dtype);
+    r->dtype = dtype;
+    return DPS_OK;
+}
+
 /* A plugin's name: letters, digits and . _ - */
 static int is_name (const char *s) { return *s && !s[strspn (s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")]; }
 
@@ -255,6 +267,7 @@ static DpsStatus check_env (const DpsRecipeReader *in)
 DpsStatus dps__recipe_settle (const DpsRecipeReader *in)
 {
     DPS_TRY (settle_stage (in));
+    DPS_TRY (settle_dtype (in));
     DPS_TRY (settle_params (in));
     DPS_TRY (settle_adapter (in));
     DPS_TRY (settle_quantisation (in));

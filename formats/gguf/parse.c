@@ -360,7 +360,7 @@ static DpsStatus take_head (Cursor *c, uint64_t *n_meta, uint64_t *n_tensors)
     uint32_t version = 0;
     DPS_TRY (take (c, magic, 4));
     if (memcmp (magic, "GGUF", 4))
-        return dps_fail (c->err, DPS_ERR_FORMAT, "%s: does not start with \"GGUF\"", c->f->path);
+        return dps_fail (c->err, DPS_ERR_FORMAT, "%s: does not start with \"GGUF\": no GGUF file", c->f->path);
     DPS_TRY (take (c, &version, 4));
     if (version != 2 && version != 3)
         return dps_fail (c->err, DPS_ERR_VERSION, "%s: GGUF version %u%s; versions 2 and 3, little-endian, have a reader", c->f->path,

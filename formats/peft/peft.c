@@ -72,7 +72,8 @@ static void close_file (struct DpsFormatFile *f)
 static DpsStatus check_files (const char *dir, DpsError *err)
 {
     if (!dps_is_dir (dir))
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such adapter folder", dir);
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no such adapter folder%s", dir,
+                         dps_is_file (dir) ? ". Hint: it is a file: name the folder that holds it" : "");
     int config, weights, pickle;
     DPS_TRY (look_for (dir, CONFIG, &config, err));
     DPS_TRY (look_for (dir, WEIGHTS, &weights, err));
