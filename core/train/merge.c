@@ -317,7 +317,10 @@ static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsE
 {
     if (dps_same_file (o->model, dir))
         return dps_fail (err, DPS_ERR_USAGE, "merge: %s is the model itself. Hint: give another folder", dir);
-    return DPS_OK;
+    int is_adapter = o->adapter && dps_same_file (o->adapter, dir);
+    for (size_t i = 0; i < o->n_frozen; i++)
+        is_adapter |= dps_same_file (o->frozen[i], dir);
+    return is_adapter ? dps_fail (err, DPS_ERR_USAGE, "merge: %s is the adapter itself. Hint: give another folder", dir) : DPS_OK;
 }
 
 DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char *name, uint32_t *out, DpsError *err)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "observe/pace.h"
 #include "plugin/trust.h"
+#include "recipe/recipe.h"
 
 CliCommon cli_common;
 
@@ -71,6 +72,38 @@ static void add_environment (GPtrArray *args, const GOptionEntry *entries, int a
     }
 }
 
+/* The long options of a NULL-terminated table are added to names; 1 when --set is among them. */
+static int add_names (GPtrArray *names, const GOptionEntry *entries)
+{
+    int set = 0;
+    for (const GOptionEntry *e = entries; e && e->long_name; e++) {
+        set |= !strcmp (e->long_name, "set");
+        if (*e->long_name)
+            g_ptr_array_add (names, (char *)e->long_name);
+    }
+    return set;
+}
+
+/* What an option that is none may have been meant to be: one that begins so, a key of the recipe, one that is spelt nearly so. */
+static char *option_hint (const char *given, const GOptionEntry *entries, const GOptionEntry *common)
+{
+    g_autoptr (GPtrArray) names = g_ptr_array_new ();
+    g_autofree char *name = g_strndup (given, strcspn (given, "="));
+    g_autofree char *key = g_strdelimit (g_strdup (name), "-", '_');
+    const char *near = NULL;
+    int set = add_names (names, entries), begin = 0;
+    add_names (names, common);
+    for (guint i = 0; *name && i < names->len; i++)
+        if (g_str_has_prefix (names->pdata[i], name) && !begin++)
+            near = names->pdata[i];
+    g_ptr_array_add (names, NULL);
+    if (set && dps_recipe_has_key (key))
+        return g_strdup_printf (". Hint: keys of the recipe are given so: --set %s=…", key);
+    if (begin != 1)
+        near = dps_suggest (name, (const char *const *)names->pdata);
+    return near ? g_strdup_printf ("; did you mean '--%s'?", near) : g_strdup ("");
+}
+
 int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char ***argv)
 {
     const GOptionEntry common[] = {
@@ -103,8 +136,12 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     g_autofree char *program = g_strdup_printf ("diapason %s", verb->name);
     g_set_prgname (program);
     g_autoptr (GError) error = NULL;
-    if (!g_option_context_parse (context, argc, argv, &error))
-        return cli_usage (verb, "%s", error->domain == G_CONVERT_ERROR ? "an argument is not valid UTF-8" : error->message);
+    if (!g_option_context_parse (context, argc, argv, &error)) {
+        const char *unknown = g_error_matches (error, G_OPTION_ERROR, G_OPTION_ERROR_UNKNOWN_OPTION) ? strstr (error->message, "--") : NULL;
+        g_autofree char *hint = unknown ? option_hint (unknown + 2, entries, common) : NULL;
+        return cli_usage (verb, "%s%s", error->domain == G_CONVERT_ERROR ? "an argument is not valid UTF-8" : error->message,
+                          hint ? hint : "");
+    }
     if (help) {
         g_autofree char *text = g_option_context_get_help (context, FALSE, NULL);
         fputs (text, stdout);

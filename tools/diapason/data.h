@@ -27,6 +27,9 @@ typedef struct DataFlags {
         .num_generations = -1, .max_tokens = -1, .seed = -1, .temperature = -1                                                             \
     }
 
+/** Flags as overrides of the recipe, in front of --set, which has the last word. */
+void data_set_flags (const DataFlags *f);
+
 /** A recipe with its rewards, rows and plugins. All zeros is closed. */
 typedef struct DataJob {
     DpsRecipe *recipe;

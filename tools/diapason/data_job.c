@@ -37,8 +37,7 @@ static void add_adapters (GPtrArray *sets, char **adapters)
     g_string_free (under, TRUE);
 }
 
-/* Flags first, so that --set has the last word. */
-static void add_flags (const DataFlags *f)
+void data_set_flags (const DataFlags *f)
 {
     GPtrArray *sets = g_ptr_array_new ();
     char **given = cli_overrides;
@@ -68,7 +67,7 @@ static void add_flags (const DataFlags *f)
 DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, DpsError *err)
 {
     *job = (DataJob){0};
-    add_flags (flags);
+    data_set_flags (flags);
     cli_allow_programs |= flags->rewards != NULL; /* typed by the user */
     DPS_TRY (cli_open_recipe (path, &job->recipe, &job->reg, err));
     job->recipe->shuffle = 0; /* the files' order */

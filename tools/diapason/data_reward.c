@@ -268,7 +268,9 @@ int data_reward (int argc, char **argv)
         return code;
     if (argc > 2)
         return cli_usage (&verb, "unexpected %s", argv[2]);
-    DpsStatus st = data_open (&t.job, argc > 1 ? argv[1] : NULL, &flags, &err);
+    DpsStatus st = cli_output_check (out_path, flags.data, &err);
+    if (st == DPS_OK)
+        st = data_open (&t.job, argc > 1 ? argv[1] : NULL, &flags, &err);
     if (st == DPS_OK)
         st = open_tokenizer (&t, &err);
     if (st == DPS_OK)

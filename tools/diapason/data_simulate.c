@@ -371,7 +371,9 @@ int data_simulate (int argc, char **argv)
     s.pairs = !strcmp (format, "pairs");
     if (!s.pairs && strcmp (format, "groups") != 0)
         return cli_usage (&verb, "--format is '%s', expected pairs or groups", format);
-    DpsStatus st = simulate (&s, argc > 1 ? argv[1] : NULL, &err);
+    DpsStatus st = cli_output_check (out_path, flags.data, &err);
+    if (st == DPS_OK)
+        st = simulate (&s, argc > 1 ? argv[1] : NULL, &err);
     if (s.journal.path)
         data_journal_close (&s.journal, st == DPS_OK);
     json_decref (s.provenance);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "diapason/watch.h"
 #include "plugin/host.h"
+#include "recipe/recipe.h"
 
 #define VERB(name) extern const DpsVerb dps_verb_##name;
 #include "verbs.inc"
@@ -21,25 +22,12 @@ static const DpsVerb *const verbs[] = {
 #undef VERB
     NULL};
 
-/* Edit distance of two short words (rows of the Levenshtein table kept one at a time). */
-static unsigned distance (const char *a, const char *b)
+static const DpsVerb *find_verb (const char *name)
 {
-    unsigned row[32], n = (unsigned)strlen (b);
-    if (n > 31)
-        return 99;
-    for (unsigned j = 0; j <= n; j++)
-        row[j] = j;
-    for (unsigned i = 1; a[i - 1]; i++) {
-        unsigned diagonal = row[0];
-        row[0] = i;
-        for (unsigned j = 1; j <= n; j++) {
-            unsigned above = row[j], best = diagonal + (a[i - 1] != b[j - 1]);
-            best = MIN (best, MIN (above, row[j - 1]) + 1);
-            diagonal = above;
-            row[j] = best;
-        }
-    }
-    return row[n];
+    for (int i = 0; verbs[i]; i++)
+        if (!strcmp (name, verbs[i]->name))
+            return verbs[i];
+    return NULL;
 }
 
 static int print_help (FILE *to)
@@ -77,6 +65,10 @@ int main (int argc, char **argv)
 #endif
     if (argc < 2)
         return print_help (stderr);
+    if (argc == 3 && !strcmp (argv[1], "help") && find_verb (argv[2])) {
+        char *help[] = {argv[2], (char *)"--help", NULL};
+        return finish (find_verb (argv[2])->run (2, help));
+    }
     if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
         return finish (print_help (stdout));
     if (!strcmp (argv[1], "--version")) {
@@ -88,16 +80,17 @@ int main (int argc, char **argv)
             fprintf (stderr, "diapason: %s is not implemented in this version\nTry 'diapason --help'.\n", later[i]);
             return 2;
         }
-    const DpsVerb *nearest = NULL;
-    for (int i = 0; verbs[i]; i++) {
-        if (!strcmp (argv[1], verbs[i]->name))
-            return finish (cli_watch_end (verbs[i]->run (argc - 1, argv + 1)));
-        if (verbs[i]->summary && (!nearest || distance (argv[1], verbs[i]->name) < distance (argv[1], nearest->name)))
-            nearest = verbs[i];
-    }
+    const DpsVerb *verb = find_verb (argv[1]);
+    if (verb)
+        return finish (cli_watch_end (verb->run (argc - 1, argv + 1)));
+    const char *names[G_N_ELEMENTS (verbs)] = {NULL};
+    for (int i = 0, n = 0; verbs[i]; i++)
+        if (verbs[i]->summary)
+            names[n++] = verbs[i]->name;
+    const char *nearest = dps_suggest (argv[1], names);
     fprintf (stderr, "diapason: no verb '%s'", argv[1]);
-    if (nearest && distance (argv[1], nearest->name) <= 3)
-        fprintf (stderr, "; did you mean '%s'?", nearest->name);
+    if (nearest)
+        fprintf (stderr, "; did you mean '%s'?", nearest);
     fprintf (stderr, "\nTry 'diapason --help'.\n");
     return 2;
 }

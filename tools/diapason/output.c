@@ -7,6 +7,13 @@
 
 #include "base/json.h"
 
+DpsStatus cli_output_check (const char *path, const char *data, DpsError *err)
+{
+    if (path && data && dps_is_file (path) && dps_same_file (path, data))
+        return dps_fail (err, DPS_ERR_USAGE, "--out %s is --data too: the rows would be written over. Hint: name another file", path);
+    return DPS_OK;
+}
+
 DpsStatus cli_output_begin (CliOutput *o, const char *path, DpsError *err)
 {
     *o = (CliOutput){.to_file = path && strcmp (path, "-")};

@@ -2,6 +2,7 @@
 #include "diapason/run_recipe.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "diapason/open_registry.h"
 #include "plugin/host.h"
@@ -27,6 +28,16 @@ static DpsStatus set_environment (const DpsRecipe *r, DpsError *err)
         return dps_host_config_set ("threads", text, err);
     }
     return DPS_OK;
+}
+
+int cli_one_recipe (const DpsVerb *verb, int argc, char **argv)
+{
+    if (argc == 2)
+        return -1;
+    if (argc < 2)
+        return cli_usage (verb, "RECIPE is missing");
+    return cli_usage (verb, "one RECIPE at a time, found '%s' too%s%s", argv[2], strchr (argv[2], '=') ? ". Hint: --set " : "",
+                      strchr (argv[2], '=') ? argv[2] : "");
 }
 
 DpsStatus cli_open_recipe (const char *path, DpsRecipe **out, DpsRegistry **reg, DpsError *err)

@@ -21,6 +21,9 @@ extern char **cli_overrides;
     }
 extern gboolean cli_allow_programs;
 
+/** -1 when argv[1] is the only argument; else an exit code, and what is wrong is said. Keys are not given without --set. */
+int cli_one_recipe (const DpsVerb *verb, int argc, char **argv);
+
 /**
  * The recipe at `path` with the overrides, its env and threads put into the process's environment (before any backend reads it), then the
  * registry. Both are NULL after an error. [init]

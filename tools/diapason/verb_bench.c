@@ -106,6 +106,8 @@ static void print_result (const json_t *result)
     json_object_foreach ((json_t *)result, key, value) {
         if (json_is_string (value))
             printf ("%-28s %s\n", key, json_string_value (value));
+        else if (json_is_number (value) && g_str_has_suffix (key, "_bytes"))
+            printf ("%-28s %.0f (%.1f MiB)\n", key, json_number_value (value), json_number_value (value) / 0x1p20);
         else if (json_is_number (value))
             printf ("%-28s %.6g\n", key, json_number_value (value));
         else if (json_is_object (value)) {

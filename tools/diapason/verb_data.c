@@ -18,7 +18,7 @@ static int run_data (int argc, char **argv);
 const DpsVerb dps_verb_data = {
     .name = "data",
     .summary = "look at rows, judge answers, simulate preferences: check, mask, reward, simulate",
-    .synopsis = "{check|mask} RECIPE [--set key=value …] | reward … | simulate …",
+    .synopsis = "{check|mask} [RECIPE] [--model M] [--data F.jsonl] [--set key=value …] | reward … | simulate …",
     .help =
         "check     reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
         "mask      prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n"
@@ -26,12 +26,16 @@ const DpsVerb dps_verb_data = {
         "simulate  samples answers and writes preferences: diapason data simulate --help\n\n"
         "Examples:\n"
         "  diapason data check recipe.yaml\n"
+        "  diapason data check --model model.gguf --data rows.jsonl --set stage=sft\n"
         "  diapason data mask recipe.yaml --rows 2 --row 10",
     .run = run_data,
 };
 
 static int n_rows = 3, first_row;
+static DataFlags flags = DATA_FLAGS_INIT;
 static const GOptionEntry entries[] = {
+    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &flags.model, "instead of the recipe's, or without one", "M"},
+    {"data", 'd', 0, G_OPTION_ARG_FILENAME, &flags.data, "rows instead of the recipe's, or without one", "F.jsonl"},
     {"rows", 0, 0, G_OPTION_ARG_INT, &n_rows, "mask: how many rows (3)", "N"},
     {"row", 0, 0, G_OPTION_ARG_INT, &first_row, "mask: the first of them, counted from 0 in the files' order", "K"},
     CLI_SET_ENTRY,
@@ -63,10 +67,12 @@ static DpsStatus open_rows (Rows *r, const char *path, DpsError *err)
 {
     const char *model;
     *r = (Rows){0};
+    data_set_flags (&flags);
     DPS_TRY (cli_open_recipe (path, &r->recipe, &r->reg, err));
     model = r->recipe->model_name_or_path;
     if (!model)
-        return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: its tokenizer reads the rows", path);
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: no model, whose tokenizer reads the rows: give --model, or model_name_or_path in a recipe", r->recipe->file);
     DPS_TRY (find_unit (r, err));
     r->recipe->shuffle = 0; /* files' order: what a person looks for */
     DPS_TRY (dps_source_open (r->reg, model, &r->source, err));
@@ -206,8 +212,9 @@ static void print_count (const Rows *r, const Count *c)
     } else {
         const char *kind;
         json_t *n;
-        printf ("%llu rows in %zu files, %llu refused; %llu cut and %llu dropped by max_length\n", (unsigned long long)c->rows,
-                r->ds->n_files, (unsigned long long)c->refused, (unsigned long long)c->cut, (unsigned long long)c->dropped);
+        printf ("%llu row%s in %zu file%s, %llu refused; %llu cut and %llu dropped by max_length\n", (unsigned long long)c->rows,
+                c->rows == 1 ? "" : "s", r->ds->n_files, r->ds->n_files == 1 ? "" : "s", (unsigned long long)c->refused,
+                (unsigned long long)c->cut, (unsigned long long)c->dropped);
         json_object_foreach (kinds, kind, n)
             printf ("  %8lld  %s\n", (long long)json_integer_value (n), kind);
         print_criteria (criteria);
@@ -336,10 +343,15 @@ static int run_data (int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     if (g_strv_contains (later, what))
         return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check, mask, reward and simulate are", what);
-    if ((strcmp (what, "check") && strcmp (what, "mask")) || argc != 3)
-        return cli_usage (&dps_verb_data, "%s", argc == 3 ? "expected check or mask" : "expected check RECIPE or mask RECIPE");
+    if (strcmp (what, "check") && strcmp (what, "mask"))
+        return cli_usage (&dps_verb_data, "%s%s%s, expected check, mask, reward or simulate", *what ? "'" : "",
+                          *what ? what : "nothing to do", *what ? "'" : "");
+    code = argc == 2 && flags.data ? -1 : cli_one_recipe (&dps_verb_data, argc - 1, argv + 1);
+    if (code >= 0)
+        return code;
     if (n_rows < 1 || first_row < 0)
-        return cli_usage (&dps_verb_data, "--rows is %d and --row %d: expected at least 1, and at least 0", n_rows, first_row);
+        return cli_usage (&dps_verb_data, "--%s is %d, expected at least %d", n_rows < 1 ? "rows" : "row", n_rows < 1 ? n_rows : first_row,
+                          n_rows < 1);
     DpsStatus st = open_rows (&r, argv[2], &err);
     if (st == DPS_OK)
         st = *what == 'c' ? check_rows (&r, &err) : mask_rows (&r, &err);

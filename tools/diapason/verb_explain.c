@@ -104,8 +104,9 @@ static int run_explain (int argc, char **argv)
     int code = cli_parse (&dps_verb_explain, entries, &argc, &argv);
     if (code >= 0)
         return code;
-    if (argc != 2)
-        return cli_usage (&dps_verb_explain, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
+    code = cli_one_recipe (&dps_verb_explain, argc, argv);
+    if (code >= 0)
+        return code;
     cli_allow_programs = TRUE; /* none is started */
     DpsStatus st = cli_open_chain (argv[1], &chain, &reg, &err);
     if (st != DPS_OK)

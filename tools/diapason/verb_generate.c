@@ -34,7 +34,7 @@ const DpsVerb dps_verb_generate = {
     .run = run_generate,
 };
 
-enum { ROWS_AT_ONCE = 64, N_LIMITS = 7 };
+enum { ROWS_AT_ONCE = 64, N_LIMITS = 8 };
 
 static struct {
     char *prompt, *data, *out;
@@ -72,6 +72,7 @@ static int check_options (int argc, char **argv)
         double value, min, max;
     } limits[N_LIMITS] = {{"max-tokens", o.max_tokens, 1, 1 << 24},
                           {"num-generations", o.samples, 1, 4096},
+                          {"batch", o.batch, 1, 4096},
                           {"temperature", o.temperature, 0, 1e6},
                           {"top-k", o.top_k, 0, 1 << 30},
                           {"top-p", o.top_p, 1e-9, 1},
@@ -83,14 +84,13 @@ static int check_options (int argc, char **argv)
         return cli_usage (&dps_verb_generate, "%s", o.prompt ? "--prompt and --data exclude each other" : "--prompt or --data is missing");
     for (int i = 0; i < N_LIMITS; i++)
         if (!(limits[i].value >= limits[i].min && limits[i].value <= limits[i].max))
-            return cli_usage (&dps_verb_generate, "--%s is %g, expected %g … %g", limits[i].name, limits[i].value, limits[i].min,
+            return cli_usage (&dps_verb_generate, "--%s is %.10g, expected %.10g … %.10g", limits[i].name, limits[i].value, limits[i].min,
                               limits[i].max);
     for (char **stop = o.stop; stop && *stop; stop++)
         if (!**stop)
             return cli_usage (&dps_verb_generate, "--stop is empty, expected the text before which an answer ends");
-    if (o.batch < 1 || o.batch > 4096 || o.seed < 0)
-        return cli_usage (&dps_verb_generate, "--batch is %d and --seed %lld: expected 1 … 4096 and at least 0", o.batch,
-                          (long long)o.seed);
+    if (o.seed < 0)
+        return cli_usage (&dps_verb_generate, "--seed is %lld, expected a whole number from 0", (long long)o.seed);
     return -1;
 }
 
@@ -249,7 +249,9 @@ static int run_generate (int argc, char **argv)
         code = check_options (argc, argv);
     if (code >= 0)
         return code;
-    DpsStatus st = cli_open_model (&s, &err);
+    DpsStatus st = cli_output_check (o.out, o.data, &err);
+    if (st == DPS_OK)
+        st = cli_open_model (&s, &err);
     if (st == DPS_OK && o.data)
         st = dps_dataset_from_file (o.data, &ds, &err);
     if (st == DPS_OK)

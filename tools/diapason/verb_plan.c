@@ -118,8 +118,9 @@ static int run_plan (int argc, char **argv)
     int code = cli_parse (&dps_verb_plan, entries, &argc, &argv);
     if (code >= 0)
         return code;
-    if (argc != 2)
-        return cli_usage (&dps_verb_plan, "%s", argc < 2 ? "RECIPE is missing" : "one RECIPE at a time");
+    code = cli_one_recipe (&dps_verb_plan, argc, argv);
+    if (code >= 0)
+        return code;
     uint64_t budget = fit ? cli_size (fit) : 0;
     if (fit && budget == 0)
         return cli_usage (&dps_verb_plan, "--fit is '%s', expected a size such as 6GiB or 800MB", fit);

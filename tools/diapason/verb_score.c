@@ -76,7 +76,7 @@ static DpsStatus score_rows (CliSession *s, const DpsDataset *ds, CliOutput *o, 
 static int run_score (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
-    CliSession s;
+    CliSession s = {0};
     CliOutput o;
     DpsDataset *ds = NULL;
     int code = cli_parse (&dps_verb_score, entries, &argc, &argv);
@@ -84,7 +84,9 @@ static int run_score (int argc, char **argv)
         return code;
     if (argc > 1 || !data)
         return cli_usage (&dps_verb_score, argc > 1 ? "unexpected '%s'" : "--data is missing%s", argc > 1 ? argv[1] : "");
-    DpsStatus st = cli_open_model (&s, &err);
+    DpsStatus st = cli_output_check (out, data, &err);
+    if (st == DPS_OK)
+        st = cli_open_model (&s, &err);
     if (st == DPS_OK)
         st = dps_dataset_from_file (data, &ds, &err);
     if (st == DPS_OK)

@@ -83,7 +83,8 @@ static DpsStatus tokenize_with (const DpsTokenizer *tok, DpsError *err)
     DpsDataset *ds = NULL;
     DpsEncoder *encoder = NULL;
     if (!tok)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s has no tokenizer", model);
+        return dps_fail (err, DPS_ERR_NOT_FOUND,
+                         "%s has no tokenizer. Hint: score, generate and train take rows of input_ids, which need none", model);
     DpsStatus st = dps_dataset_from_file (data, &ds, err);
     if (st == DPS_OK)
         st = dps_encoder_new (NULL, tok, &encoder, err);
@@ -113,7 +114,9 @@ static int run_tokenize (int argc, char **argv)
                           argc > 1 ? argv[1]
                           : model  ? "--data"
                                    : "--model");
-    DpsStatus st = cli_open_registry (&reg, &err);
+    DpsStatus st = cli_output_check (out, data, &err);
+    if (st == DPS_OK)
+        st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
         st = dps_source_open (reg, model, &source, &err);
     if (st == DPS_OK)

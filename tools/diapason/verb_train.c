@@ -155,15 +155,17 @@ static int run_train (int argc, char **argv)
     if (code >= 0)
         return code;
     /* In `--resume recipe.yaml` the recipe is no checkpoint: only folders are. */
-    const char *path = argc > 1 ? argv[1] : NULL;
-    if (!path && resume && dps_is_file (resume)) {
-        path = resume;
+    char *recipe[] = {argv[0], resume};
+    if (argc == 1 && resume && dps_is_file (resume)) {
+        argv = recipe;
+        argc = 2;
         resume = g_strdup ("auto");
     }
     if (stack_lock && !locked)
         return cli_usage (&dps_verb_train, "--stack-lock %s without --locked: nothing is held to it", stack_lock);
-    if (!path || argc > 2)
-        return cli_usage (&dps_verb_train, path ? "one RECIPE at a time, found '%s' too" : "RECIPE is missing%s", path ? argv[2] : "");
-    DpsStatus st = train (path, &err);
+    code = cli_one_recipe (&dps_verb_train, argc, argv);
+    if (code >= 0)
+        return code;
+    DpsStatus st = train (argv[1], &err);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_train, st, &err);
 }
