@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# What a newcomer gets wrong: each mistake has its exit code and a message with the next step, and destroys nothing.
+. "$(dirname "$0")/../lib.sh" "$1"
+
+# wrong CODE TEXT COMMAND …: the verb leaves with CODE and says TEXT.
+wrong() {
+    run "$1" "$dia" "${@:3}"
+    said "$2"
+}
+
+tiny_rows rows.jsonl 8
+tiny_recipe recipe.yaml trained max_steps=2
+score=(score --model "$models/gemma3" --data rows.jsonl)
+
+wrong 2 "did you mean 'train'?" trian
+wrong 2 "did you mean '--data'?" score --dta rows.jsonl
+wrong 2 "did you mean '--temperature'?" generate --temp 0.7
+wrong 2 "Hint: keys of the recipe are given so: --set max_steps=…" train recipe.yaml --max-steps=2
+wrong 2 "Hint: --set lr=1e-3" train recipe.yaml lr=1e-3
+wrong 2 "Hint: --set lr=1e-3" plan recipe.yaml lr=1e-3
+wrong 2 "a .jsonl file is none" data check rows.jsonl
+wrong 2 "'chekc', expected check, mask, reward or simulate" data chekc recipe.yaml
+wrong 2 "expected 1 … 16777216" generate --model "$models/gemma3" --data rows.jsonl --max-tokens 0
+run 0 "$dia" help train
+grep -q '^  diapason train recipe.yaml' out || fail "'help train' is not the help of train"
+ok "verbs, options, keys"
+
+mkdir folder
+printf 'GGUF' > folder/base.gguf
+wrong 1 "Hint: it holds base.gguf: name that file" score --model folder --data rows.jsonl
+wrong 1 "no GGUF file" score --model recipe.yaml --data rows.jsonl
+wrong 1 "tools/fetch --list" score --model google/gemma-3-270m --data rows.jsonl
+printf 'x' > file
+wrong 1 "it is a file: name the folder that holds it" "${score[@]}" --adapter file
+wrong 1 "file: is a file, expected a folder" train recipe.yaml --set output_dir=file
+wrong 1 "folder: is a folder, expected a file's name" "${score[@]}" --out folder
+wrong 1 "absent/out.jsonl: cannot create" "${score[@]}" --out absent/out.jsonl
+before=$(sha256sum rows.jsonl)
+for verb in score tokenize generate; do
+    wrong 2 "--out ./rows.jsonl is --data too" $verb --model "$models/gemma3" --data rows.jsonl --out ./rows.jsonl
+done
+wrong 2 "--out rows.jsonl is --data too" data simulate recipe.yaml --data rows.jsonl --out rows.jsonl
+[ "$(sha256sum rows.jsonl)" = "$before" ] || fail "the rows were written over"
+tiny_recipe broken.yaml trained lora_target_modules='[q_proj, v_prj]'
+wrong 2 "'v_prj' matches no linear map of this model. Hint: all-linear, or names among q_proj k_proj" train broken.yaml
+sed 's/- path: .*/- path: absent.jsonl/' recipe.yaml > broken.yaml
+wrong 1 "no file absent.jsonl, beside the recipe or in the current folder" train broken.yaml
+said broken.yaml:
+run 0 "$dia" train recipe.yaml
+before=$(sha256sum trained/*.*)
+wrong 2 "trained is the adapter itself" merge --model "$models/gemma3" --adapter trained --out trained
+[ "$(sha256sum trained/*.*)" = "$before" ] || fail "the adapter was written over"
+ok "paths"
+
+# Rows: what is in the file, without a recipe too.
+tiny_model "modèle à moi" '{}'
+check=(data check --model "modèle à moi" --data)
+printf 'text;n\r\nabc a;1\r\n' > "lignes à moi.csv"
+run 0 "$dia" "${check[@]}" "lignes à moi.csv" --set stage=pretrain
+grep -q '^1 row in 1 file, 0 refused' out || fail "data check does not count the row"
+run 0 "$dia" data mask --model "modèle à moi" --data "lignes à moi.csv"
+grep -q -F 'lignes à moi.csv:2' out || fail "data mask does not name the row"
+wrong 2 "no model, whose tokenizer reads the rows" data check --data rows.jsonl
+printf 'text,n\nab,1\n' > csv.jsonl
+wrong 5 "CSV is read from a file in .csv" "${check[@]}" csv.jsonl
+printf '[\n{"text":"a"}\n]\n' > array.jsonl
+wrong 5 "a file that is one JSON array has a name in .json" "${check[@]}" array.jsonl
+printf '{\n"text":"a"\n}\n' > pretty.jsonl
+wrong 5 "a row is one line" "${check[@]}" pretty.jsonl
+printf '{"text":"caf\xe9"}\n' > latin1.jsonl
+wrong 5 "Hint: save the file as UTF-8" "${check[@]}" latin1.jsonl
+printf '{"question":"a","answer":"b"}\n' > qa.jsonl
+wrong 5 "no column 'questoin', which is to be prompt: found question, answer" "${check[@]}" qa.jsonl \
+    --set 'datasets=[{path: qa.jsonl, columns: {prompt: questoin, completion: answer}}]'
+ok "rows"
+
+# bf16 is what transformers calls it.
+tiny_recipe keys.yaml trained dtype=- bf16=true
+run 0 "$dia" plan keys.yaml --json
+holds out '.dtype == "bf16"'
+run 0 "$dia" plan keys.yaml --json --set bf16=false
+holds out '.dtype == "f32"'
+wrong 2 "bf16: true contradicts dtype: float32" plan keys.yaml --set dtype=float32
+run 0 "$dia" bench decode --model "$models/gemma3" --tokens 8 --steps 2 --json
+holds out '.prefill_tokens_per_second > 0 and .decode_tokens_per_second > 0'
+ok "keys of other programs, rates"
