@@ -8,7 +8,7 @@
 
 enum { KEYS = 64, PAIRS = 8 };
 
-/* Pairs whose sums are in registers at once: one where lanes are the vector (PoCL 3.1 miscompiles arrays of a lane's own there). */
+/* Pairs whose sums are in registers at once: one where lanes are the vector (PoCL 3.1 was seen to miscompile arrays of a lane's own there). */
 #if WIDTH == 1
 #define AT_ONCE 1
 #else

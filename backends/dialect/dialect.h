@@ -14,6 +14,9 @@
  *
  * A group has DPS_LANES work-items (1 on a CPU, a power of two elsewhere): a row's work is cut over the lanes of one group (LANE), a flat array
  * over blocks of DPS_BLOCK elements (FIRST, LAST, STEP). Kernels that need another geometry say so at their head.
+ *
+ * FN is always inlined: PoCL 3.1 takes LOCAL memory out of kernels only. Where a function stays one (it has barriers and is called twice) LLVM has
+ * put the memory's own name into it for the parameter, and it reads what nobody wrote.
  */
 #ifndef DPS_DIALECT_H
 #define DPS_DIALECT_H
@@ -70,7 +73,7 @@ typedef short i16;
 typedef uchar u8;
 typedef char i8;
 #define KERNEL(name) __kernel void name
-#define FN           static
+#define FN           static __attribute__ ((always_inline))
 #define GLOBAL       __global
 #if DPS_LANES == 1 /* nobody to share with, nobody to wait for */
 #define LOCAL

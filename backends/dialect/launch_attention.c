@@ -119,15 +119,6 @@ static DpsKernel gradient (const char *name, const DpsOpCall *c, const Wide *w, 
     return k;
 }
 
-/* Wrong dk and dv with several lanes on PoCL, cause unknown (core/doc/LOG.md): better another device than wrong gradients. */
-static DpsStatus check_bwd (const DpsLaunch *l, DpsOpCall *c)
-{
-    if (l->lanes > 1)
-        return dps_fail (c->err, DPS_ERR_UNSUPPORTED,
-                         "%s: attention_bwd is not proved with %d lanes a group. Hint: let another device take it", l->who, l->lanes);
-    return check (l, c);
-}
-
 static DpsStatus attention_bwd (const DpsLaunch *l, DpsOpCall *c)
 {
     Wide w[WIDE] = {{c->in[0], 1, {0}},  {c->in[1], 1, {0}},  {c->in[2], 1, {0}}, {c->in[5], 1, {0}},
@@ -151,6 +142,6 @@ static DpsStatus attention_bwd (const DpsLaunch *l, DpsOpCall *c)
 
 const DpsLaunchOp dps_launch_attention[] = {
     {"attention", "q:N,Q k:M,P v:M,P segments:n,s:u8", "o:N,Q ?lse:N,H", check, attention},
-    {"attention_bwd", "q:N,Q k:M,P v:M,P o:N,Q lse:N,H do:N,Q segments:n,s:u8", "dq:N,Q dk:M,P dv:M,P", check_bwd, attention_bwd},
+    {"attention_bwd", "q:N,Q k:M,P v:M,P o:N,Q lse:N,H do:N,Q segments:n,s:u8", "dq:N,Q dk:M,P dv:M,P", check, attention_bwd},
     {NULL, NULL, NULL, NULL, NULL},
 };
