@@ -45,6 +45,18 @@ run() {
 # said TEXT: the last command's standard error holds TEXT.
 said() { grep -q -F -- "$1" "$work/err" || { cat "$work/err" >&2; fail "standard error does not say '$1'"; }; }
 
+# await COMMAND …: until it is true; on a busy machine that may take a minute or two.
+await() {
+    local i
+    for ((i = 0; i < 6000; i++)); do
+        if "$@"; then return 0; fi
+        sleep 0.02
+    done
+    fail "not true after two minutes: $*"
+}
+# at_step FOLDER STEP: the run that writes there is in this step or behind it, by its breadcrumb.
+at_step() { [ "0$(od -An -tu8 -j16 -N8 "$1/breadcrumb" 2>/dev/null | tr -d ' ')" -ge "$2" ]; }
+
 same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
 exists() { local f; for f; do [ -e "$f" ] || fail "$f was not written"; done; }
 absent() { local f; for f; do [ ! -e "$f" ] || fail "$f was written and should not have been"; done; }

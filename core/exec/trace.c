@@ -3,18 +3,16 @@
 #include "exec/trace.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <unistd.h>
 
 #include "base/json.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "exec/layer.h"
 #include "exec/operands.h"
+#include "exec/trace_write.h"
 #include "plugin/host.h"
 
 typedef struct Tracer {
@@ -39,122 +37,40 @@ typedef struct Known {
 } Known;
 
 static struct {
-    int fd; /* -1: none */
-    char *path;
-    uint64_t limit, written, key, n_buffers, n_calls;
+    uint64_t key, n_buffers;
     int ids;
-    DpsStatus status;
-    DpsError err;
     DpsQuantNames quants;
     uint32_t op_ids[DPS_OP_COUNT];
     Buffer *buffers;
     size_t n_live, buffer_capacity;
     Known *known;
     size_t n_known, known_capacity;
-    char **cases; /* the text behind "case":N, */
-    uint64_t *case_hashes;
-    size_t n_cases, case_capacity, hash_capacity;
-    uint64_t *data; /* hashes of what was written as data */
-    size_t n_data, data_capacity;
-    DpsBuf line;
-} r = {.fd = -1};
-
-/* The file. */
-
-static void give_up (DpsStatus st, const char *what)
-{
-    if (r.status == DPS_OK)
-        r.status = dps_fail (&r.err, st, "%s: %s: the record ends there", r.path, what);
-    if (r.fd >= 0)
-        close (r.fd);
-    r.fd = -1;
-}
-
-static void put (const char *text, size_t n)
-{
-    while (r.fd >= 0 && n) {
-        ssize_t w = write (r.fd, text, n);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w <= 0) {
-            give_up (DPS_ERR_IO, strerror (errno));
-            return;
-        }
-        text += w;
-        n -= (size_t)w;
-        r.written += (uint64_t)w;
-    }
-}
-
-static void end_line (const char *why)
-{
-    char text[96];
-    put (text, (size_t)snprintf (text, sizeof text, "{\"end\":\"%s\",\"calls\":%llu}\n", why, (unsigned long long)r.n_calls));
-}
-
-/* Write r.line and empty it. The last line always fits. */
-static void flush_line (int bad)
-{
-    if (bad || dps_buf_str (&r.line, "\n"))
-        give_up (DPS_ERR_NOMEM, "out of memory");
-    else if (r.line.len > DPS_TRACE_LINE)
-        give_up (DPS_ERR_LIMIT, "a call has too many operands for a line");
-    else if (r.written + r.line.len + 96 > r.limit) {
-        dps_log (DPS_LOG_WARNING, "%s: the record is at its limit of %llu bytes and ends before call %llu; --record-limit allows more",
-                 r.path, (unsigned long long)r.limit, (unsigned long long)r.n_calls);
-        end_line ("limit");
-        if (r.fd >= 0)
-            close (r.fd);
-        r.fd = -1;
-    } else
-        put (r.line.data, r.line.len);
-    r.line.len = 0;
-}
-
-static int recording (void) { return r.fd >= 0; }
+} r;
 
 DpsStatus dps_trace_begin (const DpsTraceOptions *o, DpsError *err)
 {
-    if (recording ())
+    if (dps__trace_recording ())
         return DPS_OK;
-    r.path = dps_strdup (o->path);
-    r.limit = o->limit ? o->limit : (uint64_t)256 << 20;
     r.ids = o->ids;
-    r.status = DPS_OK;
-    r.err = (DpsError)DPS_ERROR_INIT;
-    if (!r.path || dps_quant_names (dps__intern, &r.quants))
+    if (dps_quant_names (dps__intern, &r.quants))
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", o->path);
     for (int i = 0; i < DPS_OP_COUNT; i++)
         r.op_ids[i] = dps_intern (dps_op_name ((DpsOpCode)i));
     if (getrandom (&r.key, sizeof r.key, 0) != (ssize_t)sizeof r.key)
         return dps_fail (err, DPS_ERR_IO, "%s: no random key: %s", o->path, strerror (errno));
-    r.fd = open (o->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (r.fd < 0)
-        return dps_fail (err, DPS_ERR_IO, "%s: %s", o->path, strerror (errno));
-    flush_line (dps_buf_printf (&r.line, "{\"diapason_record\":%d,\"version\":\"%s\",\"contents\":\"seeds\",\"ids\":\"%s\"}",
-                                DPS_TRACE_VERSION, DIAPASON_VERSION, r.ids ? "recorded" : "synthetic"));
-    return r.status == DPS_OK ? DPS_OK : dps_fail (err, r.status, "%s", r.err.msg);
+    DPS_TRY (dps__trace_create (o->path, o->limit ? o->limit : (uint64_t)256 << 20, err));
+    dps__trace_flush (dps_buf_printf (&dps__trace_out.line,
+                                      "{\"diapason_record\":%d,\"version\":\"%s\",\"contents\":\"seeds\",\"ids\":\"%s\"}",
+                                      DPS_TRACE_VERSION, DIAPASON_VERSION, r.ids ? "recorded" : "synthetic"));
+    return dps__trace_status (err);
 }
 
 DpsStatus dps_trace_end (DpsError *err)
 {
-    if (recording ())
-        end_line ("closed");
-    if (r.fd >= 0)
-        close (r.fd);
-    DpsStatus st = r.status == DPS_OK ? DPS_OK : dps_fail (err, r.status, "%s", r.err.msg);
-    for (size_t i = 0; i < r.n_cases; i++)
-        dps_free (r.cases[i]);
-    dps_free (r.cases);
-    dps_free (r.case_hashes);
     dps_free (r.buffers);
     dps_free (r.known);
-    dps_free (r.data);
-    dps_free (r.path);
-    dps_buf_free (&r.line);
     memset (&r, 0, sizeof r);
-    r.fd = -1;
-    return st;
+    return dps__trace_finish (err);
 }
 
 /* Buffers, and what is known of their contents. */
@@ -260,53 +176,13 @@ static int64_t case_of (const DpsOp *op)
               dps_buf_str (&text, ",") || put_views (&text, "out", op->out, op->n_out);
     if (bad) {
         dps_buf_free (&text);
-        give_up (DPS_ERR_NOMEM, "out of memory");
+        dps__trace_give_up (DPS_ERR_NOMEM, "out of memory");
         return -1;
     }
-    uint64_t hash = dps__bytes_hash (0, text.data, text.len);
-    for (size_t i = 0; i < r.n_cases; i++)
-        if (r.case_hashes[i] == hash && !strcmp (r.cases[i], text.data)) {
-            dps_buf_free (&text);
-            return (int64_t)i;
-        }
-    if (DPS_GROW (r.cases, r.n_cases, r.case_capacity) || DPS_GROW (r.case_hashes, r.n_cases, r.hash_capacity)) {
-        dps_buf_free (&text);
-        give_up (DPS_ERR_NOMEM, "out of memory");
-        return -1;
-    }
-    r.cases[r.n_cases] = text.data;
-    r.case_hashes[r.n_cases] = hash;
-    flush_line (dps_buf_printf (&r.line, "{\"case\":%zu,%s}", r.n_cases, text.data));
-    return (int64_t)r.n_cases++;
+    return dps__trace_case (&text);
 }
 
 /* What an operand is filled with. */
-
-/* Integers, once each. Returns their number, or -1. */
-static int64_t put_data (uint64_t hash, const unsigned char *bytes, uint64_t n)
-{
-    static const char hex[] = "0123456789abcdef";
-    char pair[2];
-    for (size_t i = 0; i < r.n_data; i++)
-        if (r.data[i] == hash)
-            return (int64_t)i;
-    if (DPS_GROW (r.data, r.n_data, r.data_capacity)) {
-        give_up (DPS_ERR_NOMEM, "out of memory");
-        return -1;
-    }
-    for (uint64_t at = 0; at < n && recording (); at += DPS_TRACE_PIECE) {
-        int bad = dps_buf_printf (&r.line, "{\"data\":%zu,\"at\":%llu,\"bytes\":%llu,\"hex\":\"", r.n_data, (unsigned long long)at,
-                                  (unsigned long long)n);
-        for (uint64_t i = at; i < n && i < at + DPS_TRACE_PIECE && !bad; i++) {
-            pair[0] = hex[bytes[i] >> 4];
-            pair[1] = hex[bytes[i] & 15];
-            bad = dps_buf_add (&r.line, pair, sizeof pair);
-        }
-        flush_line (bad || dps_buf_str (&r.line, "\"}"));
-    }
-    r.data[r.n_data] = hash;
-    return (int64_t)r.n_data++;
-}
 
 typedef struct Fill {
     char text[96]; /* F of the format, "" when none is needed */
@@ -344,7 +220,7 @@ static void fill_operand (const DpsOp *op, uint32_t i, const DpsView *v, DpsOpCo
         snprintf (f->text, sizeof f->text, "[%u,\"normal\",%llu,\"1\"]", i,
                   (unsigned long long)(hash >> 1)); /* codes of a quantised weight */
     else {
-        int64_t data = put_data (hash, v->host, bytes);
+        int64_t data = dps__trace_data (hash, v->host, bytes);
         snprintf (f->text, sizeof f->text, "[%u,\"data\",%lld]", i, (long long)data);
     }
 }
@@ -407,43 +283,45 @@ static void announce (Tracer *t)
     const DpsExecDevice *d = &t->layer.below;
     t->announced = 1;
     const char *detail = d->info.detail ? d->info.detail : "";
-    flush_line (dps_buf_printf (&r.line, "{\"device\":%d,\"name\":\"%s\",\"plugin\":\"%s\",\"sha256\":\"%s\",\"detail\":", t->index,
-                                d->info.name, d->plugin->id, d->plugin->digest.hex) ||
-                dps_json_quote (&r.line, detail, strlen (detail)) || dps_buf_str (&r.line, "}"));
+    dps__trace_flush (dps_buf_printf (&dps__trace_out.line,
+                                      "{\"device\":%d,\"name\":\"%s\",\"plugin\":\"%s\",\"sha256\":\"%s\",\"detail\":", t->index,
+                                      d->info.name, d->plugin->id, d->plugin->digest.hex) ||
+                      dps_json_quote (&dps__trace_out.line, detail, strlen (detail)) || dps_buf_str (&dps__trace_out.line, "}"));
 }
 
 static int put_places (const DpsOp *op)
 {
-    int bad = dps_buf_str (&r.line, "\"at\":[");
+    int bad = dps_buf_str (&dps__trace_out.line, "\"at\":[");
     for (uint32_t i = 0; i < op->n_in + op->n_out && !bad; i++) {
         const DpsView *v = dps__operand (op, i);
         const Buffer *b = v ? buffer_of (v->buffer, v->host) : NULL;
-        bad = dps_buf_str (&r.line, i ? "," : "");
+        bad = dps_buf_str (&dps__trace_out.line, i ? "," : "");
         if (!v)
-            bad = bad || dps_buf_str (&r.line, "null");
+            bad = bad || dps_buf_str (&dps__trace_out.line, "null");
         else if (!b)
-            bad = bad || dps_buf_str (&r.line, "[0,0]");
+            bad = bad || dps_buf_str (&dps__trace_out.line, "[0,0]");
         else
-            bad = bad || dps_buf_printf (&r.line, "[%llu,%llu]", (unsigned long long)b->id, (unsigned long long)place_of (v, b));
+            bad =
+                bad || dps_buf_printf (&dps__trace_out.line, "[%llu,%llu]", (unsigned long long)b->id, (unsigned long long)place_of (v, b));
     }
-    return bad || dps_buf_str (&r.line, "]");
+    return bad || dps_buf_str (&dps__trace_out.line, "]");
 }
 
 static void write_call (const Tracer *t, const DpsOp *op, int64_t number, const Fill *fills)
 {
-    int bad =
-        dps_buf_printf (&r.line, "{\"call\":%llu,\"case\":%lld,\"on\":%d,", (unsigned long long)r.n_calls, (long long)number, t->index) ||
-        put_places (op) || dps_buf_str (&r.line, ",\"attrs\":[");
+    int bad = dps_buf_printf (&dps__trace_out.line, "{\"call\":%llu,\"case\":%lld,\"on\":%d,", (unsigned long long)dps__trace_out.n_calls,
+                              (long long)number, t->index) ||
+              put_places (op) || dps_buf_str (&dps__trace_out.line, ",\"attrs\":[");
     for (uint32_t i = 0; i < op->n_attrs && !bad; i++)
-        bad = dps_buf_printf (&r.line, "%s%lld", i ? "," : "", (long long)op->attrs[i].i);
-    bad = bad || dps_buf_str (&r.line, "],\"fill\":[");
+        bad = dps_buf_printf (&dps__trace_out.line, "%s%lld", i ? "," : "", (long long)op->attrs[i].i);
+    bad = bad || dps_buf_str (&dps__trace_out.line, "],\"fill\":[");
     const char *gap = "";
     for (uint32_t i = 0; i < op->n_in + op->n_out && !bad; i++)
         if (fills[i].text[0]) {
-            bad = dps_buf_printf (&r.line, "%s%s", gap, fills[i].text);
+            bad = dps_buf_printf (&dps__trace_out.line, "%s%s", gap, fills[i].text);
             gap = ",";
         }
-    flush_line (bad || dps_buf_str (&r.line, "]}"));
+    dps__trace_flush (bad || dps_buf_str (&dps__trace_out.line, "]}"));
 }
 
 static DpsStatus run_traced (Tracer *t, const DpsOp *op, DpsError *err)
@@ -460,16 +338,16 @@ static DpsStatus run_traced (Tracer *t, const DpsOp *op, DpsError *err)
         if (i < op->n_in || dps__op_keeps_output (code))
             look (t, op, i, code, &fills[i]);
     }
-    if (recording ())
+    if (dps__trace_recording ())
         write_call (t, op, number, fills);
     DpsStatus st = d->backend->run (d->info.device, op, 0, &why);
-    for (uint32_t i = 0; i < op->n_out && recording (); i++)
+    for (uint32_t i = 0; i < op->n_out && dps__trace_recording (); i++)
         wrote (t, op->out[i]);
-    if (st != DPS_OK && recording ())
-        flush_line (dps_buf_printf (&r.line, "{\"failed\":%llu,\"status\":\"%s\",\"message\":", (unsigned long long)r.n_calls,
-                                    dps_status_name (st)) ||
-                    dps_json_quote (&r.line, why.msg, strlen (why.msg)) || dps_buf_str (&r.line, "}"));
-    r.n_calls++;
+    if (st != DPS_OK && dps__trace_recording ())
+        dps__trace_flush (dps_buf_printf (&dps__trace_out.line, "{\"failed\":%llu,\"status\":\"%s\",\"message\":",
+                                          (unsigned long long)dps__trace_out.n_calls, dps_status_name (st)) ||
+                          dps_json_quote (&dps__trace_out.line, why.msg, strlen (why.msg)) || dps_buf_str (&dps__trace_out.line, "}"));
+    dps__trace_out.n_calls++;
     return st == DPS_OK ? DPS_OK : dps_fail (err, st, "%s", why.msg);
 }
 
@@ -479,7 +357,7 @@ static struct DpsDevice *device (const Tracer *t) { return t->layer.below.info.d
 static DpsStatus traced_run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
 {
     Tracer *t = of (dev);
-    if (flags & DPS_RUN_DRY || !recording () || op->n_in + op->n_out > DPS_OPERANDS_MAX)
+    if (flags & DPS_RUN_DRY || !dps__trace_recording () || op->n_in + op->n_out > DPS_OPERANDS_MAX)
         return t->layer.below.backend->run (device (t), op, flags, err);
     return run_traced (t, op, err);
 }
@@ -491,14 +369,15 @@ static DpsStatus traced_alloc (struct DpsDevice *dev, uint64_t bytes, struct Dps
     DPS_TRY (t->layer.below.backend->alloc (device (t), bytes, out, &host, err));
     if (out_host)
         *out_host = host;
-    if (!recording ())
+    if (!dps__trace_recording ())
         return DPS_OK;
     if (DPS_GROW (r.buffers, r.n_live, r.buffer_capacity)) {
-        give_up (DPS_ERR_NOMEM, "out of memory");
+        dps__trace_give_up (DPS_ERR_NOMEM, "out of memory");
         return DPS_OK;
     }
     r.buffers[r.n_live++] = (Buffer){.handle = *out, .host = host, .bytes = bytes, .id = ++r.n_buffers};
-    flush_line (dps_buf_printf (&r.line, "{\"alloc\":%llu,\"bytes\":%llu}", (unsigned long long)r.n_buffers, (unsigned long long)bytes));
+    dps__trace_flush (dps_buf_printf (&dps__trace_out.line, "{\"alloc\":%llu,\"bytes\":%llu}", (unsigned long long)r.n_buffers,
+                                      (unsigned long long)bytes));
     return DPS_OK;
 }
 
@@ -507,8 +386,8 @@ static void traced_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
     Tracer *t = of (dev);
     Buffer *b = buffer ? buffer_of (buffer, NULL) : NULL;
     if (b) {
-        if (recording ())
-            flush_line (dps_buf_printf (&r.line, "{\"free\":%llu}", (unsigned long long)b->id));
+        if (dps__trace_recording ())
+            dps__trace_flush (dps_buf_printf (&dps__trace_out.line, "{\"free\":%llu}", (unsigned long long)b->id));
         forget (b->id, 0, UINT64_MAX);
         *b = r.buffers[--r.n_live];
     }
@@ -518,7 +397,7 @@ static void traced_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
 static DpsStatus traced_copy (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err)
 {
     DPS_TRY (of (dev)->layer.below.backend->copy (device (of (dev)), from, to, err));
-    const Buffer *b = recording () ? buffer_of (to->buffer, to->host) : NULL;
+    const Buffer *b = dps__trace_recording () ? buffer_of (to->buffer, to->host) : NULL;
     if (b)
         forget (b->id, 0, UINT64_MAX); /* it is filled when it is read next */
     return DPS_OK;
@@ -542,7 +421,7 @@ static DpsStatus traced_pack (struct DpsDevice *dev, const DpsView *from, int64_
                               DpsError *err)
 {
     uint64_t bytes = 0;
-    Buffer *b = recording () ? buffer_of (to->buffer, to->host) : NULL;
+    Buffer *b = dps__trace_recording () ? buffer_of (to->buffer, to->host) : NULL;
     if (b && from->host && !dps__view_bytes (&r.quants, from, &bytes)) {
         b->packed_seed = row ? b->packed_seed : r.key;
         b->packed_seed = dps__bytes_hash (b->packed_seed, from->host, bytes) | 1;
@@ -561,7 +440,7 @@ static void traced_close (DpsLayer *layer) { dps_free (layer); }
 
 DpsStatus dps__trace_add (DpsExecDevice *d, int index, DpsError *err)
 {
-    if (!recording ())
+    if (!dps__trace_recording ())
         return DPS_OK;
     Tracer *t = dps_calloc (1, sizeof *t);
     if (!t)

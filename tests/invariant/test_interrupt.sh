@@ -58,10 +58,7 @@ for _ in $(seq 400); do cat eval.jsonl; done > long.jsonl
 sed -i 's/eval.jsonl/long.jsonl/' slow.yaml
 "$dia" train slow.yaml > log 2>&1 &
 pid=$!
-for _ in $(seq 400); do
-    [ "$(wc -l 2>/dev/null < slow/metrics.jsonl || echo 0)" -lt 1 ] || break
-    sleep 0.02
-done
+await at_step slow 12
 sleep 0.5
 kill -INT $pid
 code=0
@@ -78,10 +75,7 @@ ok "other rows to evaluate on are another run"
 rows=long.jsonl tiny_recipe twice.yaml twice max_steps=2 per_device_train_batch_size=64 gradient_accumulation_steps=100
 "$dia" train twice.yaml > log 2>&1 &
 pid=$!
-for _ in $(seq 400); do
-    [ ! -e twice/runs ] || break
-    sleep 0.02
-done
+await test -e twice/runs
 kill -INT $pid
 sleep 0.2
 kill -TERM $pid

@@ -99,10 +99,7 @@ sed 's/^output_dir: .*/output_dir: whole/' slow.yaml > whole.yaml
 run 0 "$dia" train whole.yaml
 "$dia" train slow.yaml > log 2>&1 &
 pid=$!
-for _ in $(seq 400); do
-    [ ! -e slow/runs ] || break
-    sleep 0.02
-done
+await test -e slow/runs
 sleep 0.1
 kill -INT $pid
 code=0
