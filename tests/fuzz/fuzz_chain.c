@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_chain.c: any bytes as a chain; each stage of an accepted one is a recipe that dumps and reads back to the same fingerprint. */
 #include "fuzz.h"
+#include "fuzz_yaml.h"
 #include "recipe/chain.h"
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)

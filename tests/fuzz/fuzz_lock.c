@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_lock.c: any bytes as the locks beside a run: recipe.lock.yaml, stack.lock, chain.lock.yaml. What cannot be read locks. */
 #include "fuzz.h"
+#include "fuzz_yaml.h"
 #include "recipe/chain.h"
 #include "recipe/stack_lock.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_recipe.c: any bytes as a recipe; an accepted one dumps and reads back to the same fingerprint. */
 #include "fuzz.h"
+#include "fuzz_yaml.h"
 #include "recipe/recipe.h"
 
 int LLVMFuzzerInitialize (int *argc, char ***argv)
