@@ -73,6 +73,9 @@ wrong 5 "Hint: save the file as UTF-8" "${check[@]}" latin1.jsonl
 printf '{"question":"a","answer":"b"}\n' > qa.jsonl
 wrong 5 "no column 'questoin', which is to be prompt: found question, answer" "${check[@]}" qa.jsonl \
     --set 'datasets=[{path: qa.jsonl, columns: {prompt: questoin, completion: answer}}]'
+cp rows.jsonl held.jsonl
+printf '{"input_ids":[1,5,6],"labels":[-100,-100,-100]}\n' >> held.jsonl
+wrong 5 "1 of 17 rows would be refused, the first: ./held.jsonl:9: none of its 3 tokens is trained" data check recipe.yaml --set eval_datasets=./held.jsonl
 ok "rows"
 
 # bf16 is what transformers calls it.

@@ -162,7 +162,8 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
 int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err)
 {
     cli_progress_end ();
-    fprintf (stderr, "diapason %s: error: %s\n", verb->name, err && err->msg[0] ? err->msg : dps_status_name (status));
+    fprintf (stderr, "diapason %s: %s%s\n", verb->name,
+             status == DPS_ERR_INTERRUPTED ? "" : "error: ", err && err->msg[0] ? err->msg : dps_status_name (status));
     return dps_status_exit_code (status);
 }
 

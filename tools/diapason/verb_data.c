@@ -97,7 +97,7 @@ static void close_rows (Rows *r)
 /* ---- check ---- */
 
 typedef struct Count {
-    uint64_t rows, refused, dropped, cut, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
+    uint64_t rows, held_out, refused, dropped, cut, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
     json_t *problems;
     json_t *judged; /* {criterion: {judged, sum}} of groups */
     DpsCriteria criteria;
@@ -131,6 +131,26 @@ static DpsStatus count_scores (const Rows *r, const DpsRow *row, Count *c, DpsEr
         }
     }
     return dps_criteria_add (&c->criteria, row, r->recipe->criteria_weights, err);
+}
+
+/* A held-out row: nothing of it is trained, but what is wrong with it would end the run as well. */
+static DpsStatus check_held_out (const Rows *r, const DpsDatasetFile *file, uint64_t k, Count *c, DpsError *err)
+{
+    DpsRow row;
+    DpsEncodedUnit u = {0};
+    DpsError why = DPS_ERROR_INIT;
+    c->held_out++;
+    DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
+    if (st == DPS_OK) {
+        st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
+        dps_encoded_unit_free (&u);
+        dps_row_clear (&row);
+    }
+    if (st == DPS_ERR_DATA)
+        note_problem (c, why.msg);
+    else if (st != DPS_OK)
+        return dps_fail (err, st, "%s", why.msg);
+    return DPS_OK;
 }
 
 /* One row; what is wrong with a row is counted, anything else ends the check. */
@@ -202,10 +222,10 @@ static void print_count (const Rows *r, const Count *c)
         json_array_append_new (files, json_pack ("{s:s, s:I, s:s}", "path", r->ds->files[i].name, "rows", (json_int_t)r->ds->files[i].n,
                                                  "sha256", dps_rows_digest (r->ds->files[i].rows)->hex));
     if (cli_common.json) {
-        json_t *o = json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "refused",
-                               (json_int_t)c->refused, "dropped", (json_int_t)c->dropped, "cut", (json_int_t)c->cut, "tokens",
-                               (json_int_t)c->tokens, "trained_tokens", (json_int_t)c->trained, "longest", (json_int_t)c->longest, "kinds",
-                               kinds, "files", files, "problems", c->problems, "criteria", criteria);
+        json_t *o = json_pack ("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O, s:O, s:O}", "rows", (json_int_t)c->rows, "eval_rows",
+                               (json_int_t)c->held_out, "refused", (json_int_t)c->refused, "dropped", (json_int_t)c->dropped, "cut",
+                               (json_int_t)c->cut, "tokens", (json_int_t)c->tokens, "trained_tokens", (json_int_t)c->trained, "longest",
+                               (json_int_t)c->longest, "kinds", kinds, "files", files, "problems", c->problems, "criteria", criteria);
         json_dumpf (o, stdout, JSON_INDENT (2));
         putchar ('\n');
         json_decref (o);
@@ -218,6 +238,8 @@ static void print_count (const Rows *r, const Count *c)
         json_object_foreach (kinds, kind, n)
             printf ("  %8lld  %s\n", (long long)json_integer_value (n), kind);
         print_criteria (criteria);
+        if (c->held_out)
+            printf ("  %8llu  held out\n", (unsigned long long)c->held_out);
         printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long)c->tokens,
                 (unsigned long long)c->trained, c->tokens ? 100 * (double)c->trained / (double)c->tokens : 0,
                 (unsigned long long)c->longest);
@@ -227,18 +249,29 @@ static void print_count (const Rows *r, const Count *c)
     json_decref (files);
 }
 
-static DpsStatus check_rows (const Rows *r, DpsError *err)
+static DpsStatus check_files (const Rows *r, const DpsDataset *ds, Count *c, DpsError *err)
 {
-    Count c = {.problems = json_array (), .judged = json_object ()};
-    DpsStatus st = DPS_OK;
-    for (size_t i = 0; i < r->ds->n_files; i++) {
-        const DpsDatasetFile *f = &r->ds->files[i];
-        for (uint64_t k = f->first; k < f->first + f->n && st == DPS_OK; k++) {
-            st = check_row (r, f, k, &c, err);
+    for (size_t i = 0; i < ds->n_files; i++) {
+        const DpsDatasetFile *f = &ds->files[i];
+        for (uint64_t k = f->first; k < f->first + f->n; k++) {
+            DPS_TRY (ds == r->ds ? check_row (r, f, k, c, err) : check_held_out (r, f, k, c, err));
             if (k % 256 == 0)
                 cli_progress ("checking", (double)(k - f->first), (double)f->n, f->name);
         }
     }
+    return DPS_OK;
+}
+
+static DpsStatus check_rows (const Rows *r, DpsError *err)
+{
+    Count c = {.problems = json_array (), .judged = json_object ()};
+    DpsDataset *held_out = NULL;
+    DpsStatus st = check_files (r, r->ds, &c, err);
+    if (st == DPS_OK && r->recipe->eval_datasets.n)
+        st = dps_dataset_from_recipe (r->recipe, 1, &held_out, err);
+    if (st == DPS_OK && held_out)
+        st = check_files (r, held_out, &c, err);
+    dps_dataset_close (held_out);
     cli_progress_end ();
     if (st == DPS_OK)
         st = dps_criteria_settle (&c.criteria, r->recipe->criteria_weights, dps_recipe_where (r->recipe, DPS_KEY_criteria_weights), err);
@@ -246,7 +279,8 @@ static DpsStatus check_rows (const Rows *r, DpsError *err)
         print_count (r, &c);
     if (st == DPS_OK && c.refused)
         st = dps_fail (err, DPS_ERR_DATA, "%llu of %llu rows would be refused%s%s", (unsigned long long)c.refused,
-                       (unsigned long long)c.rows, c.refused ? ", the first: " : "", json_string_value (json_array_get (c.problems, 0)));
+                       (unsigned long long)(c.rows + c.held_out), c.refused ? ", the first: " : "",
+                       json_string_value (json_array_get (c.problems, 0)));
     dps_criteria_free (&c.criteria);
     json_decref (c.judged);
     json_decref (c.problems);
