@@ -4,6 +4,7 @@
 #define DPS_TESTS_PARITY_H
 
 #include "base/mem.h"
+#include "exec/stage.h"
 #include "infer/pass.h"
 #include "safetensors_mini.h"
 
@@ -66,6 +67,18 @@ static inline void tiny_close (Tiny *t)
     dps_registry_close (t->reg);
     st_close (&t->file);
     json_decref (t->batch);
+}
+
+/* A weight's gradient in host memory, wherever the device keeps it; free it. */
+static inline float *tiny_grad (Tiny *t, int32_t weight)
+{
+    DpsError err = DPS_ERROR_INIT;
+    size_t bytes = (size_t)dps_weight_elements (&t->model.weights[weight]) * sizeof (float);
+    float *g = malloc (bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL (g);
+    CHECK_OK (dps_weights_join_grad (&t->weights, weight, &err));
+    CHECK_OK (dps_block_get (&t->ex, &t->weights.stores[weight].grad, 0, g, bytes, &err));
+    return g;
 }
 
 /* Sequences of batch.json; mask: "sft_mask", "completion_mask" or NULL (every token but the first). Free with sequences_free. */

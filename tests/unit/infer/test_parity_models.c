@@ -4,15 +4,20 @@
 
 static const char *const models[] = {"gemma3", "gemma2", "llama", "qwen2", "qwen3", "mistral"};
 static const char *const configs[] = {"config.json", "config_classic.json"};
-static const char *const devices[] = {"ref", "cpu"};
-enum { N_MODELS = 6, N_DEVICES = 2 };
+static const char *const devices[] = {"ref", "cpu", "opencl"};
+enum { N_MODELS = 6, N_DEVICES = 3 };
 
+/* A plugin may be there and no device for it: a machine without an OpenCL driver. */
 static int has_device (const char *name)
 {
     DpsError err = DPS_ERROR_INIT;
+    DpsDeviceInfo info = {.size = sizeof info};
     DpsRegistry *reg;
     CHECK_OK (dps_registry_open (NULL, &reg, &err));
-    int there = dps_registry_get (reg, DPS_BACKEND_ID, name) != NULL;
+    const DpsBackend *be = dps_registry_get (reg, DPS_BACKEND_ID, name);
+    int there = be && be->enumerate (0, &info, &err) == DPS_OK;
+    if (!there)
+        printf ("\n    skipped: no %s device\n", name);
     dps_registry_close (reg);
     return there;
 }
@@ -29,6 +34,7 @@ static const float *pass_output (Tiny *t, DpsPass *p, const DpsBatch *b, const D
     DpsError err = DPS_ERROR_INIT;
     CHECK_OK (dps_pass_open (p, &t->weights, b, o, &err));
     CHECK_OK (dps_pass_forward (p, &err));
+    CHECK_OK (dps_exec_fetch (&t->ex, &p->graph, node (p), &err));
     return dps_exec_temp (&t->ex, &p->graph, node (p));
 }
 
@@ -69,6 +75,7 @@ static void check_sequence (Tiny *t, const StFile *expected, const DpsSequence *
         snprintf (name, sizeof name, "layer_output.%lld", (long long)layer);
         snprintf (label, sizeof label, "%s %s", where, name);
         want = st_get (expected, name);
+        CHECK_OK (dps_exec_fetch (&t->ex, &p.graph, p.out.layer_out[layer], &err));
         check_close (label, dps_exec_temp (&t->ex, &p.graph, p.out.layer_out[layer]), &want, 1e-4);
     }
     dps_pass_close (&p);
@@ -115,7 +122,7 @@ static void check_gradients (Tiny *t, const StFile *expected, json_t *scalars, c
         char name[256], label[400];
         StTensor want;
         int64_t n = dps_weight_elements (&t->model.weights[i]);
-        const float *g = dps_weights_grad (&t->weights, (int32_t)i);
+        float *g = tiny_grad (t, (int32_t)i);
         double sum = 0;
         snprintf (name, sizeof name, "grad.%s.%s", loss, t->model.weights[i].name);
         snprintf (label, sizeof label, "%s %s", where, name);
@@ -132,6 +139,7 @@ static void check_gradients (Tiny *t, const StFile *expected, json_t *scalars, c
             check_gradient (label, g, n, &want, 1e-4);
         else
             CU_ASSERT (strcmp (t->model.dec.arch, "gemma3") && strcmp (t->model.dec.arch, "llama"));
+        free (g);
     }
     double want_norm = json_number_value (json_object_get (scalars, "grad_norm"));
     CHECK_NEAR (sqrt (total) / want_norm, 1, 1e-4);
@@ -161,11 +169,12 @@ static void check_loss (const char *model, const char *config, const char *devic
     st_close (&expected);
 }
 
+/* Pretraining and SFT, plain and checkpointed; two of the four on opencl, whose kernels do not know whether a pass is checkpointed. */
 static void test_losses_and_gradients_equal_pytorch (void)
 {
     for (int d = 0; d < N_DEVICES; d++)
-        for (int m = 0; m < N_MODELS; m++)
-            for (int k = 0; k < 4 && has_device (devices[d]); k++)
+        for (int m = 0; m < N_MODELS && has_device (devices[d]); m++)
+            for (int k = 0; k < 4; k += strcmp (devices[d], "opencl") ? 1 : 3)
                 check_loss (models[m], configs[(m + k) % 2], devices[d], k % 2 ? "sft" : "pretrain", k / 2);
 }
 
