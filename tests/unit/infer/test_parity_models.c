@@ -10,6 +10,10 @@ enum { N_MODELS = 6, N_DEVICES = 3 };
 /* A plugin may be there and no device for it: a machine without an OpenCL driver. */
 static int has_device (const char *name)
 {
+#ifdef __SANITIZE_ADDRESS__ /* opencl's kernels are the driver's, not ours to instrument: the ordinary build runs them */
+    if (!strcmp (name, "opencl"))
+        return 0;
+#endif
     DpsError err = DPS_ERROR_INIT;
     DpsDeviceInfo info = {.size = sizeof info};
     DpsRegistry *reg;
