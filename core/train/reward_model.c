@@ -37,6 +37,7 @@ typedef struct RewardModel {
     DpsSession session;
     DpsBuf opening, closing; /* what the template puts before a reply and behind it; empty without one */
     size_t max_length;
+    uint64_t arena; /* bytes that were planned; 0: no plan */
 } RewardModel;
 
 static const DpsRewardInfo *describe (void) { return &info; }
@@ -120,7 +121,7 @@ static DpsStatus load (RewardModel *m, DpsError *err)
     return m->session.weights.stores ? DPS_OK : dps_session_load (&m->session, &inference, 0, err);
 }
 
-/* Of prompts and answers of at most so many tokens, with what ends a turn. */
+/* Of prompts and answers of at most so many tokens of the policy's, with what ends a turn. */
 static DpsStatus measure (RewardModel *m, uint64_t tokens, uint64_t *out_weights, uint64_t *out_arena, uint64_t *out_scratch, DpsError *err)
 {
     const DpsPassOptions o = {.scores = 1};
@@ -158,6 +159,7 @@ static DpsStatus plan (void *self, uint64_t tokens, int reserve, uint64_t *out_b
     DPS_TRY (load (m, err));
     if (!tokens)
         return DPS_OK;
+    m->arena = arena;
     DPS_TRY (dps_exec_reserve (&m->session.ex, arena, err));
     return dps_exec_reserve_scratch (&m->session.ex, scratch, err);
 }
@@ -254,24 +256,45 @@ static DpsStatus add_row (const RewardModel *m, const DpsRewardRow *row, size_t 
     return DPS_OK;
 }
 
-static DpsStatus run_chunk (RewardModel *m, const Chunk *c, double *value, uint32_t *status, DpsError *err)
+static DpsStatus run_pass (DpsPass *p, const size_t *rows, size_t n, double *value, uint32_t *status, DpsError *err)
+{
+    DPS_TRY (dps_pass_forward (p, err));
+    const float *scores = dps_pass_score (p);
+    for (size_t i = 0; i < n; i++) {
+        value[rows[i]] = (double)scores[i];
+        status[rows[i]] = isfinite (scores[i]) ? DPS_SCORE_OK : DPS_SCORE_FAILED;
+    }
+    return DPS_OK;
+}
+
+/*
+ * Sequences [first, first+n) of the chunk. Another tokenizer than the policy's can need more tokens for the same text, and best fit more bytes for
+ * fewer: what does not fit into the plan is judged in halves, and a single answer that does not is FAILED.
+ */
+static DpsStatus run_chunk (RewardModel *m, const Chunk *c, size_t first, size_t n, double *value, uint32_t *status, DpsError *err)
 {
     const DpsPassOptions o = {.scores = 1};
     DpsBatch b;
     DpsPass p;
-    DPS_TRY (dps_batch_build (c->sequences, c->n, m->session.model.dec.vocab, &b, err));
+    int fits = 0;
+    DPS_TRY (dps_batch_build (c->sequences + first, n, m->session.model.dec.vocab, &b, err));
     DpsStatus st = dps_pass_open (&p, &m->session.weights, &b, &o, err);
     if (st == DPS_OK) {
-        st = dps_pass_forward (&p, err);
-        const float *scores = st == DPS_OK ? dps_pass_score (&p) : NULL;
-        for (size_t i = 0; scores && i < c->n; i++) {
-            value[c->rows[i]] = (double)scores[i];
-            status[c->rows[i]] = isfinite (scores[i]) ? DPS_SCORE_OK : DPS_SCORE_FAILED;
-        }
+        fits = !m->arena || p.peak <= m->arena;
+        if (fits)
+            st = run_pass (&p, c->rows + first, n, value, status, err);
         dps_pass_close (&p);
     }
     dps_batch_free (&b);
-    return st;
+    if (st != DPS_OK || fits)
+        return st;
+    if (n == 1) {
+        dps_fail (err, DPS_ERR_LIMIT, "%zu tokens need more memory than was planned. Hint: give the reward model a max_length",
+                  c->sequences[first].n);
+        return DPS_OK;
+    }
+    st = run_chunk (m, c, first, n / 2, value, status, err);
+    return st == DPS_OK ? run_chunk (m, c, first + n / 2, n - n / 2, value, status, err) : st;
 }
 
 /* At most ROWS_AT_ONCE rows; one that cannot be read is FAILED, and *why says why. */
@@ -286,7 +309,7 @@ static DpsStatus judge_chunk (RewardModel *m, const DpsRewardRow *const *rows, s
         st = st == DPS_ERR_NOMEM ? st : DPS_OK;
     }
     if (st == DPS_OK && c.n)
-        st = run_chunk (m, &c, value, status, why);
+        st = run_chunk (m, &c, 0, c.n, value, status, why);
     for (size_t k = 0; k < n; k++)
         dps_free (c.ids[k].ids);
     return st;

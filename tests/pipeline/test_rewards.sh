@@ -178,6 +178,23 @@ if command -v python3 >/dev/null; then
 fi
 ok "text, conversations and groups; the example rewards"
 
+# A reward model that spells what the policy has words for: ten tokens for one. It judges fewer answers at once: no more memory than was planned.
+tiny_vocab=$(jq -n -c '["<unk>", "<s>", "</s>"] + ("longwrd 0123456789" / "") | to_entries | map({key: .value, value: .key}) | from_entries') \
+    tiny_model spells '{"model": {"merges": []}}'
+tiny_vocab=$(jq -n -c '["<unk>", "<s>", "</s>"] + ("longwrd" / "") + [range(10; 80) | "longword\(.)"] | to_entries |
+    map({key: .value, value: .key}) | from_entries') tiny_model words '{"model": {"merges": []}}'
+echo '{"prompt": "ow", "chosen": "word", "rejected": "long"}' > spelt.jsonl
+rows=spelt.jsonl tiny_recipe rm.yaml rm-spells stage=reward model_name_or_path=spells max_steps=1 per_device_train_batch_size=1
+run 0 "$dia" train rm.yaml
+echo '{"prompt": "word"}' > prompt.jsonl
+rewards="  - {name: model, path: rm-spells, base_path: spells, dtype: float32}" rows=prompt.jsonl tiny_recipe words.yaml words-run stage=grpo \
+    model_name_or_path=words max_completion_length=60 num_generations=8 per_device_train_batch_size=8 gradient_accumulation_steps=1 max_steps=1 log_completions=true
+run 0 "$dia" train words.yaml
+! grep -q 'the plan was too small' err || fail "the reward model's arena grew: $(cat err)"
+run 0 "$dia" data reward --data words-run/completions.jsonl --model words --reward '{name: model, path: rm-spells, base_path: spells, dtype: float32}' --json
+diff <(jq .rewards.model words-run/completions.jsonl) <(jq .score out) >&2 || fail "answers judged in parts have other scores"
+ok "a reward model with another tokenizer stays within the plan"
+
 # refused CODE TEXT OPTION …
 refused() {
     local code=$1 text=$2
