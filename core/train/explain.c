@@ -5,27 +5,35 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-static DpsStatus place_pass (DpsTrainer *t, const DpsBatch *b, DpsError *err)
+/* Forward, backward and update of one model. */
+static DpsStatus place_pass (DpsSession *s, DpsOptim *optim, const DpsBatch *b, const DpsPassOptions *o, DpsError *err)
 {
-    const DpsPassOptions o = {.training = 1,
-                              .scores = dps__trainer_scores (t),
-                              .values = dps__trainer_values (t),
-                              .checkpoint = t->recipe->gradient_checkpointing > 0};
     DpsPass p;
     float *dlogp = dps_calloc ((size_t)b->n_scored + 1, sizeof *dlogp);
-    DpsStatus st = dlogp ? dps_pass_open (&p, &t->session.weights, b, &o, err) : dps_fail (err, DPS_ERR_NOMEM, "explain: out of memory");
+    DpsStatus st = dlogp ? dps_pass_open (&p, &s->weights, b, o, err) : dps_fail (err, DPS_ERR_NOMEM, "explain: out of memory");
+    s->ex.dry = 1;
     if (st == DPS_OK) {
-        st = dps_exec_reserve (&t->session.ex, p.peak, err);
+        st = dps_exec_reserve (&s->ex, p.peak, err);
         if (st == DPS_OK)
             st = dps_pass_forward (&p, err);
         if (st == DPS_OK)
-            st = o.scores   ? dps_pass_backward_scores (&p, dlogp, err)
-                 : o.values ? dps_pass_backward_values (&p, dlogp, dlogp, err)
-                            : dps_pass_backward (&p, dlogp, err);
+            st = o->scores   ? dps_pass_backward_scores (&p, dlogp, err)
+                 : o->values ? dps_pass_backward_values (&p, dlogp, dlogp, err)
+                             : dps_pass_backward (&p, dlogp, err);
         dps_pass_close (&p);
     }
     dps_free (dlogp);
-    return st == DPS_OK ? dps_optim_step (&t->optim, &t->session.weights, 0, 1, err) : st;
+    return st == DPS_OK ? dps_optim_step (optim, &s->weights, 0, 1, err) : st;
+}
+
+static DpsStatus place_models (DpsTrainer *t, const DpsBatch *b, DpsError *err)
+{
+    const int checkpoint = t->recipe->gradient_checkpointing > 0;
+    const DpsPassOptions o = {
+        .training = 1, .scores = dps__trainer_scores (t), .values = dps__trainer_values (t), .checkpoint = checkpoint};
+    const DpsPassOptions values = {.training = 1, .scores = 1, .checkpoint = checkpoint};
+    DPS_TRY (place_pass (&t->session, &t->optim, b, &o, err));
+    return t->critic.on ? place_pass (&t->critic.session, &t->critic.optim, b, &values, err) : DPS_OK;
 }
 
 static DpsStatus place_step (DpsTrainer *t, DpsError *err)
@@ -36,8 +44,7 @@ static DpsStatus place_step (DpsTrainer *t, DpsError *err)
     DpsStatus st = dps_batch_build (place.sequences, place.n, t->session.model.dec.vocab, &b, err);
     dps_place_free (&place);
     DPS_TRY (st);
-    t->session.ex.dry = 1;
-    st = b.n_scored ? place_pass (t, &b, err) : dps_fail (err, DPS_ERR_DATA, "the first row has no trained token");
+    st = b.n_scored ? place_models (t, &b, err) : dps_fail (err, DPS_ERR_DATA, "the first row has no trained token");
     dps_batch_free (&b);
     return st;
 }
@@ -51,6 +58,12 @@ static DpsStatus place_sampling (DpsTrainer *t, DpsError *err)
     return dps_generate_measure (&t->session.weights, (size_t)dps_feed_most (t->feed).tokens, (size_t)t->rollout.prompts, &o, &bytes, err);
 }
 
+static void visit_cases (const DpsExec *ex, const char *whose, DpsVisitCase visit, void *ctx)
+{
+    for (size_t i = 0; i < ex->n_cases; i++)
+        visit (ctx, ex, &ex->cases[i], whose);
+}
+
 DpsStatus dps_train_explain (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, DpsVisitCase visit, void *ctx,
                              DpsError *err)
 {
@@ -59,11 +72,15 @@ DpsStatus dps_train_explain (const DpsRegistry *reg, DpsRecipe *recipe, const Dp
     const DpsSessionOptions load = {.model = recipe->model_name_or_path, .adapter = recipe->adapter_init, .training = 1};
     DpsStatus st = dps_session_load (&t.session, &load, dps_optim_moments (&t.optim), err);
     if (st == DPS_OK)
+        st = dps__critic_load (&t, err);
+    if (st == DPS_OK)
         st = place_step (&t, err);
     if (st == DPS_OK && t.rollout.samples)
         st = place_sampling (&t, err);
-    for (size_t i = 0; st == DPS_OK && i < t.session.ex.n_cases; i++)
-        visit (ctx, &t.session.ex, &t.session.ex.cases[i]);
+    if (st == DPS_OK)
+        visit_cases (&t.session.ex, NULL, visit, ctx);
+    if (st == DPS_OK && t.critic.on)
+        visit_cases (&t.critic.session.ex, DPS_WHOSE_VALUES, visit, ctx);
     dps__trainer_close (&t);
     return st;
 }

@@ -80,9 +80,11 @@ uint64_t dps_train_plan_total (const DpsTrainPlan *p);
 
 /**
  * Where each kind of op of a step runs and why: the first micro-batch, forward, backward and update, is placed and not run. `visit` gets the cases
- * in the order they come up, valid during the call. Errors: those of dps_train's start; UNSUPPORTED where nothing runs an op. [init]
+ * in the order they come up, valid during the call; whose: NULL, or DPS_WHOSE_VALUES behind them for a value model apart, which has a pass of its own.
+ * Errors: those of dps_train's start; UNSUPPORTED where nothing runs an op. [init]
  */
-typedef void (*DpsVisitCase) (void *ctx, const DpsExec *ex, const DpsCase *c);
+#define DPS_WHOSE_VALUES "value model"
+typedef void (*DpsVisitCase) (void *ctx, const DpsExec *ex, const DpsCase *c, const char *whose);
 DpsStatus dps_train_explain (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOptions *o, DpsVisitCase visit, void *ctx,
                              DpsError *err);
 

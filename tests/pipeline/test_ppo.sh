@@ -95,6 +95,11 @@ ok "reward model, then PPO on it"
 ppo_recipe apart.yaml apart value_model="$models/gemma3" max_steps=24
 run 0 "$dia" plan apart.yaml --json
 holds out '.memory_bytes.value_model > 0'
+run 0 "$dia" explain apart.yaml --json
+holds out 'group_by (.of) | map({key: .[0].of, value: map(.op)}) | from_entries | (.["value model"] | index("attention_bwd") and index("adamw_step")
+    and (index("row_logprobs") | not)) and (.policy | index("row_logprobs"))'
+run 0 "$dia" explain apart.yaml
+grep -q '^Of the value model:$' out || fail "explain does not show the value model: $(cat out)"
 run 0 "$dia" train apart.yaml --log-level debug
 within_plan err
 ! grep -q 'the plan was too small' err || fail "an arena grew"

@@ -47,17 +47,29 @@ static void print_moved (void)
     memset (moved, 0, sizeof moved);
 }
 
-static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c)
+static const DpsExec *heading; /* whose cases follow a line that says so */
+
+/* `of` of a case in JSON: policy, or what is trained beside it. */
+static json_t *describe_case (const DpsCase *c, const char *device, const char *whose)
+{
+    return json_pack ("{s:s, s:s, s:I, s:s, s:o, s:s}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t)c->runs,
+                      "device", device, "refused", c->reasons ? json_string (c->reasons) : json_null (), "of", whose ? whose : "policy");
+}
+
+static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c, const char *whose)
 {
     const char *device = ex->devices[c->device].info.name;
     if (ctx) {
-        json_t *o = json_pack ("{s:s, s:s, s:I, s:s, s:o}", "op", dps_op_name (c->op), "operands", c->operands, "runs", (json_int_t)c->runs,
-                               "device", device, "refused", c->reasons ? json_string (c->reasons) : json_null ());
+        json_t *o = describe_case (c, device, whose);
         json_object_set_new (o, "decomposed", json_boolean (c->decomposed));
         json_object_set_new (o, "to_device_bytes", json_integer ((json_int_t)c->in_bytes));
         json_object_set_new (o, "from_device_bytes", json_integer ((json_int_t)c->out_bytes));
         json_array_append_new (ctx, o);
         return;
+    }
+    if (whose && heading != ex) {
+        printf ("\nOf the %s:\n", whose);
+        heading = ex;
     }
     add_moved (ex, c);
     if (c->decomposed)
@@ -83,6 +95,7 @@ static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_
     json_t *cases = list ? json_array () : NULL;
     if (!list)
         printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
+    heading = NULL;
     const DpsRecipe *under[DPS_CHAIN_MAX];
     const DpsTrainOptions options = {.under = under, .n_under = dps_chain_under (c, i, under)};
     DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), &options, print_case, cases, err);
