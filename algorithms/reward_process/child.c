@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/judge.h"
+
 extern char **environ;
 
 enum { FIRST_FREE = 3, POLL_MS = 5 };
@@ -100,8 +102,9 @@ void child_stop (Child *c, int grace_ms, char *why, size_t cap)
     if (!c->pid)
         return;
     close (c->to);
+    const int64_t end = dps_judge_now_ms () + grace_ms; /* not so many ticks: on a busy machine each may take long */
     pid_t done = waitpid (c->pid, &status, WNOHANG);
-    for (int waited = 0; done == 0 && waited < grace_ms; waited += POLL_MS) {
+    while (done == 0 && dps_judge_now_ms () < end) {
         nanosleep (&tick, NULL);
         done = waitpid (c->pid, &status, WNOHANG);
     }

@@ -39,7 +39,7 @@ typedef struct DpsPeftModule {
     char *path; /* "model.layers.0.self_attn.q_proj" */
     int64_t out, in, r;
     double scale;            /* alpha/r or alpha/√r, patterns applied */
-    int64_t a, b, magnitude; /* tensor indices in `file`; magnitude -1 without DoRA */
+    int64_t a, b, magnitude; /* tensor indices in `file`; magnitude -1 without DoRA; all -1, and the numbers 0, of another plugin */
 } DpsPeftModule;
 
 /** One tensor of a module trained whole. */

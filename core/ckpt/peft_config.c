@@ -29,11 +29,12 @@ static const char *const ignored[] = {"peft_version",      "inference_mode",
                                       "kasa_config",       "base_model_name_or_path",
                                       "revision",          "velora_config"};
 /* Keys that are read. */
-static const char *const read_keys[] = {"peft_type",       "task_type",           "r",
-                                        "lora_alpha",      "lora_dropout",        "use_rslora",
-                                        "use_dora",        "target_modules",      "exclude_modules",
-                                        "modules_to_save", "layers_to_transform", "layers_pattern",
-                                        "rank_pattern",    "alpha_pattern",       "ensure_weight_tying"};
+static const char *const read_keys[] = {"peft_type",          "task_type",           "r",
+                                        "lora_alpha",         "lora_dropout",        "use_rslora",
+                                        "use_dora",           "target_modules",      "exclude_modules",
+                                        "modules_to_save",    "layers_to_transform", "layers_pattern",
+                                        "rank_pattern",       "alpha_pattern",       "ensure_weight_tying",
+                                        DPS_PEFT_ADAPTER_KEY, DPS_PEFT_ARGS_KEY};
 /* Keys that change what the adapter computes and must be absent, null, false or empty ("bias": or "none"). */
 static const char *const must_be_off[] = {"bias",
                                           "lora_bias",
@@ -133,11 +134,29 @@ static DpsStatus check_init (const Reader *r)
     return DPS_OK;
 }
 
+/* An adapter plugin of that name and its parameters, which it checks itself. */
+static DpsStatus read_plugin (const Reader *r)
+{
+    DpsPeftConfig *c = r->c;
+    c->plugin = plain_string (json_object_get (r->j, DPS_PEFT_ADAPTER_KEY));
+    c->plugin_args = json_object_get (r->j, DPS_PEFT_ARGS_KEY);
+    if (!c->plugin || !*c->plugin)
+        return wrong (r, DPS_PEFT_ADAPTER_KEY, "the name of an adapter plugin");
+    if (!json_is_object (c->plugin_args))
+        return wrong (r, DPS_PEFT_ARGS_KEY, "an object: its parameters");
+    c->r = json_integer_value (json_object_get (c->plugin_args, "r"));
+    c->lora_alpha = json_number_value (json_object_get (c->plugin_args, "alpha"));
+    c->lora_dropout = json_number_value (json_object_get (c->plugin_args, "dropout"));
+    return DPS_OK;
+}
+
 static DpsStatus read_kind (const Reader *r, int *out_classifies)
 {
     const json_t *task = json_object_get (r->j, "task_type");
     const char *kind = plain_string (json_object_get (r->j, "peft_type")), *name = plain_string (task);
-    if (!kind || strcmp (kind, "LORA") != 0)
+    if (kind && !strcmp (kind, DPS_PEFT_OTHER))
+        DPS_TRY (read_plugin (r));
+    else if (!kind || strcmp (kind, "LORA") != 0)
         return wrong (r, "peft_type", "\"LORA\"");
     if (task && !json_is_null (task) && !(name && (!strcmp (name, "CAUSAL_LM") || !strcmp (name, "SEQ_CLS"))))
         return wrong (r, "task_type", "\"CAUSAL_LM\", \"SEQ_CLS\" or null");
@@ -159,6 +178,8 @@ static DpsStatus read_numbers (const Reader *r)
     const json_t *rank = json_object_get (r->j, "r"), *alpha = json_object_get (r->j, "lora_alpha"),
                  *p = json_object_get (r->j, "lora_dropout");
     DpsPeftConfig *c = r->c;
+    if (c->plugin)
+        return read_flag (r, "ensure_weight_tying", &c->ensure_weight_tying);
     c->r = rank ? json_integer_value (rank) : 8; /* PEFT's defaults */
     c->lora_alpha = alpha ? json_number_value (alpha) : 8;
     c->lora_dropout = json_number_value (p);

@@ -13,6 +13,11 @@
 #define DPS_PEFT_VERSION "0.21.2"
 enum { DPS_PEFT_MAX_RANK = 65536 };
 
+/** peft_type of what another adapter plugin trained: PEFT refuses it, where it would take LORA for its own arithmetic. */
+#define DPS_PEFT_OTHER       "DIAPASON"
+#define DPS_PEFT_ADAPTER_KEY "diapason_adapter" /* its name */
+#define DPS_PEFT_ARGS_KEY    "diapason_args"    /* its parameters */
+
 /** Strings are borrowed: from the caller when writing, from `json` after reading. */
 typedef struct DpsPeftConfig {
     int64_t r;           /* 1 … DPS_PEFT_MAX_RANK */
@@ -20,6 +25,8 @@ typedef struct DpsPeftConfig {
     double lora_dropout; /* 0 ≤ p < 1 */
     int use_rslora;      /* scale alpha/√r instead of alpha/r */
     int use_dora;
+    const char *plugin;                         /* the adapter plugin, where it is neither lora nor dora; else NULL */
+    const json_t *plugin_args;                  /* its parameters, an object; r, lora_alpha and lora_dropout are those among them, or 0 */
     int ensure_weight_tying;                    /* a saved embed_tokens is the head's too; written only when set */
     int classifies;                             /* task_type SEQ_CLS: a score head is among modules_to_save */
     const char *base_model;                     /* base_model_name_or_path: shown, never opened */

@@ -139,6 +139,9 @@ static const DpsPeftSaved *find_saved (const DpsPeftAdapter *in, const char *nam
 
 DpsStatus dps_peft_diff (const DpsPeftAdapter *a, const DpsPeftAdapter *b, DpsPeftDelta **out, size_t *out_n, DpsError *err)
 {
+    const char *other = a->config.plugin ? a->config.plugin : b->config.plugin;
+    if (other)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapters: what '%.100s' adds to a module is only known to its plugin", other);
     DpsPeftDelta *list = dps_calloc (a->n_modules + b->n_modules + a->n_saved + b->n_saved, sizeof *list);
     DpsStatus st = list ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "adapters: out of memory");
     size_t n = 0;

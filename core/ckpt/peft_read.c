@@ -104,6 +104,18 @@ static DpsStatus add_saved (DpsPeftAdapter *a, const DpsTargets *targets, const 
     return DPS_OK;
 }
 
+/* Of another plugin the host knows no suffixes: the module is what target_modules names. 0: none does. */
+static int cut_module (const DpsTargets *targets, char *key)
+{
+    for (char *dot = strchr (key, '.'); dot; dot = strchr (dot + 1, '.')) {
+        *dot = '\0';
+        if (dps_targets_match (targets, key))
+            return 1;
+        *dot = '.';
+    }
+    return 0;
+}
+
 static DpsStatus sort_tensor (DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, int64_t tensor, DpsError *err)
 {
     const size_t prefix = sizeof DPS_PEFT_PREFIX - 1;
@@ -114,7 +126,9 @@ static DpsStatus sort_tensor (DpsPeftAdapter *a, const DpsTargets *targets, cons
                          (int)(full.len < 200 ? full.len : 200), full.ptr, DPS_PEFT_PREFIX);
     memcpy (key, full.ptr + prefix, full.len - prefix);
     key[full.len - prefix] = '\0';
-    Kind kind = split_key (key);
+    if (a->config.plugin && cut_module (targets, key))
+        return module_for (a, key) ? DPS_OK : no_memory (err, dir);
+    Kind kind = a->config.plugin ? KIND_SAVED : split_key (key);
     if (kind == KIND_SAVED)
         return add_saved (a, targets, dir, key, tensor, err);
     if (kind == KIND_EMBEDDING)
@@ -138,6 +152,8 @@ static DpsStatus check_module (DpsPeftAdapter *ad, const DpsTargets *targets, Dp
 {
     char where[1400];
     snprintf (where, sizeof where, "%.900s/%s: '%.300s'", dir, DPS_CKPT_ADAPTER, m->path);
+    if (ad->config.plugin) /* its tensors are looked at when the plugin says which there are */
+        return DPS_OK;
     if (m->a < 0 || m->b < 0)
         return dps_fail (err, DPS_ERR_FORMAT, "%s has no %s", where, m->a < 0 ? "lora_A.weight" : "lora_B.weight");
     if (!dps_targets_match (targets, m->path)) /* PEFT would drop it without a word */
@@ -268,7 +284,7 @@ static DpsStatus check_shape (const DpsPeftModule *m, DpsPeftShapeOf shape_of, v
     dps_free (name);
     if (!found)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: the base has no linear map '%.300s': it was trained on another model", m->path);
-    if (rank != 2 || shape[0] != m->out || shape[1] != m->in)
+    if (m->a >= 0 && (rank != 2 || shape[0] != m->out || shape[1] != m->in))
         return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' is for %lld×%lld, the base has %lld×%lld: it was trained on another model",
                          m->path, (long long)m->out, (long long)m->in, (long long)(rank > 0 ? shape[0] : 0),
                          (long long)(rank > 1 ? shape[1] : 0));

@@ -40,6 +40,16 @@ static json_t *targets (const DpsTargetSpec *t)
 
 static json_t *pattern (const json_t *p) { return p ? json_incref ((json_t *)p) : json_object (); }
 
+/* Keys that say nothing of another plugin's adapter. */
+static int is_of_lora (const char *key)
+{
+    static const char *const keys[] = {"fan_in_fan_out", "init_lora_weights", "lora_alpha", "lora_dropout", "r", "use_dora", "use_rslora"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (!strcmp (key, keys[i]))
+            return 1;
+    return 0;
+}
+
 json_t *dps_peft_config_json (const DpsPeftConfig *c)
 {
     const struct {
@@ -59,7 +69,7 @@ json_t *dps_peft_config_json (const DpsPeftConfig *c)
         {"lora_alpha", number (c->lora_alpha)},
         {"lora_dropout", json_real (c->lora_dropout)},
         {"modules_to_save", names_or_null (&c->targets.modules_to_save)},
-        {"peft_type", json_string ("LORA")},
+        {"peft_type", json_string (c->plugin ? DPS_PEFT_OTHER : "LORA")},
         {"peft_version", json_string (DPS_PEFT_VERSION)},
         {"r", json_integer ((json_int_t)c->r)},
         {"rank_pattern", pattern (c->rank_pattern)},
@@ -73,8 +83,14 @@ json_t *dps_peft_config_json (const DpsPeftConfig *c)
     json_t *o = json_object ();
     int bad = !o;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        bad |= json_object_set_new (o, fields[i].key, fields[i].value) != 0; /* takes the value even when it fails */
-    if (c->ensure_weight_tying)                                              /* PEFT 0.18 and later */
+        if (c->plugin && is_of_lora (fields[i].key))
+            json_decref (fields[i].value);
+        else
+            bad |= json_object_set_new (o, fields[i].key, fields[i].value) != 0; /* takes the value even when it fails */
+    if (c->plugin)
+        bad |= json_object_set_new (o, DPS_PEFT_ADAPTER_KEY, json_string (c->plugin)) ||
+               json_object_set (o, DPS_PEFT_ARGS_KEY, (json_t *)c->plugin_args);
+    if (c->ensure_weight_tying) /* PEFT 0.18 and later */
         bad |= json_object_set_new (o, "ensure_weight_tying", json_true ()) != 0;
     if (bad) {
         json_decref (o);

@@ -149,6 +149,7 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     char **paths = NULL;
     size_t n = 0, n_paths = 0;
     List l = {0};
+    json_t *args = NULL;
     DpsPeftConfig from = {0}, config = {.r = r->lora_r,
                                         .lora_alpha = r->lora_alpha,
                                         .lora_dropout = r->lora_dropout,
@@ -165,6 +166,11 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
             config = from;
         if (dps_recipe_given (r, DPS_KEY_lora_dropout)) /* the one thing a recipe may say anew */
             config.lora_dropout = r->lora_dropout;
+    } else
+        st = dps__adapter_args (t, &args, err);
+    if (args) {
+        config.plugin = r->adapter;
+        config.plugin_args = args;
     }
     config.base_model = r->model_name_or_path;
     config.ensure_weight_tying = trains_tied_head (t);
@@ -188,6 +194,7 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     dps_free (paths);
     dps_free (names);
     dps_peft_config_free (&from);
+    json_decref (args);
     return st;
 }
 

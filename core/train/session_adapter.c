@@ -87,13 +87,29 @@ static DpsStatus check_base (const Putting *p, DpsError *err)
 typedef struct Lookup {
     const DpsPeftConfig *config;
     const double *dropout;
-    size_t r, alpha; /* where the plugin has these among its numbers */
+    size_t r, alpha, n; /* where the plugin has these among its n numbers; n: nowhere */
 } Lookup;
+
+/* A parameter of a plugin that PEFT does not know. */
+static int plugin_param (const DpsPeftConfig *c, const char *name, DpsParamValue *out)
+{
+    const json_t *v = json_object_get (c->plugin_args, name);
+    *out = (DpsParamValue){.type = json_is_string (v)    ? DPS_PARAM_STR
+                                   : json_is_boolean (v) ? DPS_PARAM_BOOL
+                                   : json_is_integer (v) ? DPS_PARAM_I64
+                                                         : DPS_PARAM_F64,
+                           .num = json_is_boolean (v) ? json_is_true (v) : json_number_value (v),
+                           .str = {json_string_value (v), json_string_length (v)},
+                           .where = DPS_CKPT_ADAPTER_CONFIG};
+    return json_is_string (v) || json_is_boolean (v) || json_is_number (v);
+}
 
 static int adapter_param (void *ctx, const char *name, DpsParamValue *out)
 {
     const Lookup *l = ctx;
     const DpsPeftConfig *c = l->config;
+    if (c->plugin && !(l->dropout && !strcmp (name, "dropout")))
+        return plugin_param (c, name, out);
     *out = (DpsParamValue){.type = DPS_PARAM_F64, .where = DPS_CKPT_ADAPTER_CONFIG};
     if (!strcmp (name, "r")) {
         out->type = DPS_PARAM_I64;
@@ -114,8 +130,10 @@ static int adapter_param (void *ctx, const char *name, DpsParamValue *out)
 static void module_numbers (void *ctx, const char *module, double *num)
 {
     const Lookup *l = ctx;
-    num[l->r] = dps_pattern_map_get (l->config->ranks, module, num[l->r]);
-    num[l->alpha] = dps_pattern_map_get (l->config->alphas, module, num[l->alpha]);
+    if (l->r < l->n)
+        num[l->r] = dps_pattern_map_get (l->config->ranks, module, num[l->r]);
+    if (l->alpha < l->n)
+        num[l->alpha] = dps_pattern_map_get (l->config->alphas, module, num[l->alpha]);
 }
 
 static DpsStatus attach (const Putting *p, DpsError *err)
@@ -123,16 +141,16 @@ static DpsStatus attach (const Putting *p, DpsError *err)
     static const double no_dropout = 0;
     DpsSession *s = p->s;
     const DpsPeftConfig *c = &p->a->config;
-    const char *name = c->use_dora ? "dora" : "lora";
+    const char *name = c->plugin ? c->plugin : c->use_dora ? "dora" : "lora";
     const DpsAdapter *plugin = dps_registry_get (s->reg, DPS_ADAPTER_ID, name);
     if (!plugin)
         return dps_registry_missing (s->reg, DPS_ADAPTER_ID, name, err);
     const DpsAdapterInfo *info = plugin->describe ();
     Lookup lookup = {c, p->frozen ? &no_dropout : p->o->dropout, dps_params_index (info->params, info->n_params, "r"),
-                     dps_params_index (info->params, info->n_params, "alpha")};
+                     dps_params_index (info->params, info->n_params, "alpha"), info->n_params};
     double num[DPS_PARAMS_MAX];
     DpsStr str[DPS_PARAMS_MAX];
-    if (lookup.r == info->n_params || lookup.alpha == info->n_params)
+    if (!c->plugin && (lookup.r == lookup.n || lookup.alpha == lookup.n))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "adapter plugin '%s' has no parameters r and alpha, which adapter files give", name);
     DPS_TRY (dps_params_resolve (name, info->params, info->n_params, adapter_param, &lookup, num, str, err));
     DpsTargets *targets = NULL;
@@ -145,6 +163,11 @@ static DpsStatus attach (const Putting *p, DpsError *err)
 /* The file's tensor of an attached weight "MODULE.SUFFIX", or -1. */
 static int64_t tensor_of (const DpsPeftAdapter *a, const char *weight)
 {
+    char key[1200];
+    if (a->config.plugin) {
+        snprintf (key, sizeof key, DPS_PEFT_PREFIX "%s", weight);
+        return dps_tensors_find (a->file, key);
+    }
     for (size_t i = 0; i < a->n_modules; i++) {
         const DpsPeftModule *m = &a->modules[i];
         size_t n = strlen (m->path);
@@ -175,14 +198,16 @@ static DpsStatus map_attached (const Putting *p, size_t first, DpsError *err)
             return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '" DPS_PEFT_PREFIX "%s', though target_modules selects its module",
                              p->path, w->name);
         const DpsTensorInfo *t = dps_tensors_at (a->file, (size_t)s->tensors[i].tensor);
-        if (t->n_elements != (uint64_t)dps_weight_elements (w))
+        int same = t->n_elements == (uint64_t)dps_weight_elements (w) && (!a->config.plugin || t->rank == w->rank);
+        if (!same || (a->config.plugin && w->rank == 2 && t->shape[0] != w->shape[0]))
             return dps_fail (err, DPS_ERR_SHAPE, "%s: '%.*s' has %llu numbers, expected %lld", p->path, (int)t->name.len, t->name.ptr,
                              (unsigned long long)t->n_elements, (long long)dps_weight_elements (w));
     }
     for (size_t i = 0; i < a->n_modules; i++) {
         char name[1100];
-        snprintf (name, sizeof name, "%.1000s.lora_A.weight", a->modules[i].path);
-        if (dps_model_find (&s->model, name) < 0)
+        snprintf (name, sizeof name, "%.1000s.weight", a->modules[i].path);
+        const int32_t base = dps_model_find (&s->model, name);
+        if (base < 0 || !dps_model_site (&s->model, (size_t)base))
             return dps_fail (err, DPS_ERR_UNSUPPORTED,
                              "%s: adapts '%.300s', which is not one of the linear maps of the layers; adapters on other modules are not "
                              "implemented",

@@ -74,7 +74,12 @@ static DpsStatus open_objective (DpsTrainer *t, DpsError *err)
         dps_error_prefix (err, "%s: stage", dps_recipe_where (t->recipe, DPS_KEY_stage));
         return DPS_ERR_USAGE;
     }
-    DPS_TRY (dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err));
+    DpsStatus st = dps_objective_open (table, dps_recipe_objective_param, (void *)t->recipe, &t->objective, err);
+    if (st == DPS_ERR_INVALID) { /* parameters that are each what they may be, and do not go together: the plugin's own words */
+        dps_error_prefix (err, "%s", dps_recipe_where (t->recipe, DPS_KEY_stage));
+        return DPS_ERR_USAGE;
+    }
+    DPS_TRY (st);
     const DpsObjectiveInfo *info = &t->objective->info;
     DPS_TRY (dps_recipe_args_known (t->recipe, DPS_KEY_objective_args, info->name, info->params, info->n_params, err));
     if (dps_params_index (info->params, info->n_params, "max_completion_length") == info->n_params &&

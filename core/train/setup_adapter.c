@@ -67,21 +67,57 @@ static DpsStatus check_ranks (const DpsModel *m, const DpsRecipe *r, DpsError *e
     return DPS_OK;
 }
 
-DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe *r, DpsError *err)
+/* The plugin and its parameters as the recipe has them. */
+static DpsStatus find_plugin (const DpsTrainer *t, const DpsRecipe *r, const DpsAdapter **out, double *num, DpsStr *str, DpsError *err)
 {
-    const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
+    const DpsAdapter *adapter = *out = dps_registry_get (t->reg, DPS_ADAPTER_ID, r->adapter);
     if (!adapter) {
         dps_registry_missing (t->reg, DPS_ADAPTER_ID, r->adapter, err);
         dps_error_prefix (err, "%s: adapter", dps_recipe_where (r, DPS_KEY_adapter));
         return DPS_ERR_USAGE;
     }
     const DpsAdapterInfo *info = adapter->describe ();
+    DPS_TRY (dps_recipe_args_known (r, DPS_KEY_adapter_args, info->name, info->params, info->n_params, err));
+    return dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err);
+}
+
+static json_t *param_json (const DpsParam *p, double num, DpsStr str)
+{
+    return p->type == DPS_PARAM_STR    ? json_stringn (str.ptr ? str.ptr : "", str.len)
+           : p->type == DPS_PARAM_BOOL ? json_boolean (num != 0)
+           : p->type == DPS_PARAM_I64  ? json_integer ((json_int_t)num)
+                                       : json_real (num);
+}
+
+DpsStatus dps__adapter_args (const DpsTrainer *t, json_t **out, DpsError *err)
+{
+    const DpsAdapter *adapter;
+    double num[DPS_PARAMS_MAX];
+    DpsStr str[DPS_PARAMS_MAX];
+    *out = NULL;
+    if (!strcmp (t->recipe->adapter, "lora") || !strcmp (t->recipe->adapter, "dora")) /* PEFT's own keys say it all */
+        return DPS_OK;
+    DPS_TRY (find_plugin (t, t->recipe, &adapter, num, str, err));
+    const DpsAdapterInfo *info = adapter->describe ();
+    int bad = !(*out = json_object ());
+    for (uint32_t i = 0; i < info->n_params; i++)
+        bad |= json_object_set_new (*out, info->params[i]->name, param_json (info->params[i], num[i], str[i])) != 0;
+    if (!bad)
+        return DPS_OK;
+    json_decref (*out);
+    *out = NULL;
+    return dps_fail (err, DPS_ERR_NOMEM, "checkpoint: out of memory");
+}
+
+DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe *r, DpsError *err)
+{
+    const DpsAdapter *adapter;
     double num[DPS_PARAMS_MAX];
     DpsStr str[DPS_PARAMS_MAX];
     DpsTargets *targets = NULL;
     Patterns patterns = {0};
-    DPS_TRY (dps_recipe_args_known (r, DPS_KEY_adapter_args, info->name, info->params, info->n_params, err));
-    DPS_TRY (dps_params_resolve (info->name, info->params, info->n_params, dps_recipe_adapter_param, (void *)r, num, str, err));
+    DPS_TRY (find_plugin (t, r, &adapter, num, str, err));
+    const DpsAdapterInfo *info = adapter->describe ();
     DpsStatus st = wanted_targets (r, &targets, err);
     if (st == DPS_OK)
         st = make_patterns (r, info, &patterns, err);
@@ -111,8 +147,11 @@ static DpsStatus agree_with_init (const DpsTrainer *t, DpsError *err)
                    {DPS_KEY_lora_alpha, r->lora_alpha, c->lora_alpha},
                    {DPS_KEY_use_rslora, r->use_rslora, c->use_rslora},
                    {DPS_KEY_use_dora, r->use_dora, c->use_dora}};
+    if (dps_recipe_given (r, DPS_KEY_adapter) && c->plugin && strcmp (r->adapter, c->plugin) != 0)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: adapter is %s, and %s in the adapter_init: remove it, or set it to that",
+                         dps_recipe_where (r, DPS_KEY_adapter), r->adapter, c->plugin);
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (dps_recipe_given (r, numbers[i].key) && numbers[i].mine != numbers[i].its)
+        if (dps_recipe_given (r, numbers[i].key) && numbers[i].mine != numbers[i].its && !(c->plugin && numbers[i].its == 0))
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s is %g, and %g in the adapter_init: remove it, or set it to that",
                              dps_recipe_where (r, numbers[i].key), dps_recipe_key_name (numbers[i].key), numbers[i].mine, numbers[i].its);
     static const DpsKeyId others[] = {DPS_KEY_lora_exclude_modules, DPS_KEY_rank_pattern, DPS_KEY_alpha_pattern, DPS_KEY_adapter_args};

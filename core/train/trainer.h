@@ -84,6 +84,8 @@ void dps__trainer_close (DpsTrainer *t);
 DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err);
 /** A new adapter on a session's model, as recipe r describes it. Errors: USAGE. */
 DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe *r, DpsError *err);
+/** The parameters of a new adapter whose plugin PEFT does not know, an object; NULL for lora and dora. *out: a new reference. */
+DpsStatus dps__adapter_args (const DpsTrainer *t, json_t **out, DpsError *err);
 
 /* window.c */
 /** Add the step that t->sums describes; loss NaN: it was skipped, and only its time and tokens count. */

@@ -26,6 +26,12 @@ cp "$top"/algorithms/grpo/{advantages.c,grpo.c,grpo.h} "$work/tree/plugins.d/pan
 sed -i 's/"grpo"/"panel"/' "$work/tree/plugins.d/panel/grpo.c"
 sed 's/^id=.*/id=com.example.panel/' "$top/algorithms/grpo/grpo.plugin.in" > "$work/tree/plugins.d/panel/panel.plugin.in"
 echo 'dps_add_plugin (panel)' > "$work/tree/plugins.d/panel/CMakeLists.txt"
+# An adapter with tensors of its own names, which no file format can know.
+mkdir "$work/tree/plugins.d/odd"
+sed 's/"lora_A.weight"/"down.weight"/; s/"lora_B.weight"/"up.weight"/; s/"new-adapter"/"odd"/' "$work/tree/plugins.d/new-adapter/new-adapter.c" \
+    > "$work/tree/plugins.d/odd/odd.c"
+sed 's/^id=.*/id=com.example.odd/' "$work/tree/plugins.d/new-adapter/new-adapter.plugin.in" > "$work/tree/plugins.d/odd/odd.plugin.in"
+echo 'dps_add_plugin (odd)' > "$work/tree/plugins.d/odd/CMakeLists.txt"
 [ ${#kinds[@]} = 5 ] || { echo "expected 5 templates, found: ${kinds[*]}"; exit 1; }
 
 sanitize=$(sed -n 's/^DIAPASON_SANITIZE:BOOL=//p' "$build/CMakeCache.txt")
@@ -98,6 +104,21 @@ if [ $code != 2 ] || ! grep -q 'adapter new-adapter has no parameter dropout' er
 code=0
 "$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set use_dora=true 2> err || code=$?
 if [ $code != 2 ] || ! grep -q 'use_dora: true contradicts adapter: new-adapter' err; then cat err; exit 1; fi
+# Only the plugin knows what its adapter computes: PEFT, which would take LORA for its own, refuses the folder; here it comes back whole.
+model=$top/tests/data/parity/models/gemma3
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=odd --set adapter=odd --set 'rank_pattern={q_proj: 4}' --set lora_alpha=3 --set learning_rate=0.01
+jq -e '.peft_type == "DIAPASON" and .diapason_adapter == "odd" and .diapason_args == {"r": 2, "alpha": 3} and (has ("r") | not)' odd/adapter_config.json > /dev/null
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=on --set adapter_init="$PWD/odd" --set lora_alpha=3 --set learning_rate=1e-30 --set max_steps=1
+for file in adapter_model.safetensors adapter_config.json; do cmp odd/$file on/$file; done
+"$build/bin/diapason" merge --quiet --model "$model" --adapter odd --format safetensors --out merged
+"$build/bin/diapason" score --quiet --model "$model" --adapter odd --data "$top/tools/examples/tiny-rows.jsonl" --out odd.jsonl
+"$build/bin/diapason" score --quiet --model merged --data "$top/tools/examples/tiny-rows.jsonl" --out merged.jsonl
+"$build/bin/diapason" score --quiet --model "$model" --data "$top/tools/examples/tiny-rows.jsonl" --out base.jsonl
+jq -n -e --slurpfile a odd.jsonl --slurpfile b merged.jsonl --slurpfile c base.jsonl 'def off(x; y): [x, y | map(.logprobs[1:]) | add] | transpose |
+    map(.[0] - .[1] | fabs) | max; off($a; $b) < 1e-3 and off($a; $c) > 0.01' > /dev/null || { echo "the adapter is not what was merged"; exit 1; }
+code=0
+DIAPASON_PLUGINS='' "$build/bin/diapason" score --model "$model" --adapter odd --data "$top/tools/examples/tiny-rows.jsonl" --out x.jsonl 2> err || code=$?
+if [ $code = 0 ] || ! grep -q "no adapter plugin 'odd'" err; then cat err; exit 1; fi
 
 refused() { # TEXT ARGUMENT …: exit code 2, and TEXT on standard error
     code=0

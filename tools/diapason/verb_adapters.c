@@ -27,7 +27,10 @@ const DpsVerb dps_verb_adapters = {
 
 enum { MAX_DEPTH = 4 };
 
-static const char *kind (const DpsPeftAdapter *a) { return a->config.use_dora ? "dora" : a->config.use_rslora ? "rslora" : "lora"; }
+static const char *kind (const DpsPeftAdapter *a)
+{
+    return a->config.plugin ? a->config.plugin : a->config.use_dora ? "dora" : a->config.use_rslora ? "rslora" : "lora";
+}
 
 static uint64_t parameters (const DpsPeftAdapter *a)
 {

@@ -81,6 +81,8 @@ static void test_what_is_accepted (void)
         "{" KIND ", \"modules_to_save\": [\"lm_head\"], \"rank_pattern\": {\"mlp\": 8}, \"alpha_pattern\": {\".*q_proj\": 0.5}}",
         "{" KIND ", \"task_type\": \"SEQ_CLS\", \"modules_to_save\": [\"score\"]}",
         "{\"peft_type\": \"LORA\", \"target_modules\": \"all-linear\"}",
+        "{\"peft_type\": \"DIAPASON\", \"diapason_adapter\": \"odd\", \"diapason_args\": {\"mode\": \"up\"}, \"target_modules\": "
+        "[\"q_proj\"]}",
         "{\"peft_type\": \"LORA\", \"target_modules\": \".*_proj\"}",
         "{\"peft_type\": \"LORA\", \"target_modules\": null, \"modules_to_save\": [\"lm_head\"]}",
     };
@@ -108,6 +110,9 @@ static void test_hostile_files_are_refused_by_name (void)
         {"{}", "'peft_type': expected \"LORA\", found nothing", DPS_ERR_FORMAT},
         {"{\"peft_type\": \"IA3\"}", "found \"IA3\"", DPS_ERR_FORMAT},
         {"{\"peft_type\": 7}", "'peft_type'", DPS_ERR_FORMAT},
+        {"{\"peft_type\": \"DIAPASON\"}", "'diapason_adapter': expected the name of an adapter plugin, found nothing", DPS_ERR_FORMAT},
+        {"{\"peft_type\": \"DIAPASON\", \"diapason_adapter\": \"odd\", \"diapason_args\": [4]}", "'diapason_args': expected an object",
+         DPS_ERR_FORMAT},
         {"{" KIND ", \"task_type\": \"TOKEN_CLS\"}", "'task_type'", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": 0}", "'r': expected a whole number from 1 to 65536, found 0", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": -4}", "found -4", DPS_ERR_FORMAT},
