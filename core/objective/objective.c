@@ -136,6 +136,17 @@ DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight
     return DPS_OK;
 }
 
+DpsStatus dps_step_extreme (DpsStepSums *s, DpsStr name, double value, int largest, DpsError *err)
+{
+    size_t i;
+    DPS_TRY (find_metric (s, name, &i, err));
+    DpsStepMetric *m = &s->metrics[i];
+    if (m->weight == 0 || (largest ? value > m->sum : value < m->sum))
+        m->sum = value;
+    m->weight = 1;
+    return DPS_OK;
+}
+
 double dps_step_loss (const DpsStepSums *s) { return s->total > 0 ? s->loss / s->total : 0; }
 
 double dps_step_metric (const DpsStepSums *s, size_t i) { return s->metrics[i].sum / s->metrics[i].weight; }

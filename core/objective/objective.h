@@ -73,6 +73,8 @@ DpsStatus dps_objective_score (const DpsObjectiveInstance *o, const DpsObjective
 
 /** Add a metric to a step by hand (what the core measures itself). Errors: LIMIT for a long name, NOMEM. */
 DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight, DpsError *err);
+/** A metric that is the largest (or smallest) value given in the step, under a name that nothing else adds to. Errors: LIMIT, NOMEM. */
+DpsStatus dps_step_extreme (DpsStepSums *s, DpsStr name, double value, int largest, DpsError *err);
 /** The step's loss, 0 when it is empty, and metric i. */
 double dps_step_loss (const DpsStepSums *s);
 double dps_step_metric (const DpsStepSums *s, size_t i);

@@ -255,6 +255,21 @@ static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
                      (double)dps_train_plan_total (&t->plan) / 0x1p30, (double)budget / 0x1p30);
 }
 
+/* Of places that are one sequence each: a place of several rows or answers does not say how long its longest is. */
+static void warn_of_positions (const DpsTrainer *t)
+{
+    const int samples = t->rollout.samples > 0, known = samples || (t->objective->info.unit == DPS_UNIT_SINGLE && t->plan.exact);
+    const int64_t longest = dps_feed_most (t->feed).tokens + (samples ? t->recipe->max_completion_length : 0);
+    const int64_t limit = t->session.model.dec.max_position;
+    if (known && t->recipe->packing <= 0 && longest > limit)
+        dps_log (
+            DPS_LOG_WARNING,
+            "%s of up to %lld tokens, and this model was made for %lld (max_position_embeddings): it has not learned what comes later. "
+            "Hint: a shorter %s",
+            samples ? "prompts with answers" : "rows", (long long)longest, (long long)limit,
+            samples ? "max_prompt_length or max_completion_length" : "max_length");
+}
+
 DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
 {
     DpsTrainPlan *p = &t->plan;
@@ -280,6 +295,7 @@ DpsStatus dps__trainer_plan (DpsTrainer *t, uint64_t budget, DpsError *err)
     p->flops_per_step =
         p->tokens_per_step * (4 * dps_model_linear_params (&t->session.model) + 4 * scored * (double)d->vocab * (double)d->hidden);
     t->checkpointing = p->checkpointing;
+    warn_of_positions (t);
     return DPS_OK;
 }
 

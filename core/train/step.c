@@ -172,6 +172,17 @@ static DpsStatus back_to_weights (const Judge *j, DpsPass *p, const DpsBatch *b,
     return dps_pass_backward_values (p, s->seed[0], s->seed[1], err);
 }
 
+/* Of scores, which a sink that averages cannot say: TRL's names. */
+static DpsStatus add_extremes (const Judge *j, const DpsBatch *b, const Signals *s, DpsError *err)
+{
+    const int score = dps_objective_signal (j->t->objective, "score", "policy");
+    for (int64_t r = 0; score >= 0 && r < b->n_sequences; r++) {
+        DPS_TRY (dps_step_extreme (j->sums, dps_str ("min_reward"), s->values[score][r], 0, err));
+        DPS_TRY (dps_step_extreme (j->sums, dps_str ("max_reward"), s->values[score][r], 1, err));
+    }
+    return DPS_OK;
+}
+
 /* Signals of a pass through the objective; with training, back to the weights. */
 static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
 {
@@ -198,6 +209,8 @@ static DpsStatus judge (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err)
                             .micro_batches = j->micro_batches};
     if (st == DPS_OK)
         st = dps_objective_micro_batch (o, &ob, j->sums, j->training ? s.grads : NULL, NULL, err);
+    if (st == DPS_OK)
+        st = add_extremes (j, b, &s, err);
     if (st == DPS_OK && j->training)
         st = back_to_weights (j, p, b, &s, err);
     dps__critic_end (j->t);

@@ -3,6 +3,7 @@
 # How a step of 8 rows is cut into micro-batches changes no bit: 8×1, 1×8, 2×4, 4×2; with dropout, with activation checkpointing.
 . "$(dirname "$0")/../lib.sh" "$1"
 
+seen='[.step, .loss, .grad_norm, .min_reward, .max_reward]'
 for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llama:float32 reward:gemma3:float32 grpo:gemma3:bfloat16; do
     IFS=: read -r stage model dtype <<< "$case"
     rows_for "$stage" rows.jsonl 40
@@ -16,7 +17,7 @@ for case in sft:{gemma3,qwen2}:{float32,bfloat16} simpo:gemma3:bfloat16 dpo:llam
             run 0 "$dia" train recipe.yaml
             first=${first:-$out}
             same "$first/adapter_model.safetensors" "$out/adapter_model.safetensors"
-            diff <(jq -c '[.step, .loss, .grad_norm]' "$first/metrics.jsonl") <(jq -c '[.step, .loss, .grad_norm]' "$out/metrics.jsonl") >&2 ||
+            diff <(jq -c "$seen" "$first/metrics.jsonl") <(jq -c "$seen" "$out/metrics.jsonl") >&2 ||
                 fail "$out: metrics differ from $first"
         done
     done
@@ -37,7 +38,7 @@ for keys in "lora_modules_to_save=[embed_tokens]" "lora_r=- lora_alpha=- lora_ta
             [ -d first ] || mv tied first
             [ -d tied ] || continue
             for file in first/*.safetensors; do same "$file" "tied/${file#first/}"; done
-            diff <(jq -c '[.step, .loss, .grad_norm]' first/metrics.jsonl) <(jq -c '[.step, .loss, .grad_norm]' tied/metrics.jsonl) >&2 ||
+            diff <(jq -c "$seen" first/metrics.jsonl) <(jq -c "$seen" tied/metrics.jsonl) >&2 ||
                 fail "$keys $dtype $split: metrics differ"
         done
     done

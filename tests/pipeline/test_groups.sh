@@ -104,6 +104,8 @@ refused 5 'bad.jsonl:3: a group of completions without a prompt' '{"completions"
 refused 5 'this stage takes groups' '{"prompt_input_ids":[1],"chosen_input_ids":[2],"rejected_input_ids":[3]}'
 refused 2 "no row names a criterion 'tune'; there are: accuracy, tone" "$(head -n 1 rows.jsonl)" 'criteria_weights={tune: 1}'
 refused 1 "no criterion of this run is called 'safety'" "$(head -n 1 rows.jsonl)" 'reward_vetoes="safety<0.5"'
+refused 2 ':1: grpo: delta bounds the ratio above the clip' "$(head -n 1 rows.jsonl)" delta=0.5
+refused 2 ":1: grpo: reward_vetoes: 'tone<x' is no veto" "$(head -n 1 rows.jsonl)" 'reward_vetoes="tone<x"'
 refused 2 'lora_dropout: above 0 the policy that is trained is not the one that answered' "$(head -n 1 rows.jsonl)" lora_dropout=0.1
 refused 2 'num_iterations: passes over what was sampled, to sample less often, and these rows bring their answers: num_train_epochs' "$(head -n 1 rows.jsonl)" num_iterations=2
 refused 2 "loss_type is 'cispo', expected one of dapo|grpo|bnpo|dr_grpo|gspo" "$(head -n 1 rows.jsonl)" loss_type=cispo

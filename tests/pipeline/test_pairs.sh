@@ -18,6 +18,8 @@ for stage in simpo dpo reward; do
     jq -s -e 'map(select(.loss)) | all(.["rewards/margins"] and .["rewards/accuracies"] != null)' $stage/metrics.jsonl >/dev/null ||
         fail "$stage: no reward metrics"
     jq -s -e 'map(select(.eval_loss)) | length == 2' $stage/metrics.jsonl >/dev/null || fail "$stage: no evaluations"
+    [ $stage != reward ] || jq -s -e 'map(select(.loss)) | all(.min_reward < .mean_reward and .mean_reward < .max_reward and
+        .max_reward >= .["rewards/chosen"])' $stage/metrics.jsonl >/dev/null || fail "extremes: $(head -n 1 $stage/metrics.jsonl)"
     # From the middle on: the same bytes.
     cp -r $stage whole
     rm -r $stage/checkpoint-8
