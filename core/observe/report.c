@@ -51,8 +51,12 @@ static const Curve curves[] = {
     {"Loss", {"loss", "eval_loss"}, {"training", "evaluation"}, 0, 1},
     {"Reward", {"reward", "eval_reward"}, {"training", "evaluation"}, 0, 1},
     {"Reward on held-out prompts", {"eval_reward", NULL}, {"evaluation", NULL}, 0, 0},
+    {"Score of the answers", {"objective/scores", NULL}, {"score", NULL}, 0, 1},
+    {"Preferences judged right", {"rewards/accuracies", "eval_rewards/accuracies"}, {"training", "evaluation"}, 0, 1},
+    {"Margin of the preferred", {"rewards/margins", "eval_rewards/margins"}, {"training", "evaluation"}, 0, 1},
     {"Length of the answers", {"completions/mean_length", NULL}, {"tokens", NULL}, 1, 1},
     {"KL to the reference", {"kl", NULL}, {"KL", NULL}, 0, 1},
+    {"KL to the reference, of an answer", {"objective/kl", NULL}, {"KL", NULL}, 0, 1},
     {"Evaluation loss", {"eval_loss", NULL}, {"evaluation", NULL}, 0, 0},
     {"Learning rate", {"learning_rate", NULL}, {"learning rate", NULL}, 1, 0},
     {"Gradient norm", {"grad_norm", NULL}, {"gradient norm", NULL}, 1, 1},
@@ -82,7 +86,8 @@ static int add_chart (DpsBuf *out, const Curve *curve, const Column *columns, si
         c.n_series = 1;
     if (dps__chart_points (&(DpsChart){.series = {c.series[0]}, .n_series = 1}) < 2)
         return 0;
-    int bad = dps_buf_printf (out, "<figure class=\"card chart\" style=\"margin:0\"><div class=\"chart-head\"><h3>%s</h3>", curve->title);
+    int bad = dps_buf_str (out, "<figure class=\"card chart\" style=\"margin:0\"><div class=\"chart-head\"><h3>") ||
+              dps__html_text (out, curve->title) || dps_buf_str (out, "</h3>");
     for (size_t k = 0; k < c.n_series && c.n_series > 1 && !bad; k++)
         bad = dps_buf_printf (out, "<span class=\"key\"><i class=\"k%zu\"></i>%s</span>", k, curve->names[k]);
     return bad || add_last (out, &c.series[0]) || dps_buf_str (out, "</div>\n") || dps__chart_svg (out, &c) ||
@@ -102,6 +107,51 @@ static int add_curve (DpsBuf *out, const json_t *history, const Curve *curve)
     return bad;
 }
 
+/* "rewards/NAME/mean" → NAME, or NULL: no criterion, or no memory. */
+static char *criterion_of (const char *key)
+{
+    static const char head[] = "rewards/", tail[] = "/mean";
+    const size_t n = strlen (key), before = sizeof head - 1, after = sizeof tail - 1;
+    if (n <= before + after || strncmp (key, head, before) != 0 || strcmp (key + n - after, tail) != 0)
+        return NULL;
+    return dps_strndup (key + before, n - before - after);
+}
+
+/* What one criterion gave, and its share of what decided. */
+static int add_criterion (DpsBuf *out, const json_t *history, const char *name)
+{
+    char *title = dps_strf ("Reward: %s", name), *mean = dps_strf ("rewards/%s/mean", name),
+         *held = dps_strf ("eval_rewards/%s/mean", name);
+    char *share = dps_strf ("rewards/%s/share", name), *share_title = dps_strf ("%s: share of the advantage", name);
+    int bad = !title || !mean || !held || !share || !share_title ||
+              add_curve (out, history, &(Curve){title, {mean, held}, {"training", "evaluation"}, 0, 1}) ||
+              add_curve (out, history, &(Curve){share_title, {share, NULL}, {"share", NULL}, 0, 1});
+    dps_free (title);
+    dps_free (mean);
+    dps_free (held);
+    dps_free (share);
+    dps_free (share_title);
+    return bad;
+}
+
+/* Each criterion once, in the order they were logged first. */
+static int add_criteria (DpsBuf *out, const json_t *history)
+{
+    json_t *seen = json_object (), *entry, *value;
+    const char *key;
+    size_t i;
+    int bad = !seen;
+    json_array_foreach (history, i, entry)
+        json_object_foreach (entry, key, value) {
+            char *name = bad ? NULL : criterion_of (key);
+            if (name && !json_object_get (seen, name))
+                bad = json_object_set_new (seen, name, json_true ()) || add_criterion (out, history, name);
+            dps_free (name);
+        }
+    json_decref (seen);
+    return bad;
+}
+
 static int add_curves (DpsBuf *out, const json_t *history)
 {
     size_t before;
@@ -109,6 +159,7 @@ static int add_curves (DpsBuf *out, const json_t *history)
     before = out->len;
     for (size_t i = 0; i < sizeof curves / sizeof *curves && !bad; i++)
         bad = add_curve (out, history, &curves[i]);
+    bad = bad || add_criteria (out, history);
     if (!bad && out->len == before)
         bad = dps_buf_str (out, "<p class=\"empty\">Fewer than two logging steps: nothing to draw yet.</p>\n");
     return bad || dps_buf_str (out, "</div>\n");

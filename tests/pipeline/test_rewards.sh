@@ -211,6 +211,10 @@ refused 2 'no model: give --model' simulate --data prompts.jsonl --out no.jsonl 
 refused 2 'no rows: give --data' simulate --model "$model" --out no.jsonl --reward language
 refused 2 '--out is missing' simulate --model "$model" --data prompts.jsonl --reward language
 refused 2 'expected pairs or groups' "${common[@]}" --reward language --format rows
+ln -f prompts.jsonl linked.jsonl
+sha256sum prompts.jsonl > before
+refused 2 'would be written over' simulate --model "$model" --set datasets=prompts.jsonl --out linked.jsonl --reward language
+sha256sum --quiet -c before || fail "rows were overwritten"
 refused 2 'a pair needs 2 answers' "${common[@]}" --reward language --num-generations 1
 refused 2 'an adapter: base_path is missing' reward --data rows.jsonl --reward '{name: model, path: rm-adapter}'
 refused 2 'has no score head' reward --data rows.jsonl --reward "{name: model, path: $model}"

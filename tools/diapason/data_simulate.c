@@ -342,6 +342,8 @@ static DpsStatus simulate (Simulation *s, const char *recipe, DpsError *err)
     DpsBuf what = {0};
     DpsDigest digest;
     DPS_TRY (data_open (&s->job, recipe, &flags, err));
+    for (size_t i = 0; i < s->job.ds->n_files; i++) /* those of the recipe too */
+        DPS_TRY (cli_output_check (out_path, dps_rows_path (s->job.ds->files[i].rows), err));
     s->k = (size_t)s->job.recipe->num_generations;
     if (s->pairs && s->k < 2)
         return dps_fail (err, DPS_ERR_USAGE, "%s: num_generations is %zu, a pair needs 2 answers",

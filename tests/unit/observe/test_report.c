@@ -23,6 +23,9 @@ static json_t *history (int n)
                                640 + 60 * noise - (i < 4 ? 300 : 0), "epoch", i / (double)n, "step", i);
         if (i == n / 2)
             json_object_set_new (e, "loss", json_null ());
+        json_object_set_new (e, "rewards/<b>tone/mean", json_real (0.5 + 0.1 * noise)); /* a criterion is called what a recipe likes */
+        json_object_set_new (e, "rewards/<b>tone/share", json_real (0.3));
+        json_object_set_new (e, "rewards/margins", json_real (0.01 * i));
         json_array_append_new (list, e);
         if (i % 30 == 0)
             json_array_append_new (list,
@@ -92,7 +95,9 @@ static void test_page_is_self_contained_and_escaped (void)
             printf ("\n    found '%s'", never[i]);
         CU_ASSERT_PTR_NULL (strstr (b.data, never[i]));
     }
-    CU_ASSERT_EQUAL (count (b.data, "<figure"), 6);
+    CU_ASSERT_EQUAL (count (b.data, "<figure"), 9);
+    CU_ASSERT_EQUAL (count (b.data, "<h3>Reward: &lt;b&gt;tone</h3>"), 1);
+    CU_ASSERT_EQUAL (count (b.data, "<h3>&lt;b&gt;tone: share of the advantage</h3>"), 1);
     static const char *const pairs[] = {"main", "figure", "table", "tbody", "article", "section", "div",
                                         "pre",  "dl",     "tr",    "svg",   "p",       "span"};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
