@@ -7,10 +7,10 @@
 #include "base/seal.h"
 #include "ckpt/peft.h"
 
-enum { MAX_KEY = 1024, MAX_TENSORS = 65536 };
+enum { MAX_DEPTH = 32, MAX_KEY = 1024, MAX_TENSORS = 65536 };
 
 /* What a key can end with after the module's path. */
-typedef enum Kind { KIND_A, KIND_B, KIND_MAGNITUDE, KIND_BASE_COPY, KIND_EMBEDDING, KIND_SAVED } Kind;
+typedef enum Kind { KIND_A, KIND_B, KIND_MAGNITUDE, KIND_BASE_COPY, KIND_EMBEDDING, KIND_SAVED, KIND_OTHER /* of another plugin */ } Kind;
 static const struct {
     const char *suffix;
     Kind kind;
@@ -48,7 +48,8 @@ static DpsStatus add_part (DpsPeftAdapter *a, const char *path, Kind kind, int64
         return no_memory (err, dir);
     DpsPeftModule *m = &a->modules[a->n_modules++];
     *m = (DpsPeftModule){.path = copy, .a = -1, .b = -1, .magnitude = -1};
-    *(kind == KIND_A ? &m->a : kind == KIND_B ? &m->b : &m->magnitude) = tensor;
+    if (kind != KIND_OTHER)
+        *(kind == KIND_A ? &m->a : kind == KIND_B ? &m->b : &m->magnitude) = tensor;
     return DPS_OK;
 }
 
@@ -67,7 +68,7 @@ static DpsStatus join_parts (DpsPeftAdapter *a, const char *dir, DpsError *err)
     size_t n = 0;
     if (a->n_modules)
         qsort (a->modules, a->n_modules, sizeof *a->modules, by_path_and_kind);
-    for (size_t i = 1; i < a->n_modules; i++)
+    for (size_t i = 1; i < a->n_modules && !a->config.plugin; i++)
         if (!by_path_and_kind (&a->modules[i - 1], &a->modules[i]))
             return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: '%.300s' has the same part twice", dir, DPS_CKPT_ADAPTER, a->modules[i].path);
     for (size_t i = 0; i < a->n_modules; i++) {
@@ -107,7 +108,8 @@ static DpsStatus add_saved (DpsPeftAdapter *a, const DpsTargets *targets, const 
 /* Of another plugin the host knows no suffixes: the module is what target_modules names. 0: none does. */
 static int cut_module (const DpsTargets *targets, char *key)
 {
-    for (char *dot = strchr (key, '.'); dot; dot = strchr (dot + 1, '.')) {
+    int depth = 0;
+    for (char *dot = strchr (key, '.'); dot && depth < MAX_DEPTH; dot = strchr (dot + 1, '.'), depth++) {
         *dot = '\0';
         if (dps_targets_match (targets, key))
             return 1;
@@ -127,7 +129,7 @@ static DpsStatus sort_tensor (DpsPeftAdapter *a, const DpsTargets *targets, cons
     memcpy (key, full.ptr + prefix, full.len - prefix);
     key[full.len - prefix] = '\0';
     if (a->config.plugin && cut_module (targets, key))
-        return module_for (a, key) ? DPS_OK : no_memory (err, dir);
+        return add_part (a, key, KIND_OTHER, tensor, dir, err);
     Kind kind = a->config.plugin ? KIND_SAVED : split_key (key);
     if (kind == KIND_SAVED)
         return add_saved (a, targets, dir, key, tensor, err);
