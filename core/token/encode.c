@@ -62,6 +62,7 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
 }
 
 void dps_encoder_keep_whole (DpsEncoder *e) { e->keep_whole = 1; }
+void dps_encoder_ids_only (DpsEncoder *e) { e->ids_only = 1; }
 
 int dps__encoder_is_end (const DpsEncoder *e, int32_t id)
 {

@@ -43,6 +43,8 @@ void dps_encoder_free (DpsEncoder *e);
 DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vocab, DpsError *err);
 /** max_length cuts no row: they are cut where they are wrapped. [init] */
 void dps_encoder_keep_whole (DpsEncoder *e);
+/** Weights are not asked for: a conversation is taken whole, also where it cannot be told which tokens are a reply's. [init] */
+void dps_encoder_ids_only (DpsEncoder *e);
 
 /**
  * A row to train or score. Training refuses: no trained token, a doubled beginning-of-sequence, a trained turn whose end is not trained, a prompt

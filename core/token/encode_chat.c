@@ -227,6 +227,7 @@ DpsStatus dps__encode_chat (const DpsEncoder *e, const DpsRow *row, DpsEncoded *
     int some = !e->recipe || e->recipe->assistant_only_loss > 0;
     for (size_t i = 0; i < n && c->train; i++)
         some |= c->train[i] != DPS_TRAIN_UNSAID;
+    some = some && !e->ids_only;
     DpsRendered r = {0};
     DpsStatus st = encode_all (e, row, c->messages, 0, some ? 0 : 1, &r, out, err);
     DpsSpan *spans = st == DPS_OK && some ? dps_calloc (n, sizeof *spans) : NULL;

@@ -17,6 +17,7 @@ struct DpsEncoder {
     int32_t ends[DPS_ENCODER_ENDS]; /* further ids that end a turn, from the configuration */
     size_t n_ends;
     int keep_whole; /* max_length is not of a row */
+    int ids_only;   /* weights are not asked for */
 };
 
 /** 1 for an id that ends generation. */

@@ -90,8 +90,10 @@ static DpsStatus tokenize_with (const DpsTokenizer *tok, DpsError *err)
         st = dps_encoder_new (NULL, tok, &encoder, err);
     if (st == DPS_OK)
         st = dps_encoder_set_model (encoder, NULL, (int64_t)dps_tokenizer_vocab (tok), err);
-    if (st == DPS_OK)
+    if (st == DPS_OK) {
+        dps_encoder_ids_only (encoder);
         st = cli_output_begin (&o, out, err);
+    }
     if (st == DPS_OK)
         st = cli_output_end (&o, put_rows (tok, encoder, ds, &o, err), err);
     cli_progress_end ();

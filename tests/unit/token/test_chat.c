@@ -188,6 +188,31 @@ static void test_refusals (void)
     CU_ASSERT_EQUAL (x.n, 0);
 }
 
+/* A reply that begins with a newline shares a token with the template's own: whose it is cannot be told, its ids can (those of tokenizers). */
+static void test_ids_only (void)
+{
+    static const char object[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"\\n\\nHello\"}]}";
+    static const int32_t want[] = {1,     9690, 198,  2683, 359, 253,   5356, 5646, 11173, 3365, 3511, 308,
+                                   34519, 28,   7018, 411,  407, 19712, 8182, 2,    198,   1,    4093, 198,
+                                   6004,  2,    198,  1,    520, 9531,  1116, 198,  19556, 2,    198};
+    json_t *j;
+    DpsRow row;
+    DpsEncoder *e;
+    DpsEncoded x;
+    CHECK_OK (dps_json_parse (object, strlen (object), "row", 1, 0, &j, &err));
+    CHECK_OK (dps_row_parse (j, NULL, "rows.jsonl", 7, 0, &row, &err));
+    CHECK_OK (dps_encoder_new (NULL, smollm2, &e, &err));
+    CHECK_FAILS (dps_encode_row (e, &row, &x, &err), DPS_ERR_DATA, "conversation before a reply");
+    dps_encoder_ids_only (e);
+    CHECK_OK (dps_encode_row (e, &row, &x, &err));
+    CU_ASSERT_EQUAL_FATAL (x.n, sizeof want / sizeof *want);
+    CU_ASSERT_EQUAL (memcmp (x.ids, want, sizeof want), 0);
+    dps_encoded_free (&x);
+    dps_encoder_free (e);
+    dps_row_clear (&row);
+}
+
 /* A GGUF converted without a vocabulary is for rows of ids, as a folder without tokenizer.json is; half of one is an error. */
 static void test_no_vocabulary (void)
 {
@@ -201,7 +226,7 @@ static void test_no_vocabulary (void)
     CHECK_FAILS (dps_tokenizer_from_meta (list, 2, "x.gguf", &tok, &err), DPS_ERR_FORMAT, "no tokenizer.ggml.model");
 }
 
-CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_text), T (test_refusals),
+CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_text), T (test_refusals), T (test_ids_only),
              T (test_no_vocabulary))
 
 int main (void)
