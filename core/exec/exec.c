@@ -15,16 +15,26 @@
 #include "plugin/crumb.h"
 #include "plugin/host.h"
 
-static int wanted (const char *const *names, size_t n, size_t rank, const char *plugin, const char *device)
-{
-    return n == 0 || !strcmp (names[rank], plugin) || !strcmp (names[rank], device);
-}
-
 /* Does a name mean the plugin or one of its devices: "opencl" or "opencl:1"? */
 static int means (const char *name, const char *plugin)
 {
     size_t n = strlen (plugin);
     return !strncmp (name, plugin, n) && (name[n] == '\0' || name[n] == ':');
+}
+
+/* The backend that a name means, as the registry chooses among plugins of one short name; NULL: no plugin, so it is a device's name. */
+static const DpsBackend *meant (const DpsRegistry *reg, const char *name)
+{
+    char plugin[128];
+    snprintf (plugin, sizeof plugin, "%.*s", (int)strcspn (name, ":"), name);
+    return dps_registry_get (reg, DPS_BACKEND_ID, plugin);
+}
+
+/* A plugin's full id may stand for its short name: "com.acme.npu:1" is device "npu:1" of that plugin. */
+static int wanted (const char *name, const DpsPlugin *plugin, const char *device)
+{
+    const char *name_here = means (name, plugin->id) ? name + strlen (plugin->id) - strlen (plugin->name) : name;
+    return !strcmp (name_here, plugin->name) || !strcmp (name_here, device);
 }
 
 /* Every device of one backend whose name is asked for. */
@@ -36,8 +46,8 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
         DpsError end = DPS_ERROR_INIT;
         DpsStatus st = be->enumerate (i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
-            return i == 0 && n && means (names[rank], plugin->name) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
-        if (!wanted (names, n, rank, plugin->name, d.info.name))
+            return i == 0 && n && be == meant (reg, names[rank]) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
+        if (n && !wanted (names[rank], plugin, d.info.name))
             continue;
         if (n == 0 && !(d.info.flags & DPS_DEVICE_HOST_MEMORY))
             continue;
@@ -50,15 +60,18 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
     return DPS_OK;
 }
 
+/* Ours come before strangers', which are the first choice of a run only where its recipe names them. */
 static DpsStatus add_named (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n, size_t rank, int ref, DpsError *err)
 {
     const DpsPlugin *plugin;
-    const DpsBackend *be;
+    const DpsBackend *be, *only = n ? meant (reg, names[rank]) : NULL;
     int before = ex->n_devices;
-    for (size_t k = 0; (be = dps_registry_nth (reg, DPS_BACKEND_ID, k, &plugin)); k++)
-        if (n ? !plugin->on_request || means (names[rank], plugin->name)
-              : !plugin->on_request && (strcmp (plugin->name, "ref") == 0) == ref)
-            DPS_TRY (add_backend (ex, reg, be, plugin, names, n, rank, err));
+    for (int strangers = 0; strangers < 2; strangers++)
+        for (size_t k = 0; (be = dps_registry_nth (reg, DPS_BACKEND_ID, k, &plugin)); k++) {
+            int chosen = only ? be == only : !plugin->on_request && (n || (strcmp (plugin->name, "ref") == 0) == ref);
+            if (chosen && (strncmp (plugin->id, "dps.", 4) != 0) == strangers)
+                DPS_TRY (add_backend (ex, reg, be, plugin, names, n, rank, err));
+        }
     if (n && ex->n_devices == before)
         return dps_registry_missing (reg, DPS_BACKEND_ID, names[rank], err);
     return DPS_OK;
@@ -91,7 +104,7 @@ DpsStatus dps_exec_prefer (DpsExec *ex, const char *op, const char *device, DpsE
     int code = 0, at = 0;
     while (code < DPS_OP_COUNT && strcmp (dps_op_name ((DpsOpCode)code), op))
         code++;
-    while (at < ex->n_devices && strcmp (ex->devices[at].info.name, device) && strcmp (ex->devices[at].plugin->name, device))
+    while (at < ex->n_devices && !wanted (device, ex->devices[at].plugin, ex->devices[at].info.name))
         at++;
     if (code == DPS_OP_COUNT)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "there is no op '%.60s'. Hint: diapason explain lists those of a step", op);

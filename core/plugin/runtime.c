@@ -20,7 +20,7 @@ typedef struct Runtime {
 
 typedef struct Found {
     Runtime items[MAX_RUNTIMES];
-    size_t n;
+    size_t n, n_seen;
 } Found;
 
 static int does_arithmetic (const char *file)
@@ -63,7 +63,9 @@ static int look (struct dl_phdr_info *info, size_t size, void *ctx)
     char real[PATH_MAX], id[2 * BUILD_ID_BYTES + 1];
     const char *slash = strrchr (info->dlpi_name, '/'), *file = slash ? slash + 1 : info->dlpi_name;
     (void)size;
-    if (f->n == MAX_RUNTIMES || !does_arithmetic (file))
+    if (!f->n_seen++)
+        file = "diapason"; /* the program itself comes first, and has no name here */
+    else if (f->n == MAX_RUNTIMES || !does_arithmetic (file))
         return 0;
     const char *whole = realpath (info->dlpi_name, real) ? strrchr (real, '/') + 1 : file;
     Runtime *r = &f->items[f->n++];

@@ -6,8 +6,8 @@
 #include "base/status.h"
 
 /**
- * The loaded libraries that do arithmetic or schedule it (oneDNN, OpenMP, libm, OpenCL, CUDA, BLAS), in the order of their names: visit gets
- * "libdnnl.so.2" and "libdnnl.so.2.6 8d0f…", the real file's name and its build id ("-" when it has none); 0 goes on, else runtimes returns it.
+ * The program ("diapason") and the loaded libraries that do arithmetic or schedule it (oneDNN, OpenMP, libm, OpenCL, CUDA, BLAS), in the order of
+ * their names: visit gets "libdnnl.so.2" and "libdnnl.so.2.6 8d0f…", the real file's name and its build id ("-" when it has none); 0 goes on, else runtimes returns it.
  * [init]
  */
 int dps_runtimes (int (*visit) (void *ctx, const char *soname, const char *build), void *ctx);

@@ -18,13 +18,16 @@ static int has (const DpsEntries *e, const char *kind, const char *id)
     return 0;
 }
 
-/* A plugin by its short name or id, and what it answered to. Linked-in ones have no file: they come with the program. */
+/*
+ * The plugin that a short name or id means, and what it answered to; one of the same name that is not used is no part of the stack. Linked-in
+ * ones have no file: they come with the program, whose build id is among the runtimes.
+ */
 static int add_plugin (const DpsTrainer *t, DpsEntries *e, const char *interface, const char *name)
 {
+    const void *used = dps_registry_get (t->reg, interface, name);
     for (size_t i = 0; i < dps_registry_count (t->reg); i++) {
         const DpsPlugin *p = dps_registry_at (t->reg, i);
-        if (!p->loaded || (strcmp (p->name, name) && strcmp (p->id, name)) || !dps_registry_get (t->reg, interface, p->id) ||
-            has (e, "plugin ", p->id))
+        if (!used || !p->loaded || dps_registry_get (t->reg, interface, p->id) != used || has (e, "plugin ", p->id))
             continue;
         if (dps__entries_add (e, dps_strf ("plugin %s", p->id), p->digest.hex[0] ? p->digest.hex : "built in", p->version) ||
             dps__entries_add (e, dps_strf ("interfaces %s", p->id), p->interfaces, p->abi))

@@ -30,6 +30,21 @@ for header in "$top"/core/include/diapason/*.h "$top"/core/include/diapason/draf
     bits=$(cc -std=c11 -fpreprocessed -dD -E -P "$header" | grep -E '^ *[a-z0-9_]+ [a-z0-9_]+ *: *[0-9]+;' || true)
     [ -z "$bits" ] || complain "$short: bit field $bits"
 done
+# A plugin in C++ that hides what it does not export still exports the one symbol, without a warning.
+if command -v c++ > /dev/null; then
+    cat > "$work/plugin.cc" << 'END'
+#include "diapason/diapason.h"
+static DpsStatus init (const DpsHost *, const char *, DpsError *) { return DPS_OK; }
+static const void *get_interface (DpsStr) { return nullptr; }
+DPS_PLUGIN (init, nullptr, get_interface);
+END
+    for standard in 11 20; do
+        c++ -std=c++$standard -pedantic-errors -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden -I "$top/core/include" -o "$work/plugin.so" \
+            "$work/plugin.cc" || complain "DPS_PLUGIN: not C++$standard"
+        exported=$(nm -D --defined-only "$work/plugin.so" | sed 's/.* //')
+        [ "$exported" = dps_plugin_entry ] || complain "a C++$standard plugin exports '$exported', expected dps_plugin_entry"
+    done
+fi
 "$top/tools/dev/abi-offsets" > "$work/offsets.h"
 diff -u "$top/tests/abi/offsets.h" "$work/offsets.h" ||
     complain "the ABI's layout changed. If that is meant: tools/dev/abi-offsets > tests/abi/offsets.h, and say so in core/doc/ABI.md"

@@ -84,3 +84,24 @@ holds out '[.[] | select (.op == "attention")] | all (.device == "ref" and (.ref
 DIAPASON_TEST_REMOTE=linear run 1 "$dia" explain asked.yaml --set strict_device=true
 said "would fall back"
 ok "refusals"
+
+# A stranger's backend that calls itself cpu, and whose id comes before ours: it takes nothing unless it is named by its id.
+mkdir stranger
+cp "$build/tests/plugins/test_fault.so" stranger/
+sed 's/^id=.*/id=com.acme.cpu/' "$build/tests/plugins/test_fault.plugin" > stranger/test_fault.plugin
+export DIAPASON_PLUGINS=$work/stranger
+# devices JQ OPTION …: what holds of the devices that explain names.
+devices() {
+    run 0 "$dia" explain cpu.yaml --json "${@:2}"
+    holds out "[.[].device] | $1"
+}
+sed -i '/^device:/d' cpu.yaml
+devices 'all (. == "cpu")'
+devices 'all (. == "cpu")' --set device=cpu
+devices 'any (. == "fault")' --set device=com.acme.cpu
+devices 'any (. == "fault") and any (. == "cpu")' --set 'device=[cpu, com.acme.cpu]' --set 'op_devices={attention: com.acme.cpu}'
+run 0 "$dia" train cpu.yaml --quiet --set output_dir=named --set device=com.acme.cpu
+grep -q '"plugin com.acme.cpu": ' named/stack.lock || fail "stack.lock does not name the backend that ran"
+run 1 "$dia" explain cpu.yaml --set device=com.acme.npu
+said "no backend plugin 'com.acme.npu'"
+ok "names: ours before strangers', strangers' by their ids"

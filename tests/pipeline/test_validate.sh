@@ -43,6 +43,14 @@ exists cpu/stack.lock
 grep -q '"plugin dps.cpu": "[0-9a-f]\{64\}"' cpu/stack.lock || fail "stack.lock names no digest of cpu"
 grep -q '"interfaces dps.cpu": "dps.backend/1' cpu/stack.lock || fail "stack.lock names no interfaces"
 grep -q '"runtime libm.so.6": ' cpu/stack.lock || fail "stack.lock names no runtime"
+grep -q "\"runtime diapason\": \"diapason $(readelf -n "$dia" | sed -n 's/.*Build ID: //p')\"" cpu/stack.lock || fail "stack.lock does not name this build of the program"
+# A stranger's plugin of the same short name that the run does not use is no difference.
+mkdir twin
+cp "$build/lib/diapason/plugins/dps-algorithm-sft.so" twin/
+sed 's/^id=.*/id=com.acme.sft/' "$build/lib/diapason/plugins/dps-algorithm-sft.plugin" > twin/dps-algorithm-sft.plugin
+DIAPASON_PLUGINS=$work/twin run 0 "$dia" plugins show com.acme.sft --json
+holds out .loaded
+DIAPASON_PLUGINS=$work/twin run 0 "$dia" train cpu.yaml --set output_dir=beside --locked --stack-lock cpu/stack.lock
 run 0 "$dia" train cpu.yaml --set output_dir=held --locked --stack-lock cpu/stack.lock
 same held/stack.lock cpu/stack.lock
 run 4 "$dia" train cpu.yaml --set output_dir=none --locked

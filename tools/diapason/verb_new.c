@@ -40,12 +40,18 @@ static const struct Kind {
     {"backend", "tiny", DPS_BACKEND_ID},
 };
 
+/* What the program's bin/ lies in: an installation, or a build. */
+static char *own_prefix (void)
+{
+    g_autofree char *exe = g_file_read_link ("/proc/self/exe", NULL), *bin = exe ? g_path_get_dirname (exe) : g_strdup (".");
+    return g_path_get_dirname (bin);
+}
+
 /* share/diapason/template of an installation, plugins.d/template of the tree that a build lies in. */
 static char *template_folder (const char *kind)
 {
     static const char *const places[] = {"share/diapason/template", "../plugins.d/template"};
-    g_autofree char *exe = g_file_read_link ("/proc/self/exe", NULL), *bin = exe ? g_path_get_dirname (exe) : g_strdup (".");
-    g_autofree char *prefix = g_path_get_dirname (bin);
+    g_autofree char *prefix = own_prefix ();
     for (size_t i = 0; i < G_N_ELEMENTS (places); i++) {
         char *folder = g_build_filename (prefix, places[i], kind, NULL);
         if (dps_is_dir (folder))
@@ -137,13 +143,17 @@ static void print_next (const struct Kind *k, const char *folder, const char *na
 {
     printf ("%s/%s.c           the %s\n%s/test_%s.c      its test\n%s/%s.plugin.in   its id and summary: change them\n\n", folder, name,
             k->kind, folder, name, folder, name);
+    g_autofree char *prefix = own_prefix (), *config = g_build_filename (prefix, "lib/cmake/diapason", NULL);
     if (in_tree)
         printf ("  tools/build && ctest --test-dir build -R plugin.%s\n", name);
     else
-        printf ("  cmake -S %s -B build-%s && cmake --build build-%s    # -DCMAKE_PREFIX_PATH=… where Diapason is installed\n"
+        printf ("  cmake -S %s -B build-%s -DCMAKE_PREFIX_PATH=%s && cmake --build build-%s\n"
                 "  export DIAPASON_PLUGINS=$PWD/build-%s/lib/diapason/plugins\n",
-                folder, name, name, name);
-    printf ("  diapason plugins show com.example.%s\n  diapason check %s\n", name, name);
+                folder, name, dps_is_dir (config) ? prefix : "WHERE_DIAPASON_IS_INSTALLED", name, name);
+    printf ("  diapason plugins show com.example.%s\n  diapason check %s%s\n", name, name,
+            !strcmp (k->kind, "backend")  ? " --level 0"
+            : !strcmp (k->kind, "format") ? " --sample FILE_IT_READS"
+                                          : "");
     if (!strcmp (k->kind, "objective"))
         printf ("  diapason train RECIPE --set stage=%s\n", name);
 }

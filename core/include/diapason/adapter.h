@@ -77,7 +77,7 @@ typedef struct DpsAdapter {
     size_t size;
     /** What this adapter is. Static storage. [any] */
     const DpsAdapterInfo *(*describe) (void);
-    /** An instance from parameter values in the order of describe (borrowed). Errors: INVALID, NOMEM. [init] */
+    /** An instance from parameter values in the order of describe (as DpsObjective.create). Owns: *out, freed with destroy. Errors: INVALID, NOMEM. [init] */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
     void (*destroy) (void *self); /* NULL is fine. [init] */
 

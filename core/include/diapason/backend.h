@@ -45,27 +45,29 @@ typedef struct DpsBackend {
     size_t size;
 
     /**
-     * Device i, or NOT_FOUND past the last. `out->size` set by the caller. Owns: out->device stays the backend's, good for the life of the
-     * process. Errors: DEVICE (the driver's own words). Thread: [init].
+     * Device i, or NOT_FOUND past the last. `out->size` set by the caller. Asked more than once, with the same answers. Owns: out->device and the
+     * strings stay the backend's, good for the life of the process. Errors: DEVICE (the driver's own words). Thread: [init].
      */
     DpsStatus (*enumerate) (uint32_t i, DpsDeviceInfo *out, DpsError *err);
 
     /**
-     * bytes of device memory, aligned to 64, contents undefined. *out_host: its host address, or NULL where the host cannot reach it.
-     * Owns: *out, freed with free (NULL is fine). Errors: NOMEM. Thread: [device-serial].
+     * bytes (0 too) of device memory, aligned to 64, contents undefined. *out_host: its host address, or NULL where the host cannot reach it.
+     * Owns: *out, freed with free (NULL is fine). Errors: NOMEM. Thread: both [device-serial].
      */
     DpsStatus (*alloc) (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err);
     void (*free) (struct DpsDevice *dev, struct DpsBuffer *buffer);
 
     /**
-     * Copy between two windows of one shape and dtype; at most one side is host memory (buffer NULL, host set). Done on return.
+     * Copy between two windows of one shape and dtype, any of DPS_DTYPES (the host's own copies are u8), row-major without strides, at any
+     * byte offset; a size may be 0. At most one side is host memory (buffer NULL, host set), or both with DPS_DEVICE_HOST_MEMORY. Done on return.
      * Errors: SHAPE, DTYPE, DEVICE. Thread: [device-serial].
      */
     DpsStatus (*copy) (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err);
 
     /**
      * Run one op of ops.h, or with DPS_RUN_DRY answer whether it would: UNSUPPORTED or DTYPE with a reason in err->msg that a user
-     * will read in `explain`. Borrows everything until return. Thread: [device-serial].
+     * will read in `explain`. A dry call's views may have neither buffer nor host yet. Sizes may be 0; trailing operands and attributes may be left
+     * out: look at n_in, n_out and n_attrs. Done on return. Borrows everything until return. Thread: [device-serial].
      * Errors: UNSUPPORTED, DTYPE, SHAPE, NOMEM, DEVICE.
      */
     DpsStatus (*run) (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err);
@@ -73,11 +75,12 @@ typedef struct DpsBackend {
     /* Optional: NULL slots have the default given. */
 
     /**
-     * Prepare an op once for many runs with the same shapes, dtypes and layouts. Keeps no pointer into op. The four slots come together;
-     * default: run is called each time. Owns: *out, freed with plan_free. Errors: those of run. Thread: all four [device-serial].
+     * Prepare an op once for many runs with the same shapes, strides, dtypes and layouts. What a dry run refuses is refused, with its reason. Buffers
+     * and attribute values come with run_plan: the views here may be those of a dry call. Keeps no pointer into op. The four slots come
+     * together; default: run is called each time. Owns: *out, freed with plan_free. Errors: those of run. Thread: all four [device-serial].
      */
     DpsStatus (*prepare) (struct DpsDevice *dev, const DpsOp *op, struct DpsPlan **out, DpsError *err);
-    /** Scratch bytes a plan needs, or 0: the last input of its run_plan is then a u8 view of that many bytes, aligned to 64. */
+    /** Scratch bytes a plan needs; 0: none. Else its run_plan has one input more, the last: a u8 view of that many bytes, aligned to 64. */
     uint64_t (*plan_info) (struct DpsDevice *dev, const struct DpsPlan *plan);
     /** The prepared op on these buffers and attribute values. Errors: those of run. */
     DpsStatus (*run_plan) (struct DpsDevice *dev, struct DpsPlan *plan, const DpsOp *op, DpsError *err);

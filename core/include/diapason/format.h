@@ -161,14 +161,14 @@ typedef struct DpsFormat {
      */
     DpsStatus (*create) (const DpsStream *to, const DpsTensorInfo *const *tensors, uint64_t n_tensors, const DpsMeta *const *meta,
                          uint64_t n_meta, struct DpsFormatWriter **out, DpsError *err);
-    /** Append raw bytes; tensors come in list order, each whole, in any number of pieces. */
+    /** Append raw bytes, borrowed until return; tensors come in list order, each whole, in any number of pieces. Errors: SHAPE (too many); the stream's. */
     DpsStatus (*write) (struct DpsFormatWriter *w, const void *data, uint64_t len, DpsError *err);
-    /** Check that everything came, and free the writer (also on error). */
+    /** Check that everything came, and free the writer (also on error). Errors: SHAPE (too few); the stream's. */
     DpsStatus (*finish) (struct DpsFormatWriter *w, DpsError *err);
-    /** Free an unfinished writer. */
+    /** Free an unfinished writer; what the stream has is the host's to throw away. NULL is fine. */
     void (*abandon) (struct DpsFormatWriter *w);
 
-    /** Tell the kernel that tensor i's mapped pages are not needed soon, so that they leave the resident set. May be NULL. */
+    /** Tell the kernel that tensor i's mapped pages are not needed soon, so that they leave the resident set. NULL slot: nothing. As reading. */
     void (*release) (struct DpsFormatFile *file, uint64_t i);
 
     /**

@@ -105,8 +105,8 @@ typedef struct DpsObjective {
     const DpsObjectiveInfo *(*describe) (void);
 
     /**
-     * An instance from parameter values in the order of describe (numbers in num[i], strings in str[i]; borrowed).
-     * Errors: INVALID with the parameter's name. Thread: [init].
+     * An instance from parameter values in the order of describe: numbers in num[i] (BOOL: 0 or 1), strings in str[i]; already within min, max and
+     * choices; borrowed. Owns: *out, freed with destroy. Errors: INVALID with the parameter's name. Thread: [init].
      */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
     void (*destroy) (void *self); /* NULL is fine. [init] */

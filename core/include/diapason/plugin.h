@@ -44,18 +44,15 @@ typedef struct DpsPluginEntry {
     const void *(*get_interface) (DpsStr id);
 } DpsPluginEntry;
 
-/** The symbol itself; define it with DPS_PLUGIN. */
+/**
+ * The symbol itself; define it with DPS_PLUGIN, from C or from C++ (any standard from C++11, outside namespaces). A language that does neither defines a
+ * constant of this name and type, with C's linkage and as the module's only exported symbol.
+ */
 #define DPS_PLUGIN_SYMBOL "dps_plugin_entry"
 #define DPS_PLUGIN(init_fn, deinit_fn, get_fn)                                                                                             \
-    extern const DpsPluginEntry dps_plugin_entry;                                                                                          \
-    __attribute__ ((visibility ("default"))) const DpsPluginEntry dps_plugin_entry = {.magic = DPS_PLUGIN_MAGIC,                           \
-                                                                                      .size = sizeof (DpsPluginEntry),                     \
-                                                                                      .abi_major = DPS_ABI_MAJOR,                          \
-                                                                                      .abi_minor = DPS_ABI_MINOR,                          \
-                                                                                      .sdk_version = DPS_SDK_VERSION,                      \
-                                                                                      .init = init_fn,                                     \
-                                                                                      .deinit = deinit_fn,                                 \
-                                                                                      .get_interface = get_fn}
+    extern __attribute__ ((visibility ("default"))) const DpsPluginEntry dps_plugin_entry;                                                 \
+    const DpsPluginEntry dps_plugin_entry = {                                                                                              \
+        DPS_PLUGIN_MAGIC, 0, sizeof (DpsPluginEntry), DPS_ABI_MAJOR, DPS_ABI_MINOR, DPS_SDK_VERSION, init_fn, deinit_fn, get_fn}
 
 /** Copy at load: `to` is zeroed and receives min(*(size_t *) from, to_size) bytes; its size member says to_size. [any] */
 static inline void dps_table_copy (void *to, size_t to_size, const void *from)

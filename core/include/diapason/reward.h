@@ -36,13 +36,16 @@ typedef struct DpsReward {
     size_t size;
     /** What it scores. Static storage. [any] */
     const DpsRewardInfo *(*describe) (void);
-    /** An instance from parameter values in the order of describe (borrowed). Owns: *out, freed with close. Errors: INVALID, IO, NOMEM. [init] */
+    /**
+     * An instance from parameter values in the order of describe (as DpsObjective.create gets them; borrowed). Owns: *out, freed with close.
+     * Errors: INVALID, IO, NOMEM. [init]
+     */
     DpsStatus (*open) (const double *num, const DpsStr *str, void **out, DpsError *err);
 
     /**
      * value and status (DPS_SCORE_*): (n_rows, n_criteria), higher is better, in the criterion's own unit; value is NaN where status is not OK.
      * A row that fails costs that row only. deadline_ms from now, 0: none; rows not judged by then are TIMEOUT.
-     * token_values: NULL, or per row an array of n_completion_ids to fill (only when n_criteria is 1).
+     * token_values: NULL, or per row an array of n_completion_ids to fill, in the criterion's unit (only when n_criteria is 1).
      * Errors: none of the rows could be judged: IO, DEVICE, NOMEM, TIMEOUT; CANCELLED. Thread: [any], one call at a time per instance.
      */
     DpsStatus (*score) (void *self, const DpsRewardRow *const *rows, uint64_t n_rows, int64_t deadline_ms, double *value, uint32_t *status,
