@@ -1,121 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * adapter_kit.h: an adapter plugin loaded as in production, a builder that computes at once instead of recording (so forward can be tested
- * alone), and the merged weights of the parity set.
+ * adapter_kit.h: an adapter plugin loaded as in production, random nodes of the builder that `diapason check` has (it computes at once), and the
+ * merged weights of the parity set.
  */
 #ifndef DPS_TESTS_ADAPTER_KIT_H
 #define DPS_TESTS_ADAPTER_KIT_H
 
 #include "base/rng.h"
+#include "check/builder.h"
 #include "diapason/diapason.h"
 #include "plugin/params.h"
 #include "plugin/registry.h"
 #include "safetensors_mini.h"
 
-enum { KIT_MAX_NODES = 32, KIT_MAX_SIZE = 4096 };
-
-/** An f64 matrix (rows, cols); a vector is one row. */
-typedef struct KitNode {
-    int64_t rows, cols;
-    double v[KIT_MAX_SIZE];
-} KitNode;
-
-struct DpsBuilder {
-    KitNode nodes[KIT_MAX_NODES];
-    int n;
-    DpsNode w;    /* the base weight */
-    int training; /* dropout is active */
-    int n_base;   /* calls of base */
-};
-
-static inline DpsNode kit_node (struct DpsBuilder *b, int64_t rows, int64_t cols)
-{
-    CU_ASSERT_FATAL (b->n < KIT_MAX_NODES && rows * cols <= KIT_MAX_SIZE);
-    b->nodes[b->n] = (KitNode){.rows = rows, .cols = cols};
-    return b->n++;
-}
+enum { KIT_MAX_SIZE = 4096 };
 
 static inline DpsNode kit_random (struct DpsBuilder *b, int64_t rows, int64_t cols)
 {
-    DpsNode n = kit_node (b, rows, cols);
+    DpsNode n = check_node (b, rows, cols, NULL);
+    CU_ASSERT_FATAL (n >= 0);
     for (int64_t i = 0; i < rows * cols; i++)
         b->nodes[n].v[i] = dps_rng_normal (9, (uint64_t)n, (uint64_t)i);
     return n;
 }
-
-static inline DpsNode kit_linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, double alpha)
-{
-    const KitNode *kx = &b->nodes[x], *kp = &b->nodes[p];
-    DpsNode y = kit_node (b, kx->rows, kp->rows);
-    CU_ASSERT_EQUAL_FATAL (kx->cols, kp->cols);
-    for (int64_t i = 0; i < kx->rows * kp->rows; i++) {
-        double sum = 0;
-        for (int64_t k = 0; k < kx->cols; k++)
-            sum += kx->v[i / kp->rows * kx->cols + k] * kp->v[i % kp->rows * kp->cols + k];
-        b->nodes[y].v[i] = alpha * sum + (c >= 0 ? b->nodes[c].v[i] : 0);
-    }
-    return y;
-}
-
-static inline DpsNode kit_base (struct DpsBuilder *b, DpsNode x)
-{
-    b->n_base++;
-    return kit_linear (b, x, b->w, -1, 1);
-}
-
-/* y may be a matrix of x's shape, or one row. */
-static inline DpsNode kit_each (struct DpsBuilder *b, DpsNode x, DpsNode y, char op)
-{
-    DpsNode z = kit_node (b, b->nodes[x].rows, b->nodes[x].cols);
-    CU_ASSERT_EQUAL_FATAL (b->nodes[x].cols, b->nodes[y].cols);
-    for (int64_t i = 0; i < b->nodes[z].rows * b->nodes[z].cols; i++) {
-        double p = b->nodes[x].v[i], q = b->nodes[y].v[b->nodes[y].rows == 1 ? i % b->nodes[y].cols : i];
-        b->nodes[z].v[i] = op == '+' ? p + q : op == '-' ? p - q : op == '*' ? p * q : p / q;
-    }
-    return z;
-}
-
-static inline DpsNode kit_add (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '+'); }
-static inline DpsNode kit_sub (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '-'); }
-static inline DpsNode kit_mul_cols (struct DpsBuilder *b, DpsNode x, DpsNode v) { return kit_each (b, x, v, '*'); }
-static inline DpsNode kit_div (struct DpsBuilder *b, DpsNode x, DpsNode y) { return kit_each (b, x, y, '/'); }
-
-static inline DpsNode kit_dropout (struct DpsBuilder *b, DpsNode x, double p)
-{
-    if (!b->training)
-        return x;
-    DpsNode y = kit_node (b, b->nodes[x].rows, b->nodes[x].cols);
-    for (int64_t i = 0; i < b->nodes[y].rows * b->nodes[y].cols; i++)
-        b->nodes[y].v[i] = i % 3 ? b->nodes[x].v[i] / (1 - p) : 0;
-    return y;
-}
-
-static inline DpsNode kit_weight_norm (struct DpsBuilder *b, DpsNode a, DpsNode bb, double s)
-{
-    const KitNode *w = &b->nodes[b->w], *ka = &b->nodes[a], *kb = &b->nodes[bb];
-    DpsNode y = kit_node (b, 1, w->rows);
-    for (int64_t o = 0; o < w->rows; o++) {
-        double sum = 0;
-        for (int64_t k = 0; k < w->cols; k++) {
-            double v = w->v[o * w->cols + k];
-            for (int64_t r = 0; r < ka->rows; r++)
-                v += s * kb->v[o * kb->cols + r] * ka->v[r * ka->cols + k];
-            sum += v * v;
-        }
-        b->nodes[y].v[o] = sqrt (sum);
-    }
-    return y;
-}
-
-static const DpsBuilderOps kit_ops = {.size = sizeof kit_ops,
-                                      .base = kit_base,
-                                      .linear = kit_linear,
-                                      .add = kit_add,
-                                      .mul_cols = kit_mul_cols,
-                                      .div = kit_div,
-                                      .dropout = kit_dropout,
-                                      .weight_norm = kit_weight_norm,
-                                      .sub = kit_sub};
 
 static inline const DpsAdapter *kit_open (const char *name, DpsRegistry **out_reg)
 {

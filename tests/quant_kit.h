@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-#include "base/quant.h"
+#include "base/quant_draw.h"
 #include "base/rng.h"
 #include "check.h"
 
@@ -19,35 +19,9 @@ typedef struct Quantised {
     float *values;           /* as decoded */
 } Quantised;
 
-/* Where f16 scales stand in a block; -1: nowhere. */
-static const int kit_scales[DPS_QUANT_TYPES][2] = {
-    [DPS_QUANT_Q4_0] = {0, -1}, [DPS_QUANT_Q4_1] = {0, 2},    [DPS_QUANT_Q5_0] = {0, -1},   [DPS_QUANT_Q5_1] = {0, 2},
-    [DPS_QUANT_Q8_0] = {0, -1}, [DPS_QUANT_Q2_K] = {80, 82},  [DPS_QUANT_Q3_K] = {108, -1}, [DPS_QUANT_Q4_K] = {0, 2},
-    [DPS_QUANT_Q5_K] = {0, 2},  [DPS_QUANT_Q6_K] = {208, -1}, [DPS_QUANT_IQ4_NL] = {0, -1},
-};
-
 static inline int kit_is_gguf (DpsQuantType t) { return t < DPS_QUANT_NF4; }
 
 static int kit_exponent = 8; /* biased, of the smallest scales: 2⁻⁷; the largest are 16 times as large */
-
-/* Random bits; scales of either sign, sometimes subnormal or 0. */
-static inline void kit_fill_blocks (Quantised *q, uint64_t bytes, uint64_t seed)
-{
-    unsigned char *at = q->view.host;
-    const DpsBlockType *t = dps_block_type_named (dps_str (dps_quant_name (q->form.type)));
-    CU_ASSERT_PTR_NOT_NULL_FATAL (t);
-    for (uint64_t i = 0; i < bytes; i++)
-        at[i] = (unsigned char)dps_rng_below (seed, 1, i, 256);
-    for (uint64_t b = 0; b < bytes / t->bytes; b++)
-        for (int k = 0; k < 2; k++) {
-            uint64_t draw = dps_rng_below (seed, 2, 2 * b + (uint64_t)k, 1 << 16);
-            uint16_t half = draw % 13 == 0   ? 0
-                            : draw % 11 == 0 ? 7
-                                             : (uint16_t)((draw & 0x8000) | (kit_exponent + draw % 4) << 10 | (draw >> 5 & 1023));
-            if (kit_scales[q->form.type][k] >= 0)
-                memcpy (at + b * t->bytes + kit_scales[q->form.type][k], &half, 2);
-        }
-}
 
 /* Normal numbers, a block of zeros and an outlier among them, in codes. */
 static inline void kit_fill_codes (Quantised *q, uint64_t seed)
@@ -93,7 +67,7 @@ static inline Quantised *quantised_room (const DpsQuantNames *names, DpsQuantFor
     for (uint32_t p = 0; p < DPS_QPARTS; p++) {
         if (!parts[p])
             continue;
-        uint32_t dtype = p == DPS_QPART_BLOCK ? DPS_DTYPE_I32 : p == DPS_QPART_ABSMAX && form.nested ? DPS_DTYPE_U8 : DPS_DTYPE_F32;
+        uint32_t dtype = dps_quant_part_dtype (&form, (DpsQuantPart)p);
         q->bytes[p] = calloc (parts[p], 1);
         q->parts[p] = (DpsPart){.size = sizeof (DpsPart), .role = names->role[p], .dtype = dtype, .bytes = parts[p], .host = q->bytes[p]};
         q->list[q->view.n_parts++] = &q->parts[p];
@@ -108,7 +82,7 @@ static inline Quantised *quantised (const DpsQuantNames *names, DpsQuantForm for
     DpsQuantised read;
     Quantised *q = quantised_room (names, form, rows, cols, &bytes);
     if (kit_is_gguf (form.type))
-        kit_fill_blocks (q, bytes, seed);
+        CHECK_OK (dps_quant_draw (&form, rows, cols, seed, kit_exponent, q->view.host, q->bytes, &err));
     else
         kit_fill_codes (q, seed);
     q->values = calloc ((size_t)(rows * cols) + 1, sizeof *q->values);

@@ -2,7 +2,7 @@
 /* LoRA and rsLoRA: PEFT's merged weights, forward against its formula, parameters. */
 #include "adapter_kit.h"
 
-static struct DpsBuilder builder;
+static const DpsBuilderOps *const ops = &check_builder_ops;
 static DpsError err = DPS_ERROR_INIT;
 
 static void test_lora_merges_as_peft (void)
@@ -47,24 +47,23 @@ static void test_lora_merges_long_rows (void)
 /* y = W·x + s·B·A·drop (x), in training and outside, for both scales. */
 static void check_forward (const DpsAdapter *lora, int training, int rslora)
 {
-    struct DpsBuilder *b = &builder;
+    struct DpsBuilder made = {.training = training}, *b = &made;
     const double num[] = {4, 6, 0.5, rslora}, s = rslora ? 3 : 1.5;
     void *self;
     DpsNode y;
-    b->n = b->n_base = 0;
-    b->training = training;
     CHECK_OK (lora->create (num, NULL, &self, &err));
     b->w = kit_random (b, 5, 7);
     DpsNode x = kit_random (b, 3, 7), params[] = {kit_random (b, 4, 7), kit_random (b, 5, 4)};
-    CHECK_OK (lora->forward (self, &kit_ops, b, x, params, 2, &y, &err));
+    CHECK_OK (lora->forward (self, ops, b, x, params, 2, &y, &err));
     CU_ASSERT_EQUAL (b->n_base, 1);
-    DpsNode dropped = kit_dropout (b, x, 0.5);
-    DpsNode low = kit_linear (b, kit_linear (b, dropped, params[0], -1, 1), params[1], -1, s);
-    DpsNode want = kit_add (b, kit_base (b, x), low);
+    DpsNode dropped = ops->dropout (b, x, 0.5);
+    DpsNode low = ops->linear (b, ops->linear (b, dropped, params[0], -1, 1), params[1], -1, s);
+    DpsNode want = ops->add (b, ops->base (b, x), low);
     for (int i = 0; i < 15; i++)
         CHECK_NEAR (b->nodes[y].v[i], b->nodes[want].v[i], 1e-13);
-    CHECK_FAILS (lora->forward (self, &kit_ops, b, x, params, 1, &y, &err), DPS_ERR_INVALID, "A and B");
+    CHECK_FAILS (lora->forward (self, ops, b, x, params, 1, &y, &err), DPS_ERR_INVALID, "A and B");
     lora->destroy (self);
+    check_builder_free (b);
 }
 
 static void test_lora_forward (void)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch.h"
 
+#include <string.h>
+
 enum { RUN = 32, RUNS_ALONE = 64 /* DPS_RUNS of dequantise.cl where a group is one item */, DORA_ROWS = 1024 };
 
 static const char *const kernels[DPS_QUANT_TYPES] = {
@@ -26,13 +28,19 @@ DpsStatus dps_launch_parts (const DpsLaunch *l, const DpsOpCall *c, const DpsVie
     int on_host = 1;
     for (uint32_t i = 0; i < w->n_parts; i++)
         on_host &= w->parts[i]->host != NULL;
+    const DpsPart *block = find_part (l, w, DPS_QPART_BLOCK);
     DpsStatus st = dps_quant_from_view (l->quants, w, on_host, &q, c->err);
+    if (st == DPS_OK && block && block->host && block->bytes == sizeof q.form.block)
+        memcpy (&q.form.block, block->host, sizeof q.form.block);
     if (st == DPS_OK)
         st = dps_quant_bytes (&q.form, w->shape[0], w->shape[1], &codes, bytes, c->err);
     for (uint32_t p = 0; st == DPS_OK && p < DPS_QPARTS; p++) {
         const DpsPart *part = find_part (l, w, p);
         if (bytes[p] && (!part || !part->buffer))
             st = dps_fail (c->err, DPS_ERR_INVALID, "part %s is not in device memory", dps_quant_part_name ((DpsQuantPart)p));
+        else if (bytes[p] && part->bytes != bytes[p] && (!q.form.block || (block && block->host)))
+            st = dps_fail (c->err, DPS_ERR_INVALID, "part %s has %llu bytes, expected %llu", dps_quant_part_name ((DpsQuantPart)p),
+                           (unsigned long long)part->bytes, (unsigned long long)bytes[p]);
     }
     return st == DPS_OK ? DPS_OK : dps_error_prefix (c->err, "%s %s", c->who, c->name);
 }

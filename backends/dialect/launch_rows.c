@@ -25,10 +25,12 @@ static DpsStatus embed_check (const DpsLaunch *l, DpsOpCall *c)
     return DPS_OK;
 }
 
+static double scale_of (const DpsOpCall *c) { return dps_opcall_f (c, 0) == 0 ? 1 : dps_opcall_f (c, 0); }
+
 static DpsStatus embed (const DpsLaunch *l, DpsOpCall *c)
 {
     DPS_TRY (dps_launch_indices (c, c->in[1], "ids", c->dim['V']));
-    return dps_launch_take_rows (l, c->in[0], c->in[1], dps_opcall_f (c, 0), c->out[0], c->err);
+    return dps_launch_take_rows (l, c->in[0], c->in[1], scale_of (c), c->out[0], c->err);
 }
 
 static DpsStatus gather_rows (const DpsLaunch *l, DpsOpCall *c)
@@ -46,7 +48,7 @@ static DpsStatus embed_dw (const DpsLaunch *l, DpsOpCall *c)
     dps_arg_of (&k, c->in[1]);
     dps_arg_of (&k, c->in[2]);
     dps_arg (&k, c->out[0]);
-    dps_arg_f32 (&k, dps_opcall_f (c, 0));
+    dps_arg_f32 (&k, scale_of (c));
     dps_arg_i32 (&k, c->in[2]->shape[0] - 1);
     dps_arg_i64 (&k, c->dim['N']);
     dps_arg_i64 (&k, c->dim['D']);

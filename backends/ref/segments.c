@@ -28,6 +28,9 @@ DpsStatus dps__ref_segments (DpsRefCall *c, const DpsView *view, int64_t n_q, in
         if (n_kv >= 0 && !range_fits (s->kv_start, s->kv_len, n_kv))
             return dps_fail (c->err, DPS_ERR_INVALID, "ref %s: segment %lld has keys %d+%d of %lld rows", c->name, (long long)i,
                              (int)s->kv_start, (int)s->kv_len, (long long)n_kv);
+        if (s->position < 0 || (n_kv >= 0 && (int64_t)s->position + s->q_len < s->kv_len))
+            return dps_fail (c->err, DPS_ERR_INVALID, "ref %s: segment %lld has %d keys for queries %d+%d of its sequence", c->name,
+                             (long long)i, (int)s->kv_len, (int)s->position, (int)s->q_len);
         if (s->parent < -1 || s->parent >= i)
             return dps_fail (c->err, DPS_ERR_INVALID, "ref %s: segment %lld has parent %d, expected -1 or an earlier segment", c->name,
                              (long long)i, (int)s->parent);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quant.c: names and sizes of the quantised forms, views of them, and their numbers. */
-#include "base/quant.h"
+#include "base/quant_draw.h"
 
 #include <string.h>
 
@@ -49,6 +49,11 @@ DpsQuantType dps_quant_find (const DpsQuantNames *n, uint32_t dtype)
         if (n->dtype[t] && n->dtype[t] == dtype)
             return (DpsQuantType)t;
     return DPS_QUANT_NONE;
+}
+
+uint32_t dps_quant_part_dtype (const DpsQuantForm *f, DpsQuantPart part)
+{
+    return part == DPS_QPART_BLOCK ? DPS_DTYPE_I32 : part == DPS_QPART_ABSMAX && f->nested ? DPS_DTYPE_U8 : DPS_DTYPE_F32;
 }
 
 static uint64_t ceil_div (uint64_t a, uint64_t b) { return (a + b - 1) / b; }
@@ -108,7 +113,7 @@ static DpsStatus check_parts (const DpsQuantForm *f, const DpsView *v, const Dps
     DPS_TRY (dps_quant_bytes (f, v->shape[0], v->shape[1], &codes, want, err));
     for (uint32_t p = 0; p < DPS_QPARTS; p++) {
         uint64_t got = found[p] ? found[p]->bytes : 0;
-        uint32_t dtype = p == DPS_QPART_BLOCK ? DPS_DTYPE_I32 : p == DPS_QPART_ABSMAX && f->nested ? DPS_DTYPE_U8 : DPS_DTYPE_F32;
+        uint32_t dtype = dps_quant_part_dtype (f, (DpsQuantPart)p);
         if (got != want[p])
             return dps_fail (err, DPS_ERR_INVALID, "%s (%lld,%lld): part %s has %llu bytes, expected %llu", names[f->type],
                              (long long)v->shape[0], (long long)v->shape[1], part_names[p], (unsigned long long)got,

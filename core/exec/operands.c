@@ -242,6 +242,40 @@ double dps__element (uint32_t dtype, const void *x, int64_t i)
     }
 }
 
+static uint32_t bits_of (float f)
+{
+    uint32_t bits;
+    memcpy (&bits, &f, sizeof bits);
+    return bits;
+}
+
+static uint16_t to_bf16 (float f)
+{
+    uint32_t bits = bits_of (f);
+    return f != f ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+static uint16_t to_half (float f)
+{
+    int exponent = (int)(bits_of (f) >> 23 & 255) - 112, sign = (int)(bits_of (f) >> 16 & 0x8000);
+    if (f != f)
+        return 0x7e00;
+    return (uint16_t)(exponent <= 0 ? sign : exponent >= 31 ? sign | 0x7bff : sign | exponent << 10 | (int)(bits_of (f) >> 13 & 0x3ff));
+}
+
+void dps__put_element (uint32_t dtype, void *x, int64_t i, double v)
+{
+    switch (dtype) {
+    case DPS_DTYPE_F32: ((float *)x)[i] = (float)v; break;
+    case DPS_DTYPE_F64: ((double *)x)[i] = v; break;
+    case DPS_DTYPE_BF16: ((uint16_t *)x)[i] = to_bf16 ((float)v); break;
+    case DPS_DTYPE_F16: ((uint16_t *)x)[i] = to_half ((float)v); break;
+    case DPS_DTYPE_I32: ((int32_t *)x)[i] = (int32_t)v; break;
+    case DPS_DTYPE_I64: ((int64_t *)x)[i] = (int64_t)v; break;
+    default: ((unsigned char *)x)[i] = (unsigned char)v; break;
+    }
+}
+
 static int is_float (uint32_t dtype) { return dtype >= DPS_DTYPE_F32 && dtype <= DPS_DTYPE_F64; }
 
 int64_t dps__first_nan (uint32_t dtype, const void *x, int64_t n)

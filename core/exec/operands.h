@@ -52,5 +52,7 @@ int64_t dps__first_nan (uint32_t dtype, const void *x, int64_t n);
 int dps__all_finite (uint32_t dtype, const void *x, int64_t n);
 /** Element i of floating numbers in f64; of integers their value. */
 double dps__element (uint32_t dtype, const void *x, int64_t i);
+/** Element i becomes v, in the dtype's nearest number (f16: the next nearer to 0, none of its subnormals). */
+void dps__put_element (uint32_t dtype, void *x, int64_t i, double v);
 
 #endif

@@ -21,8 +21,8 @@ typedef struct DpsReplayOptions {
 
 /** What came of one op. */
 typedef struct DpsReplayOp {
-    uint64_t calls, skipped, failed; /* skipped: with quantised weights, whose contents a record has not got */
-    double worst;                    /* over the calls, where there is a backend to believe */
+    uint64_t calls, failed;
+    double worst; /* over the calls, where there is a backend to believe */
     uint64_t worst_call;
     double seconds, against_seconds;
 } DpsReplayOp;

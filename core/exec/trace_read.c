@@ -111,6 +111,33 @@ static uint32_t dtype_named (const DpsTrace *t, const char *name)
     return q == DPS_QUANT_NONE ? 0 : t->quants.dtype[q];
 }
 
+/* The parts say the form: blocks are of a power of two, so their number says how large they are. */
+static int read_form (const json_t *parts, DpsTraceView *v)
+{
+    enum { LARGEST = 1 << 20 };
+    uint64_t codes, want[DPS_QPARTS];
+    json_int_t absmax = 0;
+    DpsQuantForm *f = &v->form;
+    for (size_t i = 0; i < json_array_size (parts); i++) {
+        const json_t *p = json_array_get (parts, i);
+        const char *role = json_string_value (json_object_get (p, "role"));
+        f->nested |= role && !strcmp (role, dps_quant_part_name (DPS_QPART_NESTED_ABSMAX));
+        if (role && !strcmp (role, dps_quant_part_name (DPS_QPART_ABSMAX)))
+            absmax = json_integer_value (json_object_get (p, "bytes"));
+    }
+    if (v->rank != 2 || v->has_stride || absmax < 0)
+        return 0;
+    for (f->block = absmax ? DPS_QUANT_BLOCK : 0; f->block <= LARGEST; f->block *= 2) {
+        if (dps_quant_bytes (f, v->shape[0], v->shape[1], &codes, want, NULL) != DPS_OK)
+            return 0;
+        if (want[DPS_QPART_ABSMAX] == (uint64_t)absmax)
+            return 1;
+        if (!f->block)
+            return 0;
+    }
+    return 0;
+}
+
 static DpsStatus read_view (const DpsTrace *t, const json_t *v, DpsTraceView *out, DpsError *err)
 {
     const json_t *shape = json_object_get (v, "s"), *stride = json_object_get (v, "stride"), *pack = json_object_get (v, "pack");
@@ -129,10 +156,13 @@ static DpsStatus read_view (const DpsTrace *t, const json_t *v, DpsTraceView *ou
         out->stride[i] = stride ? element (stride, i, 0, INT64_MAX / 16, &bad) : 0;
     }
     out->pack = pack ? (int)integer (v, "pack", 0, 1, &bad) : -1;
-    out->quantised = dps_quant_find (&t->quants, out->dtype) != DPS_QUANT_NONE;
-    DpsView view = {.size = sizeof view, .dtype = out->quantised ? DPS_DTYPE_U8 : out->dtype, .rank = out->rank, .shape = out->shape};
+    out->form.type = dps_quant_find (&t->quants, out->dtype);
+    int quantised = out->form.type != DPS_QUANT_NONE;
+    DpsView view = {.size = sizeof view, .dtype = quantised ? DPS_DTYPE_U8 : out->dtype, .rank = out->rank, .shape = out->shape};
     view.stride = out->has_stride ? out->stride : NULL;
     const char *wrong = bad ? "has numbers out of range" : dps__view_bytes (&t->quants, &view, &bytes);
+    if (!wrong && quantised && !read_form (json_object_get (v, "parts"), out))
+        wrong = "has a shape or \"parts\" that do not fit its block format";
     if (wrong || (out->pack >= 0 && out->rank != 2))
         return dps_fail (err, DPS_ERR_FORMAT, "%s:%ld: an operand %s", t->where, t->line, wrong ? wrong : "is packed and no matrix");
     return DPS_OK;
@@ -227,7 +257,7 @@ static DpsStatus read_fill (const DpsTrace *t, const json_t *f, DpsTraceCall *c,
         return refuse (t, err, "a fill is [operand, kind, …] of an operand that is there");
     DpsTraceFill *to = &c->fill[operand];
     const DpsTraceView *v = &c->kind->views[operand];
-    int is_float = v->dtype >= DPS_DTYPE_F32 && v->dtype <= DPS_DTYPE_F64;
+    int is_float = v->dtype >= DPS_DTYPE_F32 && v->dtype <= DPS_DTYPE_F64, quantised = v->form.type != DPS_QUANT_NONE;
     to->kind = kinds[k].kind;
     to->seed = (uint64_t)element (f, 2, 0, INT64_MAX, &bad);
     if (to->kind == DPS_FILL_TOKENS)
@@ -240,8 +270,8 @@ static DpsStatus read_fill (const DpsTrace *t, const json_t *f, DpsTraceCall *c,
         to->rms = rms ? strtod (rms, &end) : NAN;
         bad |= !isfinite (to->rms) || to->rms < 0 || !end || *end;
     }
-    if (bad || (to->kind == DPS_FILL_TOKENS && v->dtype != DPS_DTYPE_I32) || (to->kind == DPS_FILL_DATA && (is_float || v->quantised)) ||
-        (to->kind < DPS_FILL_TOKENS && !is_float && !v->quantised))
+    if (bad || (to->kind == DPS_FILL_TOKENS && v->dtype != DPS_DTYPE_I32) || (to->kind == DPS_FILL_DATA && (is_float || quantised)) ||
+        (to->kind < DPS_FILL_TOKENS && !is_float && !quantised))
         return refuse (t, err, "a fill has a seed, vocabulary, rms or data that there is not, or that is not for its dtype");
     return DPS_OK;
 }

@@ -13,8 +13,8 @@ typedef struct DpsTraceView {
     uint32_t dtype, rank;
     int64_t shape[4], stride[4];
     int has_stride;
-    int pack;      /* orientation, or -1 */
-    int quantised; /* a block format: its contents are not in a record */
+    int pack;          /* orientation, or -1 */
+    DpsQuantForm form; /* of a quantised weight: its contents are not in a record, its parts' sizes are */
 } DpsTraceView;
 
 typedef struct DpsTraceCase {

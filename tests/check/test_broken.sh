@@ -28,7 +28,9 @@ for module in objective adapter format reward; do
     check "$module" || wrong "$module without a fault does not pass"
 done
 for case in $(awk '$1 == "backend" { print $3 }' "$table" | sort -u); do
-    check backend --filter "$case" || wrong "backend without a fault does not pass $case"
+    only=
+    [ "$case" != backend.bits/threads ] || only=has_linear_only # every op of ref on large operands takes minutes
+    DIAPASON_BROKEN=$only check backend --filter "$case" || wrong "backend without a fault does not pass $case"
 done
 [ "$n" -ge 90 ] || fail "only $n faults are in the table"
 [ "$failed" = 0 ] || fail "$failed of $n faults"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The cpu's conformance tests in every instruction set this machine has below its best, chosen by DIAPASON_CPU_ISA.
+# What cpu computes, by `diapason check`, in every instruction set this machine has below its best, chosen by DIAPASON_CPU_ISA.
 . "$(dirname "$0")/../lib.sh"
 
 device() { "$dia" doctor --json | jq -r '.devices[] | select(.name == "cpu") | .detail'; }
@@ -13,8 +13,8 @@ for isa in x86-64 avx2 avx512; do
     [ "$found" != "$best" ] || continue
     case $found in *" $isa,"*) ;; *) continue ;; esac # this CPU has not got it, and the variable only lowers
     case $found in *bf16*) fail "$isa still has bf16 products: $found" ;; esac
-    for test in rows products attention threads; do
-        "$build/tests/conformance.cpu_$test" > out 2>&1 || { tail -n 40 out >&2; fail "cpu_$test with $isa"; }
+    for suite in elementwise rows products attention quant; do
+        run 0 "$dia" check cpu --quick --filter "backend.$suite/*"
     done
     ok "$isa: $found"
     n=$((n + 1))

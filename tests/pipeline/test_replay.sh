@@ -26,6 +26,14 @@ grep -q "calls: none failed" out || fail "no summary"
 run 0 "$dia" train tiny.yaml --set output_dir=bf16 --set dtype=bfloat16 --record bf16.jsonl
 run 0 "$dia" replay bf16.jsonl --backend cpu --against ref --json
 holds out '.failed == 0 and ([.ops[].worst_difference] | max) < 2e-2'
+for way in load_in_8bit=true 'load_in_4bit=true bnb_4bit_use_double_quant=true use_dora=true'; do
+    set=()
+    for one in $way; do set+=(--set "$one"); done
+    run 0 "$dia" train tiny.yaml --set output_dir=quantised "${set[@]}" --record quantised.jsonl
+    run 0 "$dia" replay quantised.jsonl --backend cpu --against ref --json
+    holds out '.failed == 0 and ([.ops[].worst_difference] | max) < 1e-4 and ([.ops[].op] | contains(["linear", "linear_dx"]))'
+    holds quantised.jsonl 'any (.[]; .op == "linear" and (.in[1].parts | length) > 0)' -s
+done
 run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl --max-tokens 2 --json --record generate.jsonl --record-ids
 head -n 1 generate.jsonl > head
 holds head '.ids == "recorded"'

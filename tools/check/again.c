@@ -39,6 +39,8 @@ DpsStatus check_program (CheckContext *ctx, const char *name, const char *const 
 static DpsStatus read_verdict (const CheckProcess *p, const char *name, json_t **out_notes, DpsError *err)
 {
     json_t *line = NULL;
+    if (!p->verdict.len)
+        return dps_fail (err, DPS_ERR_INTERNAL, "%s: the process ended well, and without a verdict", name);
     DPS_TRY (dps_json_parse (p->verdict.data ? p->verdict.data : "", p->verdict.len, name, 1, 0, &line, err));
     const char *verdict = json_string_value (json_object_get (line, "verdict")),
                *message = json_string_value (json_object_get (line, "message"));

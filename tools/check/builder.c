@@ -66,7 +66,11 @@ static DpsNode product (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, d
     return y;
 }
 
-static DpsNode base (struct DpsBuilder *b, DpsNode x) { return begin (b) ? product (b, x, b->w, -1, 1) : -1; }
+static DpsNode base (struct DpsBuilder *b, DpsNode x)
+{
+    b->n_base++;
+    return begin (b) ? product (b, x, b->w, -1, 1) : -1;
+}
 
 static DpsNode linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, double alpha)
 {
@@ -106,7 +110,7 @@ static DpsNode dropout (struct DpsBuilder *b, DpsNode x, double p)
         return x;
     DpsNode y = check_node (b, b->nodes[x].rows, b->nodes[x].cols, b->nodes[x].v);
     for (int64_t i = 0; y >= 0 && i < b->nodes[y].rows * b->nodes[y].cols; i++)
-        b->nodes[y].v[i] *= dps_rng_uniform (7, (uint64_t)b->n_ops, (uint64_t)i) < p ? 0 : 1 / (1 - p);
+        b->nodes[y].v[i] *= dps_rng_uniform (7, (uint64_t)x, (uint64_t)i) < p ? 0 : 1 / (1 - p);
     return y;
 }
 

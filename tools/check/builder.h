@@ -24,6 +24,7 @@ struct DpsBuilder {
     DpsNode w;         /* the base weight */
     int training;      /* dropout is active */
     uint64_t n_ops;    /* calls so far */
+    int n_base;        /* of those, of base */
     uint64_t fail_at;  /* this call and all after it answer -1; 0: none */
     uint64_t other_at; /* before this call, `meanwhile` runs */
     void (*meanwhile) (void *ctx);
@@ -33,7 +34,7 @@ struct DpsBuilder {
 
 extern const DpsBuilderOps check_builder_ops;
 
-/** A node with these numbers (NULL: zeros). -1: no memory or no room. */
+/** A node with these numbers (NULL: zeros). Dropout keeps the same numbers of a node each time. -1: no memory or no room. */
 DpsNode check_node (struct DpsBuilder *b, int64_t rows, int64_t cols, const double *v);
 DpsNode check_node_f32 (struct DpsBuilder *b, int64_t rows, int64_t cols, const float *v);
 void check_builder_free (struct DpsBuilder *b);

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "exec/operands.h"
 
 const int64_t kit_sizes[] = {0, 1, 3, 7, 16, 17, 31, 255, 257};
 const int64_t kit_row_counts[] = {0, 1, 3, 17};
@@ -14,21 +15,6 @@ size_t kit_item (uint32_t dtype)
 {
     uint64_t bytes = dps_dtype_bytes (dtype);
     return bytes ? (size_t)bytes : 1;
-}
-
-static float from_bf16 (uint16_t h)
-{
-    uint32_t u = (uint32_t)h << 16;
-    float f;
-    memcpy (&f, &u, sizeof f);
-    return f;
-}
-
-static uint16_t to_bf16 (float f)
-{
-    uint32_t u;
-    memcpy (&u, &f, sizeof u);
-    return f != f ? 0x7fc0 : (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
 /* Memory of the device, and the host's image of it. */
@@ -129,44 +115,13 @@ static unsigned char *element (const KitArray *a, int64_t i)
     return kit_data (a) + (size_t)at * a->item;
 }
 
-double kit_get (const KitArray *a, int64_t i)
-{
-    const unsigned char *p = element (a, i);
-    union {
-        float f;
-        double d;
-        int32_t i;
-        int64_t l;
-        uint16_t h;
-    } u;
-    memcpy (&u, p, a->item < sizeof u ? a->item : sizeof u);
-    switch (a->view.dtype) {
-    case DPS_DTYPE_F32: return (double)u.f;
-    case DPS_DTYPE_BF16: return (double)from_bf16 (u.h);
-    case DPS_DTYPE_F64: return u.d;
-    case DPS_DTYPE_I64: return (double)u.l;
-    case DPS_DTYPE_I32: return u.i;
-    default: return *p;
-    }
-}
+/* Of an element where it stands, which need not be aligned to more than its own size. */
+double kit_get (const KitArray *a, int64_t i) { return dps__element (a->view.dtype, element (a, i), 0); }
 
 void kit_put (KitArray *a, int64_t i, double v)
 {
-    if (!a)
-        return;
-    unsigned char *p = element (a, i);
-    const float f = (float)v;
-    const int32_t n = (int32_t)v;
-    const int64_t l = (int64_t)v;
-    const uint16_t h = to_bf16 (f);
-    switch (a->view.dtype) {
-    case DPS_DTYPE_F32: memcpy (p, &f, sizeof f); break;
-    case DPS_DTYPE_BF16: memcpy (p, &h, sizeof h); break;
-    case DPS_DTYPE_F64: memcpy (p, &v, sizeof v); break;
-    case DPS_DTYPE_I64: memcpy (p, &l, sizeof l); break;
-    case DPS_DTYPE_I32: memcpy (p, &n, sizeof n); break;
-    default: *p = (unsigned char)n;
-    }
+    if (a)
+        dps__put_element (a->view.dtype, element (a, i), 0, v);
 }
 
 KitArray *kit_filled (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, double value)
@@ -187,7 +142,9 @@ static void fill_normals (Kit *k, KitArray *a, double scale)
         const uint32_t *two = w + 2 * (i % 2);
         double sum = (double)(two[0] & 0xffff) + (double)(two[0] >> 16) + (double)(two[1] & 0xffff) + (double)(two[1] >> 16);
         double x = scale * 1.7320508075688772 * (sum / 65536 - 2);
-        kit_put (a, i, (double)from_bf16 (to_bf16 ((float)x)));
+        uint16_t rounded;
+        dps__put_element (BF16, &rounded, 0, x);
+        kit_put (a, i, dps__element (BF16, &rounded, 0));
     }
 }
 
@@ -198,13 +155,21 @@ KitArray *kit_normals (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, doubl
     return a;
 }
 
+/* Whole numbers steer an op: the host may look at them. */
+static KitArray *shown (KitArray *a)
+{
+    if (a)
+        a->view.host = kit_data (a);
+    return a;
+}
+
 KitArray *kit_indices (Kit *k, int64_t n, int64_t limit)
 {
     KitArray *a = kit_array (k, DPS_DTYPE_I32, n, -1);
     uint64_t stream = k->draws;
     for (int64_t i = 0; a && i < n; i++)
         kit_put (a, i, (double)dps_rng_below (k->seed + 1, stream, (uint64_t)i, (uint64_t)limit));
-    return a;
+    return shown (a);
 }
 
 KitArray *kit_i32s (Kit *k, int64_t n, const int32_t *values)
@@ -212,7 +177,7 @@ KitArray *kit_i32s (Kit *k, int64_t n, const int32_t *values)
     KitArray *a = kit_array (k, DPS_DTYPE_I32, n, -1);
     for (int64_t i = 0; a && i < n; i++)
         kit_put (a, i, values[i]);
-    return a;
+    return shown (a);
 }
 
 KitArray *kit_roots (Kit *k, int64_t n)
@@ -226,7 +191,7 @@ KitArray *kit_segments (Kit *k, int64_t n, const DpsSegment *s)
     KitArray *a = kit_array (k, DPS_DTYPE_U8, n, (int64_t)sizeof *s);
     if (a && n)
         memcpy (kit_data (a), s, (size_t)n * sizeof *s);
-    return a;
+    return shown (a);
 }
 
 KitArray *kit_copy (Kit *k, const KitArray *a)

@@ -9,12 +9,13 @@
 #ifndef DPS_TOOLS_CHECK_KIT_H
 #define DPS_TOOLS_CHECK_KIT_H
 
+#include "base/quant.h"
 #include "check/budgets.h"
 #include "check/check.h"
 #include "exec/exec.h"
 
 enum { KIT_GUARD = 192, KIT_BYTE = 0xff, KIT_MAX_IN = 8, KIT_MAX_OUT = 4, KIT_ATTRS = 8 };
-enum { F32 = DPS_DTYPE_F32, BF16 = DPS_DTYPE_BF16, F64 = DPS_DTYPE_F64, I32 = DPS_DTYPE_I32 };
+enum { F32 = DPS_DTYPE_F32, BF16 = DPS_DTYPE_BF16, F16 = DPS_DTYPE_F16, F64 = DPS_DTYPE_F64, I32 = DPS_DTYPE_I32 };
 
 /** Returned beside DPS_OK and errors: the backend refused, politely. */
 enum { KIT_REFUSED = 1001 };
@@ -29,7 +30,9 @@ typedef struct KitArray {
     unsigned char *room;   /* the host's image of it: the memory itself where the device shares the host's */
     unsigned char *before; /* what it held when a call began */
     struct DpsBuffer *buffer;
-    int mirrored;           /* room is a copy, or the device has none */
+    int mirrored;              /* room is a copy, or the device has none */
+    DpsPart parts[DPS_QPARTS]; /* of a quantised weight, in the same room as its codes */
+    const DpsPart *list[DPS_QPARTS];
     struct KitArray *plain; /* of packed and quantised weights: the numbers as rows, for the oracle; NULL: the array itself */
     struct KitArray *next;
 } KitArray;
@@ -80,7 +83,7 @@ KitArray *kit_array_strided (Kit *k, uint32_t dtype, int64_t rows, int64_t cols)
 KitArray *kit_filled (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, double value);
 /** Numbers around 0, of deviation `scale`, each a bf16 number whatever the dtype, so that a conversion to bf16 inside the backend loses nothing. */
 KitArray *kit_normals (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, double scale);
-/** n numbers of [0, limit), or those given. */
+/** n numbers of [0, limit), or those given. With the host's copy beside them where the device has memory of its own, as segments have. */
 KitArray *kit_indices (Kit *k, int64_t n, int64_t limit);
 KitArray *kit_i32s (Kit *k, int64_t n, const int32_t *values);
 /** Offsets of roots over n rows: one empty, one of a single row, the rest in two. */
@@ -93,6 +96,12 @@ KitArray *kit_rows_of (Kit *k, const KitArray *a, int64_t first, int64_t n);
 KitArray *kit_bytes (Kit *k, uint64_t bytes, size_t align);
 /** kit_pack.c: W as the backend packs it, in pieces of 64 rows; W itself where there is no dps.pack/1 or it says UNSUPPORTED (*out_refused 1). */
 DpsStatus kit_packed (Kit *k, KitArray *w, uint32_t orientation, KitArray **out, int *out_refused, DpsError *err);
+/** kit_quant.c: every form of quantised weights there is: GGUF's types, codes plain and nested. */
+extern const DpsQuantForm kit_forms[];
+enum { KIT_FORMS = 19 };
+const char *kit_form_text (const DpsQuantForm *f, char *out, size_t cap);
+/** A quantised (O, K) matrix; `plain` are its numbers as rows of `dtype`, which the oracle gets. *out NULL: the form has no rows of K numbers. */
+DpsStatus kit_quantised (Kit *k, const DpsQuantForm *form, int64_t O, int64_t K, uint32_t dtype, KitArray **out, DpsError *err);
 void kit_clear (Kit *k);
 
 double kit_get (const KitArray *a, int64_t i);

@@ -112,31 +112,35 @@ DpsStatus kit_oracle (Kit *k, const KitCall *c, KitArray *out[KIT_MAX_OUT], DpsE
     return DPS_OK;
 }
 
-static int has_bf16 (const KitCall *c)
+static int is_short (const KitArray *a) { return a && (a->view.dtype == BF16 || a->view.dtype == F16); }
+
+/* A dtype of 16 bits takes part: the budgets are those of bf16. */
+static int has_short (const KitCall *c)
 {
     int found = 0;
     for (int i = 0; i < KIT_MAX_IN; i++)
-        found |= c->in[i] && c->in[i]->view.dtype == BF16;
+        found |= is_short (c->in[i]);
     for (int i = 0; i < KIT_MAX_OUT; i++)
-        found |= c->out[i] && c->out[i]->view.dtype == BF16;
+        found |= is_short (c->out[i]);
     return found;
 }
 
 DpsStatus kit_close_to (Kit *k, const KitCall *c, int output, const KitArray *got, const KitArray *want, DpsError *err)
 {
     char text[200];
-    const CheckBudget *b = check_budget (c->name, !strcmp (c->name, "token_logprobs") && output == 3 ? "dir" : NULL, has_bf16 (c));
+    const CheckBudget *b = check_budget (c->name, !strcmp (c->name, "token_logprobs") && output == 3 ? "dir" : NULL, has_short (c));
     kit_call_text (c, text, sizeof text);
     if (!b)
         return dps_fail (err, DPS_ERR_INTERNAL, "budgets.def has no line for %s", c->name);
     if (got->n != want->n)
         return dps_fail (err, DPS_ERR_INTERNAL, "%s: %lld numbers, expected %lld", text, (long long)got->n, (long long)want->n);
-    double most = 0, worst = 0, ulp = got->view.dtype == BF16 ? 0x1p-8 : 0x1p-23;
+    double most = 0, worst = 0, ulp = got->view.dtype == BF16 ? 0x1p-8 : got->view.dtype == F16 ? 0x1p-11 : 0x1p-23;
     int64_t at = -1;
     for (int64_t i = 0; i < want->n; i++)
         most = isfinite (kit_get (want, i)) && fabs (kit_get (want, i)) > most ? fabs (kit_get (want, i)) : most;
-    double absolute =
-        (b->absolute + b->growth * sqrt (c->length > 0 ? (double)c->length : 1)) * most + b->floor * (c->scale > 0 ? c->scale : 1);
+    double absolute = (b->absolute + b->growth * sqrt (c->length > 0 ? (double)c->length : 1)) * most +
+                      b->floor * (c->scale > 0 ? c->scale : 1) +
+                      (got->view.dtype == F16 ? 0x1p-25 : 0); /* half a step between f16's smallest numbers */
     for (int64_t i = 0; i < want->n; i++) {
         double g = kit_get (got, i), w = kit_get (want, i), room = (b->relative + ulp) * fabs (w) + absolute, off = fabs (g - w);
         double over = g != g && w != w ? 0 : g == w ? 0 : !(off <= 1e300) ? INFINITY : off / (room > 0 ? room : 1e-300);

@@ -148,13 +148,28 @@ static DpsStatus shared_prefix (Kit *k, DpsError *err)
     return DPS_OK;
 }
 
+/* Of v in dq, of q and k in dk: in the row itself, and in no other sequence. */
+static DpsStatus nan_stays_backward (Kit *k, const KitCall *b, int bad, DpsError *err)
+{
+    const KitArray *d = b->out[bad == 2 ? 0 : 1];
+    DpsStatus st = kit_call (k, b, err);
+    if (st == DPS_OK && (!isnan (kit_get (d, 20 * d->shape[1] + 1)) || isnan (kit_get (d, 130 * d->shape[1]))))
+        return dps_fail (err, DPS_ERR_INVALID, "attention_bwd: a NaN in row 20 of %s is %s of %s",
+                         bad == 0   ? "q"
+                         : bad == 1 ? "k"
+                                    : "v",
+                         isnan (kit_get (d, 130 * d->shape[1])) ? "in another sequence's rows" : "gone from that row",
+                         bad == 2 ? "dq" : "dk");
+    return kit_refusable (k, st);
+}
+
 /* In the rows that see it, and never in another sequence. (A row before a NaN of v may have one too: its weight there is 0, and 0·NaN is NaN.) */
 static DpsStatus nan_stays (Kit *k, DpsError *err)
 {
     for (int bad = 0; bad < 3; bad++) {
         AttentionRun r = attention_run (k, &attention_cases[ATTENTION_WINDOW], F32, F32);
         KitArray *const from[] = {r.q, r.k, r.v};
-        const KitCall f = attention_forward (&r);
+        const KitCall f = attention_forward (&r), b = attention_backward (&r);
         int64_t o = r.o ? r.o->shape[1] : 0;
         if (from[bad])
             kit_put (from[bad], 20 * from[bad]->shape[1] + 1, (double)NAN);
@@ -170,6 +185,7 @@ static DpsStatus nan_stays (Kit *k, DpsError *err)
                              : bad == 1 ? "k"
                                         : "v");
         k->n_compared++;
+        DPS_TRY (nan_stays_backward (k, &b, bad, err));
         kit_clear (k);
     }
     return DPS_OK;
@@ -179,8 +195,8 @@ static DpsStatus nan_stays (Kit *k, DpsError *err)
 static DpsStatus bad_segments (Kit *k, DpsError *err)
 {
     static const DpsSegment bad[] = {
-        {0, 6, 0, 5, -1, 1, 0, 0},  {0, 5, 1, 5, -1, 0, 0, 0},  {0, 5, 0, 5, 0, 0, 0, 0},
-        {-1, 5, 0, 5, -1, 0, 0, 0}, {0, -1, 0, 5, -1, 9, 0, 0},
+        {0, 6, 0, 5, -1, 1, 0, 0},  {0, 5, 1, 5, -1, 0, 0, 0},  {0, 5, 0, 5, 0, 0, 0, 0},  {0, 5, 0, 5, -1, -1, 0, 0},
+        {-1, 5, 0, 5, -1, 0, 0, 0}, {0, -1, 0, 5, -1, 9, 0, 0}, {0, 2, 0, 5, -1, 1, 0, 0},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         AttentionCase t = {"bad", 1, 1, 4, 0, 0, 5, 5, 1, {bad[i]}};

@@ -95,20 +95,15 @@ static DpsStatus find_peaks (Kit *k, Peaks *p, DpsError *err)
     return DPS_OK;
 }
 
-/* Notes "linear.f32": its share of the peak; and what that is made of, in "rates". */
-static DpsStatus measure (Kit *k, const Peaks *p, const char *op, int m, json_t *rates, DpsError *err)
+/* Notes "linear.f32": its share of the peak; and what that is made of, in "rates". s < 0: refused. */
+static void note_rate (Kit *k, const Peaks *p, const char *key, int m, double s, double flops, double bytes, json_t *rates,
+                       const DpsError *err)
 {
-    char key[64];
-    KitCall c;
-    DPS_TRY (typical_call (k, op, kit_mixed (m, 0), &typical_step, &c, err));
-    double s = time_call (k, &c, err), flops = typical_flops (op, &typical_step), bytes = typical_bytes (&c);
     double peak = flops > 0 ? p->flops[m] : p->bytes, rate = (flops > 0 ? flops : bytes) / s;
-    kit_clear (k);
-    snprintf (key, sizeof key, "%s.%s", op, dps_dtype_name (kit_mixed (m, 0)));
     if (s <= 0) {
         k->n_refused++;
         snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
-        return DPS_OK;
+        return;
     }
     if (peak > 0)
         check_note_number (k->ctx, key, rate / peak);
@@ -116,6 +111,17 @@ static DpsStatus measure (Kit *k, const Peaks *p, const char *op, int m, json_t 
                          json_pack ("{s:f, s:s, s:f}", "seconds", s, "bound_by", flops > 0 ? "arithmetic" : "memory",
                                     flops > 0 ? "gflops" : "gbytes", rate / 1e9));
     k->n_compared++;
+}
+
+static DpsStatus measure (Kit *k, const Peaks *p, const char *op, int m, json_t *rates, DpsError *err)
+{
+    char key[64];
+    KitCall c;
+    DPS_TRY (typical_call (k, op, kit_mixed (m, 0), &typical_step, &c, err));
+    double s = time_call (k, &c, err), bytes = typical_bytes (&c);
+    kit_clear (k);
+    snprintf (key, sizeof key, "%s.%s", op, dps_dtype_name (kit_mixed (m, 0)));
+    note_rate (k, p, key, m, s, typical_flops (op, &typical_step), bytes, rates, err);
     return DPS_OK;
 }
 
@@ -135,6 +141,45 @@ static DpsStatus measure_all (Kit *k, const char *const *ops, DpsError *err)
 static DpsStatus products (Kit *k, DpsError *err)
 {
     return measure_all (k, (const char *const[]){"linear", "linear_dx", "linear_dw", "dora_norm", NULL}, err);
+}
+
+/* A product whose W is in a form that models come in: many rows of x, which arithmetic bounds, and one, which reading W does. */
+static DpsStatus measure_form (Kit *k, const Peaks *p, const char *op, const DpsQuantForm *form, int64_t rows, int m, json_t *rates,
+                               DpsError *err)
+{
+    char key[96];
+    const TypicalSize z = {.N = rows, .D = typical_step.D, .O = typical_step.O};
+    int back = !strcmp (op, "linear_dx");
+    KitArray *x = kit_normals (k, kit_mixed (m, 0), rows, back ? z.O : z.D, 1),
+             *y = kit_array (k, kit_mixed (m, 0), rows, back ? z.D : z.O);
+    KitCall c = {.name = op, .in = {x}, .out = {y}};
+    DPS_TRY (kit_quantised (k, form, z.O, z.D, kit_mixed (m, 0), &c.in[1], err));
+    double s = time_call (k, &c, err), bytes = typical_bytes (&c), flops = rows > 1 ? typical_flops (op, &z) : 0;
+    kit_clear (k);
+    snprintf (key, sizeof key, "%s.%s.%s%s", op, dps_dtype_name (kit_mixed (m, 0)), dps_quant_name (form->type),
+              rows > 1 ? "" : ".one_row");
+    note_rate (k, p, key, m, s, flops, bytes, rates, err);
+    return DPS_OK;
+}
+
+static DpsStatus quantised (Kit *k, DpsError *err)
+{
+    static const DpsQuantForm forms[] = {
+        {DPS_QUANT_Q8_0, 0, 0}, {DPS_QUANT_Q4_K, 0, 0}, {DPS_QUANT_Q6_K, 0, 0}, {DPS_QUANT_NF4, 64, 1}, {DPS_QUANT_INT8, 0, 0}};
+    Peaks p;
+    DPS_TRY (find_peaks (k, &p, err));
+    json_t *rates = json_object ();
+    DpsStatus st = DPS_OK;
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++)
+        for (int m = 0; m < 2 && st == DPS_OK; m++) {
+            st = measure_form (k, &p, "linear", &forms[f], typical_step.N, m, rates, err);
+            if (st == DPS_OK)
+                st = measure_form (k, &p, "linear", &forms[f], 1, m, rates, err);
+            if (st == DPS_OK)
+                st = measure_form (k, &p, "linear_dx", &forms[f], typical_step.N, m, rates, err);
+        }
+    json_object_set_new (k->ctx->notes, "rates", rates);
+    return st;
 }
 
 static DpsStatus attention (Kit *k, DpsError *err)
@@ -163,6 +208,7 @@ static DpsStatus elementwise (Kit *k, DpsError *err)
 }
 
 KIT_CASE (products)
+KIT_CASE (quantised)
 KIT_CASE (attention)
 KIT_CASE (head)
 KIT_CASE (rows)
@@ -170,9 +216,9 @@ KIT_CASE (elementwise)
 
 enum { MEASURES = CHECK_PERF | CHECK_ALL_PLUGINS };
 static const CheckCase cases[] = {
-    KIT_LINE (products, 0, MEASURES, .timeout_s = 300),    KIT_LINE (attention, 0, MEASURES, .timeout_s = 300),
-    KIT_LINE (head, 0, MEASURES, .timeout_s = 600),        KIT_LINE (rows, 0, MEASURES, .timeout_s = 300),
-    KIT_LINE (elementwise, 0, MEASURES, .timeout_s = 300),
+    KIT_LINE (products, 0, MEASURES, .timeout_s = 300),  KIT_LINE (quantised, 0, MEASURES, .timeout_s = 300),
+    KIT_LINE (attention, 0, MEASURES, .timeout_s = 300), KIT_LINE (head, 0, MEASURES, .timeout_s = 600),
+    KIT_LINE (rows, 0, MEASURES, .timeout_s = 300),      KIT_LINE (elementwise, 0, MEASURES, .timeout_s = 300),
 };
 const CheckSuite check_suite_backend_perf = {"backend.perf", DPS_BACKEND_ID, "each op against this machine's peak", cases,
                                              sizeof cases / sizeof *cases};

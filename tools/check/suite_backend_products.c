@@ -78,6 +78,14 @@ static DpsStatus linear_dw (Kit *k, DpsError *err)
     return DPS_OK;
 }
 
+/* The sum of nothing is 0; or weights without a column are refused, dry and for real. */
+static DpsStatus empty (Kit *k, DpsError *err)
+{
+    return kit_compare (
+        k, &(KitCall){.name = "linear", .in = {kit_array (k, F32, 3, 0), kit_array (k, F32, 4, 0)}, .out = {kit_array (k, F32, 3, 4)}},
+        err);
+}
+
 /* Operands whose rows lie apart: done right, or refused. */
 static DpsStatus strided (Kit *k, DpsError *err)
 {
@@ -174,6 +182,7 @@ static DpsStatus unpack_rows (Kit *k, DpsError *err)
 KIT_CASE (linear)
 KIT_CASE (linear_dx)
 KIT_CASE (linear_dw)
+KIT_CASE (empty)
 KIT_CASE (strided)
 KIT_CASE (dora_norm)
 KIT_CASE (nan_stays)
@@ -183,6 +192,7 @@ static const CheckCase cases[] = {
     KIT_LINE (linear, 3, CHECK_REQUIRED),
     KIT_LINE (linear_dx, 3, CHECK_REQUIRED),
     KIT_LINE (linear_dw, 3, CHECK_REQUIRED),
+    KIT_LINE (empty, 0, 0),
     KIT_LINE (strided, 0, 0),
     KIT_LINE (dora_norm, 3, 0),
     KIT_LINE (nan_stays, 0, 0),

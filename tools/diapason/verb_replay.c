@@ -58,8 +58,8 @@ static json_t *ops_json (const DpsReplay *r)
         const DpsReplayOp *op = &r->ops[i];
         if (!op->calls)
             continue;
-        json_t *o = json_pack ("{s:s, s:I, s:I, s:I, s:f}", "op", dps_op_name ((DpsOpCode)i), "calls", (json_int_t)op->calls, "skipped",
-                               (json_int_t)op->skipped, "failed", (json_int_t)op->failed, "seconds", op->seconds);
+        json_t *o = json_pack ("{s:s, s:I, s:I, s:f}", "op", dps_op_name ((DpsOpCode)i), "calls", (json_int_t)op->calls, "failed",
+                               (json_int_t)op->failed, "seconds", op->seconds);
         if (against) {
             json_object_set_new (o, "worst_difference", isfinite (op->worst) ? json_real (op->worst) : json_string ("nan"));
             json_object_set_new (o, "worst_call", json_integer ((json_int_t)op->worst_call));
@@ -90,13 +90,13 @@ static void print_json (const DpsReplay *r)
 
 static void print_text (const DpsReplay *r)
 {
-    printf ("%-18s %8s %8s %8s %10s%s\n", "op", "calls", "skipped", "failed", "seconds", against ? "   worst difference, in call" : "");
+    printf ("%-18s %8s %8s %10s%s\n", "op", "calls", "failed", "seconds", against ? "   worst difference, in call" : "");
     for (int i = 0; i < DPS_OP_COUNT; i++) {
         const DpsReplayOp *op = &r->ops[i];
         if (!op->calls)
             continue;
-        printf ("%-18s %8llu %8llu %8llu %10.4f", dps_op_name ((DpsOpCode)i), (unsigned long long)op->calls,
-                (unsigned long long)op->skipped, (unsigned long long)op->failed, op->seconds);
+        printf ("%-18s %8llu %8llu %10.4f", dps_op_name ((DpsOpCode)i), (unsigned long long)op->calls, (unsigned long long)op->failed,
+                op->seconds);
         if (against)
             printf ("   %.3g, %llu", op->worst, (unsigned long long)op->worst_call);
         putchar ('\n');

@@ -41,6 +41,11 @@ static DpsStatus alloc_block (struct DpsDevice *dev, uint64_t bytes, struct DpsB
 {
     static struct DpsBuffer *first;
     static void *first_host;
+    if (IS (trusts_malloc)) {
+        volatile char *p = malloc (16); /* allocated by libc */
+        *p = 1;
+        free ((void *)(uintptr_t)p); /* allocated by libc */
+    }
     if (IS (never_nomem) && bytes > UINT64_MAX / 4)
         bytes = 64;
     if (IS (shares_blocks) && first && bytes < 64) {
@@ -103,6 +108,15 @@ static DpsStatus cut_to_bf16 (struct DpsDevice *dev, const DpsOp *op, DpsError *
     return st;
 }
 
+/* An f16 output that was a bf16 number on its way: three bits are gone. */
+static DpsStatus through_bf16 (struct DpsDevice *dev, const DpsOp *op, DpsError *err)
+{
+    DPS_TRY (ref ()->run (dev, op, 0, err));
+    for (int64_t i = 0; !op->out[0]->stride && i < elements (op->out[0]); i++)
+        ((uint16_t *)dps__ref_data (op->out[0]))[i] &= 0xfff8;
+    return DPS_OK;
+}
+
 static void after (const DpsOp *op)
 {
     const DpsView *y = op->n_out ? op->out[0] : NULL;
@@ -114,6 +128,12 @@ static void after (const DpsOp *op)
     if (!linear || !y || y->dtype != DPS_DTYPE_F32 || y->stride)
         return;
     float *first = dps__ref_data (y);
+    if (IS (reads_too_far) && elements (y))
+        first[0] += 0 * ((const float *)dps__ref_data (op->in[0]))[elements (op->in[0])];
+    if (IS (bits_by_threads) && strcmp (getenv ("OMP_NUM_THREADS") ? getenv ("OMP_NUM_THREADS") : "1", "1"))
+        each (y, other_bit);
+    if (IS (wrong_codes) && op->in[1]->n_parts)
+        each (y, negated);
     if (IS (off_by_one_write))
         first[elements (y)] = 0;
     if (IS (writes_input) && op->in[0]->dtype == DPS_DTYPE_F32 && elements (op->in[0]))
@@ -143,6 +163,10 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
         flags = 0;
     if (IS (dry_promises) && linear)
         return dry ? DPS_OK : dps_fail (err, DPS_ERR_UNSUPPORTED, "not today");
+    if ((IS (bits_by_threads) || IS (has_linear_only)) && !linear)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "linear is all that there is");
+    if (IS (halves_in_bf16) && !dry && op->n_out && op->out[0] && op->out[0]->dtype == DPS_DTYPE_F16)
+        return through_bf16 (dev, op, err);
     if (IS (bf16_toward_zero) && !dry && linear && op->out[0] && op->out[0]->dtype == DPS_DTYPE_BF16 && !op->out[0]->stride)
         return cut_to_bf16 (dev, op, err);
     if (IS (overwrites_sum) && !dry && is_op (op, "linear_dw") && op->out[0] && !op->out[0]->stride && op->out[0]->dtype == DPS_DTYPE_F32)

@@ -48,7 +48,7 @@ function (dps_add_test file prefix)
   set (target ${prefix}.${short})
   add_executable (${target} ${file})
   dps_flags (${target})
-  target_link_libraries (${target} PRIVATE dps_core cunit)
+  target_link_libraries (${target} PRIVATE check_builder dps_core cunit)
   target_include_directories (${target} PRIVATE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR})
   target_compile_definitions (${target} PRIVATE DPS_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data" DPS_BUILD="${CMAKE_BINARY_DIR}"
     DPS_SOURCE="${CMAKE_SOURCE_DIR}")
