@@ -33,6 +33,7 @@ for way in load_in_8bit=true 'load_in_4bit=true bnb_4bit_use_double_quant=true u
     run 0 "$dia" replay quantised.jsonl --backend cpu --against ref --json
     holds out '.failed == 0 and ([.ops[].worst_difference] | max) < 1e-4 and ([.ops[].op] | contains(["linear", "linear_dx"]))'
     holds quantised.jsonl 'any (.[]; .op == "linear" and (.in[1].parts | length) > 0)' -s
+    rm -r quantised
 done
 run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl --max-tokens 2 --json --record generate.jsonl --record-ids
 head -n 1 generate.jsonl > head
