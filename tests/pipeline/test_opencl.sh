@@ -57,3 +57,7 @@ run 0 "$dia" train recipe.yaml --set "device=[cpu, opencl]" --set dtype=f32 --se
 near both on-cpu
 run 1 "$dia" train recipe.yaml --set device=opencl:99 --set output_dir=none
 ok "devices are asked in their order; a device that is not there is refused"
+
+run 0 "$dia" bench train --model "$models/gemma3" --device opencl --rows 2 --steps 2 --tokens 12 --scored 4 --json
+holds out '.device == "opencl:0" and .matmul_peak_gflops > 0.5 and .share_of_peak > 0 and .share_of_peak < 1'
+ok "bench train beside the peak of the device's own products"

@@ -20,7 +20,7 @@ double bench_now (void);
 double bench_since_launch (void);
 double bench_peak_rss (void);
 
-/** FLOP/s of the best packed product of the shapes that matter. Errors: DTYPE when the device has none in this dtype. */
+/** FLOP/s of the best product of the shapes that matter, on the first device. Errors: DTYPE when it has none in this dtype. */
 DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err);
 
 DpsStatus bench_train (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o, json_t *result, DpsError *err);

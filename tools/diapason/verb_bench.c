@@ -25,7 +25,7 @@ const DpsVerb dps_verb_bench = {
     .summary = "measure matrix products, training and decoding on this machine",
     .synopsis = "{matmul|train|decode|abi} [--model M]",
     .help =
-        "matmul   the peak of packed matrix products, in f32 and, where the CPU has it, bf16\n"
+        "matmul   the peak of matrix products, in f32 and, where the device has it, bf16\n"
         "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
         "step\n"
         "         --objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a\n"
@@ -117,57 +117,6 @@ static void print_result (const json_t *result)
                 printf ("  %-60s %.6g\n", name, json_number_value (item));
         }
     }
-}
-
-/* Best of several timings of y = x·Wᵀ with W packed: what products of these shapes can reach here. */
-static DpsStatus time_product (DpsExec *ex, uint32_t dtype, int64_t M, int64_t K, int64_t N, double *out_flops, DpsError *err)
-{
-    const DpsExecDevice *d = &ex->devices[0];
-    int64_t w_shape[2] = {N, K}, x_shape[2] = {M, K}, y_shape[2] = {M, N};
-    uint64_t bytes = 0, size = dps_dtype_bytes (dtype);
-    uint32_t layout = 0;
-    DpsBlock w = {0}, x = {0}, y = {0}, rows = {0};
-    DpsStatus st = d->pack ? d->pack->query (d->info.device, N, K, dtype, DPS_PACK_FORWARD, &bytes, &layout, err)
-                           : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s packs no weights", d->info.name);
-    if (st == DPS_OK &&
-        ((st = dps_exec_alloc (ex, bytes, &w, err)) || (st = dps_exec_alloc (ex, (uint64_t)(M * K) * size, &x, err)) ||
-         (st = dps_exec_alloc (ex, (uint64_t)(M * N) * size, &y, err)) || (st = dps_exec_alloc (ex, (uint64_t)(N * K) * 4, &rows, err))))
-        goto done;
-    if (st != DPS_OK)
-        goto done;
-    memset (x.host, 0, x.bytes);
-    for (int64_t i = 0; i < N * K; i++)
-        ((float *)rows.host)[i] = (float)(i % 13) * 0.01f;
-    DpsView from = dps_view (DPS_DTYPE_F32, 2, w_shape, rows.host), wv = dps_view (dtype, 2, w_shape, w.host),
-            xv = dps_view (dtype, 2, x_shape, x.host), yv = dps_view (dtype, 2, y_shape, y.host);
-    wv.layout = layout;
-    wv.buffer = w.buffer;
-    st = d->pack->pack (d->info.device, &from, 0, DPS_PACK_FORWARD, &wv, err);
-    double best = INFINITY, begin = bench_now ();
-    for (int i = 0; st == DPS_OK && (i < 8 || bench_now () - begin < 0.25) && i < 400; i++) {
-        double start = bench_now ();
-        st = dps_exec_op (ex, DPS_OP_linear, (const DpsView *[]){&xv, &wv, NULL, NULL}, 4, (const DpsView *[]){&yv}, 1, NULL, 0, err);
-        best = fmin (best, bench_now () - start);
-    }
-    *out_flops = 2.0 * (double)M * (double)K * (double)N / best;
-done:
-    dps_exec_free (ex, &w);
-    dps_exec_free (ex, &x);
-    dps_exec_free (ex, &y);
-    dps_exec_free (ex, &rows);
-    return st;
-}
-
-DpsStatus bench_matmul_peak (DpsExec *ex, uint32_t dtype, double *out_flops, DpsError *err)
-{
-    static const int64_t shapes[][3] = {{1024, 640, 2048}, {1024, 2048, 640}, {1024, 1024, 640}, {1024, 2048, 2048}, {384, 640, 8192}};
-    *out_flops = 0;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        double flops = 0;
-        DPS_TRY (time_product (ex, dtype, shapes[i][0], shapes[i][1], shapes[i][2], &flops, err));
-        *out_flops = fmax (*out_flops, flops);
-    }
-    return DPS_OK;
 }
 
 static DpsStatus bench_matmul (DpsExec *ex, json_t *result, DpsError *err)
