@@ -63,12 +63,22 @@ static int has_lost_one (const CheckMark *one, const CheckMark *other)
     return 0;
 }
 
+/* The host keeps its copy of every module open, whichever plugin is checked: a memory file of the module's name. */
+static int is_module (DIR *folder, const char *descriptor)
+{
+    static const char head[] = "/memfd:", tail[] = ".so (deleted)";
+    const size_t n_head = sizeof head - 1, n_tail = sizeof tail - 1;
+    char target[512];
+    ssize_t n = readlinkat (dirfd (folder), descriptor, target, sizeof target);
+    return n >= (ssize_t)(n_head + n_tail) && !memcmp (target, head, n_head) && !memcmp (target + n - n_tail, tail, n_tail);
+}
+
 int check_open_files (void)
 {
     int n = -1; /* the folder's own */
     DIR *folder = opendir ("/proc/self/fd");
     for (const struct dirent *e; folder && (e = readdir (folder));)
-        n += e->d_name[0] != '.';
+        n += e->d_name[0] != '.' && !is_module (folder, e->d_name);
     if (folder)
         closedir (folder);
     return n;
