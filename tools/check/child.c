@@ -95,11 +95,10 @@ static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const 
     }
     free (real); /* allocated by libc */
     if (!found)
-        return dps_fail (
-            err, DPS_ERR_NOT_FOUND,
-            "no plugin '%s' (searched: %s). Hint: DIAPASON_PLUGINS=FOLDER names more folders, a path to NAME.so checks that one, "
-            "with its manifest NAME.plugin beside it; 'diapason plugins list' shows what is installed",
-            target, dps_registry_searched (reg));
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "no plugin '%s' (searched: %s). Hint: %s", target, dps_registry_searched (reg),
+                         strchr (target, '/') ? "its manifest NAME.plugin must lie beside NAME.so; tools/dev/write-manifest writes it"
+                                              : "DIAPASON_PLUGINS=FOLDER names more folders, and a path to NAME.so checks that one; "
+                                                "'diapason plugins list' shows what is installed");
     *out = found;
     return found->loaded ? DPS_OK : dps_fail (err, DPS_ERR_FORMAT, "%s is refused at load: %s", found->id, found->reason);
 }
