@@ -206,7 +206,6 @@ void dps_rows_close (DpsRows *r)
 uint64_t dps_rows_count (const DpsRows *r) { return r->scan.n; }
 uint64_t dps_rows_bytes (const DpsRows *r) { return r->size; }
 const char *dps_rows_path (const DpsRows *r) { return r->path; }
-DpsRowsFormat dps_rows_format (const DpsRows *r) { return r->scan.format; }
 const DpsDigest *dps_rows_digest (const DpsRows *r) { return &r->digest; }
 
 uint64_t dps_rows_line (const DpsRows *r, uint64_t i)

@@ -29,7 +29,6 @@ uint64_t dps_rows_count (const DpsRows *rows);
 /** Of the file, when it was indexed. */
 uint64_t dps_rows_bytes (const DpsRows *rows);
 const char *dps_rows_path (const DpsRows *rows);
-DpsRowsFormat dps_rows_format (const DpsRows *rows);
 /** SHA-256 of the whole file as it was indexed. */
 const DpsDigest *dps_rows_digest (const DpsRows *rows);
 

@@ -171,11 +171,6 @@ DpsNode dps_graph_op (DpsGraph *g, DpsOpCode op, const DpsNode *in, uint32_t n_i
     return r.out[0];
 }
 
-const DpsTensor *dps_graph_tensor (const DpsGraph *g, DpsNode node)
-{
-    return node < 0 || (size_t)node >= g->n_tensors ? NULL : &g->tensors[node];
-}
-
 int64_t dps_tensor_elements (const DpsTensor *t)
 {
     int64_t n = 1;

@@ -117,7 +117,6 @@ void dps_graph_seed (DpsGraph *g, DpsNode value, DpsInput input);
 /** Append the adjoints of everything the seeded values depend on. checkpoint: recompute each layer in its backward pass. */
 DpsStatus dps_graph_backward (DpsGraph *g, int checkpoint, DpsError *err);
 
-const DpsTensor *dps_graph_tensor (const DpsGraph *g, DpsNode node);
 int64_t dps_tensor_elements (const DpsTensor *t);
 uint64_t dps_tensor_bytes (const DpsTensor *t);
 uint64_t dps_dtype_bytes (uint32_t dtype);

@@ -18,14 +18,6 @@ int dps_metrics_set (DpsMetrics *m, const char *name, double value)
     return 0;
 }
 
-double dps_metrics_get (const DpsMetrics *m, const char *name, double fallback)
-{
-    for (size_t i = 0; i < m->n; i++)
-        if (!strcmp (m->items[i].name, name))
-            return m->items[i].value;
-    return fallback;
-}
-
 int dps_metrics_merge (DpsMetrics *m, const char *prefix, const DpsMetrics *from)
 {
     int bad = 0;

@@ -21,8 +21,6 @@ typedef struct DpsMetrics {
 
 /** Set `name` (a new one goes to the end). 0, or -1 when out of memory. [any] */
 int dps_metrics_set (DpsMetrics *m, const char *name, double value);
-/** The value of `name`, or `fallback`. [any] */
-double dps_metrics_get (const DpsMetrics *m, const char *name, double fallback);
 /** Every item of `from`, each name behind `prefix` ("eval_"). 0 or -1. [any] */
 int dps_metrics_merge (DpsMetrics *m, const char *prefix, const DpsMetrics *from);
 /** Empty the list and free it. [any] */
