@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fuzz.h: what the fuzz targets share: promises that must hold, inputs in several parts, and files for readers that take a path. */
+/* fuzz.h: what the fuzz targets share: start-up, promises that must hold, inputs in several parts, and files for readers that take a path. */
 #ifndef DPS_TESTS_FUZZ_H
 #define DPS_TESTS_FUZZ_H
 
@@ -10,6 +10,9 @@
 #include <unistd.h>
 
 #include "base/json.h"
+
+/* Before the first input; a target with more to set up has LLVMFuzzerInitialize besides. */
+__attribute__ ((constructor)) static void fuzz_start (void) { dps_json_init (); }
 
 static inline void require (int ok)
 {

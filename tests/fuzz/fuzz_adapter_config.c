@@ -24,14 +24,6 @@ static void compare (const DpsPeftConfig *a, const DpsPeftConfig *b)
     dps_targets_free (tb);
 }
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;

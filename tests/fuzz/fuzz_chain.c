@@ -4,13 +4,6 @@
 #include "fuzz_yaml.h"
 #include "recipe/chain.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 static void check (const DpsRecipe *r)
 {
     DpsError err = DPS_ERROR_INIT;

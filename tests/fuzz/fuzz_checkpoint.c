@@ -55,14 +55,6 @@ static void fuzz_states (const char *data, size_t size)
     json_decref (j);
 }
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     fuzz_manifest ((const char *)data, size);

@@ -9,7 +9,6 @@ static DpsTrainer *trainer;
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    dps_json_init ();
     DpsRecipe *recipe = calloc (1, sizeof *recipe);
     trainer = calloc (1, sizeof *trainer);
     require (recipe && trainer);

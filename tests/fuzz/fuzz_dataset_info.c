@@ -8,13 +8,6 @@ static const char rows[] =
     "{\"conversations\":[{\"from\":\"human\",\"value\":\"q\"},{\"from\":\"gpt\",\"value\":\"a\"}],\"chosen\":\"c\",\"rejected\":\"r\"}\n"
     "{\"messages\":[{\"role\":\"user\",\"content\":\"q\"},{\"role\":\"assistant\",\"content\":\"a\"}],\"tools\":\"[]\",\"text\":\"t\"}\n";
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;

@@ -9,13 +9,6 @@
 
 extern const DpsPluginEntry dps_plugin_entry;
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 static void read_model (const DpsMeta *const *meta, size_t n)
 {
     DpsError err = DPS_ERROR_INIT;

@@ -8,7 +8,6 @@ static json_t *messages, *tools;
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    dps_json_init ();
     messages = json_pack ("[{s:s,s:s},{s:s,s:[{s:s,s:s}]},{s:s,s:n,s:[{s:s,s:{s:s,s:{s:i}}}]},{s:s,s:s}]", "role", "system", "content",
                           "be brief", "role", "user", "content", "type", "text", "text", "h\xc3\xa9 ", "role", "assistant", "content",
                           "tool_calls", "type", "function", "function", "name", "f", "arguments", "x", 1, "role", "tool", "content", "42");

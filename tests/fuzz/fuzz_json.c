@@ -24,14 +24,6 @@ static void round_trip (const json_t *value)
     dps_buf_free (&text);
 }
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     if (size < 1)

@@ -15,7 +15,6 @@ int LLVMFuzzerInitialize (int *argc, char ***argv)
     static const char one[] = "{model_name_or_path: m, stage: sft, output_dir: o, datasets: rows.jsonl, allow_device_change: true}",
                       two[] = "{model_name_or_path: m, output_dir: o, stages: [{stage: sft, datasets: a}, {stage: dpo, datasets: b}]}";
     (void)argc, (void)argv;
-    dps_json_init ();
     require (dps_recipe_parse (one, sizeof one - 1, "fuzz.yaml", "/tmp", NULL, 0, &recipe, NULL) == DPS_OK);
     require (dps_chain_parse (two, sizeof two - 1, "/tmp/fuzz.yaml", NULL, 0, &chain, NULL) == DPS_OK && chain->n == 2);
     dps_free (chain->lock);

@@ -6,13 +6,6 @@
 #include "diapason/diapason.h"
 #include "fuzz.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     Answer a;

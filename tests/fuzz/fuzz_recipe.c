@@ -4,13 +4,6 @@
 #include "fuzz_yaml.h"
 #include "recipe/recipe.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;

@@ -10,7 +10,6 @@ static DpsEncoder *encoder;
 int LLVMFuzzerInitialize (int *argc, char ***argv)
 {
     (void)argc, (void)argv;
-    dps_json_init ();
     require (dps_encoder_new (NULL, NULL, &encoder, NULL) == DPS_OK);
     return 0;
 }

@@ -3,14 +3,6 @@
 #include "algorithms/reward_json/schema.h"
 #include "fuzz.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc;
-    (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 /* Input: the schema, a NUL, then answers separated by NULs. */
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {

@@ -3,13 +3,6 @@
 #include "fuzz.h"
 #include "graph/shard_index.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;

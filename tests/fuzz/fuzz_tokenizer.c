@@ -2,13 +2,6 @@
 /* fuzz_tokenizer.c: any bytes as tokenizer.json; one that loads encodes texts to ids of its vocabulary and decodes them. */
 #include "fuzz_use.h"
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
     DpsError err = DPS_ERROR_INIT;

@@ -9,13 +9,6 @@ static const char tokenizer[] =
     "\"model\":{\"type\":\"BPE\",\"unk_token\":\"<unk>\",\"vocab\":{\"<unk>\":0,\"<s>\":1,\"</s>\":2,\"a\":3,\"b\":4,\"ab\":5},"
     "\"merges\":[\"a b\"]}}";
 
-int LLVMFuzzerInitialize (int *argc, char ***argv)
-{
-    (void)argc, (void)argv;
-    dps_json_init ();
-    return 0;
-}
-
 /* Input, with NULs between: tokenizer_config, special_tokens_map, generation_config, chat_template .json; chat_template.jinja. */
 int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
