@@ -206,6 +206,19 @@ static DpsStatus ask (Checked *c, const DpsOp *op, uint32_t flags, DpsError *err
     return st;
 }
 
+/* A plan that wants scratch has it as its last input. */
+static DpsStatus take_scratch (Checked *c, DpsOp *op, uint64_t bytes, DpsError *err)
+{
+    if (!bytes)
+        return DPS_OK;
+    const DpsView *v = op->n_in ? op->in[op->n_in - 1] : NULL;
+    if (!v || v->dtype != DPS_DTYPE_U8 || (uint64_t)dps__view_count (v) < bytes)
+        return dps__checked_fault (c, DPS_BLAME_HOST, "run_plan", err,
+                                   "the last input is no scratch of %llu bytes, which the plan asked for", (unsigned long long)bytes);
+    op->n_in--;
+    return dps__checked_view (c, v, "run_plan scratch", err);
+}
+
 static DpsStatus run_checked (Checked *c, struct DpsPlan *plan, const DpsOp *op, uint32_t flags, DpsError *err)
 {
     const DpsBackend *real = c->layer.below.backend;
@@ -213,9 +226,12 @@ static DpsStatus run_checked (Checked *c, struct DpsPlan *plan, const DpsOp *op,
     if (!plan && flags & DPS_RUN_DRY)
         return ask (c, op, flags, err);
     DPS_TRY (dps__checked_conflict (c, 0, NULL, op, err));
-    DPS_TRY (dps__checked_before (c, op, plan != NULL, &w, err));
+    DpsOp bare = *op; /* without a plan's scratch, of which nothing is promised */
+    if (plan)
+        DPS_TRY (take_scratch (c, &bare, real->plan_info (device (c), plan), err));
+    DPS_TRY (dps__checked_before (c, &bare, &w, err));
     DPS_TRY (plan ? real->run_plan (device (c), plan, op, err) : real->run (device (c), op, flags, err));
-    return dps__checked_after (c, op, &w, err);
+    return dps__checked_after (c, &bare, &w, err);
 }
 
 static DpsStatus checked_run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
@@ -301,7 +317,7 @@ static DpsStatus checked_unpack_rows (struct DpsDevice *dev, const DpsView *pack
 
 /* Opening and closing. */
 
-static void checked_close (DpsLayer *layer)
+static void checked_close (DpsCallLayer *layer)
 {
     Checked *c = (Checked *)(void *)layer;
     for (size_t i = 0; i < c->shared->n_memory; i++)
@@ -360,7 +376,7 @@ DpsStatus dps__checked_add (DpsExecDevice *d, const DpsBackend *ref, CheckedShar
     }
     c->shared = *shared;
     c->shared->users++;
-    c->layer = (DpsLayer){.below = *d, .close = checked_close};
+    c->layer = (DpsCallLayer){.below = *d, .close = checked_close};
     atomic_flag_clear (&c->busy);
     for (int i = 0; i < DPS_OP_COUNT; i++)
         c->op_ids[i] = dps_intern (dps_op_name ((DpsOpCode)i));

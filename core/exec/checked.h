@@ -31,7 +31,7 @@ typedef struct CheckedShared {
 } CheckedShared;
 
 typedef struct Checked {
-    DpsLayer layer; /* the handle: struct DpsDevice * of its tables is this */
+    DpsCallLayer layer; /* the handle: struct DpsDevice * of its tables is this */
     DpsBackend table;
     DpsPack pack;
     DpsQueues queues, real_queues;
@@ -64,8 +64,8 @@ void dps__checked_log (Checked *c, int blame, const char *subject, const char *f
 /** The allocation a view lies in: by its buffer, else by its address; NULL: the host's own memory. */
 Memory *dps__checked_memory (Checked *c, const struct DpsBuffer *buffer, const void *host);
 
-/** Before: the host's side, then poison. plan: op has what a plan needs, too: a scratch operand. Errors: INVALID. */
-DpsStatus dps__checked_before (Checked *c, const DpsOp *op, int plan, Watch *w, DpsError *err);
+/** Before: the host's side, then poison. A plan's scratch is no operand here. Errors: INVALID. */
+DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *err);
 /** After: the plugin's side. Errors: INVALID. */
 DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *err);
 /** One view by itself: within its memory, alive, aligned. Errors: INVALID. */

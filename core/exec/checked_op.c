@@ -204,11 +204,11 @@ static uint64_t fringe (Checked *c, const DpsOp *op, const Watch *w, uint32_t i)
     return dps__bytes_hash (i, near, n);
 }
 
-DpsStatus dps__checked_before (Checked *c, const DpsOp *op, int plan, Watch *w, DpsError *err)
+DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
 {
     char subject[160];
     uint32_t n = op->n_in + op->n_out;
-    *w = (Watch){.code = plan ? DPS_OP_COUNT : dps__op_code (c->op_ids, op->id), .finite = -1};
+    *w = (Watch){.code = dps__op_code (c->op_ids, op->id), .finite = -1};
     if (n > DPS_OPERANDS_MAX)
         return dps__checked_fault (c, DPS_BLAME_HOST, op_name (c, op), err, "has %u operands, expected at most %d", (unsigned)n,
                                    DPS_OPERANDS_MAX);
@@ -220,8 +220,7 @@ DpsStatus dps__checked_before (Checked *c, const DpsOp *op, int plan, Watch *w, 
         dps__view_bytes (&c->quants, v, &w->bytes[i]);
         w->bytes[i] = v->host ? covered (c, v, dps__checked_memory (c, v->buffer, v->host), w->bytes[i]) : 0;
     }
-    if (!plan)
-        DPS_TRY (check_shapes (c, op, w->code, err));
+    DPS_TRY (check_shapes (c, op, w->code, err));
     DPS_TRY (check_overlap (c, op, w, err));
     DPS_TRY (check_indices (c, op, w, err));
     if (dps__op_keeps_output (w->code))

@@ -10,6 +10,7 @@
 #include "exec/decomposed.h"
 #include "exec/layer.h"
 #include "exec/plan.h"
+#include "exec/prepared.h"
 #include "exec/stage.h"
 #include "graph/decompose.h"
 #include "plugin/crumb.h"
@@ -119,6 +120,7 @@ void dps_exec_close (DpsExec *ex)
 {
     dps_exec_free (ex, &ex->arena);
     dps_exec_free (ex, &ex->scratch);
+    dps__prepared_close (ex);
     dps__stage_close (ex);
     dps__layers_close (ex);
     for (size_t i = 0; i < ex->n_cases; i++)
@@ -164,7 +166,7 @@ DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err) { return
 
 DpsStatus dps_exec_reserve_scratch (DpsExec *ex, uint64_t bytes, DpsError *err)
 {
-    return reserve (ex, "scratch of decomposed ops", &ex->scratch, bytes, err);
+    return reserve (ex, "scratch", &ex->scratch, bytes, err);
 }
 
 DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const void *host)
@@ -293,7 +295,10 @@ static DpsStatus run_decomposed (DpsExec *ex, const DpsCase *c, const DpsOp *o, 
     DPS_TRY (dps__exec_decomposed (ex, c->device, c->op, o, 0, NULL, &bytes, err));
     DPS_TRY (dps_exec_reserve_scratch (ex, bytes, err));
     ex->scratch_peak = bytes > ex->scratch_peak ? bytes : ex->scratch_peak;
-    return dps__exec_decomposed (ex, c->device, c->op, o, 0, &ex->scratch, NULL, err);
+    ex->scratch_taken = 1;
+    DpsStatus st = dps__exec_decomposed (ex, c->device, c->op, o, 0, &ex->scratch, NULL, err);
+    ex->scratch_taken = 0;
+    return st;
 }
 
 static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
@@ -328,7 +333,8 @@ static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t
     DpsCase *c;
     *out_bytes = 0;
     DPS_TRY (find_case (ex, op, o, &c, err));
-    return c->decomposed ? dps__exec_decomposed (ex, c->device, op, o, 0, NULL, out_bytes, err) : DPS_OK;
+    return c->decomposed ? dps__exec_decomposed (ex, c->device, op, o, 0, NULL, out_bytes, err)
+                         : dps__prepared_scratch (ex, c->device, o, out_bytes, err);
 }
 
 DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,

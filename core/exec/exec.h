@@ -17,8 +17,8 @@ typedef struct DpsExecDevice {
     const DpsBackend *backend;
     const DpsPack *pack; /* NULL: weights stay row-major */
     DpsDeviceInfo info;
-    const DpsPlugin *plugin; /* the registry's */
-    struct DpsLayer *layer;  /* what checks or records its calls (layer.h); NULL: the tables are the plugin's */
+    const DpsPlugin *plugin;    /* the registry's */
+    struct DpsCallLayer *layer; /* what checks or records its calls (layer.h); NULL: the tables are the plugin's */
 } DpsExecDevice;
 
 /** A persistent allocation on the primary device. host: NULL where that has memory of its own (stage.h puts and gets bytes). */
@@ -52,7 +52,9 @@ typedef struct DpsExec {
     uint32_t op_ids[DPS_OP_COUNT];
     DpsQuantNames quants;
     DpsBlock arena;
-    DpsBlock scratch;    /* intermediates of decomposed ops */
+    DpsBlock scratch;  /* intermediates of decomposed ops; what plans of single ops ask for */
+    int scratch_taken; /* by the decomposed op that is running */
+    struct DpsPrepared *prepared;
     int sealed;          /* arena and scratch were sized for the whole run: to grow is an error */
     uint64_t arena_peak; /* highest byte any run has used */
     uint64_t scratch_peak;
@@ -99,7 +101,7 @@ void dps_exec_free (DpsExec *ex, DpsBlock *block);
 DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err);
 
 /**
- * The scratch that decomposed ops of g need, from placement alone: views come from b, their memory is not looked at. Pure but for the placement
+ * The scratch that ops of g need, decomposed or by plan, from placement alone: views come from b, their memory is not looked at. Pure but for the placement
  * it remembers. Errors: those of placement. [device-serial]
  */
 DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, uint64_t *out_scratch, DpsError *err);
@@ -112,7 +114,7 @@ DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t fi
 DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
                        const DpsScalar *attrs, uint32_t n_attrs, DpsError *err);
 
-/** What dps_exec_op would need of the scratch: 0 when a device has the op whole. The views need no memory. [device-serial] */
+/** What dps_exec_op would need of the scratch: for its simple ops, or for its plan. The views need no memory. [device-serial] */
 DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
                                uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err);
 

@@ -19,7 +19,7 @@ DpsStatus dps__layers_add (DpsExec *ex, const DpsRegistry *reg, DpsError *err)
 void dps__layers_close (DpsExec *ex)
 {
     for (int i = 0; i < ex->n_devices; i++)
-        for (DpsLayer *layer = ex->devices[i].layer; layer; layer = ex->devices[i].layer) {
+        for (DpsCallLayer *layer = ex->devices[i].layer; layer; layer = ex->devices[i].layer) {
             ex->devices[i] = layer->below;
             layer->close (layer);
         }

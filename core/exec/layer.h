@@ -10,10 +10,10 @@
 #include "exec/exec.h"
 
 /** The head of a layer's device. Owned by the device it is on; closed from the top down. */
-typedef struct DpsLayer {
+typedef struct DpsCallLayer {
     DpsExecDevice below;
-    void (*close) (struct DpsLayer *layer); /* frees it */
-} DpsLayer;
+    void (*close) (struct DpsCallLayer *layer); /* frees it */
+} DpsCallLayer;
 
 /** Put the layers that this process asked for on all devices of ex. Errors: NOMEM. [init] */
 DpsStatus dps__layers_add (DpsExec *ex, const DpsRegistry *reg, DpsError *err);

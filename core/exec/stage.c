@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/opcall.h"
+#include "exec/prepared.h"
 
 enum { ALIGN = 64, OPERANDS = DPS_OP_MAX_IN + DPS_OP_MAX_OUT };
 
@@ -227,13 +228,13 @@ DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flag
     for (uint32_t i = 0; i < o->n_in; i++)
         DPS_TRY (stage (ex, device, &s, o->in[i], 0, &in[i], err));
     if (s.n == 0)
-        return d->backend->run (d->info.device, o, flags, err);
+        return dps__prepared_run (ex, device, o, err);
     DPS_TRY (make_room (ex, device, &s, err));
     DPS_TRY (transfer (ex, device, &s, 0, err));
     DpsOp there = *o;
     there.in = in;
     there.out = out;
-    DPS_TRY (d->backend->run (d->info.device, &there, flags, err));
+    DPS_TRY (dps__prepared_run (ex, device, &there, err));
     return transfer (ex, device, &s, 1, err);
 }
 

@@ -10,7 +10,7 @@
 #include "plugin/host.h"
 
 typedef struct Tracer {
-    DpsLayer layer;
+    DpsCallLayer layer;
     DpsBackend table;
     DpsPack pack;
     int index, announced;
@@ -188,7 +188,7 @@ static DpsStatus traced_unpack_rows (struct DpsDevice *dev, const DpsView *packe
     return of (dev)->layer.below.pack->unpack_rows (device (of (dev)), packed, ids, n, y, err);
 }
 
-static void traced_close (DpsLayer *layer) { dps_free (layer); }
+static void traced_close (DpsCallLayer *layer) { dps_free (layer); }
 
 DpsStatus dps__trace_add (DpsExecDevice *d, int index, DpsError *err)
 {
@@ -197,7 +197,7 @@ DpsStatus dps__trace_add (DpsExecDevice *d, int index, DpsError *err)
     Tracer *t = dps_calloc (1, sizeof *t);
     if (!t)
         return dps_fail (err, DPS_ERR_NOMEM, "record: out of memory");
-    t->layer = (DpsLayer){.below = *d, .close = traced_close};
+    t->layer = (DpsCallLayer){.below = *d, .close = traced_close};
     t->index = index;
     t->table = (DpsBackend){.size = sizeof t->table,
                             .enumerate = d->backend->enumerate,

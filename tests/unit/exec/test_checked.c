@@ -103,7 +103,7 @@ static DpsExecDevice open_device (Fault f)
 
 static void close_device (DpsExecDevice *d)
 {
-    DpsLayer *layer = d->layer;
+    DpsCallLayer *layer = d->layer;
     *d = layer->below;
     layer->close (layer);
 }

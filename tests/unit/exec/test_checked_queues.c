@@ -111,7 +111,7 @@ static Kit open_kit (void)
 
 static void close_kit (Kit *k)
 {
-    DpsLayer *layer = k->d.layer;
+    DpsCallLayer *layer = k->d.layer;
     k->q->close (k->one);
     k->q->close (k->two);
     if (k->buffer)
