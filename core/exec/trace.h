@@ -26,7 +26,7 @@
  *   {"end":"closed"|"limit","calls":13}         the last line. limit: the size asked for was reached and the run went on without
  *
  * A record without its last line is of a process that died in the call of the last line there is. Packing of weights is not recorded: replay packs
- * as its backend does. Queues are not recorded: exec waits for each call.
+ * as its backend does. Queues are not recorded: exec waits for each call. Nor are plans: a recorded device offers none.
  */
 #ifndef DPS_EXEC_TRACE_H
 #define DPS_EXEC_TRACE_H
