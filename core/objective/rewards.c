@@ -290,9 +290,9 @@ static void say_lost (Reward *r, const DpsRewardCounts *now, const char *why)
              (unsigned long long)r->lost, (unsigned long long)now->failed, (unsigned long long)now->timed_out, *why ? ": " : "", why);
 }
 
-/* What one reward said, into its columns of values. */
+/* What one reward said, into its columns of values; lost (n_rows): where it failed. */
 static void take (const Reward *r, size_t n_rows, size_t stride, const double *value, const uint32_t *status, double *values,
-                  DpsRewardCounts *counts)
+                  unsigned char *lost, DpsRewardCounts *counts)
 {
     size_t n = r->info.n_criteria;
     for (size_t i = 0; i < n_rows; i++)
@@ -301,6 +301,7 @@ static void take (const Reward *r, size_t n_rows, size_t stride, const double *v
             uint32_t st = status[i * n + c];
             int ok = st == DPS_SCORE_OK && isfinite (x);
             values[i * stride + r->first + c] = ok ? x : NAN;
+            lost[i] |= !ok && st != DPS_SCORE_NOT_JUDGED;
             *(ok                           ? &counts->judged
               : st == DPS_SCORE_NOT_JUDGED ? &counts->not_judged
               : st == DPS_SCORE_TIMEOUT    ? &counts->timed_out
@@ -309,7 +310,7 @@ static void take (const Reward *r, size_t n_rows, size_t stride, const double *v
 }
 
 static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n_rows, size_t stride, double *value, uint32_t *status,
-                            double *values, DpsRewardCounts *counts, DpsError *err)
+                            double *values, unsigned char *lost, DpsRewardCounts *counts, DpsError *err)
 {
     DpsError theirs = DPS_ERROR_INIT;
     DpsRewardCounts now = {0};
@@ -325,7 +326,7 @@ static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n
         return dps_fail (err, st, "reward %s: %s", r->label, theirs.msg);
     for (size_t i = 0; st != DPS_OK && i < n; i++)
         status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
-    take (r, n_rows, stride, value, status, values, &now);
+    take (r, n_rows, stride, value, status, values, lost, &now);
     say_lost (r, &now, st == DPS_OK ? "" : theirs.msg);
     counts->judged += now.judged;
     counts->not_judged += now.not_judged;
@@ -334,15 +335,20 @@ static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n
     return DPS_OK;
 }
 
-DpsStatus dps_rewards_score (DpsRewardSet *s, const DpsRewardRow *const *rows, size_t n_rows, double *values, DpsRewardCounts *out_counts,
-                             DpsError *err)
+DpsStatus dps_rewards_score (DpsRewardSet *s, const DpsRewardRow *const *rows, size_t n_rows, int whole, double *values,
+                             DpsRewardCounts *out_counts, DpsError *err)
 {
     DpsRewardCounts counts = {0};
+    unsigned char *lost = dps_calloc (n_rows, sizeof *lost);
     double *value = dps_malloc (n_rows, s->n_criteria * sizeof *value);
     uint32_t *status = dps_malloc (n_rows, s->n_criteria * sizeof *status);
-    DpsStatus st = value && status ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory for %zu answers", n_rows);
+    DpsStatus st = lost && value && status ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory for %zu answers", n_rows);
     for (size_t i = 0; i < s->n && st == DPS_OK; i++)
-        st = score_one (&s->rewards[i], rows, n_rows, s->n_criteria, value, status, values, &counts, err);
+        st = score_one (&s->rewards[i], rows, n_rows, s->n_criteria, value, status, values, lost, &counts, err);
+    for (size_t i = 0; st == DPS_OK && whole && i < n_rows * s->n_criteria; i++)
+        if (lost[i / s->n_criteria])
+            values[i] = NAN;
+    dps_free (lost);
     dps_free (value);
     dps_free (status);
     if (st != DPS_OK)

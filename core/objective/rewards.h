@@ -52,11 +52,12 @@ void dps_rewards_close (DpsRewardSet *set);
 void dps_rewards_criteria (const DpsRewardSet *set, const DpsStr **out_names, const double **out_weights, size_t *out_n);
 
 /**
- * Judge n answers. values (n_rows, n_criteria): NaN where a criterion did not judge, failed or timed out. out_counts: this call's, may be NULL.
- * Errors: NOMEM, CANCELLED only: all else costs rows. Thread: one call at a time per set.
+ * Judge n answers. values (n_rows, n_criteria): NaN where a criterion did not judge, failed or timed out. whole: an answer on which one failed or
+ * timed out is NaN by all, since what the others say of it is less than they say of its neighbours, and learning would blame it for the failure.
+ * out_counts: this call's, may be NULL. Errors: NOMEM, CANCELLED only: all else costs rows. Thread: one call at a time per set.
  */
-DpsStatus dps_rewards_score (DpsRewardSet *set, const DpsRewardRow *const *rows, size_t n_rows, double *values, DpsRewardCounts *out_counts,
-                             DpsError *err);
+DpsStatus dps_rewards_score (DpsRewardSet *set, const DpsRewardRow *const *rows, size_t n_rows, int whole, double *values,
+                             DpsRewardCounts *out_counts, DpsError *err);
 
 /**
  * What the host's own rewards need in memory (a model's weights and activations) for prompts with answers of at most `tokens` tokens; with

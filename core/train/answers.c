@@ -96,7 +96,7 @@ static DpsStatus judge (DpsTrainer *t, DpsAnswers *a, DpsError *err)
         pointers[i] = &rows[i];
     }
     if (st == DPS_OK)
-        st = dps_rewards_score (t->rollout.rewards, pointers, a->n, a->rewards, NULL, err);
+        st = dps_rewards_score (t->rollout.rewards, pointers, a->n, 1, a->rewards, NULL, err);
     dps_free (rows);
     dps_free (pointers);
     return st;

@@ -175,7 +175,7 @@ static DpsStatus judge_waiting (Trial *t, DpsError *err)
         at[i] = &rows[i];
     }
     if (st == DPS_OK && t->n)
-        st = dps_rewards_score (t->job.rewards, at, t->n, values, NULL, err);
+        st = dps_rewards_score (t->job.rewards, at, t->n, 0, values, NULL, err);
     for (size_t i = 0; i < t->n && st == DPS_OK; i++) {
         count (t, &t->answers[i], values + i * t->job.n_criteria);
         st = put_result (t, &t->answers[i], values + i * t->job.n_criteria) ? no_memory (err) : DPS_OK;

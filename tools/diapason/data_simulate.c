@@ -147,7 +147,7 @@ static DpsStatus judge (Simulation *s, const DataPrompt *prompts, const DpsCompl
         at[i] = &rows[i];
     }
     if (st == DPS_OK)
-        st = dps_rewards_score (s->job.rewards, at, n, values, NULL, err);
+        st = dps_rewards_score (s->job.rewards, at, n, 1, values, NULL, err);
     dps_free (rows);
     dps_free (at);
     return st;

@@ -195,6 +195,8 @@ static void test_refusals (void)
     dps_recipe_free (recipe);
 }
 
+static int whole; /* an answer that one reward failed on is judged by none */
+
 /* n rows with these completions, tokens 3, 4, 5 … */
 static DpsStatus judge (DpsRewardSet *set, const char *const *completions, size_t n, double *values, DpsRewardCounts *counts)
 {
@@ -204,7 +206,7 @@ static DpsStatus judge (DpsRewardSet *set, const char *const *completions, size_
         rows[i] = (DpsRewardRow){.size = sizeof *rows, .completion = dps_str (completions[i]), .n_completion_ids = 3 + i};
         at[i] = &rows[i];
     }
-    return dps_rewards_score (set, at, n, values, counts, &err);
+    return dps_rewards_score (set, at, n, whole, values, counts, &err);
 }
 
 static void test_a_failure_costs_its_row (void)
@@ -222,6 +224,14 @@ static void test_a_failure_costs_its_row (void)
         CU_ASSERT_EQUAL (v[3 * i + 2], i == 2 || i == 3);
     }
     CU_ASSERT (c.judged == 15 && c.failed == 4 && c.timed_out == 1 && c.not_judged == 1);
+    /* To learn from: such an answer is judged by nobody; one that was passed over is. */
+    whole = 1;
+    CHECK_OK (judge (set, completions, 7, v, &c));
+    whole = 0;
+    for (size_t i = 0; i < 7; i++)
+        for (size_t k = 0; k < 3; k++)
+            CU_ASSERT_EQUAL (isnan (v[3 * i + k]) != 0, i == 3 ? k == 1 : i != 0);
+    CU_ASSERT (c.judged == 15 && c.failed == 4 && c.timed_out == 1 && c.not_judged == 1);
     /* The whole reward fails: its rows are lost, the other's are not. */
     static const struct {
         DpsStatus st;
@@ -236,7 +246,7 @@ static void test_a_failure_costs_its_row (void)
     answer_with = DPS_ERR_NOMEM;
     CHECK_FAILS (judge (set, completions, 2, v, &c), DPS_ERR_NOMEM, "reward panel: the panel is out");
     answer_with = DPS_OK;
-    CU_ASSERT_EQUAL (dps_rewards_counts (set).failed, 4 + 12);
+    CU_ASSERT_EQUAL (dps_rewards_counts (set).failed, 2 * 4 + 12);
     CHECK_OK (judge (set, completions, 0, v, &c));
     CU_ASSERT_EQUAL (c.judged, 0);
     dps_rewards_close (set);
