@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-enum { FIRST_FREE = 3, POLL_MS = 5 };
+enum { LIFE_LINE = 3, FIRST_FREE, POLL_MS = 5 };
 
 /* A pipe whose ends are no standard descriptors, even where ours are closed. */
 static int make_pipe (int ends[2])
@@ -38,7 +38,7 @@ static void close_both (const int ends[2])
             close (ends[i]);
 }
 
-static int spawn (pid_t *pid, char *const *argv, int in, int out)
+static int spawn (pid_t *pid, char *const *argv, int in, int out, int line)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -54,6 +54,7 @@ static int spawn (pid_t *pid, char *const *argv, int in, int out)
     sigfillset (&all);
     bad = posix_spawn_file_actions_adddup2 (&actions, in, STDIN_FILENO);
     bad = bad ? bad : posix_spawn_file_actions_adddup2 (&actions, out, STDOUT_FILENO);
+    bad = bad ? bad : posix_spawn_file_actions_adddup2 (&actions, line, LIFE_LINE);
     bad = bad ? bad : posix_spawn_file_actions_addclosefrom_np (&actions, FIRST_FREE);
     bad = bad ? bad : posix_spawnattr_setsigmask (&attributes, &none);
     bad = bad ? bad : posix_spawnattr_setsigdefault (&attributes, &all);
@@ -65,19 +66,34 @@ static int spawn (pid_t *pid, char *const *argv, int in, int out)
     return bad;
 }
 
+/*
+ * A pipe that has lost its writers signals whoever owns its reading end, and the child holds that end open: SIGKILL for the group, sent by the
+ * kernel, so that a program which no longer reads its input ends with us too. (PR_SET_PDEATHSIG would follow the thread, and only the child.)
+ */
+static void tie_life (int line, pid_t group)
+{
+    fcntl (line, F_SETSIG, SIGKILL);
+    fcntl (line, F_SETOWN, -group);
+    fcntl (line, F_SETFL, O_ASYNC);
+}
+
 DpsStatus child_start (Child *c, char *const *argv, DpsError *err)
 {
-    int in[2] = {-1, -1}, out[2] = {-1, -1};
-    *c = (Child){0, -1, -1};
-    int bad = make_pipe (in) || make_pipe (out) ? errno : spawn (&c->pid, argv, in[0], out[1]);
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, line[2] = {-1, -1};
+    *c = (Child){0, -1, -1, -1};
+    int bad = make_pipe (in) || make_pipe (out) || make_pipe (line) ? errno : spawn (&c->pid, argv, in[0], out[1], line[0]);
     if (bad) {
         close_both (in);
         close_both (out);
+        close_both (line);
         c->pid = 0;
         return dps_fail (err, DPS_ERR_IO, "'%.200s' could not be started: %s", argv[0], strerror (bad));
     }
+    tie_life (line[0], c->pid);
     close (in[0]);
     close (out[1]);
+    close (line[0]);
+    c->line = line[1];
     c->to = in[1];
     c->from = out[0];
     fcntl (c->to, F_SETFL, O_NONBLOCK);
@@ -112,8 +128,9 @@ void child_stop (Child *c, int grace_ms, char *why, size_t cap)
     while (done == 0 && (done = waitpid (c->pid, &status, 0)) < 0 && errno == EINTR)
         done = 0;
     close (c->from);
+    close (c->line);
     describe_end (status, why, cap);
-    *c = (Child){0, -1, -1};
+    *c = (Child){0, -1, -1, -1};
 }
 
 ssize_t child_write (const Child *c, const char *data, size_t len)

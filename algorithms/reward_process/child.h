@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * child.h: a program that runs beside us, its standard input and output in our hands. It is started without a shell, in a process group of
- * its own, with no descriptor of ours but these two and standard error.
+ * its own, with no descriptor of ours but these two, standard error and a pipe (3) by which its group ends with us, however we end: SIGKILL too.
  */
 #ifndef DPS_REWARD_PROCESS_CHILD_H
 #define DPS_REWARD_PROCESS_CHILD_H
@@ -14,6 +14,7 @@
 typedef struct Child {
     pid_t pid;
     int to, from; /* its standard input and output, not blocking */
+    int line;     /* kept open, never written: its other end kills the group when this one closes */
 } Child;
 
 /** argv[0] is looked for in PATH unless it holds a '/'. Errors: IO with the reason. */

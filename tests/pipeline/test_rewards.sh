@@ -101,12 +101,38 @@ for program in 'echo NaN' 'exit 3' 'echo 1'; do
 done
 ok "programs start where the user allows it"
 
+# A program that no longer reads ends with the run that asked it, and so does what it started, also when the run is killed.
+sed "s#\[bash, .*\]#[bash, -c, 'sleep 1000 \& echo \$\$ \$! > $work/pids; while :; do sleep 0.1; done']#" programs.yaml > stuck.yaml
+"$dia" train stuck.yaml --allow-programs --set output_dir=stuck > log 2>&1 &
+pid=$!
+for ((i = 0; i < 600; i++)); do [ ! -s pids ] || break; sleep 0.1; done
+kill -9 $pid
+wait $pid 2>/dev/null || true
+exists pids
+# shellcheck disable=SC2013 # two words
+for child in $(cat pids); do
+    for ((i = 0; i < 100; i++)); do grep -qs '^State:.[^Z]' "/proc/$child/status" || break; sleep 0.1; done
+    [ $i -lt 100 ] || fail "process $child outlived a run that was killed"
+done
+ok "no program outlives its run"
+
 run 0 simulate lost.jsonl --reward '{name: process, command: [sh, -c, "exit 3"]}' --json
 holds out '.rows == 0 and .not_judged == 24'
 said 'could not be judged so far'
 said 'the child ended (exit code 3)'
-run 0 simulate half.jsonl "${rules[@]}" --reward '{name: process, command: [sh, -c, "exit 3"]}'
-jq -s -e 'all(.scores.chosen.process == null and .scores.chosen.length >= 0)' half.jsonl >/dev/null || fail "$(head -n 1 half.jsonl)"
+# An answer that one of several rewards fails on is judged by none: what the others say would blame it for the failure.
+cat > moody.sh <<'END'
+while read -r line; do case ${line#*completion} in *' 1'*) echo broken ;; *) echo 0.5 ;; esac; done
+END
+run 0 simulate half.jsonl "${rules[@]}" --reward "{name: process, command: [bash, $work/moody.sh]}" --format groups
+jq -s -e '[.[].completions[].scores] | all((.process == null) == (.length == null)) and (map(.process) | unique == [null, 0.5])' half.jsonl >/dev/null ||
+    fail "$(head -n 1 half.jsonl)"
+rewards="  - {name: process, command: [bash, $work/moody.sh]}" rows=$work/gate.jsonl tiny_recipe moody.yaml moody stage=grpo num_generations=8 \
+    per_device_train_batch_size=8 max_completion_length=4 max_steps=2 gradient_accumulation_steps=1
+sed -i '/^reward_funcs:/a\  - {name: length, max: 10}' moody.yaml # the same for all: only failures tell the answers apart
+run 0 "$dia" train moody.yaml --allow-programs
+said 'could not be judged so far'
+jq -s -e 'map(select(.loss != null)) | length == 2 and all(.loss == 0 and .grad_norm == 0)' moody/metrics.jsonl >/dev/null || fail "$(cat moody/metrics.jsonl)"
 ok "rewards that say nothing, or fail"
 
 # A reward model gives what its stage's evaluation gives, of an adapter and of a whole model.
