@@ -20,6 +20,8 @@ static const DpsParam column =
 static const DpsParam mode = DPS_SDK_PARAM ("mode", DPS_PARAM_STR, 0, 0, 0, "exact|contains|number", "how they are compared");
 static const DpsParam pattern = DPS_SDK_PARAM ("pattern", DPS_PARAM_STR, 0, 0, 0, NULL, "regular expression; its first group is compared");
 static const DpsParam after = DPS_SDK_PARAM ("after", DPS_PARAM_STR, 0, 0, 0, NULL, "compare what follows the last of these on its line");
+static const DpsParam decimal =
+    DPS_SDK_PARAM ("decimal", DPS_PARAM_STR, 0, 0, 0, "point|comma", "number: 1,234.5 or 1 234,5 (answers and expected texts)");
 static const DpsParam tolerance = DPS_SDK_PARAM ("tolerance", DPS_PARAM_F64, 0, 0, 1e300, NULL, "number: difference allowed");
 static const DpsParam relative =
     DPS_SDK_PARAM ("relative_tolerance", DPS_PARAM_F64, 1e-9, 0, 1, NULL, "number: difference allowed, as a share of the expected");
@@ -28,9 +30,10 @@ static const DpsParam ignore_accents = DPS_SDK_PARAM ("ignore_accents", DPS_PARA
 static const DpsParam ignore_punctuation = DPS_SDK_PARAM ("ignore_punctuation", DPS_PARAM_BOOL, 0, 0, 1, NULL, "punctuation is space");
 static const DpsParam match = DPS_SDK_PARAM ("match", DPS_PARAM_F64, 1, -1e9, 1e9, NULL, "reward of the expected answer");
 static const DpsParam no_match = DPS_SDK_PARAM ("no_match", DPS_PARAM_F64, 0, -1e9, 1e9, NULL, "reward of any other");
-static const DpsParam *const params[] = {
-    &column, &mode, &pattern, &after, &tolerance, &relative, &ignore_case, &ignore_accents, &ignore_punctuation, &match, &no_match};
-enum { COLUMN, MODE, PATTERN, AFTER, TOLERANCE, RELATIVE, CASE, ACCENTS, PUNCTUATION, MATCH, NO_MATCH, N_PARAMS };
+static const DpsParam *const params[] = {&column,    &mode,     &pattern,     &after,          &decimal,
+                                         &tolerance, &relative, &ignore_case, &ignore_accents, &ignore_punctuation,
+                                         &match,     &no_match};
+enum { COLUMN, MODE, PATTERN, AFTER, DECIMAL, TOLERANCE, RELATIVE, CASE, ACCENTS, PUNCTUATION, MATCH, NO_MATCH, N_PARAMS };
 static const char *const criteria[] = {"answer"};
 
 static const DpsRewardInfo info = {.size = sizeof info,
@@ -43,7 +46,8 @@ static const DpsRewardInfo info = {.size = sizeof info,
 
 typedef struct Answer {
     char *column, *after;
-    char mode; /* 'e', 'c' or 'n' */
+    char mode;    /* 'e', 'c' or 'n' */
+    char decimal; /* '.' or ',' */
     DpsMatcher *matcher;
     unsigned fold;
     double tolerance, relative, match, no_match;
@@ -67,6 +71,7 @@ static DpsStatus fill (Answer *a, const double *num, const DpsStr *str, DpsError
     const DpsMatcherOptions options = {.any_bytes = 1, .steps = STEPS};
     DpsStr name = str[COLUMN].len ? str[COLUMN] : dps_str ("answer");
     a->mode = str[MODE].ptr[0];
+    a->decimal = dps_str_is (str[DECIMAL], "comma") ? ',' : '.';
     a->fold = DPS_FOLD_SPACES | (num[CASE] != 0 ? DPS_FOLD_CASE : 0) | (num[ACCENTS] != 0 ? DPS_FOLD_MARKS : 0) |
               (num[PUNCTUATION] != 0 ? DPS_FOLD_PUNCTUATION : 0);
     a->tolerance = num[TOLERANCE];
@@ -122,11 +127,11 @@ static DpsStatus extract (const Answer *a, DpsStr text, DpsStr *out, int *found,
 }
 
 /* The last number of the text, so that what leads to it may hold others. */
-static int last_number (DpsStr text, double *out)
+static int last_number (const Answer *a, DpsStr text, double *out)
 {
     size_t from = 0;
     int found = 0;
-    while (dps_judge_number (text, &from, out))
+    while (dps_judge_number (text, a->decimal, &from, out))
         found = 1;
     return found;
 }
@@ -136,9 +141,9 @@ static int equal_numbers (const Answer *a, DpsStr got, const json_t *expected)
     double x, y;
     if (json_is_number (expected))
         y = json_number_value (expected);
-    else if (!json_is_string (expected) || !last_number ((DpsStr){json_string_value (expected), json_string_length (expected)}, &y))
+    else if (!json_is_string (expected) || !last_number (a, (DpsStr){json_string_value (expected), json_string_length (expected)}, &y))
         return 0;
-    return last_number (got, &x) && fabs (x - y) <= fmax (a->tolerance, a->relative * fabs (y));
+    return last_number (a, got, &x) && fabs (x - y) <= fmax (a->tolerance, a->relative * fabs (y));
 }
 
 /* 1, 0, or -1: out of memory. A number stands for its text. */

@@ -78,6 +78,22 @@ static void test_numbers (void)
         {", relative_tolerance: 0.01", "101", "{\"answer\": 100}", 1},
         {", relative_tolerance: 0.01", "102", "{\"answer\": 100}", 0},
         {", after: 'A:'", "A: 3 B: 4\n5", "{\"answer\": 4}", 1},
+        {"", "10-15", "{\"answer\": 15}", 1},
+        {"", "on 2024-11-26", "{\"answer\": 26}", 1},
+        {"", "x=-7", "{\"answer\": -7}", 1},
+        {"", "1,5", "{\"answer\": 1.5}", 0},
+        {", decimal: comma", "1 234,5", "{\"answer\": 1234.5}", 1},
+        {", decimal: comma",
+         "1\xe2\x80\xaf"
+         "234,5\xc2\xa0€",
+         "{\"answer\": \"1 234,5\"}", 1},
+        {", decimal: comma", "1.234.567,25", "{\"answer\": 1234567.25}", 1},
+        {", decimal: comma", "Il y en a 3,5", "{\"answer\": 5}", 0},
+        {", decimal: comma", "3.14", "{\"answer\": \"3,14\"}", 1},
+        {", decimal: comma", "0.125", "{\"answer\": 0.125}", 1},
+        {", decimal: comma", "-0,5", "{\"answer\": -0.5}", 1},
+        {", decimal: comma", "en 2024 500 personnes", "{\"answer\": 500}", 1},
+        {", decimal: comma", "12 000 €", "{\"answer\": 12000}", 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char args[200];

@@ -88,7 +88,7 @@ static DpsStatus judge (void *self, const DpsRewardRow *row, double *out, uint32
     if (!found || !r->capture)
         return DPS_OK;
     if (!dps_matcher_group (r->matcher, 1, &start, &end) ||
-        !dps_judge_number ((DpsStr){row->completion.ptr + start, end - start}, &from, out))
+        !dps_judge_number ((DpsStr){row->completion.ptr + start, end - start}, '.', &from, out))
         *out = r->no_match;
     return DPS_OK;
 }

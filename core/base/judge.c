@@ -55,9 +55,11 @@ uint64_t dps_judge_characters (DpsStr text)
 /* Numbers in text. */
 
 /* A separator of thousands at s: its length when three digits and no fourth follow it, else 0. */
-static size_t separator (DpsStr t, size_t at)
+static size_t separator (DpsStr t, size_t at, char decimal)
 {
-    static const char *const marks[] = {",", "'", "_", "\xc2\xa0", "\xe2\x80\xaf", NULL};
+    static const char *const english[] = {",", "'", "_", "\xc2\xa0", "\xe2\x80\xaf", NULL};
+    static const char *const french[] = {".", "'", "_", "\xc2\xa0", "\xe2\x80\xaf", " ", NULL};
+    const char *const *marks = decimal == ',' ? french : english;
     for (size_t i = 0; marks[i]; i++) {
         size_t len = strlen (marks[i]), digits = 0;
         if (t.len - at < len || memcmp (t.ptr + at, marks[i], len) != 0)
@@ -71,12 +73,13 @@ static size_t separator (DpsStr t, size_t at)
 
 static int is_digit (DpsStr t, size_t at) { return at < t.len && t.ptr[at] >= '0' && t.ptr[at] <= '9'; }
 
-/* Digits from *at, separators left out, as far as they fit into out. */
-static void copy_digits (DpsStr t, size_t *at, int grouped, char *out, size_t *n, size_t cap)
+/* Digits from *at as far as they fit into out; grouped: the decimal mark they are grouped for, separators left out, or 0. */
+static void copy_digits (DpsStr t, size_t *at, char grouped, char *out, size_t *n, size_t cap)
 {
     size_t run = 0;
     while (*at < t.len) {
-        size_t skip = grouped && run > 0 && run <= 3 ? separator (t, *at) : 0;
+        int zero = *n == 1 && out[0] == '0'; /* 0.125 is no 125 */
+        size_t skip = grouped && run > 0 && run <= 3 && !zero ? separator (t, *at, grouped) : 0;
         if (skip) {
             *at += skip;
             run = 0;
@@ -105,19 +108,25 @@ static void copy_exponent (DpsStr t, size_t *at, char *out, size_t *n, size_t ca
     copy_digits (t, at, 0, out, n, cap);
 }
 
-/* The number that begins at a digit or point, without its sign, . 0: past what a double holds. */
-static int read_number (DpsStr t, size_t *at, double *out)
+/* A decimal mark before a digit. A point is one in either notation: where it groups digits, they have been read. */
+static int is_mark (DpsStr t, size_t at, char decimal)
+{
+    return (char_at (t, at) == decimal || char_at (t, at) == '.') && is_digit (t, at + 1);
+}
+
+/* The number that begins at a digit or decimal mark, without its sign. 0: past what a double holds. */
+static int read_number (DpsStr t, char decimal, size_t *at, double *out)
 {
     enum { WHOLE = 310, ALL = 400 }; /* digits of the whole part at most, and with those behind the point */
     char text[ALL + 20];
     size_t n = 0;
     while (char_at (t, *at) == '0' && is_digit (t, *at + 1))
         ++*at;
-    copy_digits (t, at, 1, text, &n, WHOLE);
+    copy_digits (t, at, decimal, text, &n, WHOLE);
     if (n == 0)
         text[n++] = '0';
     text[n++] = '.';
-    if (char_at (t, *at) == '.' && is_digit (t, *at + 1)) {
+    if (is_mark (t, *at, decimal)) {
         ++*at;
         copy_digits (t, at, 0, text, &n, ALL);
     } else
@@ -128,21 +137,26 @@ static int read_number (DpsStr t, size_t *at, double *out)
     return isfinite (*out);
 }
 
-int dps_judge_number (DpsStr t, size_t *from, double *out)
+/* Does a minus stand before t[at], and is it a sign? */
+static int is_negative (DpsStr t, size_t at)
+{
+    static const char real_minus[] = "\xe2\x88\x92";
+    size_t len = at >= 1 && t.ptr[at - 1] == '-' ? 1 : at >= 3 && !memcmp (t.ptr + at - 3, real_minus, 3) ? 3 : 0;
+    char before = len && at > len ? t.ptr[at - len - 1] : ' ';
+    return len && !((before >= '0' && before <= '9') || ((before | 32) >= 'a' && (before | 32) <= 'z'));
+}
+
+int dps_judge_number (DpsStr t, char decimal, size_t *from, double *out)
 {
     for (size_t at = *from; at < t.len; at++) {
-        int point = t.ptr[at] == '.' && is_digit (t, at + 1);
-        if (!is_digit (t, at) && !point)
+        if (!is_digit (t, at) && !is_mark (t, at, decimal))
             continue;
-        int minus = at > *from && t.ptr[at - 1] == '-';
-        static const char real_minus[] = "\xe2\x88\x92";
-        minus = minus || (at >= *from + 3 && !memcmp (t.ptr + at - 3, real_minus, 3));
         size_t start = at;
-        if (!read_number (t, &at, out)) {
+        if (!read_number (t, decimal, &at, out)) {
             at = at > start ? at - 1 : start; /* past what a double holds: not a number, look behind it */
             continue;
         }
-        if (minus)
+        if (is_negative (t, start))
             *out = -*out;
         *from = at;
         return 1;

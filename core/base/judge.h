@@ -34,10 +34,11 @@ DpsStatus dps_words_parse (const char *name, DpsStr text, DpsWords *out, DpsErro
 void dps_words_free (DpsWords *w);
 
 /**
- * The first number of text[*from..), and *from behind it: sign, digits, '.', exponent; digits may be grouped by , ' _ U+00A0 or U+202F before
- * three more. 1, or 0 when there is none. [any]
+ * The first number of text[*from..), and *from behind it: sign (not behind a letter or digit: 10-15 is two numbers), digits, decimal mark, exponent.
+ * Before three digits more and no fourth, digits may be grouped by ' _ U+00A0 or U+202F, and by the one of . and , that is not the decimal mark;
+ * where it is the comma, by a space too, and a point that groups nothing is decimal. decimal: '.' or ','. 1, or 0 when there is none. [any]
  */
-int dps_judge_number (DpsStr text, size_t *from, double *out);
+int dps_judge_number (DpsStr text, char decimal, size_t *from, double *out);
 
 /** Code points of a text; each byte that is no UTF-8 counts as one. [any] */
 uint64_t dps_judge_characters (DpsStr text);
