@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* parity.h: what the parity tests share: a tiny model of tests/data/parity on one backend, its batch, comparisons at the set's limits. */
+/* parity.h: a tiny model of tests/data/parity on one backend, its batch, and passes over it. */
 #ifndef DPS_TESTS_PARITY_H
 #define DPS_TESTS_PARITY_H
 
-#include "base/mem.h"
-#include "exec/stage.h"
 #include "infer/pass.h"
-#include "safetensors_mini.h"
+#include "parity_kit.h"
 
 typedef struct Tiny {
     DpsRegistry *reg;
@@ -17,14 +15,6 @@ typedef struct Tiny {
     json_t *batch;
 } Tiny;
 
-static inline json_t *parity_json (const char *rest)
-{
-    json_t *j = NULL;
-    DpsError err = DPS_ERROR_INIT;
-    CHECK_OK (dps_json_file (parity_path (rest), 1 << 26, 0, &j, &err));
-    return j;
-}
-
 /* Registry, device and configuration; adapters may be attached before tiny_load. */
 static inline void tiny_open (Tiny *t, const char *name, const char *config, const char *device)
 {
@@ -32,7 +22,7 @@ static inline void tiny_open (Tiny *t, const char *name, const char *config, con
     DpsError err = DPS_ERROR_INIT;
     memset (t, 0, sizeof *t);
     CHECK_OK (dps_registry_open (NULL, &t->reg, &err));
-    CHECK_OK (dps_exec_open (&t->ex, t->reg, &device, 1, &err));
+    open_device (&t->ex, t->reg, device);
     snprintf (rest, sizeof rest, "models/%s/%s", name, config);
     json_t *j = parity_json (rest);
     CHECK_OK (dps_model_init (&t->model, j, &err));
@@ -49,11 +39,7 @@ static inline void tiny_load_as (Tiny *t, uint32_t compute, int training)
     CHECK_OK (dps_weights_load (&t->weights, &t->ex, &t->model, NULL, compute, training, 2, &err));
     for (size_t i = 0; i < t->model.n_base; i++) {
         StTensor x = st_get (&t->file, t->model.weights[i].name);
-        CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&t->model.weights[i]));
-        float *copy = malloc (x.bytes);
-        memcpy (copy, x.data, x.bytes);
-        CHECK_OK (dps_weights_set (&t->weights, (int32_t)i, copy, &err));
-        free (copy);
+        set_weight (&t->weights, (int32_t)i, &x);
     }
 }
 
@@ -67,18 +53,6 @@ static inline void tiny_close (Tiny *t)
     dps_registry_close (t->reg);
     st_close (&t->file);
     json_decref (t->batch);
-}
-
-/* A weight's gradient in host memory, wherever the device keeps it; free it. */
-static inline float *tiny_grad (Tiny *t, int32_t weight)
-{
-    DpsError err = DPS_ERROR_INIT;
-    size_t bytes = (size_t)dps_weight_elements (&t->model.weights[weight]) * sizeof (float);
-    float *g = malloc (bytes);
-    CU_ASSERT_PTR_NOT_NULL_FATAL (g);
-    CHECK_OK (dps_weights_join_grad (&t->weights, weight, &err));
-    CHECK_OK (dps_block_get (&t->ex, &t->weights.stores[weight].grad, 0, g, bytes, &err));
-    return g;
 }
 
 /* Sequences of batch.json; mask: "sft_mask", "completion_mask" or NULL (every token but the first). Free with sequences_free. */
@@ -110,39 +84,6 @@ static inline void sequences_free (DpsSequence *seqs, size_t n)
         free ((void *)seqs[i].weights);
     }
     free (seqs);
-}
-
-/* Largest difference, printed with the tensor's name when it is over the limit. */
-static inline void check_close (const char *name, const float *got, const StTensor *want, double limit)
-{
-    const float *w = want->data;
-    double worst = 0;
-    for (int64_t i = 0; i < want->n; i++) {
-        float expected;
-        memcpy (&expected, (const char *)w + 4 * i, 4);
-        double d = fabs ((double)got[i] - (double)expected);
-        worst = !(d <= worst) ? d : worst;
-    }
-    if (!(worst <= limit))
-        printf ("\n    %s: differs by %g, limit %g\n", name, worst, limit);
-    CU_ASSERT (worst <= limit);
-}
-
-/* ‖g − g'‖ / ‖g'‖; a tensor without a reference must be zero. */
-static inline void check_gradient (const char *name, const float *got, int64_t n, const StTensor *want, double limit)
-{
-    double diff = 0, norm = 0;
-    for (int64_t i = 0; i < n; i++) {
-        float expected = 0;
-        if (want)
-            memcpy (&expected, (const char *)want->data + 4 * i, 4);
-        diff += ((double)got[i] - (double)expected) * ((double)got[i] - (double)expected);
-        norm += (double)expected * (double)expected;
-    }
-    double relative = norm > 0 ? sqrt (diff / norm) : sqrt (diff);
-    if (!(relative <= limit))
-        printf ("\n    %s: gradient off by %g of its norm, limit %g\n", name, relative, limit);
-    CU_ASSERT (relative <= limit);
 }
 
 static double pass_hits, pass_scored; /* of the last nll_pass */

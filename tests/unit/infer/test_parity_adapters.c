@@ -1,24 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LoRA, rsLoRA and DoRA on the tiny models against PEFT, every entry that SFT touches: logits, loss, gradients, their norm. */
+/* LoRA, rsLoRA and DoRA on the tiny models against PEFT, every entry that SFT touches: logits, loss, gradients, their norm; and the merged weights' logits. */
 #include "parity.h"
 
 static const struct {
     const char *folder, *model, *adapter;
 } cases[] = {{"gemma3-lora", "gemma3", "lora"}, {"gemma3-rslora", "gemma3", "lora"}, {"gemma3-dora", "gemma3", "dora"},
              {"llama-lora", "llama", "lora"},   {"llama-rslora", "llama", "lora"},   {"llama-dora", "llama", "dora"}};
-static const char *const devices[] = {"ref", "cpu"};
-enum { N_CASES = sizeof cases / sizeof *cases, N_DEVICES = 2 };
+enum { N_CASES = sizeof cases / sizeof *cases };
 
 static DpsError err = DPS_ERROR_INIT;
-
-static int has_device (const char *name)
-{
-    DpsRegistry *reg;
-    CHECK_OK (dps_registry_open (NULL, &reg, &err));
-    int there = dps_registry_get (reg, DPS_BACKEND_ID, name) != NULL;
-    dps_registry_close (reg);
-    return there;
-}
 
 static void open_file (StFile *f, const char *folder, const char *file)
 {
@@ -50,8 +40,7 @@ static void open_adapted (Tiny *t, int c, const char *device)
     for (size_t i = t->model.n_base; i < t->model.n_weights; i++) {
         snprintf (name, sizeof name, "base_model.model.%s", t->model.weights[i].name);
         StTensor x = st_get (&parts, name);
-        CU_ASSERT_EQUAL_FATAL (x.n, dps_weight_elements (&t->model.weights[i]));
-        CHECK_OK (dps_weights_set (&t->weights, (int32_t)i, x.data, &err));
+        set_weight (&t->weights, (int32_t)i, &x);
     }
     st_close (&parts);
     CHECK_OK (dps_weights_refresh (&t->weights, &err));
@@ -75,6 +64,7 @@ static void check_logits (Tiny *t, const StFile *expected, const DpsSequence *s,
     snprintf (name, sizeof name, "logits.%zu", i);
     snprintf (label, sizeof label, "%s %s", where, name);
     StTensor want = st_get (expected, name);
+    CHECK_OK (dps_exec_fetch (&t->ex, &p.graph, p.out.logits, &err));
     check_close (label, dps_exec_temp (&t->ex, &p.graph, p.out.logits), &want, 1e-4);
     dps_pass_close (&p);
     dps_batch_free (&b);
@@ -90,7 +80,7 @@ static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const ch
     CHECK_NEAR (nll_pass (t, s, n, 1, checkpoint, 0), want_loss, 2e-5 + 1e-5 * want_loss);
     check_metrics (expected, "sft");
     for (size_t i = 0; i < t->model.n_weights; i++) {
-        const float *g = dps_weights_grad (&t->weights, (int32_t)i);
+        float *g = gradient_of (&t->weights, (int32_t)i);
         CU_ASSERT_EQUAL_FATAL (g != NULL, i >= t->model.n_base); /* the base is frozen */
         if (!g)
             continue;
@@ -101,29 +91,59 @@ static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const ch
         check_gradient (label, g, count, &want, 1e-4);
         for (int64_t k = 0; k < count; k++)
             total += (double)g[k] * (double)g[k];
+        free (g);
     }
     CHECK_NEAR (sqrt (total) / st_scalar (expected, "grad_norm.sft"), 1, 1e-4);
     sequences_free (s, n);
 }
 
+static void check_all_logits (Tiny *t, const StFile *expected, const char *where)
+{
+    size_t n;
+    DpsSequence *s = sequences_of (t->batch, NULL, &n);
+    for (size_t i = 0; i < n; i++)
+        check_logits (t, expected, &s[i], i, where);
+    sequences_free (s, n);
+}
+
+/* The base with PEFT's merged weights in place of its own is the adapted model. */
+static void check_merged (int c, const StFile *expected, const char *device, const char *where)
+{
+    char label[160];
+    StFile merged;
+    StTensor x;
+    Tiny t;
+    size_t n_merged = 0;
+    snprintf (label, sizeof label, "%s merged,", where);
+    tiny_open (&t, cases[c].model, "config.json", device);
+    tiny_load (&t, 0);
+    open_file (&merged, cases[c].folder, "merged.safetensors");
+    for (size_t i = 0; i < t.model.n_weights; i++)
+        if (st_find (&merged, t.model.weights[i].name, &x)) {
+            set_weight (&t.weights, (int32_t)i, &x);
+            n_merged++;
+        }
+    CU_ASSERT_EQUAL (n_merged, 7 * (size_t)t.model.dec.n_layers);
+    check_all_logits (&t, expected, label);
+    st_close (&merged);
+    tiny_close (&t);
+}
+
 static void test_adapters_equal_peft (void)
 {
-    for (int d = 0; d < N_DEVICES; d++)
-        for (int c = 0; c < N_CASES && has_device (devices[d]); c++) {
+    EACH_DEVICE (device)
+        for (int c = 0; c < N_CASES; c++) {
             char where[128];
             StFile expected;
             Tiny t;
-            size_t n;
-            snprintf (where, sizeof where, "%s on %s:", cases[c].folder, devices[d]);
+            snprintf (where, sizeof where, "%s on %s:", cases[c].folder, device);
             open_file (&expected, cases[c].folder, "expected.safetensors");
-            open_adapted (&t, c, devices[d]);
-            DpsSequence *s = sequences_of (t.batch, NULL, &n);
-            for (size_t i = 0; i < n; i++)
-                check_logits (&t, &expected, &s[i], i, where);
-            sequences_free (s, n);
+            open_adapted (&t, c, device);
+            check_all_logits (&t, &expected, where);
             check_sft (&t, &expected, 0, where);
             check_sft (&t, &expected, 1, where);
             tiny_close (&t);
+            check_merged (c, &expected, device, where);
             st_close (&expected);
         }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Objectives on pairs through the whole engine against PyTorch: loss, metrics, gradient norm of the six tiny models and every gradient that
- * the parity set has, on ref and cpu, with the prompt shared; and a shared prompt against a repeated one.
+ * the parity set has, on every backend, with the prompt shared; and a shared prompt against a repeated one.
  */
 #include "parity_run.h"
 
@@ -62,17 +62,17 @@ static void check_scalars (const Run *r, const StFile *expected, const char *los
 
 static void test_models (void)
 {
-    for (size_t d = 0; d < 2; d++)
+    EACH_DEVICE (device)
         for (size_t m = 0; m < sizeof models / sizeof *models; m++)
             for (size_t l = 0; l < N_LOSSES; l++) {
                 char where[128], rest[128];
                 Run r;
                 StFile expected;
-                snprintf (where, sizeof where, "%s on %s:", models[m], devices[d]);
+                snprintf (where, sizeof where, "%s on %s:", models[m], device);
                 snprintf (rest, sizeof rest, "models/%s/expected.safetensors", models[m]);
                 st_open (&expected, parity_path (rest));
                 size_t gradients_known = count_gradients (&expected, losses[l].name);
-                open_run (&r, &losses[l], models[m], devices[d], (m + l) % 2, NULL);
+                open_run (&r, &losses[l], models[m], device, (m + l) % 2, NULL);
                 gradients (&r, 1);
                 check_scalars (&r, &expected, losses[l].name);
                 if (gradients_known)
@@ -85,49 +85,47 @@ static void test_models (void)
 static void test_adapters (void)
 {
     static const char *const kinds[] = {"lora", "rslora", "dora"}, *const bases[] = {"gemma3", "llama"};
-    for (size_t i = 0; i < 12; i++) {
-        char adapter[512], rest[128], where[128];
-        const char *base = bases[i % 2], *kind = kinds[i / 2 % 3], *device = devices[i / 6];
-        Run r;
-        StFile expected;
-        snprintf (where, sizeof where, "%s-%s on %s:", base, kind, device);
-        snprintf (rest, sizeof rest, "lora/%s-%s", base, kind);
-        snprintf (adapter, sizeof adapter, "%s", parity_path (rest));
-        snprintf (rest, sizeof rest, "lora/%s-%s/expected.safetensors", base, kind);
-        st_open (&expected, parity_path (rest));
-        open_run (&r, &losses[0], base, device, i % 2, adapter);
-        gradients (&r, 1);
-        check_scalars (&r, &expected, "simpo");
-        CU_ASSERT_EQUAL (check_gradients (&r, &expected, "simpo", where), count_gradients (&expected, "simpo"));
-        close_run (&r);
-        st_close (&expected);
-    }
+    EACH_DEVICE (device)
+        for (size_t i = 0; i < 6; i++) {
+            char adapter[512], rest[128], where[128];
+            const char *base = bases[i % 2], *kind = kinds[i / 2];
+            Run r;
+            StFile expected;
+            snprintf (where, sizeof where, "%s-%s on %s:", base, kind, device);
+            snprintf (rest, sizeof rest, "lora/%s-%s", base, kind);
+            snprintf (adapter, sizeof adapter, "%s", parity_path (rest));
+            snprintf (rest, sizeof rest, "lora/%s-%s/expected.safetensors", base, kind);
+            st_open (&expected, parity_path (rest));
+            open_run (&r, &losses[0], base, device, i % 2, adapter);
+            gradients (&r, 1);
+            check_scalars (&r, &expected, "simpo");
+            CU_ASSERT_EQUAL (check_gradients (&r, &expected, "simpo", where), count_gradients (&expected, "simpo"));
+            close_run (&r);
+            st_close (&expected);
+        }
 }
 
 /* DESIGN section 2: the same bits in the forward pass, 1e-5 in gradients. */
 static void test_a_shared_prompt_is_a_repeated_one (void)
 {
-    for (size_t d = 0; d < 2; d++) {
+    EACH_DEVICE (device) {
         Run r;
-        open_run (&r, &losses[0], "gemma3", devices[d], 0, NULL);
+        open_run (&r, &losses[0], "gemma3", device, 0, NULL);
         DpsWeights *w = &r.t.session.weights;
         gradients (&r, 0);
         double loss = r.loss;
         size_t n = r.t.session.model.n_weights;
         float **kept = dps_calloc (n, sizeof *kept);
-        for (size_t i = 0; i < n; i++) {
-            size_t bytes = (size_t)dps_weight_elements (&r.t.session.model.weights[i]) * sizeof (float);
-            kept[i] = dps_malloc (bytes, 1);
-            memcpy (kept[i], dps_weights_grad (w, (int32_t)i), bytes);
-        }
+        for (size_t i = 0; i < n; i++)
+            kept[i] = gradient_of (w, (int32_t)i);
         gradients (&r, 1);
         CU_ASSERT_EQUAL (memcmp (&loss, &r.loss, sizeof loss), 0);
         for (size_t i = 0; i < n; i++) {
-            double off = off_by (dps_weights_grad (w, (int32_t)i), dps_weight_elements (&r.t.session.model.weights[i]), kept[i]);
-            if (!(off <= 1e-5))
-                printf ("\n    %s: off by %g\n", r.t.session.model.weights[i].name, off);
-            CU_ASSERT (off <= 1e-5);
-            dps_free (kept[i]);
+            const StTensor want = {.data = kept[i]};
+            float *g = gradient_of (w, (int32_t)i);
+            check_gradient (r.t.session.model.weights[i].name, g, dps_weight_elements (&r.t.session.model.weights[i]), &want, 1e-5);
+            free (g);
+            free (kept[i]);
         }
         dps_free (kept);
         close_run (&r);

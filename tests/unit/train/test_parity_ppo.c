@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * PPO through the whole engine against PyTorch: recorded rollouts are scored, then loss, metrics and gradient norm of the six tiny models and every
- * gradient that the parity set has, that of the value head included, on ref and cpu.
+ * gradient that the parity set has, that of the value head included, on every backend.
  */
 #include "parity_run.h"
 
@@ -74,16 +74,16 @@ static void check_scalars (const Run *r, const StFile *expected)
 
 static void test_models (void)
 {
-    for (size_t d = 0; d < 2; d++)
+    EACH_DEVICE (device)
         for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
             char where[128], rest[128];
             Run r;
             StFile expected;
-            snprintf (where, sizeof where, "%s on %s:", models[m], devices[d]);
+            snprintf (where, sizeof where, "%s on %s:", models[m], device);
             snprintf (rest, sizeof rest, "models/%s/expected.safetensors", models[m]);
             st_open (&expected, parity_path (rest));
             size_t known = count_gradients (&expected, ppo.name);
-            open_run (&r, &ppo, models[m], devices[d], (int)m % 2, NULL);
+            open_run (&r, &ppo, models[m], device, (int)m % 2, NULL);
             gradients (&r);
             check_scalars (&r, &expected);
             if (known)
