@@ -70,7 +70,18 @@ ok "certificates that do not hold"
 # The ladder: a rung that is asked for must be there.
 run 3 "$dia" check ref --level 1 --filter 'backend.queued/*' --json
 holds out '.[1] | .case == "backend.queued/plans" and .verdict == "skipped" and .required' -s
-ok "a rung that is missing is a failure"
+run 0 "$dia" check cpu --filter 'backend.queued/plans'
+grep -q 'no level is shown to hold' out || fail "$(cat out)"
+run 0 "$dia" check cpu --filter 'backend.collective/*' --json
+holds out '.[-1].summary | .level_reached == -1 and .level_lacks == "backend.collective/alone"' -s
+ok "a rung that is missing is a failure, and one that was not tried does not hold"
+
+run 0 "$dia" check cpu --list
+! grep -v ' backend' out || fail "cases of other kinds are listed"
+cp out cases
+run 0 "$dia" check --list
+[ "$(wc -l < out)" -gt "$(wc -l < cases)" ] && [ -z "$(grep -v -x -F -f out cases)" ] || fail "all cases: $(cat out)"
+ok "the cases of a plugin, and all there are"
 
 # What cannot be checked is said, and how.
 run 2 "$dia" check

@@ -30,21 +30,28 @@ size_t check_failures (const CheckReport *c)
     return n;
 }
 
-/* The highest rung all of whose cases, and those below, hold; -1: not the lowest. *out_missing: the first case in the way, NULL: none. */
+/*
+ * The highest rung that was shown to hold: of it and of each below something passed, and nothing failed or is missing; -1: not even the lowest.
+ * *out_missing: the first case in the way of the lowest rung that does not hold, NULL: none.
+ */
 static int rung_reached (const CheckReport *c, const CheckResult **out_missing)
 {
-    int reached = 0;
-    *out_missing = NULL;
-    for (size_t i = 0; i < c->n; i++) /* no higher than what was tried */
-        reached = c->results[i].test && c->results[i].test->level > reached ? c->results[i].test->level : reached;
+    const CheckResult *in_the_way[CHECK_LEVELS] = {NULL};
+    size_t passed[CHECK_LEVELS] = {0};
+    int reached = -1, lacking = 0;
     for (size_t i = 0; i < c->n; i++) {
         const CheckResult *r = &c->results[i];
-        int in_the_way = r->test && check_is_failure (r, CHECK_LEVELS), level = in_the_way ? r->test->level : 0;
-        if (in_the_way && level <= reached) {
-            *out_missing = level == reached + 1 && *out_missing ? *out_missing : r;
-            reached = level - 1;
-        }
+        if (!r->test)
+            continue;
+        passed[r->test->level] += r->verdict == CHECK_PASS;
+        if (check_is_failure (r, CHECK_LEVELS) && !in_the_way[r->test->level])
+            in_the_way[r->test->level] = r;
     }
+    while (reached + 1 < CHECK_LEVELS && passed[reached + 1] && !in_the_way[reached + 1])
+        reached++;
+    while (lacking + 1 < CHECK_LEVELS && !in_the_way[lacking])
+        lacking++;
+    *out_missing = in_the_way[lacking];
     return reached;
 }
 
@@ -135,6 +142,8 @@ void check_print_summary (const CheckReport *c)
         return;
     if (reached >= 0)
         printf ("level L%d of what was run holds: %s\n", reached, level_names[reached]);
+    else if (!missing || missing->test->level > 0)
+        printf ("no level is shown to hold: no case of L0 was run\n");
     if (missing)
         printf ("L%d (%s) still lacks %s: %s\n", missing->test->level, level_names[missing->test->level],
                 check_case_name (missing, name, sizeof name), missing->message && missing->message[0] ? missing->message : "see above");

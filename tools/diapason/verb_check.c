@@ -50,7 +50,7 @@ static const GOptionEntry entries[] = {
     {"timeout", 0, 0, G_OPTION_ARG_DOUBLE, &options.timeout, "seconds that a case may take (120, some have their own)", "S"},
     {"seed", 0, 0, G_OPTION_ARG_INT64, &options.seed, "of all numbers that are drawn (1)", "N"},
     {"jobs", 0, 0, G_OPTION_ARG_INT, &options.jobs, "cases at a time (1)", "N"},
-    {"list", 0, 0, G_OPTION_ARG_NONE, &options.list, "name the cases, run none", NULL},
+    {"list", 0, 0, G_OPTION_ARG_NONE, &options.list, "name the cases, those of PLUGIN where it is given, and run none", NULL},
     {"budgets", 0, 0, G_OPTION_ARG_NONE, &options.budgets, "print the numeric budgets as JSON and their digest", NULL},
     {"child", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_STRING, &options.child, "", NULL},
     {"scratch", 0, G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_FILENAME, &options.scratch, "", NULL},
@@ -116,17 +116,6 @@ static GArray *choose (const json_t *interfaces)
     return chosen;
 }
 
-static int list_cases (void)
-{
-    GArray *all = choose (NULL);
-    for (guint i = 0; i < all->len; i++) {
-        const CheckResult *r = &g_array_index (all, CheckResult, i);
-        printf ("L%d %s/%s\n", r->test->level, r->suite->name, r->test->name);
-    }
-    g_array_free (all, TRUE);
-    return 0;
-}
-
 static int verify (const char *module_path)
 {
     DpsError err = DPS_ERROR_INIT;
@@ -157,18 +146,19 @@ static DpsStatus finish (const CheckReport *report, DpsError *err)
 }
 
 /* Run `cases` (whose first is the load that was done) on the plugin that load found. */
-static DpsStatus run_cases (CheckOptions *o, GArray *cases, double start, DpsError *err)
+static DpsStatus run_cases (const CheckOptions *o, GArray *cases, double start, DpsError *err)
 {
     const CheckResult *load = &g_array_index (cases, CheckResult, 0);
     const json_t *plugin = json_object_get (load->notes, "plugin");
     const char *module = json_string_value (json_object_get (plugin, "module"));
+    CheckOptions alone = *o;
     if (module && *module == '/')
-        o->target = module; /* alone: no other plugin is loaded beside it */
-    DpsStatus st = check_run (o, &g_array_index (cases, CheckResult, 1), cases->len - 1, tell, err);
+        alone.target = module; /* no other plugin is loaded beside it */
+    DpsStatus st = check_run (&alone, &g_array_index (cases, CheckResult, 1), cases->len - 1, tell, err);
     cli_progress_end ();
     if (st != DPS_OK)
         return st;
-    CheckReport report = {.target = o->target,
+    CheckReport report = {.target = alone.target,
                           .plugin = plugin,
                           .devices = json_object_get (load->notes, "devices"),
                           .results = &g_array_index (cases, CheckResult, 0),
@@ -182,30 +172,65 @@ static DpsStatus run_cases (CheckOptions *o, GArray *cases, double start, DpsErr
     return st;
 }
 
-static int check_plugin (CheckOptions *o)
+/* Load the plugin in a child, and choose its cases: none where it does not load. *load and *cases are the caller's, also after an error. */
+static DpsStatus load_plugin (const CheckOptions *o, CheckResult *load, GArray **cases, DpsError *err)
+{
+    DpsStatus st = check_run (o, load, 1, NULL, err);
+    if (st == DPS_OK && json_object_get (load->notes, "status"))
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s", load->message);
+    *cases = choose (json_object_get (json_object_get (load->notes, "plugin"), "interfaces"));
+    if (load->verdict != CHECK_PASS)
+        g_array_set_size (*cases, 0); /* nothing can be said of what does not load */
+    else if (st == DPS_OK && !(*cases)->len)
+        st = dps_fail (err, DPS_ERR_USAGE, "no case to run%s%s. Hint: diapason check --list", options.filter ? " matches " : "",
+                       options.filter ? options.filter : "");
+    return st;
+}
+
+static void free_cases (GArray *cases)
+{
+    for (guint i = 0; i < cases->len; i++)
+        check_result_clear (&g_array_index (cases, CheckResult, i));
+    g_array_free (cases, TRUE);
+}
+
+static int check_plugin (const CheckOptions *o)
 {
     DpsError err = DPS_ERROR_INIT;
     double start = now ();
     CheckResult load = {0};
-    DpsStatus st = check_run (o, &load, 1, NULL, &err);
-    if (st == DPS_OK && json_object_get (load.notes, "status"))
-        st = dps_fail (&err, DPS_ERR_NOT_FOUND, "%s", load.message);
-    if (st == DPS_OK)
+    GArray *cases;
+    DpsStatus st = load_plugin (o, &load, &cases, &err);
+    if (load.notes && !json_object_get (load.notes, "status"))
         tell (&load, 0, 1);
-    GArray *cases = choose (json_object_get (json_object_get (load.notes, "plugin"), "interfaces"));
-    if (load.verdict != CHECK_PASS)
-        g_array_set_size (cases, 0); /* nothing can be said of what does not load */
-    else if (st == DPS_OK && !cases->len)
-        st = dps_fail (&err, DPS_ERR_USAGE, "no case to run%s%s. Hint: diapason check --list", options.filter ? " matches " : "",
-                       options.filter ? options.filter : "");
     g_array_prepend_val (cases, load);
     if (st == DPS_OK)
         st = run_cases (o, cases, start, &err);
-    for (guint i = 0; i < cases->len; i++)
-        check_result_clear (&g_array_index (cases, CheckResult, i));
-    g_array_free (cases, TRUE);
+    free_cases (cases);
     if (st == DPS_ERR_POLICY)
         return dps_status_exit_code (st); /* said above, case by case */
+    return st == DPS_OK ? 0 : cli_fail (&dps_verb_check, st, &err);
+}
+
+/* o NULL: of every plugin. */
+static int list_cases (const CheckOptions *o)
+{
+    DpsError err = DPS_ERROR_INIT;
+    CheckResult load = {0};
+    GArray *cases;
+    DpsStatus st = DPS_OK;
+    if (o)
+        st = load_plugin (o, &load, &cases, &err);
+    else
+        cases = choose (NULL);
+    if (st == DPS_OK && load.verdict != CHECK_PASS)
+        st = dps_fail (&err, DPS_ERR_POLICY, "%s does not load: %s", o->target, load.message);
+    for (guint i = 0; st == DPS_OK && i < cases->len; i++) {
+        const CheckResult *r = &g_array_index (cases, CheckResult, i);
+        printf ("L%d %s/%s\n", r->test->level, r->suite->name, r->test->name);
+    }
+    check_result_clear (&load);
+    free_cases (cases);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_check, st, &err);
 }
 
@@ -222,8 +247,8 @@ static int run_check (int argc, char **argv)
         return cli_usage (&dps_verb_check, "--timeout and --jobs are positive");
     if (options.budgets)
         return check_print_budgets ();
-    if (options.list)
-        return list_cases ();
+    if (options.list && argc < 2)
+        return list_cases (NULL);
     if (argc > 2 || (argc < 2 && !options.verify))
         return cli_usage (&dps_verb_check, "%s", argc < 2 ? "PLUGIN.so or NAME is missing" : "one plugin at a time");
     if (options.verify)
@@ -239,5 +264,5 @@ static int run_check (int argc, char **argv)
                       .jobs = options.jobs};
     if (options.child)
         return check_child (&o, options.child, options.scratch ? options.scratch : "/tmp");
-    return check_plugin (&o);
+    return options.list ? list_cases (&o) : check_plugin (&o);
 }

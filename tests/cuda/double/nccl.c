@@ -3,6 +3,7 @@
  * nccl.c: NCCL between the threads of one process. A communicator's init is in progress until all ranks have come; work in a stream blocks until the
  * others get there, and abort lets it go. Reductions of this double go from the last rank to the first, so that whoever needs rank order has to make it.
  */
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -126,6 +127,13 @@ typedef struct Op {
     int peer;
 } Op;
 
+static double half (uint32_t bits)
+{
+    int exponent = (int)(bits >> 10 & 31), fraction = (int)(bits & 1023);
+    double v = exponent == 31 ? (fraction ? NAN : INFINITY) : exponent ? ldexp (1024 + fraction, exponent - 25) : ldexp (fraction, -24);
+    return bits >> 15 ? -v : v;
+}
+
 static double number (const void *p, NcclType t, size_t i)
 {
     float f;
@@ -139,6 +147,7 @@ static double number (const void *p, NcclType t, size_t i)
         bits = (uint32_t)((const uint16_t *)p)[i] << 16;
         memcpy (&f, &bits, sizeof f);
         return (double)f;
+    case NCCL_F16: return half (((const uint16_t *)p)[i]);
     case NCCL_I8: return ((const int8_t *)p)[i];
     default: return ((const uint8_t *)p)[i];
     }
@@ -155,8 +164,28 @@ static void put (void *p, NcclType t, size_t i, double v)
     case NCCL_I32: ((int32_t *)p)[i] = (int32_t)v; break;
     case NCCL_I64: ((int64_t *)p)[i] = (int64_t)v; break;
     case NCCL_BF16: ((uint16_t *)p)[i] = (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16); break;
+    case NCCL_F16: double_breach ("a sum of f16 by NCCL, in no promised order"); break;
     default: ((uint8_t *)p)[i] = (uint8_t)(int)v;
     }
+}
+
+/* Element `at` of all ranks' `in`, reduced: a sum of floats is rounded to f32 at each step, the largest and the smallest are copied. */
+static void reduce (const Clique *q, const Op *o, size_t at, void *to, size_t i)
+{
+    int best = q->n_ranks - 1, floats = o->type == NCCL_F32 || o->type == NCCL_BF16;
+    double v = number (q->in[best], o->type, at), sum = v;
+    for (int r = best; r-- > 0;) {
+        double w = number (q->in[r], o->type, at);
+        sum = floats ? (double)(float)(sum + w) : sum + w;
+        if (o->reduce == NCCL_MAX ? w >= v : w <= v) {
+            best = r;
+            v = w;
+        }
+    }
+    if (o->reduce == NCCL_SUM)
+        put (to, o->type, i, sum);
+    else
+        memcpy ((unsigned char *)to + i * item (o->type), (const unsigned char *)q->in[best] + at * item (o->type), item (o->type));
 }
 
 /* All ranks' `in` are there: what this rank gets of them, into fresh memory, since in and out may be one. */
@@ -167,18 +196,11 @@ static void *compute (const Clique *q, const Op *o, size_t *bytes)
     *bytes = n * size;
     for (size_t i = 0; to && i < n; i++) {
         if (o->kind == BROADCAST)
-            put (to, o->type, i, number (q->in[o->peer], o->type, i));
+            memcpy (to + i * size, (const unsigned char *)q->in[o->peer] + i * size, size);
         else if (o->kind == ALL_GATHER)
             memcpy (to + i * size, (const unsigned char *)q->in[i / o->n] + i % o->n * size, size);
-        else {
-            size_t at = o->kind == REDUCE_SCATTER ? first + i : i;
-            double v = number (q->in[q->n_ranks - 1], o->type, at);
-            for (int r = q->n_ranks - 1; r-- > 0;) {
-                double w = number (q->in[r], o->type, at);
-                v = o->reduce == NCCL_SUM ? (double)(float)(v + w) : o->reduce == NCCL_MAX ? (v > w ? v : w) : (v < w ? v : w);
-            }
-            put (to, o->type, i, v);
-        }
+        else
+            reduce (q, o, o->kind == REDUCE_SCATTER ? first + i : i, to, i);
     }
     return to;
 }
