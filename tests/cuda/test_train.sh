@@ -28,3 +28,6 @@ DOUBLE_CUDA_LOSE_AT=3000 run 1 "$dia" train lost.yaml
 said "cuda:0"
 said "start again from the last checkpoint"
 ok "a lost device ends the run with its reason"
+
+run 0 "$dia" check "$twins/plugins/test_cuda.so" --filter 'backend.collective/*'
+ok "dps.collective/1 in a group of one: every call in every dtype"
