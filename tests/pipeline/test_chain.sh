@@ -213,6 +213,10 @@ run 0 "$dia" plan "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[
 holds out '.stages[2].memory_bytes.total > 0'
 run 0 "$dia" train "$src/tools/examples/reward-ppo.yaml" "${tiny[@]:0:8}" "${ppo[@]}" --set output_dir=example-5 --resume
 [ "$(grep -c 'was finished' err)" = 3 ] || fail "$(cat err)"
+rlhf=(--set adapter_init=example-1/pt --set ppo.adapter_init=example-1/pt --set reward.datasets=pairs.jsonl --set reward.eval_datasets=pairs.jsonl
+    --set ppo.datasets=prompts.jsonl --set ppo.eval_datasets=prompts.jsonl --set ppo.max_completion_length=8)
+run 0 "$dia" train "$src/tools/examples/helpdesk-rlhf.yaml" "${tiny[@]:0:8}" "${rlhf[@]}" --set output_dir=example-6
+holds example-6/ppo/metrics.jsonl 'map(select(.["eval_rewards/learned/mean"] != null and .["eval_rewards/steps/mean"] != null)) | length > 0' -s
 ok "the chains of tools/examples"
 
 # refused TEXT: the chain from standard input is refused at its file and line.
