@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* chain.c: for each stage: merge what it starts from, train, note the digest of what it left. */
+/* chain.c: the rows of all stages are looked for; then for each: merge what it starts from, train, note the digest of what it left. */
 #include "train/chain.h"
 
 #include <string.h>
@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/seal.h"
 #include "ckpt/checkpoint.h"
+#include "data/dataset.h"
 #include "train/merge.h"
 
 typedef struct Run {
@@ -106,6 +107,41 @@ static DpsStatus read_lock (const Run *run, DpsError *err)
                      run->c->lock);
 }
 
+/* path is, or lies in, a folder that a stage of the chain writes. */
+static int comes_later (const DpsChain *c, const char *path)
+{
+    for (size_t k = 0; path && k < c->n; k++) {
+        size_t n = strlen (c->stages[k].recipe->output_dir);
+        if (!strncmp (path, c->stages[k].recipe->output_dir, n) && (path[n] == '/' || !path[n]))
+            return 1;
+    }
+    return 0;
+}
+
+/* The rows of every stage that is still to run are there: a missing file is said now, not after hours. */
+static DpsStatus check_rows (const Run *run, DpsError *err)
+{
+    for (size_t i = 0; i < run->c->n; i++) {
+        const DpsRecipe *r = run->c->stages[i].recipe;
+        for (int eval = 0; eval < 2 && !run->done[i].result.hex[0]; eval++) {
+            const DpsRecipeDatasets *sets = eval ? &r->eval_datasets : &r->datasets;
+            DpsDataset *rows = NULL;
+            size_t later = 0;
+            for (size_t k = 0; k < sets->n; k++)
+                later += (size_t)comes_later (run->c, sets->items[k].path);
+            if (!sets->n || later)
+                continue;
+            DpsStatus st = dps_dataset_from_recipe (r, eval, &rows, err);
+            dps_dataset_close (rows);
+            if (st != DPS_OK) {
+                dps_error_prefix (err, "stage '%s'", run->c->stages[i].name);
+                return st;
+            }
+        }
+    }
+    return DPS_OK;
+}
+
 /* A chain that starts anew leaves nothing of the old one for a later --resume to find. */
 static DpsStatus clear (const Run *run, DpsError *err)
 {
@@ -138,6 +174,8 @@ DpsStatus dps_train_chain (const DpsRegistry *reg, const DpsChain *c, const DpsC
 {
     const Run run = {.reg = reg, .c = c, .o = options, .done = dps_calloc (c->n, sizeof *run.done)};
     DpsStatus st = run.done ? read_lock (&run, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", c->file);
+    if (st == DPS_OK)
+        st = check_rows (&run, err);
     if (st == DPS_OK)
         st = run_stages (&run, err);
     dps_free (run.done);

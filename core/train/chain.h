@@ -24,6 +24,7 @@ typedef struct DpsChainOptions {
 /**
  * Train a chain. A stage is finished when chain.lock.yaml has the digest of its sealed result; on resume such a stage must still be what its
  * recipe and inputs would give (dps_train_unchanged), and its bytes what they were. The bytes are those of running the stages by hand.
+ * What rows a later stage reads is looked for before the first begins.
  * Errors: as dps_train, with the stage's name in front; LOCK for a finished stage that has changed; USAGE without resume where the chain has
  * begun, unless it overwrites; INTERRUPTED also between stages. [init]
  */
