@@ -80,7 +80,8 @@ int dps_status_exit_code (DpsStatus code)
 {
     switch (code) {
     case DPS_OK: return 0;
-    case DPS_ERR_USAGE: return 2;
+    case DPS_ERR_USAGE:
+    case DPS_ERR_NOT_FOUND: return 2; /* what was named, on the command line or in a recipe, is not there */
     case DPS_ERR_POLICY: return 3;
     case DPS_ERR_LOCK: return 4;
     case DPS_ERR_DATA: return 5;

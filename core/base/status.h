@@ -34,7 +34,7 @@ DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...) __attribute__ (
 /** The short name of a code, e.g. "SHAPE"; "INTERNAL" for an unknown one. Static storage. [any] */
 const char *dps_status_name (DpsStatus code);
 
-/** The process exit code of CONVENTIONS section 1 for a status: 0, 1, 2, 3, 4, 5, 75. [any] */
+/** The process exit code of CONVENTIONS section 1 for a status: 0, 1, 2 (NOT_FOUND too: a name that the user gave), 3, 4, 5, 75. [any] */
 int dps_status_exit_code (DpsStatus code);
 
 #endif

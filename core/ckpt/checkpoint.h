@@ -27,7 +27,7 @@
 
 typedef struct DpsCheckpointWriter DpsCheckpointWriter;
 
-/** Begin OUTPUT/checkpoint-`step`; format: `checkpoint`. Errors: NOT_FOUND (no format), IO, NOMEM. Thread: [any], one at a time per output folder. */
+/** Begin OUTPUT/checkpoint-`step`; format: `checkpoint`. Errors: UNSUPPORTED (no format), IO, NOMEM. Thread: [any], one at a time per output folder. */
 DpsStatus dps_ckpt_begin (const DpsFormat *format, const char *output_dir, uint64_t step, DpsCheckpointWriter **out, DpsError *err);
 
 /*
@@ -66,7 +66,7 @@ typedef struct DpsCheckpoint DpsCheckpoint;
 
 /**
  * Open a checkpoint folder, every digest checked by its format (`checkpoint`).
- * Errors: NOT_FOUND (also when format is NULL), FORMAT, DIGEST, VERSION, IO, NOMEM; each message names folder, file and, where it can, the tensor. [any]
+ * Errors: NOT_FOUND, UNSUPPORTED (format is NULL), FORMAT, DIGEST, VERSION, IO, NOMEM; each message names folder, file and, where it can, the tensor. [any]
  */
 DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint **out, DpsError *err);
 

@@ -42,7 +42,7 @@ DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint
     }
     c->format = format;
     DpsStatus st = format ? format->open (dps_str (c->path), &c->file, err)
-                          : dps_fail (err, DPS_ERR_NOT_FOUND, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", dir);
+                          : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", dir);
     if (st == DPS_OK)
         st = read_step (c, err);
     if (st != DPS_OK) {

@@ -75,7 +75,7 @@ typedef int (*DpsPeftShapeOf) (void *ctx, const char *name, uint32_t *rank, int6
 
 /**
  * Check the adapter against its base: every module exists there with these dimensions. base_sha256 ("" or NULL: unknown) must be the one
- * the adapter was trained on, when both say. Errors: DIGEST, SHAPE, NOT_FOUND, naming module and shapes. [any]
+ * the adapter was trained on, when both say. Errors: DIGEST, SHAPE, INVALID, naming module and shapes. [any]
  */
 DpsStatus dps_peft_check_base (const DpsPeftAdapter *a, DpsPeftShapeOf shape_of, void *ctx, const char *base_sha256, DpsError *err);
 

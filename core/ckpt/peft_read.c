@@ -285,7 +285,7 @@ static DpsStatus check_shape (const DpsPeftModule *m, DpsPeftShapeOf shape_of, v
     int found = shape_of (ctx, name, &rank, shape);
     dps_free (name);
     if (!found)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "adapter: the base has no linear map '%.300s': it was trained on another model", m->path);
+        return dps_fail (err, DPS_ERR_INVALID, "adapter: the base has no linear map '%.300s': it was trained on another model", m->path);
     if (m->a >= 0 && (rank != 2 || shape[0] != m->out || shape[1] != m->in))
         return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' is for %lld×%lld, the base has %lld×%lld: it was trained on another model",
                          m->path, (long long)m->out, (long long)m->in, (long long)(rank > 0 ? shape[0] : 0),

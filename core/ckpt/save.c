@@ -33,7 +33,7 @@ static DpsStatus no_memory (DpsError *err, const char *what) { return dps_fail (
 DpsStatus dps_ckpt_begin (const DpsFormat *format, const char *output_dir, uint64_t step, DpsCheckpointWriter **out, DpsError *err)
 {
     if (!format)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", output_dir);
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", output_dir);
     DpsCheckpointWriter *w = dps_calloc (1, sizeof *w);
     if (!w)
         return no_memory (err, output_dir);

@@ -24,7 +24,7 @@ static DpsStatus check_there (const char *folder, const char *shard, DpsError *e
     char *path = dps_path_join (folder, shard);
     DpsStatus st = path ? DPS_OK : no_memory (folder, err);
     if (st == DPS_OK && !dps_is_file (path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND,
+        st = dps_fail (err, DPS_ERR_FORMAT,
                        "%s: no such shard, though " DPS_SHARD_INDEX " names it. Hint: download the folder again, whole", path);
     dps_free (path);
     return st;

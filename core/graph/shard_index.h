@@ -17,7 +17,7 @@ typedef struct DpsShardIndex {
 
 /**
  * Read folder's index; every shard it names is a file of the folder. Close it whatever the result. [any]
- * Errors: FORMAT, NOT_FOUND (a shard), LIMIT, IO, NOMEM; they name the index and the next step.
+ * Errors: FORMAT (also a shard that is not there), LIMIT, IO, NOMEM; they name the index and the next step.
  */
 DpsStatus dps__shard_index_open (const char *folder, DpsShardIndex *out, DpsError *err);
 void dps__shard_index_close (DpsShardIndex *index);

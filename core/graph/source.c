@@ -294,7 +294,7 @@ static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
     int64_t embed = dps_source_find (s, "model.embed_tokens.weight");
     DpsTensorInfo t = {.size = sizeof t};
     if (embed < 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no token_embd.weight: not a language model", s->path);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: no token_embd.weight: not a language model", s->path);
     DPS_TRY (dps_source_info (s, (size_t)embed, &t, err));
     if (t.rank != 2)
         return dps_fail (err, DPS_ERR_FORMAT, "%s: token_embd.weight has %u dimensions, expected 2", s->path, t.rank);

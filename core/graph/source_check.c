@@ -10,7 +10,7 @@ static DpsStatus check_weight (const DpsSource *src, const DpsModel *m, const Dp
     DpsTensorInfo t = {.size = sizeof t};
     int64_t at = dps_source_find (src, w->name);
     if (at < 0)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), w->name, m->dec.arch);
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), w->name, m->dec.arch);
     used[at] = 1;
     DPS_TRY (dps_source_info (src, (size_t)at, &t, err));
     if (t.rank == w->rank && t.shape[0] == w->shape[0] && (w->rank < 2 || t.shape[1] == w->shape[1]))

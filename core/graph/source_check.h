@@ -8,7 +8,7 @@
 
 /**
  * Every weight of the model is there in its shape, and no tensor of the decoder's layers is left over: a bias the configuration denies or a
- * layer it does not count would otherwise be ignored in silence. Errors: NOT_FOUND, SHAPE, FORMAT, each with the tensor's name. [any]
+ * layer it does not count would otherwise be ignored in silence. Errors: SHAPE, FORMAT, each with the tensor's name. [any]
  */
 DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsError *err);
 

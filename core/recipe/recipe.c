@@ -190,4 +190,11 @@ const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key)
     return r->place[key] ? r->place[key] : dps__keys[key].name;
 }
 
+DpsStatus dps_recipe_named (const DpsRecipe *r, DpsKeyId key, DpsStatus st, DpsError *err)
+{
+    if (r && st == DPS_ERR_NOT_FOUND)
+        dps_error_prefix (err, "%s", dps_recipe_where (r, key));
+    return st;
+}
+
 int dps_recipe_given (const DpsRecipe *r, DpsKeyId key) { return (unsigned)key < DPS_N_KEYS && r->place[key]; }

@@ -117,6 +117,8 @@ void dps_recipe_free (DpsRecipe *r);
 
 /** "recipe.yaml:12:3" of a key that was given, "KEY (default)" otherwise; for messages. [any] */
 const char *dps_recipe_where (const DpsRecipe *r, DpsKeyId key);
+/** st as it is; where it is NOT_FOUND, the message begins with the place of the key that names what is not there. r NULL: nothing. [any] */
+DpsStatus dps_recipe_named (const DpsRecipe *r, DpsKeyId key, DpsStatus st, DpsError *err);
 const char *dps_recipe_key_name (DpsKeyId key);
 /** 1 when a recipe may hold this key, under its name or another's. [any] */
 int dps_recipe_has_key (const char *name);

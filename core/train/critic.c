@@ -35,7 +35,7 @@ static DpsStatus begin (DpsTrainer *t, const char *path, DpsError *err)
                                  .dropout = &no_dropout,
                                  .score = 1,
                                  .training = 1};
-    DPS_TRY (dps_session_begin (&c->session, t->reg, &o, err));
+    DPS_TRY (dps_recipe_named (r, DPS_KEY_value_model, dps_session_begin (&c->session, t->reg, &o, err), err));
     const int64_t its = c->session.model.dec.vocab, policys = t->session.model.dec.vocab;
     if (its != policys)
         return dps_fail (err, DPS_ERR_SHAPE,

@@ -169,10 +169,18 @@ static DpsStatus take_best (DpsTrainer *t, DpsError *err)
         return DPS_OK;
     char *path = dps_strf ("%s/%s", t->recipe->output_dir, state->best_model_checkpoint);
     DpsCheckpoint *c;
-    DpsStatus st = path ? dps_ckpt_open (path, dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), &c, err)
-                        : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    DpsError why = DPS_ERROR_INIT;
+    DpsStatus st = path ? dps_ckpt_open (path, dps_registry_get (t->reg, DPS_FORMAT_ID, "checkpoint"), &c, &why)
+                        : dps_fail (&why, DPS_ERR_NOMEM, "train: out of memory");
     dps_free (path);
-    DPS_TRY (st);
+    if (st == DPS_ERR_NOMEM)
+        return dps_fail (err, st, "%s", why.msg);
+    if (st != DPS_OK) { /* the run is paid for: what it ends with is written, and that it is not the best is said */
+        dps_log (DPS_LOG_WARNING,
+                 "load_best_model_at_end: the best evaluation's %s is not usable, so the weights of step %llu are written: %s",
+                 state->best_model_checkpoint, (unsigned long long)t->step, why.msg);
+        return DPS_OK;
+    }
     st = dps__trainer_restore_weights (t, c, err);
     dps_ckpt_close (c);
     return st;
@@ -199,5 +207,5 @@ DpsStatus dps_train (const DpsRegistry *reg, DpsRecipe *recipe, const DpsTrainOp
     out->train_loss = t.loss_steps ? t.loss_total / (double)t.loss_steps : NAN;
     out->output_dir = dps_strdup (recipe->output_dir);
     dps__trainer_close (&t);
-    return st;
+    return st == DPS_ERR_NOT_FOUND ? DPS_ERR_IO : st; /* all that the recipe names was there when the run began */
 }

@@ -12,6 +12,7 @@
 #include "ckpt/peft.h"
 #include "exec/weights.h"
 #include "graph/quantise.h"
+#include "recipe/recipe.h"
 #include "token/tokenizer.h"
 
 /** All zeros but `model` is a session for inference on whatever devices there are. Strings are borrowed until the call returns. */
@@ -31,6 +32,7 @@ typedef struct DpsSessionOptions {
     const double *dropout;    /* of the adapter's input while training; NULL: what its configuration says */
     DpsQuantise quantise;     /* what stays quantised */
     int allow_base_mismatch;  /* take an adapter that was trained on other weights of the same shapes */
+    const DpsRecipe *recipe;  /* that names all of these, for errors; NULL: the command line does */
 } DpsSessionOptions;
 
 /** A tensor of an adapter's file; adapter NULL: none. */

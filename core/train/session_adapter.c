@@ -304,7 +304,7 @@ static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, const ch
 {
     DpsDigest digest;
     Putting p = {.s = s, .o = o, .path = path, .frozen = 1};
-    DPS_TRY (open_folder (s, path, &p.a, err));
+    DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_frozen_adapters, open_folder (s, path, &p.a, err), err));
     s->frozen[s->n_frozen++] = p.a;
     DPS_TRY (put_on (&p, err));
     DPS_TRY (dps_peft_digest (path, &digest, err));
@@ -322,7 +322,7 @@ DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsErr
         DPS_TRY (put_frozen (s, o, o->frozen[i], err));
     if (!o->adapter)
         return DPS_OK;
-    DPS_TRY (open_folder (s, o->adapter, &s->adapter, err));
+    DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_adapter_init, open_folder (s, o->adapter, &s->adapter, err), err));
     return put_on (&(const Putting){.s = s, .o = o, .path = o->adapter, .a = s->adapter}, err);
 }
 

@@ -39,6 +39,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .score = dps__trainer_scores (t),
                              .value = dps__trainer_values (t),
                              .quantise = wanted_quantise (r),
+                             .recipe = r,
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");

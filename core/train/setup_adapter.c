@@ -194,6 +194,7 @@ DpsStatus dps__trainer_choose (DpsTrainer *t, DpsError *err)
     }
     DPS_TRY (r->adapter_init ? agree_with_init (t, err) : dps__attach_fresh (t, &t->session, r, err));
     for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
-        DPS_TRY (dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err));
+        DPS_TRY (dps_recipe_named (r, DPS_KEY_lora_modules_to_save,
+                                   dps_model_train_module (&t->session.model, r->lora_modules_to_save.items[i], err), err));
     return DPS_OK;
 }

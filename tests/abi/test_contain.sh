@@ -46,8 +46,8 @@ if grep -qE '^[a-z]+ [0-9a-f]+ dps[.]' "$ledger"; then fail "plugins that come w
 [ "$(stat -c %a "$ledger")" = 600 ] || [ "$(stat -c %a "$ledger")" = 644 ] || fail "the ledger's mode is $(stat -c %a "$ledger")"
 ok "seen once is enough"
 
-run 1 "$dia" plugins release com.acme.nobody
-run 1 "$dia" plugins release com.acme.good
+run 2 "$dia" plugins release com.acme.nobody
+run 2 "$dia" plugins release com.acme.good
 said "com.acme.good: is not in quarantine"
 code=0
 "$dia" plugins release com.acme.init > out 2> err || code=$?

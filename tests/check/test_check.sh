@@ -88,11 +88,11 @@ run 2 "$dia" check
 run 2 "$dia" check cpu --level 9
 run 2 "$dia" check cpu --filter 'no/*'
 said "no case to run matches"
-run 1 "$dia" check nothing
+run 2 "$dia" check nothing
 said "no plugin 'nothing'"
-run 1 "$dia" check ./nothing.so
+run 2 "$dia" check ./nothing.so
 said "no such file"
 cp "$build/lib/diapason/plugins/dps-backend-cpu.so" alone.so
-run 1 "$dia" check ./alone.so
+run 2 "$dia" check ./alone.so
 said "write-manifest"
 ok "usage"

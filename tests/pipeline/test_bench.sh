@@ -27,8 +27,6 @@ ok "bench abi"
 
 run 2 "$dia" bench train --model "$models/gemma3" --objective ppo
 said "--objective is 'ppo', expected simpo, dpo or grpo"
-run 2 "$dia" bench decode --model "$models/gemma3" --objective grpo
-said "with train"
 run 2 "$dia" bench train --model "$models/gemma3" --objective grpo --profile
 said "neither --profile nor --device"
 ok "what is refused"

@@ -16,6 +16,28 @@ for verb in doctor data plan explain train score generate tokenize eval merge ad
     said "no-such-flag"
     said "--help"
 done
+# A verb's own verbs: each has its help, with its own options only, and suggests one.
+for sub in 'data check' 'data mask' 'data reward' 'data simulate' 'bench matmul' 'bench train' 'bench decode' 'bench abi' 'plugins list' 'plugins show' \
+    'plugins release' 'plugins sign' 'plugins verify' 'adapters list' 'adapters diff'; do
+    # shellcheck disable=SC2086
+    run 0 "$dia" $sub --help
+    grep -q "^diapason $sub: " out || fail "$sub --help is not its own"
+    [ "$(grep -c "diapason $sub" out)" -ge 3 ] || fail "$sub --help shows no example"
+    # shellcheck disable=SC2086
+    run 2 "$dia" $sub --log-levle debug
+    said "did you mean '--log-level'?"
+    said "diapason $sub --help"
+done
+run 0 "$dia" data check --help
+if grep -q -e --rows out; then fail "data check has an option of data mask"; fi
+run 2 "$dia" data check --rows 3
+run 2 "$dia" bench decode --objective grpo
+run 2 "$dia" data --data x simulate
+said "the options of simulate stand behind its name"
+run 2 "$dia" plugins shwo lora
+said "did you mean 'show'?"
+run 2 "$dia" adapters
+said "nothing to do, expected list or diff"
 ok "help and unknown flags"
 
 run 0 "$dia" --version
@@ -30,6 +52,18 @@ for plugin in ref cpu sft pretrain lora gguf safetensors; do
 done
 run 0 "$dia" plugins --json
 jq -e . out >/dev/null || fail "plugins --json is not JSON"
+# A plugin's parameters are those it declares beside its code.
+run 0 "$dia" plugins show lora
+grep -q '^    r  *whole number, 1 to 65536, default 16: rank of the update$' out || fail "plugins show lora: $(cat out)"
+grep -q '^    use_rslora  *true or false, default false: ' out || fail "plugins show lora: $(cat out)"
+run 0 "$dia" plugins show grpo
+grep -q '^    loss_type  *dapo|grpo|bnpo|dr_grpo|gspo, default dapo: ' out || fail "plugins show grpo: $(cat out)"
+run 0 "$dia" plugins show regex --json
+holds out '.parameters[0] == {of: "reward", name: "pattern", type: "string", default: null, help: "regular expression (PCRE2, UTF-8)"}'
+holds out '.parameters[1] | .default == "search" and .choices == ["search", "full", "capture"]'
+holds out '.parameters[2] | .type == "number" and .default == 1 and .min == -1e9 and .max == 1e9'
+run 0 "$dia" plugins show ref --json
+holds out '.parameters == []'
 ok "doctor and plugins"
 
 # What this version does not have is refused by name.

@@ -28,24 +28,33 @@ ok "verbs, options, keys"
 
 mkdir folder
 printf 'GGUF' > folder/base.gguf
-wrong 1 "Hint: it holds base.gguf: name that file" score --model folder --data rows.jsonl
+wrong 2 "Hint: it holds base.gguf: name that file" score --model folder --data rows.jsonl
 wrong 1 "no GGUF file" score --model recipe.yaml --data rows.jsonl
-wrong 1 "tools/fetch --list" score --model google/gemma-3-270m --data rows.jsonl
+wrong 2 "tools/fetch --list" score --model google/gemma-3-270m --data rows.jsonl
 printf 'x' > file
-wrong 1 "it is a file: name the folder that holds it" "${score[@]}" --adapter file
-wrong 1 "file: is a file, expected a folder" train recipe.yaml --set output_dir=file
-wrong 1 "folder: is a folder, expected a file's name" "${score[@]}" --out folder
-wrong 1 "absent/out.jsonl: cannot create" "${score[@]}" --out absent/out.jsonl
+wrong 2 "it is a file: name the folder that holds it" "${score[@]}" --adapter file
+wrong 2 "file: is a file, expected a folder" train recipe.yaml --set output_dir=file
+wrong 2 "folder: is a folder, expected a file's name" "${score[@]}" --out folder
+wrong 2 "absent/out.jsonl: cannot create" "${score[@]}" --out absent/out.jsonl
 before=$(sha256sum rows.jsonl)
 for verb in score tokenize generate; do
     wrong 2 "--out ./rows.jsonl is --data too" $verb --model "$models/gemma3" --data rows.jsonl --out ./rows.jsonl
 done
 wrong 2 "--out rows.jsonl is --data too" data simulate recipe.yaml --data rows.jsonl --out rows.jsonl
 [ "$(sha256sum rows.jsonl)" = "$before" ] || fail "the rows were written over"
+# What a recipe names and is not there: its line.
+for pair in model_name_or_path=nowhere device=nowhere adapter_init=nowhere chat_template_path=nowhere adapter=nowhere stage=nowhere lora_modules_to_save='[nowhere]'; do
+    tiny_recipe broken.yaml trained "$pair"
+    wrong 2 "broken.yaml:$(grep -n "^${pair%%=*}:" broken.yaml | cut -d: -f1):" train broken.yaml
+    said nowhere
+done
+tiny_recipe broken.yaml trained model_name_or_path=nowhere
+wrong 2 "broken.yaml:" data check broken.yaml
+wrong 2 "no plugin 'nowhere'" plugins show nowhere
 tiny_recipe broken.yaml trained lora_target_modules='[q_proj, v_prj]'
 wrong 2 "'v_prj' matches no linear map of this model. Hint: all-linear, or names among q_proj k_proj" train broken.yaml
 sed 's/- path: .*/- path: absent.jsonl/' recipe.yaml > broken.yaml
-wrong 1 "no file absent.jsonl, beside the recipe or in the current folder" train broken.yaml
+wrong 2 "no file absent.jsonl, beside the recipe or in the current folder" train broken.yaml
 said broken.yaml:
 run 0 "$dia" train recipe.yaml
 before=$(sha256sum trained/*.*)
@@ -78,6 +87,20 @@ printf '{"input_ids":[1,5,6],"labels":[-100,-100,-100]}\n' >> held.jsonl
 wrong 5 "1 of 17 rows would be refused, the first: ./held.jsonl:9: none of its 3 tokens is trained" data check recipe.yaml --set eval_datasets=./held.jsonl
 ok "rows"
 
+# Answers to several prompts are told apart; one alone is printed as it is, for programs there is --json.
+printf '{"text":"ab"}\n{"text":"a"}\n' > two.jsonl
+generate=(generate --model "modèle à moi" --max-tokens 3 --ignore-eos --data)
+run 0 "$dia" "${generate[@]}" two.jsonl
+[ "$(grep -n '^── row [01]$' out | tr '\n' ' ')" = "1:── row 0 4:── row 1 " ] || fail "two answers: $(cat out)"
+run 0 "$dia" "${generate[@]}" two.jsonl --num-generations 2
+[ "$(grep -c -E '^── row [01], answer [01]$' out)" = 4 ] || fail "four answers: $(cat out)"
+head -n 1 two.jsonl > one.jsonl
+run 0 "$dia" "${generate[@]}" one.jsonl
+[ "$(wc -l < out)" = 1 ] && ! grep -q -- '──' out || fail "one answer: $(cat out)"
+run 0 "$dia" "${generate[@]}" two.jsonl --json
+holds out 'length == 2 and all(.text)' -s
+ok "answers"
+
 # bf16 is what transformers calls it.
 tiny_recipe keys.yaml trained dtype=- bf16=true
 run 0 "$dia" plan keys.yaml --json
@@ -87,4 +110,7 @@ holds out '.dtype == "f32"'
 wrong 2 "bf16: true contradicts dtype: float32" plan keys.yaml --set dtype=float32
 run 0 "$dia" bench decode --model "$models/gemma3" --tokens 8 --steps 2 --json
 holds out '.prefill_tokens_per_second > 0 and .decode_tokens_per_second > 0'
+# A tiny model's work is told in its own unit.
+run 0 "$dia" plan recipe.yaml
+grep -q -E '^Work: [0-9]+ tokens and [0-9]{1,3}\.[0-9] [kM]FLOP a step$' out || fail "plan says: $(grep Work: out)"
 ok "keys of other programs, rates"

@@ -55,7 +55,7 @@ ok "a step of GRPO samples, judges and trains on OpenCL alone"
 
 run 0 "$dia" train recipe.yaml --set "device=[cpu, opencl]" --set dtype=f32 --set output_dir=both
 near both on-cpu
-run 1 "$dia" train recipe.yaml --set device=opencl:99 --set output_dir=none
+run 2 "$dia" train recipe.yaml --set device=opencl:99 --set output_dir=none
 ok "devices are asked in their order; a device that is not there is refused"
 
 run 0 "$dia" bench train --model "$models/gemma3" --device opencl --rows 2 --steps 2 --tokens 12 --scored 4 --json

@@ -102,6 +102,6 @@ devices 'any (. == "fault")' --set device=com.acme.cpu
 devices 'any (. == "fault") and any (. == "cpu")' --set 'device=[cpu, com.acme.cpu]' --set 'op_devices={attention: com.acme.cpu}'
 run 0 "$dia" train cpu.yaml --quiet --set output_dir=named --set device=com.acme.cpu
 grep -q '"plugin com.acme.cpu": ' named/stack.lock || fail "stack.lock does not name the backend that ran"
-run 1 "$dia" explain cpu.yaml --set device=com.acme.npu
+run 2 "$dia" explain cpu.yaml --set device=com.acme.npu
 said "no backend plugin 'com.acme.npu'"
 ok "names: ours before strangers', strangers' by their ids"

@@ -161,7 +161,7 @@ refused() {
     said "$text"
     absent bad/checkpoint-15
 }
-refused 1 'nowhere' value_model="$work/nowhere"
+refused 2 'nowhere' value_model="$work/nowhere"
 refused 1 'has a vocabulary of 92, the policy one of 80' value_model="$models/llama"
 refused 2 'value_model: stage grpo reads no values' value_model="$models/gemma3" stage=grpo num_generations=2 num_mini_batches=- num_ppo_epochs=- kl_coef=- vf_coef=-
 refused 2 'kl_estimator' kl_estimator=k4

@@ -86,7 +86,7 @@ run 0 "$dia" replay capped.jsonl --backend ref --json
 holds out '.end == "limit"'
 run 1 "$dia" train tiny.yaml --set output_dir=full --record /dev/full
 said "No space left"
-run 1 "$dia" replay calls.jsonl --backend nowhere
+run 2 "$dia" replay calls.jsonl --backend nowhere
 said "nowhere"
 run 2 "$dia" replay calls.jsonl
 said "--backend is missing"

@@ -127,7 +127,7 @@ grep -q '^on_adapters: 0 → 2$' out || fail "diff: $(cat out)"
 run 0 "$dia" adapters diff first on-stacked-cpu
 grep -q 'only in A$' out || fail "diff: $(cat out)"
 run 1 "$dia" adapters diff first "$data/parity/lora/llama-lora"
-run 1 "$dia" adapters list nowhere
+run 2 "$dia" adapters list nowhere
 run 2 "$dia" adapters diff first
 run 2 "$dia" adapters
 ok "adapters list and diff"

@@ -159,6 +159,47 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     return -1;
 }
 
+/* The last word of "data check". */
+static const char *sub_name (const CliSub *s)
+{
+    const char *space = strrchr (s->verb.name, ' ');
+    return space ? space + 1 : s->verb.name;
+}
+
+/* The one that `word` names; NULL after a usage error that lists them. */
+static const CliSub *find_sub (const DpsVerb *verb, const CliSub *subs, const char *word)
+{
+    const char *names[16] = {NULL};
+    g_autoptr (GString) list = g_string_new (NULL);
+    for (size_t i = 0; subs[i].verb.name && i + 1 < G_N_ELEMENTS (names); i++) {
+        names[i] = sub_name (&subs[i]);
+        if (word && !strcmp (names[i], word))
+            return &subs[i];
+        g_string_append_printf (list, "%s%s", !i ? "" : subs[i + 1].verb.name ? ", " : " or ", names[i]);
+    }
+    const char *near = word ? dps_suggest (word, names) : NULL;
+    if (word)
+        cli_usage (verb, "'%s', expected %s%s%s%s", word, list->str, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+    else
+        cli_usage (verb, "nothing to do, expected %s", list->str);
+    return NULL;
+}
+
+int cli_parse_sub (const DpsVerb *verb, const CliSub *subs, const char *usual, const GOptionEntry *all, int *argc, char ***argv,
+                   const CliSub **out_sub)
+{
+    int first = *argc > 1 && *(*argv)[1] != '-', code = first ? -1 : cli_parse (verb, all, argc, argv);
+    if (code >= 0)
+        return code;
+    if (!(*out_sub = find_sub (verb, subs, *argc > 1 ? (*argv)[1] : usual)))
+        return 2;
+    (*argc) -= *argc > 1;
+    (*argv)++;
+    if ((*out_sub)->verb.run)
+        return first ? (*out_sub)->verb.run (*argc, *argv) : cli_usage (verb, "the options of %s stand behind its name", (*argv)[0]);
+    return first ? cli_parse (&(*out_sub)->verb, (*out_sub)->entries, argc, argv) : -1;
+}
+
 int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err)
 {
     cli_progress_end ();

@@ -35,6 +35,20 @@ extern CliCommon cli_common;
  */
 int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char ***argv);
 
+/** A verb of a verb: `data check`. */
+typedef struct CliSub {
+    DpsVerb verb;                /* name: "data check"; run: parses for itself, or NULL */
+    const GOptionEntry *entries; /* its options; where run is NULL */
+} CliSub;
+
+/**
+ * cli_parse for a verb of verbs: parses the options of the one that is named. *out_sub is it, its arguments are argv[1..argc). `subs` ends with one
+ * without a name; usual: the one meant where none is named, or NULL; `all`: the options of every one, for a command line that begins with
+ * options. Returns as cli_parse does.
+ */
+int cli_parse_sub (const DpsVerb *verb, const CliSub *subs, const char *usual, const GOptionEntry *all, int *argc, char ***argv,
+                   const CliSub **out_sub);
+
 /** Print "diapason VERB: message" to stderr and return the exit code that belongs to `status`. */
 int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err);
 /** The same for a usage error found by the verb itself (exit 2). */

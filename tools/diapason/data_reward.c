@@ -221,7 +221,7 @@ static DpsStatus open_tokenizer (Trial *t, DpsError *err)
     const char *model = t->job.recipe->model_name_or_path;
     if (!model)
         return DPS_OK;
-    DPS_TRY (dps_source_open (t->job.reg, model, &t->source, err));
+    DPS_TRY (dps_recipe_named (t->job.recipe, DPS_KEY_model_name_or_path, dps_source_open (t->job.reg, model, &t->source, err), err));
     DPS_TRY (dps_tokenizer_from_source (t->job.reg, t->source, &t->tok, err));
     DPS_TRY (dps_encoder_new (NULL, t->tok, &t->encoder, err));
     json_t *config = dps_source_config (t->source), *inner = json_object_get (config, "text_config");

@@ -316,7 +316,8 @@ static DpsStatus open_policy (Simulation *s, DpsError *err)
                                  .devices = (const char *const *)r->device.items,
                                  .n_devices = r->device.n,
                                  .op_devices = r->op_devices,
-                                 .strict_device = r->strict_device};
+                                 .strict_device = r->strict_device,
+                                 .recipe = r};
     DPS_TRY (dps_session_open (&s->session, s->job.reg, &o, err));
     DPS_TRY (dps_encoder_new (r, s->session.tok, &s->encoder, err));
     return dps_encoder_set_model (s->encoder, dps_source_config (s->session.source), s->session.model.dec.vocab, err);

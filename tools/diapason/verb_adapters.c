@@ -25,6 +25,24 @@ const DpsVerb dps_verb_adapters = {
     .run = run,
 };
 
+static const GOptionEntry none[] = {{NULL, 0, 0, 0, NULL, NULL, NULL}};
+static const CliSub subs[] = {
+    {{.name = "adapters list",
+      .summary = "every PEFT folder below FOLDER but checkpoints",
+      .synopsis = "FOLDER …",
+      .help = "Kind, rank, targets, the stage it was trained with, parameters, the digest of the base it belongs to, and how many frozen\n"
+              "adapters lie between.\n\n"
+              "Example: diapason adapters list runs --json"},
+     none},
+    {{.name = "adapters diff",
+      .summary = "what two adapters differ in",
+      .synopsis = "A B",
+      .help = "Settings that differ, then for each module the Frobenius norm of what A and B add to it, and of the difference.\n\n"
+              "Example: diapason adapters diff runs/it runs/simpo --json"},
+     none},
+    {{.name = NULL}, NULL},
+};
+
 enum { MAX_DEPTH = 4 };
 
 static const char *kind (const DpsPeftAdapter *a)
@@ -252,16 +270,13 @@ static DpsStatus diff (const DpsFormat *format, const char *path_a, const char *
 
 static int run (int argc, char **argv)
 {
-    const GOptionEntry none[] = {{NULL, 0, 0, 0, NULL, NULL, NULL}};
-    int code = cli_parse (&dps_verb_adapters, none, &argc, &argv);
+    const CliSub *sub;
+    int code = cli_parse_sub (&dps_verb_adapters, subs, NULL, none, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    const char *what = argc > 1 ? argv[1] : "";
-    int comparing = !strcmp (what, "diff");
-    if (!comparing && strcmp (what, "list"))
-        return cli_usage (&dps_verb_adapters, "%s", argc > 1 ? "expected list FOLDER … or diff A B" : "list or diff is missing");
-    if (comparing ? argc != 4 : argc < 3)
-        return cli_usage (&dps_verb_adapters, comparing ? "diff takes two adapters" : "list needs a FOLDER");
+    int comparing = sub != subs;
+    if (comparing ? argc != 3 : argc < 2)
+        return cli_usage (&sub->verb, comparing ? "diff takes two adapters" : "list needs a FOLDER");
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
     DpsStatus st = cli_open_registry (&reg, &err);
@@ -269,9 +284,9 @@ static int run (int argc, char **argv)
     if (st == DPS_OK && !format)
         st = dps_registry_missing (reg, DPS_FORMAT_ID, "peft", &err);
     if (st == DPS_OK && comparing)
-        st = diff (format, argv[2], argv[3], &err);
-    code = st == DPS_OK && !comparing ? list (format, argv + 2, argc - 2) : 0;
+        st = diff (format, argv[1], argv[2], &err);
+    code = st == DPS_OK && !comparing ? list (format, argv + 1, argc - 1) : 0;
     if (reg)
         dps_registry_close (reg);
-    return st == DPS_OK ? code : cli_fail (&dps_verb_adapters, st, &err);
+    return st == DPS_OK ? code : cli_fail (&sub->verb, st, &err);
 }

@@ -24,17 +24,12 @@ const DpsVerb dps_verb_bench = {
     .name = "bench",
     .summary = "measure matrix products, training and decoding on this machine",
     .synopsis = "{matmul|train|decode|abi} [--model M]",
-    .help =
-        "matmul   the peak of matrix products, in f32 and, where the device has it, bf16\n"
-        "train    LoRA r=16 on all linear maps: micro-batches of prompt/completion rows, share of that peak, memory, time to the first "
-        "step\n"
-        "         --objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a\n"
-        "         step, prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart\n"
-        "decode   tokens per second with a cache, prompt and batch of your choice\n"
-        "abi      what placing, building views and calling through the plugin's table cost: the steps of train again on a backend that "
-        "does\n"
-        "         nothing. abi_share: of a step; host_share: with recording the graph, batches and planning\n\n"
-        "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
+    .help = "matmul   the peak of matrix products, in f32 and, where the device has it, bf16\n"
+            "train    steps of LoRA, plain or with an objective: share of that peak, memory, time to the first step\n"
+            "decode   tokens per second with a cache, prompt and batch of your choice\n"
+            "abi      what placing, building views and calling through the plugin's table cost\n"
+            "Each has its own options: diapason bench train --help\n\n"
+            "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
     .run = run_bench,
 };
 
@@ -43,21 +38,54 @@ static struct {
     int rows, tokens, scored, steps, batch, profile, full;
 } options;
 
+/* Options of train; abi, decode and matmul have those from a later line on. */
+enum { OF_ABI = 1, OF_DECODE = 4, OF_MATMUL = 10 };
 static const GOptionEntry entries[] = {
-    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
-    {"data", 0, 0, G_OPTION_ARG_FILENAME, &options.data, "train on these pre-tokenized rows instead of random ones", "F.jsonl"},
     {"objective", 0, 0, G_OPTION_ARG_STRING, &options.objective, "simpo, dpo or grpo instead of plain log-likelihood", "NAME"},
+    {"data", 0, 0, G_OPTION_ARG_FILENAME, &options.data, "train on these pre-tokenized rows instead of random ones", "F.jsonl"},
+    {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows, pairs or groups of a micro-batch (4; grpo 1)", "N"},
+    {"scored", 0, 0, G_OPTION_ARG_INT, &options.scored, "scored tokens of a row, about (90); of an answer (80; grpo 64)", "N"},
+    {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model, "Hugging Face folder or .gguf file", "M"},
     {"dtype", 0, 0, G_OPTION_ARG_STRING, &options.dtype, "auto, float32 or bfloat16", "D"},
     {"quantization", 0, 0, G_OPTION_ARG_STRING, &options.quantization, "of the base: auto, none, gguf, nf4, fp4, int8", "Q"},
-    {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
-    {"rows", 0, 0, G_OPTION_ARG_INT, &options.rows, "rows, pairs or groups of a micro-batch (4; grpo 1)", "N"},
-    {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270); of a prompt (170; grpo 250)", "N"},
-    {"scored", 0, 0, G_OPTION_ARG_INT, &options.scored, "scored tokens of a row, about (90); of an answer (80; grpo 64)", "N"},
-    {"steps", 0, 0, G_OPTION_ARG_INT, &options.steps, "measured steps (5)", "N"},
+    {"tokens", 0, 0, G_OPTION_ARG_INT, &options.tokens, "tokens of a row, about (270); of a prompt (170; grpo 250; decode 128)", "N"},
+    {"steps", 0, 0, G_OPTION_ARG_INT, &options.steps, "measured steps (5; decode 64)", "N"},
     {"batch", 0, 0, G_OPTION_ARG_INT, &options.batch, "prompts decoded together (1; grpo 8)", "N"},
+    {"device", 0, 0, G_OPTION_ARG_STRING, &options.device, "backend to measure (default: the first)", "NAME"},
     {"profile", 0, 0, G_OPTION_ARG_NONE, &options.profile, "time every kind of op", NULL},
     CLI_WATCH_ENTRIES,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+static const CliSub subs[] = {
+    {{.name = "bench matmul",
+      .summary = "the peak of matrix products, in f32 and, where the device has it, bf16",
+      .synopsis = "[--device NAME]",
+      .help = "Example: diapason bench matmul --json"},
+     entries + OF_MATMUL},
+    {{.name = "bench train",
+      .summary = "steps of LoRA r=16 on all linear maps",
+      .synopsis = "--model M [--objective simpo|dpo|grpo] [--data F.jsonl]",
+      .help =
+          "Micro-batches of prompt and completion: share of the matrix peak, memory, time to the first step.\n"
+          "--objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a step,\n"
+          "prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart.\n\n"
+          "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json"},
+     entries},
+    {{.name = "bench decode",
+      .summary = "tokens per second with a cache, prompt and batch of your choice",
+      .synopsis = "--model M [--tokens N] [--batch N]",
+      .help = "Example: diapason bench decode --model model.gguf --batch 8"},
+     entries + OF_DECODE},
+    {{.name = "bench abi",
+      .summary = "what the plugin ABI costs",
+      .synopsis = "--model M",
+      .help =
+          "The steps of train again on a backend that does nothing: what placing, building views and calling through the plugin's table\n"
+          "cost. abi_share: of a step; host_share: with recording the graph, batches and planning.\n\n"
+          "Example: diapason bench abi --model model.gguf --steps 2"},
+     entries + OF_ABI},
+    {{.name = NULL}, NULL},
 };
 
 double bench_now (void)
@@ -174,19 +202,20 @@ static DpsStatus dispatch (const char *what, DpsRegistry *reg, json_t *result, D
 
 static int run_bench (int argc, char **argv)
 {
-    int code = cli_parse (&dps_verb_bench, entries, &argc, &argv);
+    const CliSub *sub;
+    int code = cli_parse_sub (&dps_verb_bench, subs, NULL, entries, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    const char *what = argc == 2 ? argv[1] : "";
-    if (strcmp (what, "matmul") && strcmp (what, "train") && strcmp (what, "decode") && strcmp (what, "abi"))
-        return cli_usage (&dps_verb_bench, "expected one of matmul, train, decode, abi");
+    const char *what = strrchr (sub->verb.name, ' ') + 1;
+    if (argc > 1)
+        return cli_usage (&sub->verb, "unexpected '%s'", argv[1]);
     if (strcmp (what, "matmul") && !options.model)
-        return cli_usage (&dps_verb_bench, "%s needs --model", what);
-    if (options.objective && (strcmp (what, "train") || (strcmp (options.objective, "simpo") && strcmp (options.objective, "dpo") &&
-                                                         strcmp (options.objective, "grpo"))))
-        return cli_usage (&dps_verb_bench, "--objective is '%s', expected simpo, dpo or grpo, with train", options.objective);
+        return cli_usage (&sub->verb, "%s needs --model", what);
+    static const char *const objectives[] = {"simpo", "dpo", "grpo", NULL};
+    if (options.objective && !g_strv_contains (objectives, options.objective))
+        return cli_usage (&sub->verb, "--objective is '%s', expected simpo, dpo or grpo", options.objective);
     if (options.objective && (options.profile || options.device))
-        return cli_usage (&dps_verb_bench, "--objective measures the train verb, which has neither --profile nor --device");
+        return cli_usage (&sub->verb, "--objective measures the train verb, which has neither --profile nor --device");
     DpsError err = DPS_ERROR_INIT;
     DpsRegistry *reg = NULL;
     json_t *result = json_object ();
@@ -197,5 +226,5 @@ static int run_bench (int argc, char **argv)
         print_result (result);
     json_decref (result);
     dps_registry_close (reg);
-    return st == DPS_OK ? 0 : cli_fail (&dps_verb_bench, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
 }

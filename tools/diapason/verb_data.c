@@ -22,24 +22,47 @@ const DpsVerb dps_verb_data = {
     .help =
         "check     reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
         "mask      prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n"
-        "reward    says what rewards make of answers that are there: diapason data reward --help\n"
-        "simulate  samples answers and writes preferences: diapason data simulate --help\n\n"
+        "reward    says what rewards make of answers that are there\n"
+        "simulate  samples answers and writes preferences\n"
+        "Each has its own options: diapason data check --help\n\n"
         "Examples:\n"
         "  diapason data check recipe.yaml\n"
-        "  diapason data check --model model.gguf --data rows.jsonl --set stage=sft\n"
         "  diapason data mask recipe.yaml --rows 2 --row 10",
     .run = run_data,
 };
 
 static int n_rows = 3, first_row;
 static DataFlags flags = DATA_FLAGS_INIT;
+enum { ONLY_MASK = 2 }; /* entries at the front that check has not */
 static const GOptionEntry entries[] = {
+    {"rows", 0, 0, G_OPTION_ARG_INT, &n_rows, "how many rows (3)", "N"},
+    {"row", 0, 0, G_OPTION_ARG_INT, &first_row, "the first of them, counted from 0 in the files' order", "K"},
     {"model", 'm', 0, G_OPTION_ARG_FILENAME, &flags.model, "instead of the recipe's, or without one", "M"},
     {"data", 'd', 0, G_OPTION_ARG_FILENAME, &flags.data, "rows instead of the recipe's, or without one", "F.jsonl"},
-    {"rows", 0, 0, G_OPTION_ARG_INT, &n_rows, "mask: how many rows (3)", "N"},
-    {"row", 0, 0, G_OPTION_ARG_INT, &first_row, "mask: the first of them, counted from 0 in the files' order", "K"},
     CLI_SET_ENTRY,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+static const CliSub subs[] = {
+    {{.name = "data check",
+      .summary = "read every row as training would",
+      .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--set key=value …]",
+      .help =
+          "Prints counts and lengths, and each row that training would refuse, by file and line (exit code 5). Without a recipe it wants\n"
+          "--model, whose tokenizer reads the rows, and --data.\n\n"
+          "Examples:\n"
+          "  diapason data check recipe.yaml\n"
+          "  diapason data check --model model.gguf --data rows.jsonl --set stage=sft"},
+     entries + ONLY_MASK},
+    {{.name = "data mask",
+      .summary = "print rows token by token, and which of them are trained",
+      .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--rows N] [--row K] [--set key=value …]",
+      .help = "Trained tokens are in colour (without colours in [brackets]), the others dim. --json writes a line a row: ids and mask.\n\n"
+              "Example: diapason data mask recipe.yaml --rows 2 --row 10"},
+     entries},
+    {{.name = "data reward", .run = data_reward}, NULL},
+    {{.name = "data simulate", .run = data_simulate}, NULL},
+    {{.name = NULL}, NULL},
 };
 
 typedef struct Rows {
@@ -75,7 +98,7 @@ static DpsStatus open_rows (Rows *r, const char *path, DpsError *err)
                          "%s: no model, whose tokenizer reads the rows: give --model, or model_name_or_path in a recipe", r->recipe->file);
     DPS_TRY (find_unit (r, err));
     r->recipe->shuffle = 0; /* files' order: what a person looks for */
-    DPS_TRY (dps_source_open (r->reg, model, &r->source, err));
+    DPS_TRY (dps_recipe_named (r->recipe, DPS_KEY_model_name_or_path, dps_source_open (r->reg, model, &r->source, err), err));
     DPS_TRY (dps_tokenizer_from_source (r->reg, r->source, &r->tok, err));
     DPS_TRY (dps_dataset_from_recipe (r->recipe, 0, &r->ds, err));
     DPS_TRY (dps_encoder_new (r->recipe, r->tok, &r->encoder, err));
@@ -366,29 +389,22 @@ static int run_data (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     Rows r;
-    if (argc > 1 && !strcmp (argv[1], "simulate"))
-        return data_simulate (argc - 1, argv + 1);
-    if (argc > 1 && !strcmp (argv[1], "reward"))
-        return data_reward (argc - 1, argv + 1);
-    int code = cli_parse (&dps_verb_data, entries, &argc, &argv);
+    static const char *const later[] = {"mix", "split", "dedup", "pii", NULL};
+    const CliSub *sub;
+    if (argc > 1 && g_strv_contains (later, argv[1]))
+        return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check, mask, reward and simulate are", argv[1]);
+    int code = cli_parse_sub (&dps_verb_data, subs, NULL, entries, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    static const char *const later[] = {"mix", "split", "dedup", "pii", NULL};
-    const char *what = argc > 1 ? argv[1] : "";
-    if (g_strv_contains (later, what))
-        return cli_usage (&dps_verb_data, "data %s is not implemented in this version; check, mask, reward and simulate are", what);
-    if (strcmp (what, "check") && strcmp (what, "mask"))
-        return cli_usage (&dps_verb_data, "%s%s%s, expected check, mask, reward or simulate", *what ? "'" : "",
-                          *what ? what : "nothing to do", *what ? "'" : "");
-    code = argc == 2 && flags.data ? -1 : cli_one_recipe (&dps_verb_data, argc - 1, argv + 1);
+    code = argc == 1 && flags.data ? -1 : cli_one_recipe (&sub->verb, argc, argv);
     if (code >= 0)
         return code;
     if (n_rows < 1 || first_row < 0)
-        return cli_usage (&dps_verb_data, "--%s is %d, expected at least %d", n_rows < 1 ? "rows" : "row", n_rows < 1 ? n_rows : first_row,
+        return cli_usage (&sub->verb, "--%s is %d, expected at least %d", n_rows < 1 ? "rows" : "row", n_rows < 1 ? n_rows : first_row,
                           n_rows < 1);
-    DpsStatus st = open_rows (&r, argv[2], &err);
+    DpsStatus st = open_rows (&r, argv[1], &err);
     if (st == DPS_OK)
-        st = *what == 'c' ? check_rows (&r, &err) : mask_rows (&r, &err);
+        st = sub == subs ? check_rows (&r, &err) : mask_rows (&r, &err);
     close_rows (&r);
-    return st == DPS_OK ? 0 : cli_fail (&dps_verb_data, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
 }

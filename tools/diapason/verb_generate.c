@@ -19,18 +19,21 @@ const DpsVerb dps_verb_generate = {
     .synopsis =
         "--model M [--adapter A …] (--prompt TEXT | --data F.jsonl) [--num-generations K] [--max-tokens N] [--temperature 0] [--seed "
         "S] [--json]",
-    .help = "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. "
-            "Messages are\n"
-            "rendered by the model's chat template; --prompt and text are continued as they stand, or with --chat are a user's message.\n"
-            "--num-generations K gives K answers a prompt, one after the other; the prompt is computed once. --json writes "
-            "{\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} an answer.\n"
-            "A draw is keyed by (seed, row number · K + number of the answer, position), rows and answers counted from 0: what an answer "
-            "gets does not\n"
-            "depend on the other rows, on the batch, or on when it was drawn.\n\n"
-            "Examples:\n"
-            "  diapason generate --model model.gguf --adapter run --chat --prompt \"How do I reset my password?\"\n"
-            "  diapason generate --model model.gguf --data questions.jsonl --temperature 0.7 --top-p 0.9 --seed 3 --json\n"
-            "  diapason generate --model model.gguf --data questions.jsonl --num-generations 8 --temperature 1 --json",
+    .help =
+        "Rows: {\"prompt\":…}, {\"messages\":[…]}, {\"text\":…} or {\"ids\":[…]}; of a row with an answer only the prompt is used. "
+        "Messages are\n"
+        "rendered by the model's chat template; --prompt and text are continued as they stand, or with --chat are a user's message.\n"
+        "--num-generations K gives K answers a prompt, one after the other; the prompt is computed once. Several answers are set apart by "
+        "a line\n"
+        "\"── row 2\", with K > 1 \"── row 2, answer 0\"; one alone is printed as it is. --json, for programs, writes "
+        "{\"ids\":[…],\"text\":…,\"finish_reason\":\"stop|length\"} an answer.\n"
+        "A draw is keyed by (seed, row number · K + number of the answer, position), rows and answers counted from 0: what an answer "
+        "gets does not\n"
+        "depend on the other rows, on the batch, or on when it was drawn.\n\n"
+        "Examples:\n"
+        "  diapason generate --model model.gguf --adapter run --chat --prompt \"How do I reset my password?\"\n"
+        "  diapason generate --model model.gguf --data questions.jsonl --temperature 0.7 --top-p 0.9 --seed 3 --json\n"
+        "  diapason generate --model model.gguf --data questions.jsonl --num-generations 8 --temperature 1 --json",
     .run = run_generate,
 };
 
@@ -128,6 +131,7 @@ static void show_token (void *ctx, uint64_t completion, int32_t id)
 typedef struct Bar {
     double most, before, made; /* tokens of all rows at most; of the rows in earlier groups, counted so; made in this run of the program */
     double group;              /* made in this group */
+    uint64_t rows;             /* of all groups */
 } Bar;
 
 static void count_token (void *ctx, uint64_t completion, int32_t id)
@@ -139,10 +143,22 @@ static void count_token (void *ctx, uint64_t completion, int32_t id)
     cli_progress_paced ("generating", b->before + b->group, b->most, b->made);
 }
 
-static int put_answer (DpsBuf *b, const DpsCompletion *c)
+/* Where an answer among several came from: text may hold any line, so each begins under the row that it answers, and its number of K. */
+static int put_heading (DpsBuf *b, uint64_t i)
 {
+    const char *dim = !o.out && cli_colour (stdout) ? "\033[2m" : "", *plain = *dim ? "\033[0m" : "";
+    const unsigned long long k = (unsigned long long)o.samples, row = i / k;
+    int bad = dps_buf_printf (b, "%s%s── row %llu", i ? "\n" : "", dim, row);
+    return bad || (k > 1 && dps_buf_printf (b, ", answer %llu", i % k)) || dps_buf_printf (b, "%s\n", plain);
+}
+
+/* i: its number among all answers, or -1 where it is the only one. */
+static int put_answer (DpsBuf *b, const DpsCompletion *c, int64_t i)
+{
+    if (!cli_common.json && c->text)
+        return (i >= 0 && put_heading (b, (uint64_t)i)) || dps_buf_add (b, c->text, c->len) || dps_buf_str (b, "\n");
     if (!cli_common.json)
-        return c->text ? dps_buf_add (b, c->text, c->len) || dps_buf_str (b, "\n") : cli_put_ids (b, c->ids, c->n) || dps_buf_str (b, "\n");
+        return cli_put_ids (b, c->ids, c->n) || dps_buf_str (b, "\n");
     int bad = dps_buf_str (b, "{\"ids\":") || cli_put_ids (b, c->ids, c->n) || dps_buf_str (b, ",\"text\":");
     bad = bad || (c->text ? cli_put_text (b, c->text, c->len) : dps_buf_str (b, "null"));
     return bad || dps_buf_printf (b, ",\"finish_reason\":\"%s\"}\n", c->stopped ? "stop" : "length");
@@ -151,6 +167,7 @@ static int put_answer (DpsBuf *b, const DpsCompletion *c)
 static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uint64_t first, Live *live, Bar *bar, CliOutput *out,
                          DpsError *err)
 {
+    const int several = o.samples > 1 || (bar && bar->rows > 1);
     const int32_t *ids[ROWS_AT_ONCE];
     size_t lengths[ROWS_AT_ONCE], total = n * (size_t)o.samples;
     DpsCompletion *answers = dps_calloc (total, sizeof *answers);
@@ -179,7 +196,7 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                   .ctx = live ? (void *)live : bar};
     DpsStatus st = dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &options, answers, err);
     for (size_t i = 0; i < total; i++) {
-        if (st == DPS_OK && !live && put_answer (&out->buf, &answers[i]))
+        if (st == DPS_OK && !live && put_answer (&out->buf, &answers[i], several ? (int64_t)(options.first + i) : -1))
             st = dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");
         dps_completion_free (&answers[i]);
     }
@@ -190,7 +207,7 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
 static DpsStatus answer_rows (CliSession *s, const DpsDataset *ds, CliOutput *out, DpsError *err)
 {
     const double most = (double)o.max_tokens * o.samples;
-    Bar bar = {.most = (double)ds->n_rows * most};
+    Bar bar = {.most = (double)ds->n_rows * most, .rows = ds->n_rows};
     DpsStatus st = DPS_OK;
     for (uint64_t first = 0; first < ds->n_rows && st == DPS_OK; first += ROWS_AT_ONCE) {
         DpsEncoded prompts[ROWS_AT_ONCE];

@@ -63,6 +63,16 @@ static void print_part (const char *label, uint64_t bytes)
         printf ("  %-40s %10.1f MiB\n", label, (double)bytes / 0x1p20);
 }
 
+/* "3.2 TFLOP", "512.0 kFLOP": in the unit that leaves one to three digits before the point. */
+static void print_work (double tokens, double flops)
+{
+    static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
+    size_t i = 0;
+    for (; flops >= 999.95 && i + 1 < G_N_ELEMENTS (units); i++)
+        flops /= 1000;
+    printf ("Work: %.0f tokens and %.1f %sFLOP a step\n", tokens, flops, units[i]);
+}
+
 static void print_plan (const DpsTrainPlan *p)
 {
     printf ("Memory on %s in %s\n", p->device, p->dtype);
@@ -79,7 +89,7 @@ static void print_plan (const DpsTrainPlan *p)
     printf ("Largest micro-batch: %lld rows, %lld tokens, %lld of them scored%s\n", (long long)p->rows, (long long)p->tokens,
             (long long)p->scored, p->exact ? "" : " (bounded by max_length)");
     if (p->tokens_per_step > 0)
-        printf ("Work: %.0f tokens and %.1f GFLOP a step\n", p->tokens_per_step, p->flops_per_step / 1e9);
+        print_work (p->tokens_per_step, p->flops_per_step);
     if (fit)
         printf ("\nTo run it so:\n  --set per_device_train_batch_size=%lld --set gradient_accumulation_steps=%lld --set "
                 "gradient_checkpointing=%s\n",

@@ -4,6 +4,7 @@
 
 #include "diapason/cli.h"
 #include "diapason/open_registry.h"
+#include "diapason/plugin_params.h"
 #include "diapason/plugins_sign.h"
 
 enum { RELEASE_MS = 30000 };
@@ -16,6 +17,7 @@ const DpsVerb dps_verb_plugins = {
     .synopsis = "[list | show ID | release ID | sign MANIFEST | verify MANIFEST]",
     .help =
         "Looks in the folders of DIAPASON_PLUGINS (absolute, separated by ':'), then in lib/diapason/plugins beside the program.\n"
+        "`show` has a plugin's parameters too. Each verb has a --help of its own.\n"
         "A plugin that cannot be loaded is listed with the reason; the others are not affected, and the exit code is 0.\n"
         "One that was never seen is first tried in a child process. If it crashes, hangs or ends the process there, it is in quarantine:\n"
         "refused, by the digest of its module, until `release` tries it again (30 s a step) and it comes through.\n"
@@ -33,10 +35,49 @@ const DpsVerb dps_verb_plugins = {
 };
 
 static char *key, *signer;
+/* Options of sign; verify has those from the second line on, the others none. */
+enum { OF_VERIFY = 1, OF_NONE = 2 };
 static const GOptionEntry entries[] = {
-    {"key", 0, 0, G_OPTION_ARG_FILENAME, &key, "sign: private key; verify: public key (PEM)", "FILE"},
     {"as", 0, 0, G_OPTION_ARG_STRING, &signer, "sign: the key's name where it will be looked for (default: its file's)", "NAME"},
+    {"key", 0, 0, G_OPTION_ARG_FILENAME, &key, "sign: private key; verify: public key (PEM)", "FILE"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
+};
+
+enum { LIST, SHOW, RELEASE, SIGN, VERIFY };
+static const CliSub subs[] = {
+    {{.name = "plugins list",
+      .summary = "which plugins there are, which load, and why the others do not",
+      .synopsis = "[--json]",
+      .help = "Example: diapason plugins list --json | jq '.[] | select(.loaded | not)'"},
+     entries + OF_NONE},
+    {{.name = "plugins show",
+      .summary = "everything that is known of one plugin, with its parameters",
+      .synopsis = "ID",
+      .help = "ID is the full id or its last word. Parameters: type, range, default and meaning; a recipe gives them in objective_args,\n"
+              "adapter_args, or beside the name of a reward.\n\n"
+              "Example: diapason plugins show grpo"},
+     entries + OF_NONE},
+    {{.name = "plugins release",
+      .summary = "try a plugin in quarantine again",
+      .synopsis = "ID",
+      .help = "It is tried in a child process, 30 s a step, and comes through or stays in quarantine.\n\n"
+              "Example: diapason plugins release com.acme.npu"},
+     entries + OF_NONE},
+    {{.name = "plugins sign",
+      .summary = "put an Ed25519 signature at the end of NAME.plugin",
+      .synopsis = "MANIFEST --key FILE [--as NAME]",
+      .help = "Example:\n"
+              "  openssl genpkey -algorithm ed25519 -out acme.pem\n"
+              "  diapason plugins sign acme-npu.plugin --key acme.pem"},
+     entries},
+    {{.name = "plugins verify",
+      .summary = "hold a manifest's signature to a public key",
+      .synopsis = "MANIFEST --key FILE",
+      .help = "Example:\n"
+              "  openssl pkey -in acme.pem -pubout -out acme.pub.pem\n"
+              "  diapason plugins verify acme-npu.plugin --key acme.pub.pem"},
+     entries + OF_VERIFY},
+    {{.name = NULL}, NULL},
 };
 
 static int width (const char *s) { return (int)g_utf8_strlen (s, -1); }
@@ -125,9 +166,13 @@ static int show (const DpsRegistry *reg, const char *wanted)
         const DpsPlugin *p = dps_registry_at (reg, i);
         if (strcmp (p->id, wanted) && strcmp (p->name, wanted))
             continue;
-        json_array_append_new (found, cli_plugin_json (p));
-        if (!cli_common.json)
-            show_one (p);
+        json_t *one = cli_plugin_json (p), *params = plugin_params_json (reg, p);
+        json_array_append_new (found, one);
+        json_object_set_new (one, "parameters", params);
+        if (cli_common.json)
+            continue;
+        show_one (p);
+        plugin_params_print (params);
     }
     size_t n = json_array_size (found);
     if (cli_common.json && n) {
@@ -171,41 +216,37 @@ static int release (DpsRegistry *reg, const char *wanted)
 }
 
 /* What needs no plugin to be loaded. */
-static int sign_or_verify (const char *what, const char *manifest)
+static int sign_or_verify (const CliSub *sub, const char *manifest)
 {
     DpsError err = DPS_ERROR_INIT;
-    int signing = !strcmp (what, "sign");
+    int signing = sub == &subs[SIGN];
     if (!key)
-        return cli_usage (&dps_verb_plugins, "%s needs --key FILE", what);
+        return cli_usage (&sub->verb, "%s needs --key FILE", signing ? "sign" : "verify");
     DpsStatus st = signing ? plugins_sign (manifest, key, signer, &err) : plugins_verify (manifest, key, &err);
     if (st == DPS_OK && !cli_common.quiet)
         printf ("%s: %s\n", manifest, signing ? "signed" : "good");
-    return st == DPS_OK ? 0 : cli_fail (&dps_verb_plugins, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
 }
 
 static int run (int argc, char **argv)
 {
-    static const char *const verbs[] = {"list", "show", "release", "sign", "verify", NULL};
-    int code = cli_parse (&dps_verb_plugins, entries, &argc, &argv);
+    const CliSub *sub;
+    int code = cli_parse_sub (&dps_verb_plugins, subs, "list", entries, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    const char *what = argc > 1 ? argv[1] : "list";
-    int needs = strcmp (what, "list") ? 3 : 2;
-    if (!g_strv_contains (verbs, what))
-        return cli_usage (&dps_verb_plugins, "'%s' is none of list, show, release, sign, verify", what);
-    if (argc < needs && argc > 1)
-        return cli_usage (&dps_verb_plugins, "%s needs %s", what,
-                          !strcmp (what, "sign") || !strcmp (what, "verify") ? "a manifest" : "the id of a plugin");
+    const int of_manifest = sub == &subs[SIGN] || sub == &subs[VERIFY], needs = sub == &subs[LIST] ? 1 : 2;
+    if (argc < needs)
+        return cli_usage (&sub->verb, "%s is missing", of_manifest ? "a manifest" : "the id of a plugin");
     if (argc > needs)
-        return cli_usage (&dps_verb_plugins, "unexpected argument '%s'", argv[needs]);
-    if (!strcmp (what, "sign") || !strcmp (what, "verify"))
-        return sign_or_verify (what, argv[2]);
+        return cli_usage (&sub->verb, "unexpected argument '%s'", argv[needs]);
+    if (of_manifest)
+        return sign_or_verify (sub, argv[1]);
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st != DPS_OK)
-        return cli_fail (&dps_verb_plugins, st, &err);
-    code = !strcmp (what, "show") ? show (reg, argv[2]) : !strcmp (what, "release") ? release (reg, argv[2]) : list (reg);
+        return cli_fail (&sub->verb, st, &err);
+    code = sub == &subs[SHOW] ? show (reg, argv[1]) : sub == &subs[RELEASE] ? release (reg, argv[1]) : list (reg);
     dps_registry_close (reg);
     return code;
 }
