@@ -160,7 +160,8 @@ DpsStatus dps_writer_begin (DpsFileWriter *w, const char *path, DpsError *err)
     }
     int is_dir = !special && dps_is_dir (path);
     if (is_dir || (!special && (w->fd = open (w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644)) < 0)) {
-        DpsStatus st = is_dir ? dps_fail (err, DPS_ERR_USAGE, "%s: is a folder, expected a file's name", path) : io_fail (err, "create", path);
+        DpsStatus st =
+            is_dir ? dps_fail (err, DPS_ERR_USAGE, "%s: is a folder, expected a file's name", path) : io_fail (err, "create", path);
         dps_free (w->tmp);
         w->tmp = NULL;
         dps_writer_discard (w);

@@ -41,8 +41,9 @@ DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint
         return no_memory (err, dir);
     }
     c->format = format;
-    DpsStatus st = format ? format->open (dps_str (c->path), &c->file, err)
-                          : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", dir);
+    DpsStatus st = format
+                       ? format->open (dps_str (c->path), &c->file, err)
+                       : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: the checkpoint plugin is not loaded. Hint: diapason plugins list", dir);
     if (st == DPS_OK)
         st = read_step (c, err);
     if (st != DPS_OK) {
