@@ -17,7 +17,7 @@ static const double EPSILON = 1e-4, VETO_PENALTY = 1;
 
 static DpsStatus fail_named (DpsError *err, const char *before, const char *name, const char *after)
 {
-    char text[256];
+    char text[384];
     snprintf (text, sizeof text, "%s'%.80s'%s", before, name, after);
     return dps_sdk_fail (err, DPS_ERR_INVALID, text);
 }
@@ -157,8 +157,13 @@ static DpsStatus find_columns (const Work *w, size_t *columns, DpsError *err)
         size_t c = 0;
         while (c < w->criteria && !dps_str_is (w->rewards->names[c], w->self->vetoes[i].name))
             c++;
-        if (c == w->criteria)
-            return fail_named (err, "reward_vetoes: no criterion of this run is called ", w->self->vetoes[i].name, "");
+        if (c == w->criteria) {
+            char known[160] = "; there are: ";
+            for (size_t k = 0, at = strlen (known); k < w->criteria && at < sizeof known; k++)
+                at += (size_t)snprintf (known + at, sizeof known - at, "%s%.*s", k ? ", " : "", (int)(w->rewards->names[k].len & 63),
+                                        w->rewards->names[k].ptr);
+            return fail_named (err, "reward_vetoes: no criterion of this run is called ", w->self->vetoes[i].name, known);
+        }
         columns[i] = c;
     }
     return DPS_OK;

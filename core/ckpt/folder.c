@@ -9,6 +9,9 @@
 
 #include "base/file.h"
 #include "ckpt/checkpoint.h"
+#include "plugin/crumb.h"
+#include "recipe/chain.h"
+#include "recipe/stack_lock.h"
 
 /* f(ctx, name) for every entry but . and .. */
 static DpsStatus each_entry (const char *dir, DpsStatus (*f) (void *ctx, const char *name, DpsError *err), void *ctx, DpsError *err)
@@ -144,3 +147,44 @@ static DpsStatus sweep_entry (void *ctx, const char *name, DpsError *err)
 }
 
 DpsStatus dps_ckpt_sweep (const char *output_dir, DpsError *err) { return each_entry (output_dir, sweep_entry, (void *)output_dir, err); }
+
+/* What an output folder holds: marks of a run, and the first name that is neither a mark nor what lies beside a recipe. */
+typedef struct Inhabitants {
+    int run;
+    char foreign[256];
+} Inhabitants;
+
+static int is_among (const char *const *names, const char *name)
+{
+    while (*names && strcmp (*names, name) != 0)
+        names++;
+    return *names != NULL;
+}
+
+static DpsStatus look_at (void *ctx, const char *name, DpsError *err)
+{
+    static const char *const marks[] = {DPS_CKPT_LOCK, DPS_CHAIN_LOCK, DPS_STACK_LOCK, DPS_CRUMB_NAME, NULL};
+    static const char *const beside[] = {".yaml", ".yml", ".log", ".txt", ".out", ".gitignore", ".gitkeep", ".keep", NULL};
+    Inhabitants *in = ctx;
+    const char *end = strrchr (name, '.');
+    (void)err;
+    in->run |= step_of (name) >= 0 || is_left_over (name) || is_among (marks, name);
+    if (!*in->foreign && !(end && is_among (beside, end)))
+        snprintf (in->foreign, sizeof in->foreign, "%s", name);
+    return DPS_OK;
+}
+
+DpsStatus dps_ckpt_check_own (const char *output_dir, DpsError *err)
+{
+    Inhabitants in = {0};
+    if (!dps_is_dir (output_dir)) /* whoever makes it says what is wrong */
+        return DPS_OK;
+    DPS_TRY (each_entry (output_dir, look_at, &in, err));
+    if (in.run || !*in.foreign)
+        return DPS_OK;
+    return dps_fail (
+        err, DPS_ERR_USAGE,
+        "%s: holds '%.100s' and no run: a dozen files would be written among what is there. Hint: name a folder of the run's own, or "
+        "--set overwrite_output_dir=true where that is meant",
+        output_dir, in.foreign);
+}

@@ -80,8 +80,8 @@ DpsStatus dps_criteria_settle (DpsCriteria *c, const json_t *recipe, const char 
         if (!known)
             return dps_fail (err, DPS_ERR_USAGE, "%s: criteria_weights: no row names a criterion '%.60s'; there are: %s", where, name,
                              c->n ? list : "none");
-        if (!json_is_number (v))
-            return dps_fail (err, DPS_ERR_USAGE, "%s: criteria_weights.%.60s: expected a number", where, name);
+        if (!json_is_number (v) || !(fabs (json_number_value (v)) <= DPS_SCORE_MAX))
+            return dps_fail (err, DPS_ERR_USAGE, "%s: criteria_weights.%.60s: expected a number, -1e38 to 1e38", where, name);
     }
     for (size_t i = 0; i < c->n; i++) {
         if (recipe)

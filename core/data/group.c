@@ -47,6 +47,8 @@ static DpsStatus find_criterion (DpsRow *row, const char *name, const char *wher
 static DpsStatus put (DpsRow *row, size_t k, const char *name, double value, const char *where, DpsError *err)
 {
     size_t c;
+    if (fabs (value) > DPS_SCORE_MAX)
+        return dps_row_fail (row, err, "%s is %g, expected -1e38 to 1e38", where, value);
     DPS_TRY (find_criterion (row, name, where, &c, err));
     row->scores.values[k * DPS_ROW_CRITERIA + c] = value; /* the rows are moved together at the end */
     return DPS_OK;
@@ -145,6 +147,8 @@ static DpsStatus read_weights (DpsRow *row, DpsError *err)
     json_object_foreach ((json_t *)all, name, v) {
         if (!json_is_number (v))
             return dps_row_fail (row, err, "weights.%.60s: expected a number, found %s", name, dps__json_kind (v));
+        if (fabs (json_number_value (v)) > DPS_SCORE_MAX)
+            return dps_row_fail (row, err, "weights.%.60s is %g, expected -1e38 to 1e38", name, json_number_value (v));
         DPS_TRY (find_criterion (row, name, "weights", &c, err));
         row->scores.weights[c] = json_number_value (v);
     }

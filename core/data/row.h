@@ -62,6 +62,9 @@ typedef struct DpsScores {
     double *values;     /* (n_answers, n) NaN: not judged */
 } DpsScores;
 
+/* Of a criterion's value and of a weight, in size: about what float32 holds, so that sums and squares of their products stay numbers. */
+#define DPS_SCORE_MAX 1e38
+
 enum { DPS_ROW_CRITERIA = 64, DPS_ROW_CRITERION_BYTES = 47 }; /* at most so many, with names of at most so many bytes */
 
 /** Owned: dps_row_clear. All zeros is empty. */

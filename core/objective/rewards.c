@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "data/row.h"
 #include "plugin/crumb.h"
 
 enum { MAX_PROVIDED = 8 };
@@ -196,8 +197,12 @@ static DpsStatus set_weights (DpsRewardSet *s, const DpsRecipe *recipe, DpsError
         if (all->n && !isnan (given->weight))
             return dps_fail (err, DPS_ERR_USAGE, "%s: reward %s has a weight, and reward_weights (%s) gives one too: remove one",
                              given->where, given->name, dps_recipe_where (recipe, DPS_KEY_reward_weights));
-        for (size_t c = s->rewards[i].first; c < s->rewards[i].first + s->rewards[i].info.n_criteria; c++)
+        for (size_t c = s->rewards[i].first; c < s->rewards[i].first + s->rewards[i].info.n_criteria; c++) {
             s->weights[c] = all->n ? all->items[all->n == s->n_criteria ? c : i] : isnan (given->weight) ? 1 : given->weight;
+            if (!(fabs (s->weights[c]) <= DPS_SCORE_MAX))
+                return dps_fail (err, DPS_ERR_USAGE, "%s: reward %s has the weight %g, expected -1e38 to 1e38",
+                                 all->n ? dps_recipe_where (recipe, DPS_KEY_reward_weights) : given->where, given->name, s->weights[c]);
+        }
     }
     return DPS_OK;
 }
@@ -290,16 +295,21 @@ static void say_lost (Reward *r, const DpsRewardCounts *now, const char *why)
              (unsigned long long)r->lost, (unsigned long long)now->failed, (unsigned long long)now->timed_out, *why ? ": " : "", why);
 }
 
-/* What one reward said, into its columns of values; lost (n_rows): where it failed. */
-static void take (const Reward *r, size_t n_rows, size_t stride, const double *value, const uint32_t *status, double *values,
-                  unsigned char *lost, DpsRewardCounts *counts)
+/*
+ * What one reward said, into its columns of values; lost (n_rows): where it failed. Returns "", or why a value that it gave does not count.
+ */
+static const char *take (const Reward *r, size_t n_rows, size_t stride, const double *value, const uint32_t *status, double *values,
+                         unsigned char *lost, DpsRewardCounts *counts)
 {
+    const char *why = "";
     size_t n = r->info.n_criteria;
     for (size_t i = 0; i < n_rows; i++)
         for (size_t c = 0; c < n; c++) {
             double x = value[i * n + c];
             uint32_t st = status[i * n + c];
-            int ok = st == DPS_SCORE_OK && isfinite (x);
+            int ok = st == DPS_SCORE_OK && fabs (x) <= DPS_SCORE_MAX;
+            if (st == DPS_SCORE_OK && !ok)
+                why = isnan (x) ? "it gave NaN" : "it gave a value beyond ±1e38";
             values[i * stride + r->first + c] = ok ? x : NAN;
             lost[i] |= !ok && st != DPS_SCORE_NOT_JUDGED;
             *(ok                           ? &counts->judged
@@ -307,6 +317,7 @@ static void take (const Reward *r, size_t n_rows, size_t stride, const double *v
               : st == DPS_SCORE_TIMEOUT    ? &counts->timed_out
                                            : &counts->failed) += 1;
         }
+    return why;
 }
 
 static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n_rows, size_t stride, double *value, uint32_t *status,
@@ -326,8 +337,8 @@ static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n
         return dps_fail (err, st, "reward %s: %s", r->label, theirs.msg);
     for (size_t i = 0; st != DPS_OK && i < n; i++)
         status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
-    take (r, n_rows, stride, value, status, values, lost, &now);
-    say_lost (r, &now, st == DPS_OK ? "" : theirs.msg);
+    const char *why = take (r, n_rows, stride, value, status, values, lost, &now);
+    say_lost (r, &now, st == DPS_OK ? why : theirs.msg);
     counts->judged += now.judged;
     counts->not_judged += now.not_judged;
     counts->failed += now.failed;

@@ -153,7 +153,11 @@ static DpsStatus clear (const Run *run, DpsError *err)
 static DpsStatus run_stages (const Run *run, DpsError *err)
 {
     char *folder = dps_strndup (run->c->lock, strlen (run->c->lock) - strlen (DPS_CHAIN_LOCK));
-    DpsStatus st = folder ? dps_mkdirs (folder, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", run->c->file);
+    DpsStatus st = folder ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", run->c->file);
+    if (st == DPS_OK && !run->c->overwrite)
+        st = dps_ckpt_check_own (folder, err);
+    if (st == DPS_OK)
+        st = dps_mkdirs (folder, err);
     dps_free (folder);
     if (st == DPS_OK)
         st = dps_chain_lock_write (run->c, run->done, err);

@@ -144,6 +144,23 @@ static DpsStatus share_out (const DpsTrainer *t, const Arrays *a, DpsPlace *plac
     return DPS_OK;
 }
 
+/* A parameter that does not fit what the step brought: the plugin's message begins with its name, and the recipe has a line for it. */
+static DpsStatus blame_parameter (const DpsTrainer *t, DpsStatus st, DpsError *err)
+{
+    const DpsObjectiveInfo *info = &t->objective->info;
+    DpsParamValue v;
+    for (uint32_t i = 0; st == DPS_ERR_INVALID && err && i < info->n_params; i++) {
+        const char *said = strstr (err->msg, ": "), *name = info->params[i]->name; /* "grpo: reward_vetoes: …" */
+        const size_t n = strlen (name);
+        if (said && !strncmp (said + 2, name, n) && said[n + 2] == ':' && dps_recipe_objective_param ((void *)t->recipe, name, &v) &&
+            v.where) {
+            dps_error_prefix (err, "%s", v.where);
+            return DPS_ERR_USAGE;
+        }
+    }
+    return st;
+}
+
 static DpsStatus score_batch (const DpsTrainer *t, const DpsReference *reference, DpsPlace *places, size_t n, const DpsBatch *b,
                               const DpsRewards *meta, DpsStepSums *sums, DpsError *err)
 {
@@ -174,7 +191,7 @@ static DpsStatus score_batch (const DpsTrainer *t, const DpsReference *reference
                                     .weights = meta->weights,
                                     .names = meta->names,
                                     .truncated = a.truncated};
-        st = dps_objective_score (t->objective, &step, &rewards, a.out, sums, err);
+        st = blame_parameter (t, dps_objective_score (t->objective, &step, &rewards, a.out, sums, err), err);
     }
     if (st == DPS_OK)
         st = share_out (t, &a, places, n, err);

@@ -43,10 +43,6 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .training = 1};
     if (!r->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE, "%s: model_name_or_path is missing: the model to start from", r->file ? r->file : "recipe");
-    if (dps_same_file (r->model_name_or_path, r->output_dir))
-        return dps_fail (err, DPS_ERR_USAGE,
-                         "%s: output_dir is the model itself, which the run would write over. Hint: give another folder",
-                         dps_recipe_where (r, DPS_KEY_output_dir));
     DPS_TRY (dps_session_begin (&t->session, t->reg, o, err));
     if (!r->adapter && json_object_get (dps_source_config (t->session.source), "quantization_config"))
         return dps_fail (err, DPS_ERR_USAGE,
@@ -285,6 +281,18 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     return st;
 }
 
+static DpsStatus check_output (const DpsRecipe *r, int plan_only, DpsError *err)
+{
+    if (r->model_name_or_path && dps_same_file (r->model_name_or_path, r->output_dir))
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: output_dir is the model itself, which the run would write over. Hint: give another folder",
+                         dps_recipe_where (r, DPS_KEY_output_dir));
+    DpsStatus st = plan_only || r->overwrite_output_dir > 0 ? DPS_OK : dps_ckpt_check_own (r->output_dir, err);
+    if (st == DPS_ERR_USAGE)
+        dps_error_prefix (err, "%s", dps_recipe_where (r, DPS_KEY_output_dir));
+    return st;
+}
+
 static DpsStatus open_all (DpsTrainer *t, DpsRecipe *recipe, int plan_only, DpsError *err)
 {
     DpsSessionOptions o;
@@ -293,6 +301,7 @@ static DpsStatus open_all (DpsTrainer *t, DpsRecipe *recipe, int plan_only, DpsE
     const DpsRecipeObjective facts = facts_of (t);
     DPS_TRY (dps_recipe_settle_objective (recipe, &facts, err));
     DPS_TRY (dps__rollout_open (t, err));
+    DPS_TRY (check_output (recipe, plan_only, err));
     DPS_TRY (open_model (t, &o, err));
     DPS_TRY (dps__critic_open (t, err));
     DPS_TRY (open_rows (t, err));

@@ -100,10 +100,14 @@ refused 5 'bad.jsonl:3: completions[0].scores.tone: expected a number, or null w
 refused 5 "not valid JSON: invalid token near 'NaN'" '{"prompt_input_ids":[1],"completions":[{"input_ids":[3],"scores":{"tone":NaN}},{"input_ids":[4]}]}'
 refused 5 'bad.jsonl:3: weights.tone is 2, and 0.25 in a row before it' \
     '{"prompt_input_ids":[1],"completions":[{"input_ids":[3],"scores":{"tone":1}},{"input_ids":[4]}],"weights":{"tone":2}}'
+refused 5 'bad.jsonl:3: completions[0].scores.tone is -1e+308, expected -1e38 to 1e38' \
+    '{"prompt_input_ids":[1],"completions":[{"input_ids":[3],"scores":{"tone":-1e308}},{"input_ids":[4],"scores":{"tone":1e308}}]}'
+refused 5 'bad.jsonl:3: weights.tone is 1e+300' '{"prompt_input_ids":[1],"completions":[{"input_ids":[3],"scores":{"tone":1}},{"input_ids":[4]}],"weights":{"tone":1e300}}'
 refused 5 'bad.jsonl:3: a group of completions without a prompt' '{"completions":[{"content":"x"},{"content":"y"}]}'
 refused 5 'this stage takes groups' '{"prompt_input_ids":[1],"chosen_input_ids":[2],"rejected_input_ids":[3]}'
 refused 2 "no row names a criterion 'tune'; there are: accuracy, tone" "$(head -n 1 rows.jsonl)" 'criteria_weights={tune: 1}'
-refused 1 "no criterion of this run is called 'safety'" "$(head -n 1 rows.jsonl)" 'reward_vetoes="safety<0.5"'
+refused 2 "no criterion of this run is called 'safety'; there are: accuracy, tone" "$(head -n 1 rows.jsonl)" 'reward_vetoes="safety<0.5"'
+said "bad.yaml:$(grep -n '^reward_vetoes' bad.yaml | cut -d: -f1):"
 refused 2 ':1: grpo: delta bounds the ratio above the clip' "$(head -n 1 rows.jsonl)" delta=0.5
 refused 2 ":1: grpo: reward_vetoes: 'tone<x' is no veto" "$(head -n 1 rows.jsonl)" 'reward_vetoes="tone<x"'
 refused 2 'lora_dropout: above 0 the policy that is trained is not the one that answered' "$(head -n 1 rows.jsonl)" lora_dropout=0.1

@@ -34,6 +34,17 @@ wrong 2 "tools/fetch --list" score --model google/gemma-3-270m --data rows.jsonl
 printf 'x' > file
 wrong 2 "it is a file: name the folder that holds it" "${score[@]}" --adapter file
 wrong 2 "file: is a file, expected a folder" train recipe.yaml --set output_dir=file
+wrong 2 "folder: holds 'base.gguf' and no run" train recipe.yaml --set output_dir=folder
+[ "$(ls folder)" = base.gguf ] || fail "a foreign folder was written to: $(ls folder)"
+wrong 2 "/: holds '" train recipe.yaml --set output_dir=/
+mkdir beside
+cp recipe.yaml beside/
+echo started > beside/run.log
+run 0 "$dia" train recipe.yaml --quiet --set output_dir=beside --set save_steps=100 # a recipe and a log are no litter
+rm -r beside/checkpoint-*
+run 0 "$dia" train recipe.yaml --quiet --set output_dir=beside                      # its own folder
+run 0 "$dia" train recipe.yaml --quiet --set output_dir=folder --set overwrite_output_dir=true
+cp folder/base.gguf file.gguf && rm -r folder && mkdir folder && mv file.gguf folder/base.gguf
 wrong 2 "folder: is a folder, expected a file's name" "${score[@]}" --out folder
 wrong 2 "absent/out.jsonl: cannot create" "${score[@]}" --out absent/out.jsonl
 before=$(sha256sum rows.jsonl)

@@ -63,6 +63,16 @@ said 'eval_mean_token_accuracy'
 [ ! -s run-lost/metrics.jsonl ] || fail "found only after training: $(cat run-lost/metrics.jsonl)"
 run 0 "$dia" train lost.yaml --set metric_for_best_model=entropy --set overwrite_output_dir=true
 holds run-lost/trainer_state.json '.best_metric > 1 and .best_metric < 5'
+# The best one is damaged when the run ends: the last weights are written, and it is said why (the first evaluation counts as best here).
+run 0 "$dia" train eval.yaml --set output_dir=run-best --set eval_steps=2 --set save_steps=2 --set greater_is_better=true
+holds run-best/trainer_state.json '.best_model_checkpoint == "checkpoint-2"'
+same run-best/adapter_model.safetensors run-best/checkpoint-2/adapter_model.safetensors
+cp run-best/checkpoint-8/adapter_model.safetensors last.safetensors
+rm -r run-best/checkpoint-8
+printf 'x' | dd of=run-best/checkpoint-2/adapter_model.safetensors bs=1 seek=5000 conv=notrunc status=none
+run 0 "$dia" train eval.yaml --set output_dir=run-best --set eval_steps=2 --set save_steps=2 --set greater_is_better=true --resume
+said "load_best_model_at_end: the best evaluation's checkpoint-2 is not usable, so the weights of step 8 are written: "
+same run-best/adapter_model.safetensors last.safetensors
 ok "evaluation during training, best checkpoint; a metric that no evaluation has is found at the start"
 
 # Rows end to end, cut at max_length: the bytes of training on rows that were cut so by hand; the plan bounds it.

@@ -48,7 +48,7 @@ static DpsStatus score_panel (void *self, const DpsRewardRow *const *rows, uint6
     for (uint64_t i = 0; i < n_rows; i++) {
         char what = rows[i]->completion.len ? rows[i]->completion.ptr[0] : ' ';
         value[2 * i] = *(double *)self + (double)i;
-        value[2 * i + 1] = what == 'i' ? INFINITY : what == 'n' ? NAN : 10;
+        value[2 * i + 1] = what == 'i' ? INFINITY : what == 'n' ? NAN : what == 'h' ? -1e308 : 10;
         status[2 * i] = DPS_SCORE_OK;
         status[2 * i + 1] = what == 'f'   ? DPS_SCORE_FAILED
                             : what == 't' ? DPS_SCORE_TIMEOUT
@@ -166,6 +166,7 @@ static void test_refusals (void)
         {"reward_funcs: [{weight: 2}]", "a reward has no name"},
         {"reward_funcs: [{name: panel, weight: big}]", "expected a number, found"},
         {"reward_funcs: [{name: panel, weight: .inf}]", "expected a number, found"},
+        {"reward_funcs: [{name: panel, weight: -1e300}]", "r.yaml:1:16: reward panel has the weight -1e+300, expected -1e38 to 1e38"},
         {"reward_funcs: [{name: panel, label: 'a b'}]", "expected a name of at most 40 letters"},
         {"reward_funcs: [[panel]]", "expected a reward's name, or a map"},
         {"reward_funcs: [null]", "expected a reward's name, or a map"},
@@ -211,27 +212,27 @@ static DpsStatus judge (DpsRewardSet *set, const char *const *completions, size_
 
 static void test_a_failure_costs_its_row (void)
 {
-    static const char *const completions[] = {"x", "f", "t", "-", "n", "i", "?"};
+    static const char *const completions[] = {"x", "f", "t", "-", "n", "i", "?", "h"};
     DpsRecipe *recipe;
     DpsRewardSet *set;
     DpsRewardCounts c;
-    double v[21];
+    double v[24];
     CHECK_OK (open_set ("reward_funcs: [{name: panel, bias: 1}, {name: length, min: 5, max: 6}]", &recipe, &set));
-    CHECK_OK (judge (set, completions, 7, v, &c));
-    for (size_t i = 0; i < 7; i++) {
+    CHECK_OK (judge (set, completions, 8, v, &c));
+    for (size_t i = 0; i < 8; i++) {
         CU_ASSERT_EQUAL (v[3 * i], 1 + (double)i);
         CU_ASSERT (i == 0 ? v[1] == 10 : isnan (v[3 * i + 1]) != 0);
         CU_ASSERT_EQUAL (v[3 * i + 2], i == 2 || i == 3);
     }
-    CU_ASSERT (c.judged == 15 && c.failed == 4 && c.timed_out == 1 && c.not_judged == 1);
+    CU_ASSERT (c.judged == 17 && c.failed == 5 && c.timed_out == 1 && c.not_judged == 1);
     /* To learn from: such an answer is judged by nobody; one that was passed over is. */
     whole = 1;
-    CHECK_OK (judge (set, completions, 7, v, &c));
+    CHECK_OK (judge (set, completions, 8, v, &c));
     whole = 0;
-    for (size_t i = 0; i < 7; i++)
+    for (size_t i = 0; i < 8; i++)
         for (size_t k = 0; k < 3; k++)
             CU_ASSERT_EQUAL (isnan (v[3 * i + k]) != 0, i == 3 ? k == 1 : i != 0);
-    CU_ASSERT (c.judged == 15 && c.failed == 4 && c.timed_out == 1 && c.not_judged == 1);
+    CU_ASSERT (c.judged == 17 && c.failed == 5 && c.timed_out == 1 && c.not_judged == 1);
     /* The whole reward fails: its rows are lost, the other's are not. */
     static const struct {
         DpsStatus st;
@@ -246,7 +247,7 @@ static void test_a_failure_costs_its_row (void)
     answer_with = DPS_ERR_NOMEM;
     CHECK_FAILS (judge (set, completions, 2, v, &c), DPS_ERR_NOMEM, "reward panel: the panel is out");
     answer_with = DPS_OK;
-    CU_ASSERT_EQUAL (dps_rewards_counts (set).failed, 2 * 4 + 12);
+    CU_ASSERT_EQUAL (dps_rewards_counts (set).failed, 2 * 5 + 12);
     CHECK_OK (judge (set, completions, 0, v, &c));
     CU_ASSERT_EQUAL (c.judged, 0);
     dps_rewards_close (set);
