@@ -184,13 +184,40 @@ static DpsStatus on_event (Builder *b, struct fy_event *e)
     }
 }
 
-/* What libfyaml found wrong, in our words. */
-static DpsStatus syntax_error (const Builder *b, struct fy_diag *diag)
+/* A line at fault in a way that people's often are: what was found, what is expected. OK: in no such way. */
+static DpsStatus common_fault (const Builder *b, const char *s, int line)
+{
+    const char *start = s + strspn (s, " \t-"), *tab = memchr (s, '\t', (size_t)(start - s));
+    const size_t key = strspn (start, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
+    if (tab)
+        return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: a tab in the indentation, where YAML takes spaces only: replace it with spaces",
+                         b->doc->where, line, (int)(tab - s) + 1);
+    if (!key || start[key] != ':' || !start[key + 1] || start[key + 1] == ' ' || start[key + 1] == '\t')
+        return DPS_OK;
+    return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: '%s' has no space behind the colon, so it is no key with a value: write '%.*s: %s'",
+                     b->doc->where, line, (int)(start - s) + 1, start, (int)key, start, start + key + 1);
+}
+
+/* What libfyaml found wrong, in our words. It points to the line at fault, or to the one before. */
+static DpsStatus syntax_error (const Builder *b, struct fy_diag *diag, const char *text, size_t len)
 {
     void *position = NULL;
     const struct fy_diag_error *e = fy_diag_errors_iterate (diag, &position);
+    const char *end = text + len;
     if (!e)
         return dps_fail (b->err, DPS_ERR_USAGE, "%s: not valid YAML", b->doc->where);
+    for (int line = 1; text && line <= e->line + 1; line++) {
+        char one[160];
+        const char *newline = memchr (text, '\n', (size_t)(end - text));
+        snprintf (
+            one, sizeof one, "%.*s",
+            (int)((newline ? newline : end) - text < (ptrdiff_t)sizeof one ? (newline ? newline : end) - text : (ptrdiff_t)sizeof one - 1),
+            text);
+        one[strcspn (one, "\r")] = '\0';
+        if (line >= e->line)
+            DPS_TRY (common_fault (b, one, line));
+        text = newline ? newline + 1 : NULL;
+    }
     return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: not valid YAML: %s", b->doc->where, e->line, e->column, e->msg ? e->msg : "syntax");
 }
 
@@ -212,7 +239,7 @@ static DpsStatus read_events (Builder *b, const char *text, size_t len)
     for (struct fy_event *e; st == DPS_OK && (e = fy_parser_parse (parser)); fy_parser_event_free (parser, e))
         st = on_event (b, e);
     if (st == DPS_OK && (fy_diag_got_error (diag) || b->depth))
-        st = syntax_error (b, diag);
+        st = syntax_error (b, diag, text, len);
     if (parser)
         fy_parser_destroy (parser);
     if (diag)
