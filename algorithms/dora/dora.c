@@ -5,8 +5,9 @@
  *     y = m ⊙ (V·x)/‖V‖           merged: m ⊙ V/‖V‖
  *
  * m starts as the row norms of W, so the adapted model starts as the base. With dropout only V·x sees the dropped x', the rest of the base
- * does not (PEFT's rule):  y = W·x − W·x' + m ⊙ (V·x')/‖V‖.
+ * does not (PEFT's rule):  y = W·x − W·x' + m ⊙ (V·x')/‖V‖. A row of zeros counts as 2⁻¹²⁶ long (PEFT divides 0 by 0).
  */
+#include <float.h>
 #include <math.h>
 
 #include "base/mem.h"
@@ -90,7 +91,7 @@ static DpsStatus merge (void *self, const float *const *p, int64_t out_features,
     double v[DPS_LOW_RANK_BLOCK];
     for (int64_t o = 0; o < rows; o++) {
         float *at = w + o * in_features;
-        double factor = (double)p[MAGNITUDE][row + o] / sqrt (row_square (self, p, in_features, row + o, at));
+        double norm = fmax (sqrt (row_square (self, p, in_features, row + o, at)), FLT_MIN), factor = (double)p[MAGNITUDE][row + o] / norm;
         for (int64_t first = 0, n; first < in_features; first += n) {
             n = dps_low_rank_block (first, in_features);
             dps_low_rank_merged (self, p, in_features, row + o, first, n, at, v);

@@ -15,7 +15,7 @@ KERNEL (dps_dora_norm) (IN (w), IN (a), IN (b), IN (m), OUT (v), OUT (norm), i64
             x = FMA (vf_load_n (a, a_off + t * k + i, a_t, k - i), vf_splat (s * LOAD (b, row * rank + t)), x);
         squares = FMA (x, x, squares);
     }
-    const float length = SQRT (dps_lanes_sum (vf_sum (squares), tmp));
+    const float sum = SQRT (dps_lanes_sum (vf_sum (squares), tmp)), length = sum < 1.17549435e-38f ? 1.17549435e-38f : sum;
     if (LANE > 0)
         return;
     if (v_t != DT_NONE)

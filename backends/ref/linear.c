@@ -2,6 +2,7 @@
 /* linear.c: y = alpha·x·Wᵀ + bias + c with W (O,K), its three adjoints, and the norm DoRA divides by. */
 #include "ref.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -125,6 +126,7 @@ DpsStatus dps__ref_dora_norm (DpsRefCall *c)
             for (int64_t j = 0; j < k; j++)
                 w[j] += s * b[t] * a[t * k + j];
         double norm = sqrt (dps__ref_dot (w, w, k));
+        norm = norm < FLT_MIN ? FLT_MIN : norm; /* a NaN stays */
         if (c->out[0])
             dps__ref_put (c->out[0], i, dps__ref_at (c->in[3], i) / norm);
         if (c->out[1])

@@ -36,6 +36,24 @@ ok "DoRA divides by the norm of the decoded rows"
 run 0 "$dia" plan recipe.yaml
 grep -q 'Quantised: .* bytes each' out || fail "plan does not say the bytes of a weight"
 
+# A row of zeros has no direction: it is left alone, on every device, and in what is merged.
+cp -r "$base" zero
+head=$(od -An -t u8 -N 8 zero/model.safetensors | tr -d ' ')
+name=model.layers.0.self_attn.q_proj.weight
+read -r at row < <(dd if=zero/model.safetensors bs=1 skip=8 count="$head" 2> /dev/null | jq -r --arg n $name '.[$n] | "\(.data_offsets[0]) \(.shape[1] * 4)"')
+chmod u+w zero zero/model.safetensors
+dd if=/dev/zero of=zero/model.safetensors bs=1 seek=$((8 + head + at)) count="$row" conv=notrunc 2> /dev/null
+for more in load_in_4bit=true device=cpu device=ref; do
+    tiny_recipe recipe.yaml still model_name_or_path=zero use_dora=true max_steps=3 overwrite_output_dir=true $more
+    run 0 "$dia" train recipe.yaml
+    jq -s -e 'map(select(.loss)) | length == 3 and all(.grad_norm > 0)' still/metrics.jsonl > /dev/null || fail "$more: $(cat still/metrics.jsonl)"
+done
+run 0 "$dia" merge --model zero --adapter still --format safetensors --out still-merged
+run 0 "$dia" score --model still-merged --data held.jsonl --out merged.jsonl
+run 0 "$dia" score --model zero --adapter still --data held.jsonl --out adapted.jsonl
+awk -v a="$(loss adapted.jsonl)" -v b="$(loss merged.jsonl)" 'BEGIN { exit !((a - b) ^ 2 < 1e-8) }' || fail "merged: $(loss adapted.jsonl) → $(loss merged.jsonl)"
+ok "DoRA on a row of zeros"
+
 tiny_recipe recipe.yaml one adapter=qlora max_steps=6 per_device_train_batch_size=8 gradient_accumulation_steps=1
 run 0 "$dia" train recipe.yaml
 run 0 "$dia" train recipe.yaml --set output_dir=two --set per_device_train_batch_size=2 --set gradient_accumulation_steps=4

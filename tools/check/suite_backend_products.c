@@ -109,6 +109,8 @@ static DpsStatus dora_norm (Kit *k, DpsError *err)
             int64_t K = shapes[i].K, O = shapes[i].O, r = 1 + m % 5;
             KitArray *w = kit_normals (k, kit_mixed (m, 0), O, K, 1), *a = kit_normals (k, kit_mixed (m, 1), r, K, 1),
                      *b = kit_normals (k, F32, O, r, 1);
+            for (int64_t j = 0; m & 1 && j < K + r; j++) /* a row of zeros has no direction, and divides nothing by 0 */
+                kit_put (j < K ? w : b, j < K ? j : j - K, 0);
             KitArray *magnitude = m & 4 ? kit_normals (k, F32, O, -1, 1) : NULL;
             DPS_TRY (kit_compare (k,
                                   &(KitCall){.name = "dora_norm",

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* optim.c: AdamW, SGD, Σ x², and DoRA's weight norm. AdamW's formula: parity/README "optim". */
+#include <float.h>
+
 #include "ops.h"
 
 enum { BLOCK = 65536 };
@@ -94,7 +96,7 @@ static double norm_row (const DpsView *w, const DpsQuantised *q, const DpsView *
         for (int l = 0; l < LANES; l++)
             sum += (double)v[l] * (double)v[l];
     }
-    return sqrt (sum);
+    return sum < (double)FLT_MIN * FLT_MIN ? FLT_MIN : sqrt (sum);
 }
 
 DpsStatus ISA_NAME (cpu_dora_norm) (CpuCall *c)

@@ -59,7 +59,7 @@
  *                     what token_logprobs gives for rows whose h·Wᵀ is z: the same bits on one device
  *  scale_rows         x (S,D), v f32 (S)                  y = x·v[row]               the adjoint of token_logprobs in h
  *  token_logprobs_dw  h, W, targets, dlogp f32 (S), roots += dW (V,D)                same attrs
- *  dora_norm          W (O,K), A (r,K), B (O,r), [m (O)]  [v f32 (O)], norm f32 (O)  0 f:s   norm = ‖W + s·B·A‖ per row; v = m/norm
+ *  dora_norm          W (O,K), A (r,K), B (O,r), [m (O)]  [v f32 (O)], norm f32 (O)  0 f:s   norm = ‖W + s·B·A‖ per row, ≥ 2⁻¹²⁶; v = m/norm
  *  div                a, b                                y = a/b
  *  sumsq              x any                               y f64 (1)                  Σ x², chunks of 65536 elements added in order
  *  exp, log, sqrt     x                                   y                          elementwise
