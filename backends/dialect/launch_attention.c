@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_attention.c: attention and its adjoint: operands widened to f32, then a kernel for each gradient. The equations are in attention.cl. */
 #include "launch.h"
 
 enum { PAIRS = 8 /* of attention.h */ };

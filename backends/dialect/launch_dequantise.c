@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launch_dequantise.c: weights in blocks decoded into numbers, a range or a list of rows at a time; and dora_norm, which reads such weights
+ * in pieces.
+ */
 #include "launch.h"
 
 #include <string.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launch_elementwise.c: ops on numbers one by one (fill, copy, add, mul, exp …), with a vector for every row, and sums of columns: checks,
+ * arguments, launches.
+ */
 #include <string.h>
 
 #include "launch.h"

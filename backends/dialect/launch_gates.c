@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_gates.c: GeGLU and SwiGLU with their adjoints, and dropout. */
 #include <math.h>
 
 #include "launch.h"

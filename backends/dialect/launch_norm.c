@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_norm.c: RMS norm over groups of columns and its two adjoints; the weight's is summed root by root. */
 #include "launch.h"
 
 static const char *const family = "norm";

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_optim.c: the sum of squares behind the gradient's norm, and the AdamW and SGD steps. */
 #include <math.h>
 
 #include "launch.h"

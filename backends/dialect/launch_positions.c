@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_positions.c: what knows of segments: the table's checks and its form for kernels, rope, and the mask of decomposed attention. */
 #include <string.h>
 
 #include "launch.h"

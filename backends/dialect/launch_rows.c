@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* launch_rows.c: rows by number: embedding, gather, scatter, caches, and the simple ops on rows that decompositions use. */
 #include "launch.h"
 
 static const char *const family = "rows";

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* load.c: checkpoints read again: the newest sound one of a run or the one that is named, and the files in it. What is damaged is never opened. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * peft_read.c: a PEFT adapter's folder → modules with their tensors, each checked against the configuration, and against the base it is to
+ * lie on.
+ */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

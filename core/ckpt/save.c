@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* save.c: a checkpoint is gathered in memory, written under a temporary name by its format, and renamed when all of it is durable. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bpe_encode.c: one word → ids: cut into symbols, then the best pair is joined until none is left. Short words scan for it, long ones keep
+ * a heap.
+ */
 #include <string.h>
 
 #include "token/bpe_internal.h"

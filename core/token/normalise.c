@@ -1,4 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * normalise.c: the normalisers of tokenizer.json on any bytes: Unicode forms, replacements, case, accents. Invalid UTF-8 passes through
+ * untouched.
+ */
 #include <utf8proc.h>
 
 #include "token/steps.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* check.c: every file of a checkpoint against its manifest; of a damaged one, the message names the tensor. */
 #include <string.h>
 
 #include "base/file.h"

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* dtype.c: the dtypes of safetensors, and their numbers as f32. */
 #include <string.h>
 
 #include "file.h"

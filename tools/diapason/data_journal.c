@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* data_journal.c: the lines that `data simulate` has written so far: each is synced, and a run that asks the same goes on behind the last. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

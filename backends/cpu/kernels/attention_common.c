@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* attention_common.c: what attention and its adjoint share: the segment table checked, chains of segments, keys turned into columns. */
 #include "attention.h"
 
 DpsSegment ISA_NAME (attention_segment) (const Attention *a, int64_t s)

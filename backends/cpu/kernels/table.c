@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* table.c: the kernels of one instruction set as a table; compiled once for each (ISA_NAME). */
 #include "ops.h"
 
 const CpuOp ISA_NAME (cpu_kernels)[] = {
