@@ -11,7 +11,7 @@
 #include "graph/graph.h"
 #include "plugin/registry.h"
 
-enum { DPS_EXEC_MAX_DEVICES = 8, DPS_EXEC_MAX_CASES = 512 };
+enum { DPS_EXEC_MAX_DEVICES = 8 };
 
 typedef struct DpsExecDevice {
     const DpsBackend *backend;

@@ -15,15 +15,13 @@
 #include "base/mem.h"
 #include "base/seal.h"
 #include "graph/multimodal.h"
-#include "graph/rope_fit.h"
-#include "graph/shard_index.h"
 #include "graph/untie.h"
 
 enum { CONFIG_LIMIT = 1 << 22 };
 
 static DpsStatus no_memory (const char *path, DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path); }
 
-static DpsStatus open_file (DpsSource *s, const char *path, DpsError *err)
+DpsStatus dps__source_open_file (DpsSource *s, const char *path, DpsError *err)
 {
     struct DpsFormatFile **files = dps_realloc (s->files, s->n_files + 1, sizeof *files);
     if (!files)
@@ -34,7 +32,7 @@ static DpsStatus open_file (DpsSource *s, const char *path, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus add_item (DpsSource *s, const char *name, size_t len, DpsSourceItem item, DpsError *err)
+DpsStatus dps__source_add (DpsSource *s, const char *name, size_t len, DpsSourceItem item, DpsError *err)
 {
     if (DPS_GROW (s->items, s->n_items, s->item_capacity) || !(item.name = dps_strndup (name, len)))
         return no_memory (s->path, err);
@@ -45,7 +43,7 @@ static DpsStatus add_item (DpsSource *s, const char *name, size_t len, DpsSource
 static int by_name (const void *a, const void *b) { return strcmp (((const DpsSourceItem *)a)->name, ((const DpsSourceItem *)b)->name); }
 
 /* shards: whose names an error gives; NULL for a single file. */
-static DpsStatus sort_items (DpsSource *s, const DpsShardIndex *shards, DpsError *err)
+DpsStatus dps__source_sort (DpsSource *s, const DpsShardIndex *shards, DpsError *err)
 {
     qsort (s->items, s->n_items, sizeof *s->items, by_name);
     for (size_t i = 1; i < s->n_items; i++) {
@@ -72,7 +70,7 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
         DPS_TRY (s->format->tensor_info (s->files[file], i, &t, err));
         snprintf (name, sizeof name, "%.*s", (int)t.name.len, t.name.ptr);
         const char *plain = dps__text_name (name, buffer, sizeof buffer);
-        DPS_TRY (add_item (s, plain, strlen (plain), (DpsSourceItem){.file = file, .tensor = i}, err));
+        DPS_TRY (dps__source_add (s, plain, strlen (plain), (DpsSourceItem){.file = file, .tensor = i}, err));
     }
     return DPS_OK;
 }
@@ -80,7 +78,7 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
 static DpsStatus open_safetensors (DpsSource *s, const char *folder, const char *name, DpsError *err)
 {
     char *path = dps_path_join (folder, name);
-    DpsStatus st = path ? open_file (s, path, err) : no_memory (folder, err);
+    DpsStatus st = path ? dps__source_open_file (s, path, err) : no_memory (folder, err);
     dps_free (path);
     return st == DPS_OK ? list_safetensors (s, (uint32_t)s->n_files - 1, err) : st;
 }
@@ -108,7 +106,7 @@ static DpsStatus open_shards (DpsSource *s, const char *folder, const DpsShardIn
     uint64_t bytes = 0;
     for (size_t i = 0; i < x->n_names; i++)
         DPS_TRY (open_safetensors (s, folder, x->names[i], err));
-    DPS_TRY (sort_items (s, x, err));
+    DPS_TRY (dps__source_sort (s, x, err));
     DPS_TRY (check_index (s, x, folder, err));
     for (size_t i = 0; i < s->n_items; i++) {
         DpsTensorInfo t = {.size = sizeof t};
@@ -126,7 +124,7 @@ static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
     if (st == DPS_OK && dps_is_file (single)) { /* first, as transformers has it */
         st = open_safetensors (s, folder, "model.safetensors", err);
         if (st == DPS_OK)
-            st = sort_items (s, NULL, err);
+            st = dps__source_sort (s, NULL, err);
     } else if (st == DPS_OK && dps_is_file (index)) {
         DpsShardIndex x;
         st = dps__shard_index_open (folder, &x, err);
@@ -205,107 +203,6 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     return dps__source_untie (s, err);
 }
 
-static DpsStatus copy_meta (DpsSource *s, DpsError *err)
-{
-    uint64_t n;
-    DPS_TRY (s->format->info (s->files[0], NULL, &n, err));
-    s->meta = dps_calloc (n, sizeof *s->meta);
-    s->meta_list = dps_calloc (n, sizeof *s->meta_list);
-    if (!s->meta || !s->meta_list)
-        return no_memory (s->path, err);
-    for (uint64_t i = 0; i < n; i++) {
-        s->meta[i].size = sizeof *s->meta;
-        DPS_TRY (s->format->meta (s->files[0], i, &s->meta[i], err));
-        s->meta_list[i] = &s->meta[i];
-    }
-    s->n_meta = n;
-    return DPS_OK;
-}
-
-static DpsStatus list_gguf (DpsSource *s, const char *arch, DpsError *err)
-{
-    uint64_t n;
-    DPS_TRY (s->format->info (s->files[0], &n, NULL, err));
-    for (uint64_t i = 0; i < n; i++) {
-        DpsTensorInfo t = {.size = sizeof t};
-        DpsGgufName name;
-        DPS_TRY (s->format->tensor_info (s->files[0], i, &t, err));
-        dps__gguf_name (arch, t.name, &name);
-        DpsSourceItem item = {.tensor = i, .fix = name.fix, .is_key = name.is_key};
-        DPS_TRY (name.hf[0] ? add_item (s, name.hf, strlen (name.hf), item, err) : add_item (s, t.name.ptr, t.name.len, item, err));
-    }
-    return sort_items (s, NULL, err);
-}
-
-/* The llama 3 scaling is stored as one divisor per frequency. */
-static DpsStatus rope_factors (DpsSource *s, DpsError *err)
-{
-    if (dps_source_find (s, "rope_freqs.weight") < 0)
-        return DPS_OK;
-    DpsTensorInfo t = {.size = sizeof t};
-    size_t at = (size_t)dps_source_find (s, "rope_freqs.weight");
-    DPS_TRY (dps_source_info (s, at, &t, err));
-    json_int_t half = json_integer_value (json_object_get (s->config, "head_dim")) / 2;
-    if (half <= 0 || half > 4096 || t.n_elements != (uint64_t)half)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: rope_freqs.weight has %llu elements, expected half the width of a head, %lld", s->path,
-                         (unsigned long long)t.n_elements, (long long)half);
-    float factors[4096];
-    DPS_TRY (dps_source_read (s, at, 0, t.n_elements, factors, err));
-    const json_t *theta = json_object_get (s->config, "rope_theta");
-    DpsRope rope = {.theta = theta ? json_number_value (theta) : 10000};
-    DpsStatus st = dps__rope_fit (factors, (int64_t)t.n_elements, &rope, err);
-    if (st != DPS_OK) {
-        dps_error_prefix (err, "%s: rope_freqs.weight", s->path);
-        return st;
-    }
-    if (rope.type == DPS_ROPE_LLAMA3 &&
-        json_object_set_new (s->config, "rope_scaling",
-                             json_pack ("{s:s, s:f, s:f, s:f, s:f}", "rope_type", "llama3", "factor", rope.factor, "low_freq_factor",
-                                        rope.low_freq_factor, "high_freq_factor", rope.high_freq_factor, "original_max_position_embeddings",
-                                        rope.original_max_position)))
-        return no_memory (s->path, err);
-    return DPS_OK;
-}
-
-/* A GGUF has no keys for biases: they are there or not. */
-static DpsStatus note_biases (DpsSource *s, DpsError *err)
-{
-    static const char *const kinds[][2] = {{"model.layers.0.self_attn.q_proj.bias", "attention_bias"},
-                                           {"model.layers.0.mlp.up_proj.bias", "mlp_bias"}};
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
-        if (dps_source_find (s, kinds[i][0]) >= 0 && json_object_set_new (s->config, kinds[i][1], json_true ()))
-            return no_memory (s->path, err);
-    return DPS_OK;
-}
-
-static DpsStatus open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err)
-{
-    s->format = dps_registry_get (reg, DPS_FORMAT_ID, "gguf");
-    s->is_gguf = 1;
-    if (!s->format)
-        return dps_registry_missing (reg, DPS_FORMAT_ID, "gguf", err);
-    DPS_TRY (open_file (s, s->path, err));
-    DPS_TRY (copy_meta (s, err));
-    const DpsMeta *arch = dps__gguf_find (s->meta_list, s->n_meta, "general.architecture");
-    char name[32] = "";
-    if (arch && arch->type == DPS_META_STR && arch->v.s.len < sizeof name)
-        memcpy (name, arch->v.s.ptr, arch->v.s.len);
-    DPS_TRY (list_gguf (s, name, err));
-    int64_t embed = dps_source_find (s, "model.embed_tokens.weight");
-    DpsTensorInfo t = {.size = sizeof t};
-    if (embed < 0)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: no token_embd.weight: not a language model", s->path);
-    DPS_TRY (dps_source_info (s, (size_t)embed, &t, err));
-    if (t.rank != 2)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s: token_embd.weight has %u dimensions, expected 2", s->path, t.rank);
-    DPS_TRY (dps__gguf_config (s->meta_list, s->n_meta, s->path, t.shape[0], dps_source_find (s, "lm_head.weight") < 0, &s->config, err));
-    DPS_TRY (note_biases (s, err));
-    s->heads = json_integer_value (json_object_get (s->config, "num_attention_heads"));
-    s->kv_heads = json_integer_value (json_object_get (s->config, "num_key_value_heads"));
-    s->kv_heads = s->kv_heads ? s->kv_heads : s->heads;
-    return rope_factors (s, err);
-}
-
 DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource **out, DpsError *err)
 {
     DpsSource *s = dps_calloc (1, sizeof *s);
@@ -325,7 +222,7 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
     else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
         st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);
     else
-        st = open_gguf (s, reg, err);
+        st = dps__source_open_gguf (s, reg, err);
     if (st != DPS_OK) {
         dps_source_close (s);
         return st;

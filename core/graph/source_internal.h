@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* source_internal.h: what source.c and source_quant.c share: the list of tensors, and those that are stored in bitsandbytes' codes. */
+/* source_internal.h: what the files of source share: the list of tensors, a GGUF's, and those that are stored in bitsandbytes' codes. */
 #ifndef DPS_GRAPH_SOURCE_INTERNAL_H
 #define DPS_GRAPH_SOURCE_INTERNAL_H
 
 #include "graph/gguf_names.h"
+#include "graph/shard_index.h"
 #include "graph/source.h"
 
 /** A matrix in codes, several tensors of the folder. */
@@ -38,6 +39,16 @@ struct DpsSource {
     size_t n_meta;
     int64_t heads, kv_heads;
 };
+
+/** Open one more file, the last of s->files. Errors: those of the format, NOMEM. */
+DpsStatus dps__source_open_file (DpsSource *s, const char *path, DpsError *err);
+/** One more tensor of the list; its name is copied. Errors: NOMEM. */
+DpsStatus dps__source_add (DpsSource *s, const char *name, size_t len, DpsSourceItem item, DpsError *err);
+/** Sort the list by name. shards: their names, for errors; NULL: there is one file. Errors: FORMAT: a name stands twice. */
+DpsStatus dps__source_sort (DpsSource *s, const DpsShardIndex *shards, DpsError *err);
+
+/** Open s->path with the plugin `gguf`: list, metadata and configuration. Errors: NOT_FOUND, FORMAT, UNSUPPORTED, NOMEM. */
+DpsStatus dps__source_open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err);
 
 /** Where row `row` of an item's matrix is stored. Errors: FORMAT. */
 DpsStatus dps__source_stored_row (const DpsSource *s, const DpsSourceItem *item, int64_t rows, int64_t row, int64_t *out, DpsError *err);

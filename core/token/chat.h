@@ -23,7 +23,7 @@ typedef struct DpsRendered {
 } DpsRendered;
 
 /**
- * Render a JSON array of messages. template: Jinja source, or NULL for Gemma's turn format (parity/README "chat.jsonl").
+ * Render a JSON array of messages. template_source: Jinja, or NULL for Gemma's turn format (parity/README "chat.jsonl").
  * Errors: FORMAT "template:LINE: …" for what the template refuses (raise_exception) or the subset lacks; LIMIT for steps, depth, output.
  * Thread: [any].
  */

@@ -102,7 +102,7 @@ struct DpsJloop {
     DpsJval changed; /* last argument of loop.changed(), or UNDEFINED */
 };
 
-/** Parser state; shared by jinja_parse.c (statements) and jinja_expr.c. */
+/** Parser state; shared by jinja_parse.c (statements) and jinja_expr.c; what both need is in jinja_node.c. */
 typedef struct DpsJparser {
     DpsJinja *in;
     const DpsJtoken *at;

@@ -185,14 +185,16 @@ DpsStatus dps__objective_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsErro
 
 /* save.c */
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err);
+/** The adapter or model at the top of output_dir. */
+DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err);
+
+/* restore.c */
 /** Values and counters as a checkpoint has them. */
 DpsStatus dps__trainer_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
 /** Values only: weights, moments, the count of updates; and *out_guard, the guard as it was. */
 DpsStatus dps__trainer_restore_values (DpsTrainer *t, const DpsCheckpoint *c, DpsGuard *out_guard, DpsError *err);
 /** Weights only: the best checkpoint at the end. */
 DpsStatus dps__trainer_restore_weights (DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
-/** The adapter or model at the top of output_dir. */
-DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err);
 
 /* lock.c */
 /** What a lock says; all zeros is empty. Keys and values are owned, notes borrowed. */

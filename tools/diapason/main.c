@@ -54,6 +54,44 @@ static int finish (int code)
 /* Verbs of the command line that this version does not have. */
 static const char *const later[] = {"quantize", "export", "serve", "chat", NULL};
 
+static int refuse (const char *name)
+{
+    const char *names[G_N_ELEMENTS (verbs)] = {NULL};
+    for (int i = 0, n = 0; verbs[i]; i++)
+        if (verbs[i]->summary)
+            names[n++] = verbs[i]->name;
+    const char *nearest = dps_suggest (name, names);
+    int is_later = 0;
+    for (int i = 0; later[i]; i++)
+        is_later |= !strcmp (name, later[i]);
+    if (is_later)
+        fprintf (stderr, "diapason: %s is not implemented in this version", name);
+    else
+        fprintf (stderr, "diapason: no verb '%s'", name);
+    if (nearest && !is_later)
+        fprintf (stderr, "; did you mean '%s'?", nearest);
+    fprintf (stderr, "\nTry 'diapason --help'.\n");
+    return 2;
+}
+
+static int run (int argc, char **argv)
+{
+    if (argc < 2)
+        return print_help (stderr);
+    if (argc == 3 && !strcmp (argv[1], "help") && find_verb (argv[2])) {
+        char *help[] = {argv[2], (char *)"--help", NULL};
+        return find_verb (argv[2])->run (2, help);
+    }
+    if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
+        return print_help (stdout);
+    if (!strcmp (argv[1], "--version")) {
+        printf ("diapason %s\n", DIAPASON_VERSION);
+        return 0;
+    }
+    const DpsVerb *verb = find_verb (argv[1]);
+    return verb ? cli_watch_end (verb->run (argc - 1, argv + 1)) : refuse (argv[1]);
+}
+
 int main (int argc, char **argv)
 {
     signal (SIGPIPE, SIG_IGN);
@@ -63,34 +101,5 @@ int main (int argc, char **argv)
 #ifndef __SANITIZE_ADDRESS__ /* which reports better */
     dps_crash_report_install ();
 #endif
-    if (argc < 2)
-        return print_help (stderr);
-    if (argc == 3 && !strcmp (argv[1], "help") && find_verb (argv[2])) {
-        char *help[] = {argv[2], (char *)"--help", NULL};
-        return finish (find_verb (argv[2])->run (2, help));
-    }
-    if (!strcmp (argv[1], "--help") || !strcmp (argv[1], "-h") || !strcmp (argv[1], "help"))
-        return finish (print_help (stdout));
-    if (!strcmp (argv[1], "--version")) {
-        printf ("diapason %s\n", DIAPASON_VERSION);
-        return finish (0);
-    }
-    for (int i = 0; later[i]; i++)
-        if (!strcmp (argv[1], later[i])) {
-            fprintf (stderr, "diapason: %s is not implemented in this version\nTry 'diapason --help'.\n", later[i]);
-            return 2;
-        }
-    const DpsVerb *verb = find_verb (argv[1]);
-    if (verb)
-        return finish (cli_watch_end (verb->run (argc - 1, argv + 1)));
-    const char *names[G_N_ELEMENTS (verbs)] = {NULL};
-    for (int i = 0, n = 0; verbs[i]; i++)
-        if (verbs[i]->summary)
-            names[n++] = verbs[i]->name;
-    const char *nearest = dps_suggest (argv[1], names);
-    fprintf (stderr, "diapason: no verb '%s'", argv[1]);
-    if (nearest)
-        fprintf (stderr, "; did you mean '%s'?", nearest);
-    fprintf (stderr, "\nTry 'diapason --help'.\n");
-    return 2;
+    return finish (run (argc, argv));
 }
