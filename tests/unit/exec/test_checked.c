@@ -4,8 +4,8 @@
  * who is to blame; a healthy call has the same bits as without the layer.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -23,6 +23,7 @@ static const DpsBackend *ref;
 static struct DpsDevice *ref_device;
 static Fault fault;
 static char logged[1024];
+static sem_t is_inside, may_leave; /* the call that is SLOW */
 
 static void keep_line (void *ctx, int level, const char *line)
 {
@@ -47,8 +48,11 @@ static void misbehave (const DpsOp *op)
 static DpsStatus broken_run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *e)
 {
     DPS_TRY (ref->run (dev, op, flags, e));
-    if (fault == SLOW)
-        usleep (100000);
+    if (fault == SLOW) {
+        fault = NONE;
+        sem_post (&is_inside);
+        sem_wait (&may_leave);
+    }
     if (!(flags & DPS_RUN_DRY))
         misbehave (op);
     else if (fault == DRY)
@@ -354,9 +358,12 @@ static void test_two_calls_at_once_are_refused (void)
     slow_x = view_at (&b, 0);
     slow_y = view_at (&b, 4 * N);
     DpsView other = view_at (&b, 8 * N);
+    sem_init (&is_inside, 0, 0);
+    sem_init (&may_leave, 0, 0);
     CU_ASSERT_EQUAL_FATAL (pthread_create (&thread, NULL, run_slowly, &theirs), 0);
-    usleep (30000);
+    sem_wait (&is_inside);
     CHECK_FAILS (exponent (&slow_device, &slow_x, &other, 0), DPS_ERR_INVALID, "it is [device-serial]. To blame: the host");
+    sem_post (&may_leave);
     pthread_join (thread, NULL);
     CU_ASSERT_EQUAL (theirs, DPS_OK);
     slow_device.backend->free (slow_device.info.device, b.buffer);
