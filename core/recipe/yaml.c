@@ -209,10 +209,8 @@ static DpsStatus syntax_error (const Builder *b, struct fy_diag *diag, const cha
     for (int line = 1; text && line <= e->line + 1; line++) {
         char one[160];
         const char *newline = memchr (text, '\n', (size_t)(end - text));
-        snprintf (
-            one, sizeof one, "%.*s",
-            (int)((newline ? newline : end) - text < (ptrdiff_t)sizeof one ? (newline ? newline : end) - text : (ptrdiff_t)sizeof one - 1),
-            text);
+        const size_t n = (size_t)((newline ? newline : end) - text);
+        snprintf (one, sizeof one, "%.*s", (int)(n < sizeof one ? n : sizeof one - 1), text);
         one[strcspn (one, "\r")] = '\0';
         if (line >= e->line)
             DPS_TRY (common_fault (b, one, line));

@@ -45,9 +45,19 @@ void check_result_clear (CheckResult *r)
     r->notes = NULL;
 }
 
+/*
+ * Seconds a case may take. What is not asked for is meant for an idle machine: where more wants to run than there are CPUs, it is as many times
+ * longer, eight at most, since a case that hangs must end too.
+ */
 static double limit_of (const CheckOptions *o, const CheckResult *r)
 {
-    return o->timeout_given || !r->test || r->test->timeout_s <= 0 ? o->timeout_s : r->test->timeout_s;
+    double load = 0, cpus = (double)sysconf (_SC_NPROCESSORS_ONLN),
+           idle = r->test && r->test->timeout_s > 0 ? r->test->timeout_s : o->timeout_s;
+    if (o->timeout_given)
+        return o->timeout_s;
+    if (getloadavg (&load, 1) != 1 || cpus < 1 || load < cpus)
+        return idle;
+    return idle * (load < 8 * cpus ? load / cpus : 8);
 }
 
 static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const char *program, DpsError *err)
