@@ -53,17 +53,9 @@ KERNEL (dps_attention) (IN_OF (float, q), IN (k), IN (v), IN_OF (i32, seg), i32 
 {
     LOCAL Pairs u;
     const Attention a = {{seg + seg_off, seg_stride, n_segments}, n_rows, heads, kv, h, heads / kv, window, scale, cap};
-    const i32 g = open_pairs (&a, GROUP (0), &u);
-    i32 from, to;
     acc += acc_off;
-    for (i32 x = LANE; x < PAIRS; x += DPS_LANES) {
-        u.top[x] = -INFINITY;
-        u.sum[x] = 0;
-    }
-    for (i32 x = 0; x < PAIRS; x++)
-        for (i32 d = LANE; u.exists[x] && d < h; d += DPS_LANES)
-            acc[u.at[x] + d] = 0;
-    BARRIER ();
+    const i32 g = open_pairs (&a, GROUP (0), acc, &u);
+    i32 from, to;
     for (i32 x = 0; x < PAIRS; x++) {
         const i32 s = u.segment[x];
         if (!segment_range (&u, x, &from, &to))

@@ -8,13 +8,8 @@
 
 enum { KEYS = 64, PAIRS = 8 };
 
-/* Pairs whose sums are in registers at once: one where lanes are the vector (PoCL 3.1 was seen to miscompile arrays of a lane's own there). */
-#if WIDTH == 1
-#define AT_ONCE 1
-#else
-#define AT_ONCE PAIRS
-#endif
-#define EACH_PAIR(x) UNROLL for (i32 x = 0; x < AT_ONCE; x++)
+/* Over sums that are in registers, all pairs' at once. */
+#define EACH_PAIR(x) UNROLL for (i32 x = 0; x < PAIRS; x++)
 
 typedef struct Attention {
     Segments segments;
@@ -36,8 +31,8 @@ typedef struct Pairs {
     float top[PAIRS], sum[PAIRS], shrink[PAIRS];
 } Pairs;
 
-/* Pairs of group `unit`: key head after key head. Returns the key head. */
-FN i32 open_pairs (const Attention *a, i64 unit, LOCAL_PTR Pairs *u)
+/* Pairs of group `unit`, key head after key head, with zeros in their rows of acc. Returns the key head. */
+FN i32 open_pairs (const Attention *a, i64 unit, GLOBAL float *acc, LOCAL_PTR Pairs *u)
 {
     const i64 n = a->n_rows * a->R, units = (n + PAIRS - 1) / PAIRS, first = unit % units * PAIRS;
     const i32 g = (i32)(unit / units);
@@ -54,7 +49,13 @@ FN i32 open_pairs (const Attention *a, i64 unit, LOCAL_PTR Pairs *u)
         u->segment[x] = s;
         u->lo[x] = lo;
         u->hi[x] = hi;
+        u->top[x] = -INFINITY;
+        u->sum[x] = 0;
     }
+    BARRIER ();
+    for (i32 x = 0; x < PAIRS; x++)
+        for (i32 d = LANE; u->exists[x] && d < a->h; d += DPS_LANES)
+            acc[u->at[x] + d] = 0;
     BARRIER ();
     return g;
 }
@@ -85,10 +86,10 @@ FN void find_keys (const Attention *a, i32 s, i32 first, i32 from, i32 to, LOCAL
     BARRIER ();
 }
 
-/* out[x·step] = y·(row at[x] of `rows`), h elements from y's element `from`, for AT_ONCE rows. */
-FN void dot_rows_at_once (IN (y), i64 from, GLOBAL const float *rows, const LOCAL_PTR i64 *at, i32 h, LOCAL_PTR float *out, i32 step)
+/* out[x·step] = y·(row at[x] of `rows`), h elements from y's element `from`. */
+FN void dot_rows (IN (y), i64 from, GLOBAL const float *rows, const LOCAL_PTR i64 *at, i32 h, LOCAL_PTR float *out, i32 step)
 {
-    vf sum[AT_ONCE];
+    vf sum[PAIRS];
     EACH_PAIR (x) { sum[x] = vf_splat (0); }
     i32 d = 0;
     for (; d + WIDTH <= h; d += WIDTH) {
@@ -100,12 +101,6 @@ FN void dot_rows_at_once (IN (y), i64 from, GLOBAL const float *rows, const LOCA
         EACH_PAIR (x) { sum[x] = FMA (yd, vf_load_n (rows, at[x] + d, DT_F32, h - d), sum[x]); }
     }
     EACH_PAIR (x) { out[x * step] = vf_sum (sum[x]); }
-}
-
-FN void dot_rows (IN (y), i64 from, GLOBAL const float *rows, const LOCAL_PTR i64 *at, i32 h, LOCAL_PTR float *out, i32 step)
-{
-    for (i32 x = 0; x < PAIRS; x += AT_ONCE)
-        dot_rows_at_once (y, y_off, y_t, from, rows, at + x, h, out + x * step, step);
 }
 
 /* s[x][j] = q·k of every pair and every key of the block; nothing where there is no key. */
@@ -127,20 +122,20 @@ FN i32 sees (const LOCAL_PTR Pairs *u, i32 x, i32 s, i32 first, i32 j)
 FN void add_rows (const Attention *a, i32 s, GLOBAL float *acc, IN (v), i32 g, const LOCAL_PTR Pairs *u, LOCAL_PTR float (*w)[KEYS],
                   i32 shrinks)
 {
-    for (i32 i = LANE * WIDTH; i < a->h * (PAIRS / AT_ONCE); i += DPS_LANES * WIDTH) {
-        const i32 d = i % a->h, x0 = i / a->h * AT_ONCE, n = a->h - d;
-        vf sum[AT_ONCE];
-        EACH_PAIR (x) { sum[x] = vf_load_n (acc, u->at[x0 + x] + d, DT_F32, n) * (shrinks ? u->shrink[x0 + x] : 1); }
+    for (i32 d = LANE * WIDTH; d < a->h; d += DPS_LANES * WIDTH) {
+        const i32 n = a->h - d;
+        vf sum[PAIRS];
+        EACH_PAIR (x) { sum[x] = vf_load_n (acc, u->at[x] + d, DT_F32, n) * (shrinks ? u->shrink[x] : 1); }
         for (i32 j = 0; j < KEYS; j++) {
             if (u->rows[j] < 0)
                 continue;
             const vf vd = vf_load_n (v, v_off + ((i64)u->rows[j] * a->kv + g) * a->h + d, v_t, n);
-            EACH_PAIR (x) { sum[x] = FMA (vd, vf_splat (w[x0 + x][j]), sum[x]); }
+            EACH_PAIR (x) { sum[x] = FMA (vd, vf_splat (w[x][j]), sum[x]); }
         }
         EACH_PAIR (x)
         {
-            if (u->segment[x0 + x] == s)
-                vf_store_n (acc, u->at[x0 + x] + d, DT_F32, sum[x], n);
+            if (u->segment[x] == s)
+                vf_store_n (acc, u->at[x] + d, DT_F32, sum[x], n);
         }
     }
 }

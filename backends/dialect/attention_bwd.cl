@@ -43,13 +43,9 @@ KERNEL (dps_attention_dq) (IN_OF (float, q), IN_OF (float, k), IN_OF (float, v),
 {
     LOCAL Pairs u;
     const Attention a = {{seg + seg_off, seg_stride, n_segments}, n_rows, heads, kv, h, heads / kv, window, scale, cap};
-    const i32 g = open_pairs (&a, GROUP (0), &u);
-    i32 from, to;
     acc += acc_off;
-    for (i32 x = 0; x < PAIRS; x++)
-        for (i32 d = LANE; u.exists[x] && d < h; d += DPS_LANES)
-            acc[u.at[x] + d] = 0;
-    BARRIER ();
+    const i32 g = open_pairs (&a, GROUP (0), acc, &u);
+    i32 from, to;
     for (i32 x = 0; x < PAIRS; x++) {
         const i32 s = u.segment[x];
         if (!segment_range (&u, x, &from, &to))
@@ -150,24 +146,24 @@ FN void key_weights (const Attention *a, IN (lse), GLOBAL const float *delta, i3
 FN void add_pairs (const Attention *a, i32 d, i32 first, i32 end, i32 g, GLOBAL const float *y, GLOBAL float *acc, const LOCAL_PTR KeyRows *u,
                    LOCAL_PTR float (*w)[PAIRS])
 {
-    for (i32 k = LANE * WIDTH; k < a->h * (PAIRS / AT_ONCE); k += DPS_LANES * WIDTH) {
-        const i32 c = k % a->h, x0 = k / a->h * AT_ONCE, n = a->h - c;
-        vf sum[AT_ONCE];
+    for (i32 c = LANE * WIDTH; c < a->h; c += DPS_LANES * WIDTH) {
+        const i32 n = a->h - c;
+        vf sum[PAIRS];
         EACH_PAIR (x)
         {
-            sum[x] = vf_load_n (acc, u->at[x0 + x] + c, DT_F32, n);
+            sum[x] = vf_load_n (acc, u->at[x] + c, DT_F32, n);
         }
         for (i32 i = 0; i < KEYS && first + i < end; i++) {
             const vf yc = vf_load_n (y, head_of (a, d, first + i, g) * a->h + c, DT_F32, n);
             EACH_PAIR (x)
             {
-                sum[x] = FMA (yc, vf_splat (w[i][x0 + x]), sum[x]);
+                sum[x] = FMA (yc, vf_splat (w[i][x]), sum[x]);
             }
         }
         EACH_PAIR (x)
         {
-            if (u->lo[x0 + x] < u->hi[x0 + x])
-                vf_store_n (acc, u->at[x0 + x] + c, DT_F32, sum[x], n);
+            if (u->lo[x] < u->hi[x])
+                vf_store_n (acc, u->at[x] + c, DT_F32, sum[x], n);
         }
     }
     BARRIER ();
