@@ -249,7 +249,7 @@ said 'a chain finds its own place'
 run 2 "$dia" data check chain.yaml
 said 'a chain of stages, where one recipe is expected'
 chain_file late.yaml late <<< $'  - datasets: rows.jsonl\n  - name: b\n    datasets: absent.jsonl'
-run 1 "$dia" train late.yaml
+run 2 "$dia" train late.yaml
 said "stage 'b': late.yaml:$((line + 2)):15: datasets: no file absent.jsonl"
 absent late
 ok "what chains refuse"
