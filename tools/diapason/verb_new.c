@@ -139,17 +139,25 @@ static DpsStatus copy_folder (const struct Kind *k, const char *folder, const ch
     return DPS_OK;
 }
 
+/* A path as a shell takes it: quoted where it must be. */
+static char *shell_word (const char *path)
+{
+    return path[strspn (path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+./")] ? g_shell_quote (path)
+                                                                                                      : g_strdup (path);
+}
+
 static void print_next (const struct Kind *k, const char *folder, const char *name, int in_tree)
 {
     printf ("%s/%s.c           the %s\n%s/test_%s.c      its test\n%s/%s.plugin.in   its id and summary: change them\n\n", folder, name,
             k->kind, folder, name, folder, name);
     g_autofree char *prefix = own_prefix (), *config = g_build_filename (prefix, "lib/cmake/diapason", NULL);
+    g_autofree char *source = shell_word (folder), *installed = shell_word (prefix);
     if (in_tree)
         printf ("  tools/build && ctest --test-dir build -R plugin.%s\n", name);
     else
         printf ("  cmake -S %s -B build-%s -DCMAKE_PREFIX_PATH=%s && cmake --build build-%s\n"
                 "  export DIAPASON_PLUGINS=$PWD/build-%s/lib/diapason/plugins\n",
-                folder, name, dps_is_dir (config) ? prefix : "WHERE_DIAPASON_IS_INSTALLED", name, name);
+                source, name, dps_is_dir (config) ? installed : "WHERE_DIAPASON_IS_INSTALLED", name, name);
     printf ("  diapason plugins show com.example.%s\n  diapason check %s%s\n", name, name,
             !strcmp (k->kind, "backend")  ? " --level 0"
             : !strcmp (k->kind, "format") ? " --sample FILE_IT_READS"
