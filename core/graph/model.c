@@ -160,8 +160,7 @@ void dps_model_train_all (DpsModel *m)
         m->weights[i].trainable = 1;
 }
 
-/* "model.embed_tokens" of "model.embed_tokens.weight": ends with `module`, be it within a word ("norm": every norm), as in PEFT. */
-static int module_is (const char *name, const char *module)
+int dps_module_is (const char *name, const char *module)
 {
     const char *dot = strrchr (name, '.');
     size_t n = dot ? (size_t)(dot - name) : strlen (name), k = strlen (module);
@@ -172,19 +171,18 @@ DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err
 {
     int found = 0;
     for (size_t i = 0; i < m->n_base; i++) {
-        if (!module_is (m->weights[i].name, module))
+        if (!dps_module_is (m->weights[i].name, module))
             continue;
         if (m->sites && m->sites[i].n)
             return dps_fail (err, DPS_ERR_USAGE, "modules_to_save: '%s' also ends the name of '%s', which gets an adapter; name it in full",
                              module, m->weights[i].name);
         m->weights[i].trainable = (uint8_t)(found = 1);
     }
-    found |= m->score >= 0 && m->weights[m->score].trainable && module_is (DPS_SCORE_WEIGHT, module);
-    found |= m->value >= 0 && m->weights[m->value].trainable && module_is (DPS_VALUE_WEIGHT, module);
+    found |= m->score >= 0 && m->weights[m->score].trainable && dps_module_is (DPS_SCORE_WEIGHT, module);
+    found |= m->value >= 0 && m->weights[m->value].trainable && dps_module_is (DPS_VALUE_WEIGHT, module);
     if (found)
         return DPS_OK;
-    return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model%s", module, m->dec.arch,
-                     m->dec.tied && !strcmp (module, "lm_head") ? ": its output head is tied to embed_tokens" : "");
+    return dps_fail (err, DPS_ERR_NOT_FOUND, "modules_to_save: no module '%s' in this %s model", module, m->dec.arch);
 }
 
 DpsStatus dps_model_freeze (DpsModel *m, DpsError *err)

@@ -91,6 +91,8 @@ int dps_model_is_head (const DpsModel *m, int32_t weight);
 
 /** Mark every pretrained weight trainable (full fine-tuning). */
 void dps_model_train_all (DpsModel *m);
+/** 1 when the module of a weight's name, "model.embed_tokens" of "model.embed_tokens.weight", ends with `module`, be it within a word, as in PEFT. [any] */
+int dps_module_is (const char *weight, const char *module);
 /** Mark whole modules trainable ("lm_head", "embed_tokens", "model.norm"). Errors: NOT_FOUND names the module. */
 DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err);
 

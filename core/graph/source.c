@@ -265,6 +265,8 @@ int64_t dps_source_find (const DpsSource *s, const char *hf_name)
 {
     DpsSourceItem key = {.name = (char *)hf_name};
     const DpsSourceItem *at = s->n_items ? bsearch (&key, s->items, s->n_items, sizeof key, by_name) : NULL;
+    if (!at && s->head_is_embed && !strcmp (hf_name, "lm_head.weight"))
+        return dps_source_find (s, "model.embed_tokens.weight");
     return at ? at - s->items : -1;
 }
 

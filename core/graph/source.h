@@ -44,6 +44,11 @@ int dps_source_is_part (const DpsSource *src, size_t i);
  * dps_quant_bytes. [any, one thread at a time per source]
  */
 DpsStatus dps_source_codes (DpsSource *src, size_t i, void *codes, void *const parts[DPS_QPARTS], DpsError *err);
+/**
+ * Give a model whose output head is tied to its embedding a head of its own: dps_source_config says so, and "lm_head.weight" is found, with the
+ * embedding's values. The tensors listed, and dps_source_digest, are as before. Nothing where head and embedding are two already. Errors: NOMEM. [init]
+ */
+DpsStatus dps_source_own_head (DpsSource *src, DpsError *err);
 /** Let tensor i's file pages leave memory. */
 void dps_source_release (DpsSource *src, size_t i);
 

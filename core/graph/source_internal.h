@@ -38,6 +38,7 @@ struct DpsSource {
     const DpsMeta **meta_list;
     size_t n_meta;
     int64_t heads, kv_heads;
+    int head_is_embed; /* "lm_head.weight" is in no file and found as the embedding */
 };
 
 /** Open one more file, the last of s->files. Errors: those of the format, NOMEM. */

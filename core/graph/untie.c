@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "graph/decoder.h"
+#include "graph/source_internal.h"
 
 enum { CHUNK = 1 << 16 };
 
@@ -25,14 +26,27 @@ static DpsStatus differ (DpsSource *s, size_t a, size_t b, uint64_t n, int *out,
     return st;
 }
 
+static DpsStatus say_untied (DpsSource *s, DpsError *err)
+{
+    return json_object_set_new (s->config, "tie_word_embeddings", json_false ())
+               ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", s->path)
+               : DPS_OK;
+}
+
+/* A configuration that no architecture reads ties nothing: it is reported by who reads it. */
+static int is_tied (const DpsSource *s)
+{
+    DpsError ignored = DPS_ERROR_INIT;
+    DpsDecoder dec;
+    return dps_decoder_read (s->config, &dec, &ignored) == DPS_OK && dec.tied;
+}
+
 DpsStatus dps__source_untie (DpsSource *s, DpsError *err)
 {
     int64_t head = dps_source_find (s, "lm_head.weight"), embed = dps_source_find (s, "model.embed_tokens.weight");
     DpsTensorInfo h = {.size = sizeof h}, e = {.size = sizeof e};
-    DpsError ignored = DPS_ERROR_INIT; /* a bad configuration is reported by who reads it */
-    DpsDecoder dec;
     int other = 1;
-    if (head < 0 || embed < 0 || dps_decoder_read (dps_source_config (s), &dec, &ignored) != DPS_OK || !dec.tied)
+    if (head < 0 || embed < 0 || !is_tied (s))
         return DPS_OK;
     DPS_TRY (dps_source_info (s, (size_t)head, &h, err));
     DPS_TRY (dps_source_info (s, (size_t)embed, &e, err));
@@ -44,7 +58,13 @@ DpsStatus dps__source_untie (DpsSource *s, DpsError *err)
              "%s: config.json ties the output head to the embedding, but the files hold a head of its own, which is used. "
              "Hint: \"tie_word_embeddings\": false says so",
              dps_source_path (s));
-    return json_object_set_new (dps_source_config (s), "tie_word_embeddings", json_false ())
-               ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dps_source_path (s))
-               : DPS_OK;
+    return say_untied (s, err);
+}
+
+DpsStatus dps_source_own_head (DpsSource *s, DpsError *err)
+{
+    if (!is_tied (s))
+        return DPS_OK;
+    s->head_is_embed = dps_source_find (s, "lm_head.weight") < 0;
+    return say_untied (s, err);
 }

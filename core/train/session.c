@@ -76,11 +76,15 @@ static DpsStatus prefer (DpsExec *ex, const json_t *op_devices, DpsError *err)
 
 DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSessionOptions *o, DpsError *err)
 {
+    int unties;
     *s = (DpsSession){.reg = reg};
     DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_device, dps_exec_open (&s->ex, reg, o->devices, o->n_devices, err), err));
     s->ex.strict = o->strict_device;
     DPS_TRY (prefer (&s->ex, o->op_devices, err));
     DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_model_name_or_path, dps_source_open (reg, o->model, &s->source, err), err));
+    DPS_TRY (dps__session_open_adapters (s, o, &unties, err));
+    if (unties || o->own_head)
+        DPS_TRY (dps_source_own_head (s->source, err));
     DPS_TRY (dps_session_dtype (&s->ex, s->source, o->dtype, &s->compute, err));
     DpsStatus st = dps_model_init (&s->model, dps_source_config (s->source), err);
     if (st != DPS_OK) {
@@ -91,8 +95,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
     DPS_TRY (dps_model_quantise (&s->model, s->source, &o->quantise, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));
     DPS_TRY (read_ends (s, err));
-    if (o->adapter || o->n_frozen)
-        DPS_TRY (dps__session_attach (s, o, err));
+    DPS_TRY (dps__session_attach (s, o, err));
     if (o->adapter)
         return DPS_OK;
     if (o->value)

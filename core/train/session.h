@@ -27,6 +27,7 @@ typedef struct DpsSessionOptions {
     const json_t *op_devices; /* {op: device}, or NULL: dps_exec_prefer */
     int strict_device;        /* refuse what the first device does not run, instead of falling back */
     int score;                /* give the model a score head, trained with `training`, unless it has one */
+    int own_head;             /* an output head that is tied to the embedding becomes a weight of its own: dps_source_own_head */
     int value;                /* the same of a value head; a value head that is not asked for is left aside */
     int training;             /* the adapter's weights train, and weights are packed for both directions */
     const double *dropout;    /* of the adapter's input while training; NULL: what its configuration says */
@@ -93,7 +94,8 @@ DpsStatus dps_session_adapter_values (DpsSession *s, int32_t weight, float *out,
  */
 DpsStatus dps_session_dtype (const DpsExec *ex, const DpsSource *source, const char *name, uint32_t *out, DpsError *err);
 
-/* session_adapter.c: open, check, attach; and after the weights are there, set the values. */
+/* session_adapter.c: open, and say whether one of them unties the output head; check, attach; and after the weights are there, set the values. */
+DpsStatus dps__session_open_adapters (DpsSession *s, const DpsSessionOptions *o, int *out_unties, DpsError *err);
 DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err);
 DpsStatus dps__session_adapter_load (DpsSession *s, DpsError *err);
 

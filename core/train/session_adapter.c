@@ -233,11 +233,6 @@ static DpsStatus map_saved (const Putting *p, DpsError *err)
         if (w < 0 || ((size_t)w >= s->model.n_base && !dps_model_is_head (&s->model, w)))
             return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: replaces '%.300s', which a %s model of this shape does not have", p->path,
                              a->saved[i].name, s->model.dec.arch);
-        if (w == s->model.embed && s->model.dec.tied && !a->config.ensure_weight_tying)
-            return dps_fail (err, DPS_ERR_UNSUPPORTED,
-                             "%s: replaces embed_tokens of a model whose output head is tied to it, and leaves the head as it was "
-                             "(ensure_weight_tying is not set); heads untied by an adapter are not implemented",
-                             p->path);
         s->tensors[w] = (DpsAdapterTensor){a, a->saved[i].tensor};
         s->model.weights[w].trainable = p->o->training && !p->frozen;
     }
@@ -300,13 +295,38 @@ static DpsStatus open_folder (const DpsSession *s, const char *path, DpsPeftAdap
     return dps_peft_open (path, format, out, err);
 }
 
-static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, const char *path, DpsError *err)
+/* As PEFT has it: unless it ties them, an adapter that brings embedding or head leaves the other as it was. */
+static int unties (const DpsPeftAdapter *a)
+{
+    for (size_t i = 0; i < a->n_saved && !a->config.ensure_weight_tying; i++)
+        if (!strcmp (a->saved[i].name, DPS_PEFT_TIED_HEAD) || !strcmp (a->saved[i].name, "model.embed_tokens.weight"))
+            return 1;
+    return 0;
+}
+
+DpsStatus dps__session_open_adapters (DpsSession *s, const DpsSessionOptions *o, int *out_unties, DpsError *err)
+{
+    *out_unties = 0;
+    s->frozen = dps_calloc (o->n_frozen, sizeof *s->frozen);
+    if (!s->frozen)
+        return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
+    for (; s->n_frozen < o->n_frozen; s->n_frozen++) {
+        DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_frozen_adapters,
+                                   open_folder (s, o->frozen[s->n_frozen], &s->frozen[s->n_frozen], err), err));
+        *out_unties |= unties (s->frozen[s->n_frozen]);
+    }
+    if (o->adapter) {
+        DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_adapter_init, open_folder (s, o->adapter, &s->adapter, err), err));
+        *out_unties |= unties (s->adapter);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, size_t i, DpsError *err)
 {
     DpsDigest digest;
-    Putting p = {.s = s, .o = o, .path = path, .frozen = 1};
-    DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_frozen_adapters, open_folder (s, path, &p.a, err), err));
-    s->frozen[s->n_frozen++] = p.a;
-    DPS_TRY (put_on (&p, err));
+    const char *path = o->frozen[i];
+    DPS_TRY (put_on (&(const Putting){.s = s, .o = o, .path = path, .a = s->frozen[i], .frozen = 1}, err));
     DPS_TRY (dps_peft_digest (path, &digest, err));
     if (dps_buf_str (&s->under, s->under.len ? "," : "") || dps_buf_str (&s->under, digest.hex))
         return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
@@ -315,15 +335,9 @@ static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, const ch
 
 DpsStatus dps__session_attach (DpsSession *s, const DpsSessionOptions *o, DpsError *err)
 {
-    s->frozen = dps_calloc (o->n_frozen, sizeof *s->frozen);
-    if (!s->frozen)
-        return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
-    for (size_t i = 0; i < o->n_frozen; i++)
-        DPS_TRY (put_frozen (s, o, o->frozen[i], err));
-    if (!o->adapter)
-        return DPS_OK;
-    DPS_TRY (dps_recipe_named (o->recipe, DPS_KEY_adapter_init, open_folder (s, o->adapter, &s->adapter, err), err));
-    return put_on (&(const Putting){.s = s, .o = o, .path = o->adapter, .a = s->adapter}, err);
+    for (size_t i = 0; i < s->n_frozen; i++)
+        DPS_TRY (put_frozen (s, o, i, err));
+    return s->adapter ? put_on (&(const Putting){.s = s, .o = o, .path = o->adapter, .a = s->adapter}, err) : DPS_OK;
 }
 
 int dps_session_adapter_has (const DpsSession *s, int32_t weight) { return (size_t)weight < s->n_tensors && s->tensors[weight].adapter; }

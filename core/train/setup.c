@@ -21,6 +21,18 @@ static DpsQuantise wanted_quantise (const DpsRecipe *r)
                          .nested = r->bnb_4bit_use_double_quant > 0};
 }
 
+/* PEFT's rule: an output head that is trained whole is a weight of its own from then on, whatever it was tied to. */
+static int trains_head (const DpsTrainer *t)
+{
+    int found = 0;
+    for (size_t k = 0; k <= t->options->n_under; k++) {
+        const DpsRecipe *r = k ? t->options->under[k - 1] : t->recipe;
+        for (size_t i = 0; i < r->lora_modules_to_save.n; i++)
+            found |= dps_module_is (DPS_PEFT_TIED_HEAD, r->lora_modules_to_save.items[i]);
+    }
+    return found;
+}
+
 static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
@@ -37,6 +49,7 @@ static DpsStatus open_model (DpsTrainer *t, DpsSessionOptions *o, DpsError *err)
                              .strict_device = r->strict_device > 0,
                              .dropout = its_dropout ? &r->lora_dropout : NULL,
                              .score = dps__trainer_scores (t),
+                             .own_head = trains_head (t),
                              .value = dps__trainer_values (t),
                              .quantise = wanted_quantise (r),
                              .recipe = r,

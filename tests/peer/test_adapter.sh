@@ -8,11 +8,13 @@ python=${DIAPASON_PEER_PYTHON:-python3}
 
 tiny_rows rows.jsonl 16
 for model in gemma3 llama; do
-    for variant in lora rslora dora embed norm; do
+    for variant in lora rslora dora embed head both norm; do
         extra=()
         [ $variant != rslora ] || extra=(use_rslora=true)
         [ $variant != dora ] || extra=(use_dora=true)
         [ $variant != embed ] || extra=(lora_modules_to_save='[embed_tokens]') # of gemma3: the head too, which is tied to it
+        [ $variant != head ] || extra=(lora_modules_to_save='[lm_head]') # of gemma3: tied no longer
+        [ $variant != both ] || extra=(lora_modules_to_save='[embed_tokens, lm_head]')
         [ $variant != norm ] || extra=(lora_modules_to_save='[norm]') # every norm, as PEFT reads the name
         tiny_recipe recipe.yaml "$model-$variant" model_name_or_path="$models/$model" max_steps=6 learning_rate=0.01 "${extra[@]}"
         run 0 "$dia" train recipe.yaml

@@ -28,9 +28,13 @@ ok "score writes the same bytes to stdout"
 run 0 "$dia" merge --model "$base" --adapter run --format safetensors --out merged
 exists merged/model.safetensors merged/config.json
 run 0 "$dia" score --model merged --data held.jsonl --out merged.jsonl
-jq -s '.[0:12] as $a | .[12:] as $b | [range(12) | . as $i | range(1; $a[$i].ids | length) as $t | $a[$i].logprobs[$t] - $b[$i].logprobs[$t] | fabs] | max' \
-    adapted.jsonl merged.jsonl > largest
-awk '{ exit !($1 < 1e-4) }' largest || fail "merged and adapted differ by $(cat largest) in a log-prob"
+# alike A B: the log-probs of twelve rows, within rounding.
+alike() {
+    jq -s '.[0:12] as $a | .[12:] as $b | [range(12) | . as $i | range(1; $a[$i].ids | length) as $t | $a[$i].logprobs[$t] - $b[$i].logprobs[$t] | fabs] | max' \
+        "$1" "$2" > largest
+    awk '{ exit !($1 < 1e-4) }' largest || fail "$1 and $2 differ by $(cat largest) in a log-prob"
+}
+alike adapted.jsonl merged.jsonl
 ok "the merged model scores like the adapter (largest difference $(cat largest))"
 
 run 0 "$dia" merge --model "$base" --adapter run --format safetensors --max-shard-size 20KB --out shards
@@ -104,6 +108,22 @@ run 0 "$dia" train more.yaml
 holds run5/adapter_config.json '.modules_to_save == ["lm_head"]'
 run 0 "$dia" score --model "$models/llama" --adapter run5 --data held.jsonl
 ok "modules_to_save through adapter_init"
+
+# PEFT's rule: a head that is trained whole is tied to the embedding no longer, which stays as it was unless it is trained too.
+for saved in lm_head lm_head,embed_tokens; do
+    tiny_recipe head.yaml head lora_modules_to_save="[$saved]" max_steps=4 learning_rate=0.01
+    rm -rf head
+    run 0 "$dia" train head.yaml
+    holds head/adapter_config.json '.modules_to_save == ($s / ",") and (.ensure_weight_tying // false | not)' --arg s "$saved"
+    [ "$(grep -c -a 'embed_tokens\.weight' head/adapter_model.safetensors)" = "$([[ $saved = *embed* ]] && echo 1 || echo 0)" ] || fail "$saved: other modules were saved"
+    run 0 "$dia" score --model "$base" --adapter head --data held.jsonl --out head.jsonl
+    ! cmp -s head.jsonl base.jsonl || fail "$saved: nothing was learned"
+    run 0 "$dia" merge --model "$base" --adapter head --format safetensors --out merged
+    holds merged/config.json '.tie_word_embeddings == false'
+    run 0 "$dia" score --model merged --data held.jsonl --out merged.jsonl
+    alike head.jsonl merged.jsonl
+done
+ok "a tied head that is trained becomes a weight of its own, in the adapter and in the merged model"
 
 # PEFT's rule: a name is the end of a module's name, so that "norm" is every norm. A module with an adapter is not trained whole too.
 tiny_recipe norm.yaml run6 model_name_or_path="$models/llama" lora_modules_to_save='[norm]' max_steps=2
