@@ -92,7 +92,7 @@ for row in "${refused[@]}"; do
     grep -q '"loaded": false' "$work/out" && grep -F '"reason": ' "$work/out" | grep -qF "$text" || fail "show $id --json does not say: $text"
 done
 
-"$diapason" plugins show nobody > "$work/out" 2>&1 && fail "show of nothing succeeded" || [ $? = 1 ] || fail "not a failure while running"
+"$diapason" plugins show nobody > "$work/out" 2>&1 && fail "show of nothing succeeded" || [ $? = 2 ] || fail "a name of nothing is not a usage error"
 "$diapason" plugins show > "$work/out" 2>&1 && fail "show without an id succeeded" || [ $? = 2 ] || fail "not a usage error"
 "$diapason" plugins remove > "$work/out" 2>&1 && fail "plugins remove succeeded" || [ $? = 2 ] || fail "not a usage error"
 
