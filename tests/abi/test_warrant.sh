@@ -71,7 +71,7 @@ ok "thief's key, changed line, changed module, old manifest, cut signature, dama
 
 # --production: strangers need a warrant, and the environment says nothing.
 options=--production
-run 1 "$dia" plugins show plain --production
+run 2 "$dia" plugins show plain --production
 said "DIAPASON_PLUGINS is ignored: --production"
 DIAPASON_PRODUCTION=1 options='' loads plain "" # a flag of the command line, not of the environment
 cp acme/* prefix/lib/diapason/plugins/
