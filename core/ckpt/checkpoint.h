@@ -95,7 +95,8 @@ void dps_ckpt_close (DpsCheckpoint *c);
 DpsStatus dps_ckpt_list (const char *output_dir, uint64_t **out, size_t *n, DpsError *err);
 
 /**
- * That a folder may become a run's: it is absent or empty but for recipes and logs (.yaml, .log …), or holds marks of a run already. Errors: USAGE names the first entry that is somebody else's; IO.
+ * That a folder may become a run's: it is absent, or empty but for what lies beside a recipe (rows, a GGUF file, scripts, logs), or holds marks of a run
+ * already. Errors: USAGE names the first entry that is somebody else's; IO.
  */
 DpsStatus dps_ckpt_check_own (const char *output_dir, DpsError *err);
 

@@ -164,7 +164,8 @@ static int is_among (const char *const *names, const char *name)
 static DpsStatus look_at (void *ctx, const char *name, DpsError *err)
 {
     static const char *const marks[] = {DPS_CKPT_LOCK, DPS_CHAIN_LOCK, DPS_STACK_LOCK, DPS_CRUMB_NAME, NULL};
-    static const char *const beside[] = {".yaml", ".yml", ".log", ".txt", ".out", ".gitignore", ".gitkeep", ".keep", NULL};
+    static const char *const beside[] = {".yaml", ".yml", ".jsonl",     ".gguf",    ".py",   ".sh", ".log",
+                                         ".txt",  ".out", ".gitignore", ".gitkeep", ".keep", NULL};
     Inhabitants *in = ctx;
     const char *end = strrchr (name, '.');
     (void)err;

@@ -34,8 +34,11 @@ wrong 2 "tools/fetch --list" score --model google/gemma-3-270m --data rows.jsonl
 printf 'x' > file
 wrong 2 "it is a file: name the folder that holds it" "${score[@]}" --adapter file
 wrong 2 "file: is a file, expected a folder" train recipe.yaml --set output_dir=file
-wrong 2 "folder: holds 'base.gguf' and no run" train recipe.yaml --set output_dir=folder
-[ "$(ls folder)" = base.gguf ] || fail "a foreign folder was written to: $(ls folder)"
+mkdir foreign
+printf 'x' > foreign/model.safetensors
+printf '{}' > foreign/rows.jsonl
+wrong 2 "foreign: holds 'model.safetensors' and no run" train recipe.yaml --set output_dir=foreign
+[ "$(ls foreign | xargs)" = 'model.safetensors rows.jsonl' ] || fail "a foreign folder was written to: $(ls foreign)"
 wrong 2 "/: holds '" train recipe.yaml --set output_dir=/
 mkdir beside
 cp recipe.yaml beside/
