@@ -7,6 +7,7 @@
  *   UltraFeedback: {"instruction", "completions": [{"response", "annotations": {"helpfulness": {"Rating": "4"}}, "overall_score": 7.5}]}
  *
  * null, a missing name and UltraFeedback's "N/A" mean the same: not judged. source, ts, model and what else an answer carries are left alone.
+ * UltraFeedback has rows whose completions are []: a group that says nothing, which is counted and skipped.
  */
 #include <math.h>
 #include <stdio.h>
@@ -199,7 +200,8 @@ DpsStatus dps__group_read (DpsRow *row, const DpsRowMap *map, DpsError *err)
     const int ids = dps__row_column (row, "prompt_input_ids") != NULL;
     size_t n = json_array_size (list);
     row->kind = DPS_ROW_GROUP;
-    if (!n || n > MAX_ANSWERS)
+    const int may_be_none = json_is_array (list) && dps__row_column (row, "instruction");
+    if ((!n && !may_be_none) || n > MAX_ANSWERS)
         return dps_row_fail (row, err, "completions: expected a list of 1 to %d answers, found %s", (int)MAX_ANSWERS,
                              n                      ? "more"
                              : json_is_array (list) ? "none"

@@ -175,6 +175,8 @@ static DpsStatus encode_group (const DpsEncoder *e, const DpsRow *row, DpsEncode
             "%s: this stage takes groups: a prompt and completions with scores. Hint: with reward_funcs it samples the answers to "
             "prompts",
             dps_row_kind_name (row->kind));
+    if (!row->n_answers)
+        return DPS_OK;
     if (row->n_answers < 2)
         return dps_row_fail (row, err, "a group of one completion: there is nothing to compare it with");
     return encode_answers (e, row, NULL, row->n_answers, out, err);

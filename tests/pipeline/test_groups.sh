@@ -45,12 +45,13 @@ run 0 "$dia" data mask grpo.yaml --rows 1 --json
 [ "$(jq -s -c 'map(.side)' out)" = '["completions[0]","completions[1]"]' ] || fail "mask: $(cat out)"
 ok "data mask shows every answer"
 
-# UltraFeedback's files as they are: ratings as text, some "N/A"; in its first releases each in a list of one; overall scores in later ones.
+# UltraFeedback's files as they are: ratings as text, some "N/A"; in its first releases each in a list of one; overall scores in later ones; a row of no
+# completions.
 tiny_model spoken '{}'
 rows=$data/ultrafeedback.jsonl tiny_recipe ultra.yaml ultra stage=grpo model_name_or_path="$work/spoken" max_steps=2 per_device_train_batch_size=2 \
     gradient_accumulation_steps=1
 run 0 "$dia" data check ultra.yaml --json
-holds out '.rows == 3 and .refused == 0 and (.criteria | map_values(.judged)) == {"instruction_following": 8, "honesty": 8, "truthfulness": 7,
+holds out '.rows == 4 and .refused == 0 and (.criteria | map_values(.judged)) == {"instruction_following": 8, "honesty": 8, "truthfulness": 7,
     "helpfulness": 8, "overall_score": 6}'
 run 0 "$dia" train ultra.yaml --set 'criteria_weights={helpfulness: 1, truthfulness: 2}'
 jq -s -e '.[0]["rewards/truthfulness/mean"] > 1 and .[0].reward_std > 0' ultra/metrics.jsonl >/dev/null || fail "$(cat ultra/metrics.jsonl)"
