@@ -38,7 +38,7 @@ mkdir foreign
 printf 'x' > foreign/model.safetensors
 printf '{}' > foreign/rows.jsonl
 wrong 2 "foreign: holds 'model.safetensors' and no run" train recipe.yaml --set output_dir=foreign
-[ "$(ls foreign | xargs)" = 'model.safetensors rows.jsonl' ] || fail "a foreign folder was written to: $(ls foreign)"
+[ "$(echo foreign/*)" = 'foreign/model.safetensors foreign/rows.jsonl' ] || fail "a foreign folder was written to: $(ls foreign)"
 wrong 2 "/: holds '" train recipe.yaml --set output_dir=/
 mkdir beside
 cp recipe.yaml beside/
