@@ -175,14 +175,17 @@ static DpsStatus score (void *self, const DpsObjectiveBatch *step, const DpsRewa
     return DPS_OK;
 }
 
-/* Ziegler et al. 2019, eq. 3 and 4: after the first step on a rollout, so that a rollout has one coefficient. */
+/*
+ * Ziegler et al. 2019, eq. 3 and 4: after the first step on a rollout, so that a rollout has one coefficient. More answers than the horizon count as
+ * the horizon: beyond five times as many the factor would be negative, and the KL be rewarded.
+ */
 static DpsStatus step_end (void *self, uint64_t step, DpsError *err)
 {
     Ppo *p = self;
     (void)step, (void)err;
     if (p->target > 0 && p->state.pending_rows > 0) {
         double error = fmin (fmax (p->state.pending_kl / p->target - 1, -0.2), 0.2);
-        p->state.kl_coef *= 1 + error * p->state.pending_rows / p->horizon;
+        p->state.kl_coef *= 1 + error * fmin (p->state.pending_rows / p->horizon, 1);
     }
     p->state.pending_rows = 0;
     return DPS_OK;

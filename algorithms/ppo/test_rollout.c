@@ -159,6 +159,22 @@ static void test_adaptive_coefficient (void)
     close_ppo (&other);
 }
 
+/* 64 answers on a horizon of 8, no KL where 5 nats are aimed at: less weight, but never a negative one, which would reward the KL. */
+static void test_a_short_horizon_keeps_the_sign (void)
+{
+    static const KitParam params[] = {{"kl_target", 5, NULL}, {"kl_horizon", 8, NULL}, {0}};
+    double state[3] = {0.1, 0, 64};
+    size_t n = 0;
+    Open ppo = open_ppo (params);
+    const DpsObjective *table = &ppo.o->table;
+    CHECK_OK (table->state_load (ppo.o->self, state, sizeof state, &err));
+    CHECK_OK (table->step_end (ppo.o->self, 1, &err));
+    CHECK_OK (table->state_save (ppo.o->self, state, sizeof state, &n, &err));
+    CHECK_OK (table->state_load (ppo.o->self, state, n, &err));
+    CHECK_NEAR (coefficient (ppo.o), 0.1 * 0.8, 1e-15);
+    close_ppo (&ppo);
+}
+
 static void test_nonsense_is_refused (void)
 {
     static Rollout r;
@@ -177,4 +193,4 @@ static void test_nonsense_is_refused (void)
 
 CHECK_MAIN ("algorithms.ppo.rollout", T (test_kl_estimators), T (test_gae_by_hand), T (test_whitened_rewards_keep_their_mean),
             T (test_an_answer_without_its_end_costs_the_penalty), T (test_an_answer_that_nothing_judged), T (test_adaptive_coefficient),
-            T (test_nonsense_is_refused))
+            T (test_a_short_horizon_keeps_the_sign), T (test_nonsense_is_refused))
