@@ -68,13 +68,13 @@ static int is_state (const char *name)
     return 0;
 }
 
-static DpsStatus check_list (const DpsDigests *list, const char *dir, DpsError *err)
+static DpsStatus check_list (const DpsDigests *list, const char *dir, int whole, DpsError *err)
 {
     for (size_t i = 0; i < list->n; i++) {
         if (is_state (list->files[i].name))
             continue;
         DpsStatus st = dps_digests_check (&list->files[i], dir, err);
-        if (st != DPS_OK && st != DPS_ERR_NOT_FOUND)
+        if (st != DPS_OK && (whole || st != DPS_ERR_NOT_FOUND))
             return st;
     }
     return DPS_OK;
@@ -86,7 +86,7 @@ static int is_ours (const DpsBuf *text)
     return memmem (text->data, text->len, "\"diapason_checkpoint\"", 21) || memmem (text->data, text->len, "\"self_sha256\"", 13);
 }
 
-static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign, DpsError *err)
+static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign, int whole, DpsError *err)
 {
     DpsDigests list = {0};
     DpsBuf text = {0};
@@ -99,7 +99,7 @@ static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign,
         else if (st == DPS_OK)
             st = dps_digests_read (text.len ? text.data : "", text.len, path, &list, err);
         if (st == DPS_OK)
-            st = check_list (&list, dir, err);
+            st = check_list (&list, dir, whole, err);
     }
     if (st == DPS_ERR_DIGEST && err) {
         size_t used = strlen (err->msg);
@@ -114,6 +114,8 @@ static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign,
 
 DpsStatus dps_seal_check (const char *dir, DpsError *err)
 {
-    DPS_TRY (check_by (dir, DPS_SEAL_NAME, 0, err));
-    return check_by (dir, DPS_DIGESTS_MANIFEST, 1, err);
+    DPS_TRY (check_by (dir, DPS_SEAL_NAME, 0, 0, err));
+    return check_by (dir, DPS_DIGESTS_MANIFEST, 1, 0, err);
 }
+
+DpsStatus dps_seal_check_whole (const char *dir, DpsError *err) { return check_by (dir, DPS_SEAL_NAME, 0, 1, err); }

@@ -31,16 +31,20 @@ static DpsStatus seal_digest (const char *folder, DpsDigest *out, DpsError *err)
     return st;
 }
 
-/* The folder is sealed by the seal with this digest, and its bytes are those that were sealed. */
+/* The folder is sealed by the seal with this digest, and all that was sealed is there, with its bytes. */
 static DpsStatus check_sealed (const char *folder, const DpsDigest *sealed, DpsError *err)
 {
     DpsDigest now;
     DpsStatus st = seal_digest (folder, &now, err);
-    if (st == DPS_ERR_NOT_FOUND || (st == DPS_OK && strcmp (now.hex, sealed->hex)))
-        return dps_fail (
-            err, DPS_ERR_LOCK,
-            "%s no longer holds what the chain left there. Hint: put it back, or train without --resume into another output_dir", folder);
-    return st == DPS_OK ? dps_seal_check (folder, err) : st;
+    if (st == DPS_OK && !strcmp (now.hex, sealed->hex))
+        st = dps_seal_check_whole (folder, err);
+    else if (st == DPS_OK)
+        st = DPS_ERR_NOT_FOUND;
+    if (st != DPS_ERR_NOT_FOUND)
+        return st;
+    return dps_fail (err, DPS_ERR_LOCK,
+                     "%s no longer holds what the chain left there. Hint: put it back, or train without --resume into another output_dir",
+                     folder);
 }
 
 static DpsStatus merge (const Run *run, size_t i, DpsError *err)

@@ -130,6 +130,10 @@ ok "interrupted: 75; a stage under way keeps its recipe"
 
 # What was finished must still be what the chain says.
 rm -rf one && cp -r before one
+rm one/it/adapter_config.json
+run 4 "$dia" train chain.yaml --resume
+said 'one/it no longer holds what the chain left there'
+cp before/it/adapter_config.json one/it/
 run 4 "$dia" train chain.yaml --resume --set it.learning_rate=0.5
 said "stage 'it'"
 said 'learning_rate was 0.004 and is now 0.5'
