@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/seal.h"
+#include "ckpt/checkpoint.h"
 #include "train/model_files.h"
 
 enum { BLOCK_ELEMENTS = 1 << 20, MAX_SHARDS = 1024 /* that are read back */ };
@@ -306,6 +307,7 @@ static DpsStatus seal (const Files *f, const char *dir, DpsError *err)
 static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsError *err)
 {
     DPS_TRY (dps_mkdirs (dir, err));
+    DPS_TRY (dps_ckpt_sweep (dir, err)); /* a merge that was killed here left up to a shard, whose room this one may need */
     DPS_TRY (dps_seal_break (dir, err));
     DPS_TRY (write_shards (m, f, dir, err));
     DPS_TRY (remove_others (f, dir, err));

@@ -44,9 +44,11 @@ each merged --model merged
 each whole --model whole
 each whole/checkpoint-1 --model whole/checkpoint-1
 
-# The same run again over the old files, and a merge over a merge: sealed anew.
+# The same run again over the old files, and a merge over one that was killed: sealed anew, and nothing left of the first.
 run 0 "$dia" train recipe.yaml --set overwrite_output_dir=true --set seed=8
+: > merged/model-00002-of-00003.safetensors.tmp-123
 run 0 "$dia" merge --model "$base" --adapter run --format safetensors --out merged
+[ "$(find merged -name '*.tmp-*')" = "" ] || fail "left: $(ls merged)"
 each run --model "$base" --adapter run
 each merged --model merged
 
