@@ -115,8 +115,8 @@ done
 tensor() { # FILE NAME: its bytes
     local n range
     n=$(od -An -t u8 -N 8 "$1" | tr -d ' ')
-    range=$(head -c $((8 + n)) "$1" | tail -c +9 | jq -r --arg name "$2" '.[$name].data_offsets | "\(.[0]) \(.[1] - .[0])"')
-    tail -c +$((9 + n + ${range% *})) "$1" | head -c "${range#* }"
+    range=$(head -c $((8 + n)) "$1" | tail -c +9 | jq -r --arg name "$2" '.[$name].data_offsets | "\(.[1]) \(.[1] - .[0])"')
+    head -c $((8 + n + ${range% *})) "$1" | tail -c "${range#* }" # tail reads all: the other way round a pipe may break
 }
 tensor first-own/adapter_model.safetensors base_model.model.value.weight > own.head
 tensor first-value_model/value_model/adapter_model.safetensors base_model.model.score.weight > apart.head
