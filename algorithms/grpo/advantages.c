@@ -160,8 +160,8 @@ static DpsStatus find_columns (const Work *w, size_t *columns, DpsError *err)
         if (c == w->criteria) {
             char known[160] = "; there are: ";
             for (size_t k = 0, at = strlen (known); k < w->criteria && at < sizeof known; k++)
-                at += (size_t)snprintf (known + at, sizeof known - at, "%s%.*s", k ? ", " : "", (int)(w->rewards->names[k].len & 63),
-                                        w->rewards->names[k].ptr);
+                at += (size_t)snprintf (known + at, sizeof known - at, "%s%.*s", k ? ", " : "",
+                                        (int)(w->rewards->names[k].len < 60 ? w->rewards->names[k].len : 60), w->rewards->names[k].ptr);
             return fail_named (err, "reward_vetoes: no criterion of this run is called ", w->self->vetoes[i].name, known);
         }
         columns[i] = c;

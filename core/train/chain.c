@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* chain.c: the rows of all stages are looked for; then for each: merge what it starts from, train, note the digest of what it left. */
+/* chain.c: the rows of later stages are looked for; then for each: merge what it starts from, train, note the digest of what it left. */
 #include "train/chain.h"
 
 #include <string.h>
@@ -122,12 +122,15 @@ static int comes_later (const DpsChain *c, const char *path)
     return 0;
 }
 
-/* The rows of every stage that is still to run are there: a missing file is said now, not after hours. */
+/* The rows of the stages that come later are there: a missing file is said now, not after hours. The next stage opens its own at once. */
 static DpsStatus check_rows (const Run *run, DpsError *err)
 {
-    for (size_t i = 0; i < run->c->n; i++) {
+    size_t next = 0;
+    while (next < run->c->n && run->done[next].result.hex[0])
+        next++;
+    for (size_t i = next + 1; i < run->c->n; i++) {
         const DpsRecipe *r = run->c->stages[i].recipe;
-        for (int eval = 0; eval < 2 && !run->done[i].result.hex[0]; eval++) {
+        for (int eval = 0; eval < 2; eval++) {
             const DpsRecipeDatasets *sets = eval ? &r->eval_datasets : &r->datasets;
             DpsDataset *rows = NULL;
             size_t later = 0;

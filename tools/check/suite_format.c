@@ -16,17 +16,15 @@
 #include "base/rng.h"
 #include "check/alloc_hook.h"
 #include "check/content.h"
+#include "check/damage.h"
 #include "check/pages.h"
 #include "check/plugin.h"
 #include "ckpt/sink.h"
 
 enum { PATH_CAP = 512 };
 
-/* How many damaged copies are tried: few in --quick, many in a case of its own. */
-typedef struct Many {
-    size_t cuts, flips;
-} Many;
-static const Many few = {300, 640}, many = {3000, 8000};
+/* Few in --quick, many in a case of its own. */
+static const CheckDamages few = {300, 640}, many = {3000, 8000};
 
 static const DpsFormat *format_of (const CheckContext *ctx) { return ctx->table; }
 
@@ -203,53 +201,6 @@ static DpsStatus older_structs (CheckContext *ctx, DpsError *err)
     return st;
 }
 
-/* Damaged copies of good files: `damage` makes number k of them, 0 past the last. */
-typedef int (*Damage) (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k);
-
-static size_t total (const CheckFiles *f)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < f->n; i++)
-        n += f->data[i].len;
-    return n;
-}
-
-/* Byte `at` of all files one after the other. */
-static void locate (const CheckFiles *f, size_t place, size_t *file, size_t *byte)
-{
-    for (*file = 0; place >= f->data[*file].len && *file + 1 < f->n; ++*file)
-        place -= f->data[*file].len;
-    *byte = place;
-}
-
-/* Every cut of small files; of larger ones those near their ends, and some between. */
-static int cut (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k)
-{
-    const size_t n = total (good), third = most->cuts / 3;
-    size_t file, byte, place = k;
-    if (k >= n || k >= most->cuts)
-        return 0;
-    if (n > most->cuts)
-        place = k < third ? k : k < 2 * third ? n - (2 * third - k) : third + (n - 2 * third) / (third + 3) * (k - 2 * third);
-    locate (good, place, &file, &byte);
-    copy->data[file].len = byte;
-    return 1;
-}
-
-/* Bits of the first bytes, where a header is, and then some everywhere. */
-static int flip (const Many *most, CheckFiles *copy, const CheckFiles *good, size_t k)
-{
-    const size_t n = total (good), head = most->flips / 16;
-    size_t file, byte, bit = k & 7, place = k / 8;
-    if (k >= most->flips || place >= n)
-        return 0;
-    if (n > 2 * head && place >= head)
-        place = head + (size_t)dps_rng_below (3, 4, k, n - head);
-    locate (good, place, &file, &byte);
-    copy->data[file].data[byte] ^= (char)(1 << bit);
-    return 1;
-}
-
 /* No more memory than the file's own size explains; not under a sanitizer, which maps what it likes. */
 static void bound_memory (size_t len)
 {
@@ -268,7 +219,7 @@ static void bound_memory (size_t len)
 }
 
 /* Accepted means: everything in it reads as it did (`same`), or at least reads. */
-static DpsStatus damaged (CheckContext *ctx, Damage damage, int same, const char *what, DpsError *err)
+static DpsStatus damaged (CheckContext *ctx, CheckDamage damage, int same, const char *what, DpsError *err)
 {
     static CheckContent c;
     CheckFiles good = {.n = 0}, copy = {.n = 0};
@@ -283,7 +234,7 @@ static DpsStatus damaged (CheckContext *ctx, Damage damage, int same, const char
         st = check_files_write (&copy, bad, err);
     if (st == DPS_OK)
         st = check_content_use (c.format, bad, &right, err); /* there: a file's name may be its tensor's */
-    bound_memory (total (&good));
+    bound_memory (check_files_bytes (&good));
     for (; st == DPS_OK && damage (ctx->test->data, &copy, &good, k); k++) {
         DpsError said = DPS_ERROR_INIT;
         if ((st = check_files_write (&copy, bad, err)) != DPS_OK)
@@ -311,8 +262,8 @@ static DpsStatus damaged (CheckContext *ctx, Damage damage, int same, const char
     return st;
 }
 
-static DpsStatus truncated (CheckContext *ctx, DpsError *err) { return damaged (ctx, cut, 1, "cut", err); }
-static DpsStatus flipped (CheckContext *ctx, DpsError *err) { return damaged (ctx, flip, 0, "flipped bit", err); }
+static DpsStatus truncated (CheckContext *ctx, DpsError *err) { return damaged (ctx, check_damage_cut, 1, "cut", err); }
+static DpsStatus flipped (CheckContext *ctx, DpsError *err) { return damaged (ctx, check_damage_flip, 0, "flipped bit", err); }
 
 /* Nothing stands at a path whose writer did not finish: too few bytes, too many, abandoned, killed. */
 static DpsStatus nothing_left (const char *path, const char *how, DpsError *err)

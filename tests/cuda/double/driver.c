@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* driver.c: the functions of libcuda that the backend calls: counting, failing on demand, checking their arguments, then memory.c, kernels.c, work.c. */
+/* driver.c: the functions of libcuda that the backend calls, but for memory's: counting, failing on demand, checking their arguments, then kernels.c, work.c. */
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "calls.h"
 #include "work.h"
-
-#define EXPORT __attribute__ ((visibility ("default")))
 
 enum { DEVICES_MOST = 4, STREAMS_MOST = 256, LOST = CU_LAUNCH_FAILED };
 
@@ -24,7 +23,7 @@ static _Thread_local CuContext current;
 static CuStream streams[STREAMS_MOST];
 static uint64_t n_calls, n_breaches, lose_at, fail_at;
 static int64_t live;
-static int lost, no_managed, initialised;
+static int lost, initialised;
 static char last_breach[600], all_breaches[4096];
 
 static void start (void)
@@ -77,7 +76,6 @@ EXPORT uint64_t double_breaches (void)
 EXPORT const char *double_last_breach (void) { return last_breach; }
 EXPORT int64_t double_live (void) { return live; }
 EXPORT uint64_t double_calls (void) { return n_calls; }
-EXPORT void double_no_managed (int on) { no_managed = on; }
 
 EXPORT void double_fail_at (uint64_t k)
 {
@@ -113,20 +111,7 @@ EXPORT uint32_t double_call (int takes)
     return r;
 }
 
-/* Every function: counted, then under the lock; needs a context unless it says not. */
-#define ENTER(takes, needs_context)                                                                                                        \
-    CuResult r_ = double_call (takes);                                                                                                     \
-    if (r_ != CU_OK)                                                                                                                       \
-        return r_;                                                                                                                         \
-    if ((needs_context) && !current)                                                                                                       \
-        return CU_INVALID_CONTEXT;                                                                                                         \
-    double_lock ()
-#define LEAVE(result)                                                                                                                      \
-    do {                                                                                                                                   \
-        CuResult result_ = (result);                                                                                                       \
-        double_unlock ();                                                                                                                  \
-        return result_;                                                                                                                    \
-    } while (0)
+int double_has_context (void) { return current != NULL; }
 
 static int device_number (void)
 {
@@ -134,8 +119,6 @@ static int device_number (void)
     int count = n ? (int)strtol (n, NULL, 10) : 1;
     return count < DEVICES_MOST ? count : DEVICES_MOST;
 }
-
-#define API EXPORT CuResult
 
 API cuInit (unsigned int flags);
 API cuInit (unsigned int flags)
@@ -289,146 +272,6 @@ API cuLaunchKernel (CuFunction f, unsigned int gx, unsigned int gy, unsigned int
     CuResult r = shared || extra ? CU_INVALID_VALUE
                                  : double_launch_prepare (&l, f, (unsigned int[]){gx, gy, gz}, (unsigned int[]){bx, by, bz}, args);
     LEAVE (r == CU_OK ? double_stream_add (s, double_launch_run, &l, sizeof l, 0) : r);
-}
-
-API cuMemGetInfo_v2 (size_t *available, size_t *total);
-API cuMemGetInfo_v2 (size_t *available, size_t *total)
-{
-    ENTER (0, 1);
-    *total = (size_t)1 << 34;
-    *available = *total / 2;
-    LEAVE (CU_OK);
-}
-
-static CuResult take (CuPointer *out, size_t bytes, BlockKind kind)
-{
-    if (!bytes)
-        return CU_INVALID_VALUE;
-    Block *b = double_block_new (bytes, kind, NULL);
-    if (!b)
-        return CU_OUT_OF_MEMORY;
-    *out = (CuPointer)(uintptr_t)b->data;
-    return CU_OK;
-}
-
-API cuMemAlloc_v2 (CuPointer *out, size_t bytes);
-API cuMemAlloc_v2 (CuPointer *out, size_t bytes)
-{
-    ENTER (1, 1);
-    LEAVE (take (out, bytes, BLOCK_DEVICE));
-}
-
-API cuMemAllocManaged (CuPointer *out, size_t bytes, unsigned int flags);
-API cuMemAllocManaged (CuPointer *out, size_t bytes, unsigned int flags)
-{
-    ENTER (1, 1);
-    LEAVE (flags != CU_ATTACH_GLOBAL || no_managed ? CU_INVALID_VALUE : take (out, bytes, BLOCK_MANAGED));
-}
-
-/* The driver would do all work first; here work that comes too late finds its memory freed. */
-API cuMemFree_v2 (CuPointer p);
-API cuMemFree_v2 (CuPointer p)
-{
-    ENTER (0, 1);
-    LEAVE (double_block_free ((void *)(uintptr_t)p, BLOCK_DEVICE, 1));
-}
-
-API cuMemAdvise_v2 (CuPointer p, size_t bytes, CuAdvice advice, CuLocation where);
-API cuMemAdvise_v2 (CuPointer p, size_t bytes, CuAdvice advice, CuLocation where)
-{
-    (void)advice, (void)where;
-    ENTER (0, 1);
-    LEAVE (double_holds ((void *)(uintptr_t)p, bytes, "cuMemAdvise") ? CU_OK : CU_INVALID_VALUE);
-}
-
-API cuMemHostAlloc (void **out, size_t bytes, unsigned int flags);
-API cuMemHostAlloc (void **out, size_t bytes, unsigned int flags)
-{
-    CuPointer p = 0;
-    (void)flags;
-    ENTER (1, 1);
-    CuResult r = take (&p, bytes, BLOCK_PINNED);
-    *out = (void *)(uintptr_t)p;
-    LEAVE (r);
-}
-
-API cuMemFreeHost (void *p);
-API cuMemFreeHost (void *p)
-{
-    ENTER (0, 1);
-    LEAVE (double_block_free (p, BLOCK_PINNED, 0));
-}
-
-API cuMemHostRegister_v2 (void *p, size_t bytes, unsigned int flags);
-API cuMemHostRegister_v2 (void *p, size_t bytes, unsigned int flags)
-{
-    (void)flags;
-    ENTER (1, 1);
-    LEAVE (double_is_block (p) ? 712 : double_block_new (bytes, BLOCK_REGISTERED, p) ? CU_OK : CU_OUT_OF_MEMORY);
-}
-
-API cuMemHostUnregister (void *p);
-API cuMemHostUnregister (void *p)
-{
-    ENTER (0, 1);
-    LEAVE (double_block_free (p, BLOCK_REGISTERED, 0));
-}
-
-/* Copies happen when the stream gets there; what is copied from host memory is what stands there then. */
-typedef struct Copy {
-    void *to;
-    const void *from;
-    size_t bytes;
-    unsigned char value;
-} Copy;
-
-static void copy_run (void *arg)
-{
-    const Copy *c = arg;
-    memcpy (c->to, c->from, c->bytes);
-}
-
-static void fill_run (void *arg)
-{
-    const Copy *c = arg;
-    memset (c->to, c->value, c->bytes);
-}
-
-static CuResult copy (CuStream s, void *to, const void *from, size_t bytes, int to_device, int from_device)
-{
-    const Copy c = {to, from, bytes, 0};
-    if ((to_device && !double_holds (to, bytes, "a copy")) || (from_device && !double_holds (from, bytes, "a copy")))
-        return CU_ILLEGAL_ADDRESS;
-    return double_stream_add (s, copy_run, &c, sizeof c, 0);
-}
-
-API cuMemcpyHtoDAsync_v2 (CuPointer to, const void *from, size_t bytes, CuStream s);
-API cuMemcpyHtoDAsync_v2 (CuPointer to, const void *from, size_t bytes, CuStream s)
-{
-    ENTER (0, 1);
-    LEAVE (copy (s, (void *)(uintptr_t)to, from, bytes, 1, 0));
-}
-
-API cuMemcpyDtoHAsync_v2 (void *to, CuPointer from, size_t bytes, CuStream s);
-API cuMemcpyDtoHAsync_v2 (void *to, CuPointer from, size_t bytes, CuStream s)
-{
-    ENTER (0, 1);
-    LEAVE (copy (s, to, (const void *)(uintptr_t)from, bytes, 0, 1));
-}
-
-API cuMemcpyDtoDAsync_v2 (CuPointer to, CuPointer from, size_t bytes, CuStream s);
-API cuMemcpyDtoDAsync_v2 (CuPointer to, CuPointer from, size_t bytes, CuStream s)
-{
-    ENTER (0, 1);
-    LEAVE (copy (s, (void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes, 1, 1));
-}
-
-API cuMemsetD8Async (CuPointer to, unsigned char value, size_t bytes, CuStream s);
-API cuMemsetD8Async (CuPointer to, unsigned char value, size_t bytes, CuStream s)
-{
-    const Copy c = {(void *)(uintptr_t)to, NULL, bytes, value};
-    ENTER (0, 1);
-    LEAVE (double_holds (c.to, bytes, "a fill") ? double_stream_add (s, fill_run, &c, sizeof c, 0) : CU_ILLEGAL_ADDRESS);
 }
 
 API cuStreamCreateWithPriority (CuStream *out, unsigned int flags, int priority);
