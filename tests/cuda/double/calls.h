@@ -10,6 +10,8 @@
 
 /** The calling thread has made a context current. */
 int double_has_context (void);
+/** The device has managed memory: until double_no_managed says otherwise. */
+int double_has_managed (void);
 
 /* Every function: counted, then under the lock; needs a context unless it says not. */
 #define ENTER(takes, needs_context)                                                                                                        \

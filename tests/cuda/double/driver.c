@@ -23,7 +23,7 @@ static _Thread_local CuContext current;
 static CuStream streams[STREAMS_MOST];
 static uint64_t n_calls, n_breaches, lose_at, fail_at;
 static int64_t live;
-static int lost, initialised;
+static int lost, no_managed, initialised;
 static char last_breach[600], all_breaches[4096];
 
 static void start (void)
@@ -76,6 +76,8 @@ EXPORT uint64_t double_breaches (void)
 EXPORT const char *double_last_breach (void) { return last_breach; }
 EXPORT int64_t double_live (void) { return live; }
 EXPORT uint64_t double_calls (void) { return n_calls; }
+EXPORT void double_no_managed (int on) { no_managed = on; }
+int double_has_managed (void) { return !no_managed; }
 
 EXPORT void double_fail_at (uint64_t k)
 {
@@ -184,7 +186,7 @@ API cuDeviceGetAttribute (int *out, CuAttribute which, CuDevice d)
     case CU_ATTRIBUTE_MINOR: *out = 0; break;
     case CU_ATTRIBUTE_MULTIPROCESSORS: *out = 2; break;
     case CU_ATTRIBUTE_MANAGED:
-    case CU_ATTRIBUTE_CONCURRENT_MANAGED: *out = !no_managed; break;
+    case CU_ATTRIBUTE_CONCURRENT_MANAGED: *out = double_has_managed (); break;
     default: *out = 0; break;
     }
     LEAVE (CU_OK);

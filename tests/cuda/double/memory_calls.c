@@ -5,10 +5,6 @@
 #include "calls.h"
 #include "work.h"
 
-static int no_managed;
-
-EXPORT void double_no_managed (int on) { no_managed = on; }
-
 API cuMemGetInfo_v2 (size_t *available, size_t *total);
 API cuMemGetInfo_v2 (size_t *available, size_t *total)
 {
@@ -40,7 +36,7 @@ API cuMemAllocManaged (CuPointer *out, size_t bytes, unsigned int flags);
 API cuMemAllocManaged (CuPointer *out, size_t bytes, unsigned int flags)
 {
     ENTER (1, 1);
-    LEAVE (flags != CU_ATTACH_GLOBAL || no_managed ? CU_INVALID_VALUE : take (out, bytes, BLOCK_MANAGED));
+    LEAVE (flags != CU_ATTACH_GLOBAL || !double_has_managed () ? CU_INVALID_VALUE : take (out, bytes, BLOCK_MANAGED));
 }
 
 /* The driver would do all work first; here work that comes too late finds its memory freed. */
