@@ -191,3 +191,23 @@ within_plan() {
     awk '{ printf "resident %.1f MiB, planned %.1f MiB, %.1f of them fixed\n", $1 / 2^20, $2 / 2^20, $3 / 2^20
            exit !($1 <= ($2 - $3) * 1.05 + $3) }' "$work/memory" || fail "more resident than planned: $(cat "$work/memory")"
 }
+
+# safetensors in shell: a u64 of header bytes, the header, the data.
+header_bytes() { od -An -t u8 -N 8 "$1" | tr -d ' '; }
+header() { head -c $((8 + $(header_bytes "$1"))) "$1" | tail -c +9; }
+
+# rewrite FROM TO JQ_FILTER [MORE_BYTES]: the same data (and so many zero bytes behind it, from $at on) under a changed header.
+rewrite() {
+    local more=${4:-0} end
+    end=$(($(stat -L -c %s "$1") - 8 - $(header_bytes "$1")))
+    header "$1" | jq -cj --argjson at "$end" "$3" > header
+    local n i
+    n=$(stat -c %s header)
+    {
+        for ((i = 0; i < 8; i++)); do printf "\\x$(printf %02x $((n >> (8 * i) & 255)))"; done
+        cat header
+        tail -c +$((9 + $(header_bytes "$1"))) "$1"
+        head -c "$more" /dev/zero
+    } > "$2.new"
+    mv "$2.new" "$2"
+}

@@ -155,6 +155,8 @@ static DpsStatus score (void *self, const DpsObjectiveBatch *step, const DpsRewa
     DpsStatus st = grpo_advantages (&g->rewards, &the_host, step, rewards, metrics, out[ADVANTAGE], err);
     if (st == DPS_OK)
         share_out (g, step, rewards, out[SHARE]);
+    if (st == DPS_ERR_INVALID && err)
+        err->vendor_code = 1 + VETOES; /* the only parameter that speaks of what the step brings */
     return st;
 }
 

@@ -113,6 +113,8 @@ static void test_vetoes (void)
     dps_step_free (&sums);
     j.names[0] = dps_str ("polite");
     CHECK_FAILS (score (o, &b, &j, &sums, &err), DPS_ERR_INVALID, "no criterion of this run is called 'safe'");
+    CU_ASSERT_EQUAL_FATAL (err.vendor_code > 0 && err.vendor_code <= (int32_t)o->info.n_params, 1);
+    CU_ASSERT_STRING_EQUAL (o->info.params[err.vendor_code - 1]->name, "reward_vetoes");
     j.rewards.n_criteria = 0;
     CHECK_FAILS (score (o, &b, &j, &sums, &err), DPS_ERR_SHAPE, "nothing judges the answers");
     close_objective (o, reg);

@@ -100,8 +100,9 @@ static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign,
             st = dps_digests_read (text.len ? text.data : "", text.len, path, &list, err);
         if (st == DPS_OK)
             st = check_list (&list, dir, whole, err);
-    }
-    if (st == DPS_ERR_DIGEST && err) {
+    } else if (path && whole)
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing", path);
+    if (st == DPS_ERR_DIGEST && err && !whole) {
         size_t used = strlen (err->msg);
         snprintf (err->msg + used, sizeof err->msg - used, ". Hint: write or fetch it again; if it was changed on purpose, remove %s",
                   path);

@@ -20,7 +20,7 @@ DpsStatus dps_seal_write (const char *dir, const char *const *names, size_t n, D
  * Errors: DIGEST, FORMAT, VERSION, LIMIT, IO, NOMEM. [any]
  */
 DpsStatus dps_seal_check (const char *dir, DpsError *err);
-/** The same by the seal alone, where no reader follows: a file that was taken away is missed here, with NOT_FOUND. [any] */
+/** The same by the seal alone, where no reader follows: a file, or the seal, that was taken away is missed here, with NOT_FOUND. [any] */
 DpsStatus dps_seal_check_whole (const char *dir, DpsError *err);
 
 #endif

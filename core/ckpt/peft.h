@@ -16,7 +16,7 @@
 #define DPS_PEFT_TIED_HEAD "lm_head.weight" /* beside embed_tokens in modules_to_save, where the two are one */
 /** Metadata key: the base's identity (dps_source_digest). */
 #define DPS_PEFT_BASE_KEY "diapason.base_sha256"
-/** Metadata key: what lay between the base and the adapter while it was trained: digests of weight files (dps_peft_digest), separated by ','. */
+/** Metadata key: what lay between the base and the adapter while it was trained: their digests (dps_tensors_digest), separated by ','. */
 #define DPS_PEFT_UNDER_KEY "diapason.on_adapters_sha256"
 
 /* ---- writing ---- */
@@ -67,7 +67,7 @@ typedef struct DpsPeftAdapter {
 DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapter **out, DpsError *err);
 void dps_peft_close (DpsPeftAdapter *a);
 
-/** SHA-256 of an adapter folder's weight file: the adapter's identity. Errors: NOT_FOUND, IO, NOMEM. [any] */
+/** SHA-256 of an adapter folder's weight file as it lies there. Errors: NOT_FOUND, IO, NOMEM. [any] */
 DpsStatus dps_peft_digest (const char *dir, DpsDigest *out, DpsError *err);
 
 /** The shape of the base's tensor `name` ("model.layers.0.self_attn.q_proj.weight"): 1 and (rank, shape), or 0 when it has none. */

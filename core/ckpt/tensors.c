@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "ckpt/tensors.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "ckpt/sink.h"
@@ -282,6 +283,50 @@ DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t byte
         return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%.*s' has %llu bytes, expected %llu", f->path, (int)t->name.len, t->name.ptr,
                          (unsigned long long)t->bytes, (unsigned long long)bytes);
     return f->format->read (f->file, f->numbers[i], 0, bytes, dst, err);
+}
+
+static int by_name (const void *a, const void *b)
+{
+    const DpsStr x = (*(const DpsTensorInfo *const *)a)->name, y = (*(const DpsTensorInfo *const *)b)->name;
+    const int order = memcmp (x.ptr, y.ptr, x.len < y.len ? x.len : y.len);
+    return order ? order : (x.len > y.len) - (x.len < y.len);
+}
+
+static DpsStatus hash_tensor (DpsTensorFile *f, const DpsTensorInfo *t, char *piece, DpsHasher *h, DpsError *err)
+{
+    const uint64_t sizes[] = {t->name.len, t->dtype.len, t->rank, t->bytes};
+    dps_hasher_add (h, sizes, sizeof sizes);
+    dps_hasher_add (h, t->name.ptr, t->name.len);
+    dps_hasher_add (h, t->dtype.ptr, t->dtype.len);
+    dps_hasher_add (h, t->shape, t->rank * sizeof *t->shape);
+    for (uint64_t at = 0; at < t->bytes; at += PIECE) {
+        const uint64_t n = t->bytes - at < PIECE ? t->bytes - at : PIECE;
+        DPS_TRY (f->format->read (f->file, f->numbers[t - f->infos], at, n, piece, err));
+        dps_hasher_add (h, piece, n);
+    }
+    return DPS_OK;
+}
+
+DpsStatus dps_tensors_digest (DpsTensorFile *f, DpsDigest *out, DpsError *err)
+{
+    const size_t n = dps_tensors_count (f);
+    const DpsTensorInfo **order = dps_calloc (n, sizeof *order);
+    char *piece = dps_malloc (PIECE, 1);
+    DpsHasher *h = order && piece ? dps_hasher_new () : NULL;
+    DpsStatus st = h ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", f->path);
+    for (size_t i = 0; h && i < n; i++)
+        order[i] = &f->infos[i];
+    if (h && n)
+        qsort (order, n, sizeof *order, by_name);
+    for (size_t i = 0; st == DPS_OK && i < n; i++)
+        st = hash_tensor (f, order[i], piece, h, err);
+    if (h) {
+        DpsStatus done = dps_hasher_final (h, out, st == DPS_OK ? err : NULL);
+        st = st == DPS_OK ? done : st;
+    }
+    dps_free (piece);
+    dps_free (order);
+    return st;
 }
 
 DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t n, DpsError *err)

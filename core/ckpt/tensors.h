@@ -6,7 +6,7 @@
 #ifndef DPS_CKPT_TENSORS_H
 #define DPS_CKPT_TENSORS_H
 
-#include "base/status.h"
+#include "base/sha256.h"
 #include "diapason/format.h"
 
 enum { DPS_TENSOR_MAX_RANK = 8 };
@@ -53,6 +53,8 @@ char *dps_tensors_meta (DpsTensorFile *f, const char *key);
 DpsStatus dps_tensors_read (DpsTensorFile *f, size_t i, void *dst, uint64_t bytes, DpsError *err);
 /** Tensor i's elements in f32, exactly n of them. Errors: SHAPE; the plugin's. */
 DpsStatus dps_tensors_read_f32 (DpsTensorFile *f, size_t i, float *dst, uint64_t n, DpsError *err);
+/** SHA-256 of what is held, whatever file it is in: every tensor's name, dtype, shape and bytes, by name; metadata is no part of it. */
+DpsStatus dps_tensors_digest (DpsTensorFile *f, DpsDigest *out, DpsError *err);
 /** Those tensors of an open file or folder whose names begin "PART/", as a file of their own; `file` must outlive it. Shows as path/PART. */
 DpsStatus dps__tensors_part (const DpsFormat *format, const char *path, struct DpsFormatFile *file, const char *part, DpsTensorFile **out,
                              DpsError *err);

@@ -79,7 +79,10 @@ DpsStatus dps__draw_row (const DpsDrawing *d, const float *logits, DpsDrawRow *o
     *out = (DpsDrawRow){.logits = logits, .best = dps_sample_best (logits, d->vocab)};
     return out->best >= 0
                ? DPS_OK
-               : dps_fail (err, DPS_ERR_NONFINITE, "generate: no finite logit among %lld, or an infinite one", (long long)d->vocab);
+               : dps_fail (err, DPS_ERR_NONFINITE,
+                           "generate: no finite logit among %lld, or an infinite one. Hint: the weights are damaged or overflow; diapason "
+                           "score names the first place, and another dtype may have the range",
+                           (long long)d->vocab);
 }
 
 static DpsStatus choose (DpsDrawing *d, const DpsGrowing *g, const DpsDrawRow *row, int32_t *out, DpsError *err)

@@ -386,8 +386,12 @@ static DpsStatus score (Call *c, const DpsRewards *rewards, double **made, doubl
     dps_crumb_enter (c->o->info.name, "score");
     DpsStatus st = c->o->table.score (c->o->self, &c->batch, rewards, made, &sink, &theirs);
     dps_crumb_leave ();
-    if (st != DPS_OK)
-        return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+    if (st != DPS_OK) {
+        dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+        if (err)
+            err->vendor_code = theirs.vendor_code;
+        return st;
+    }
     for (uint32_t i = 0; i < c->o->info.n_signals; i++)
         if (made[i])
             DPS_TRY (check_finite (c, &c->o->signals[i], made[i], length_of (c, i), err));

@@ -137,6 +137,20 @@ static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries
     return DPS_OK;
 }
 
+/* A lock that is there and cannot be opened, or is too long to be one. */
+static DpsStatus unreadable (DpsStatus st, DpsError *err)
+{
+    if (st != DPS_ERR_IO && st != DPS_ERR_LIMIT)
+        return st;
+    char what[sizeof err->msg] = "";
+    if (err)
+        memcpy (what, err->msg, sizeof what);
+    return dps_fail (err, DPS_ERR_LOCK,
+                     "%.400s: it was written by an earlier run, which cannot be gone on with unread. Hint: make it readable, or put it "
+                     "back; or train without --resume into another output_dir",
+                     what);
+}
+
 static DpsStatus compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const DpsYaml *root, const char *path, DpsError *err)
 {
     int64_t version = 0;
@@ -152,17 +166,19 @@ DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err)
 {
     if (st != DPS_ERR_USAGE)
         return st;
-    dps_error_prefix (err, "the lock is damaged");
+    char what[sizeof err->msg] = "";
     if (err)
-        err->code = DPS_ERR_LOCK;
-    return DPS_ERR_LOCK;
+        memcpy (what, err->msg, sizeof what);
+    return dps_fail (
+        err, DPS_ERR_LOCK,
+        "the lock is damaged: %.600s. Hint: put it back as the run wrote it, or train without --resume into another output_dir", what);
 }
 
 DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err)
 {
     DpsBuf text = {0};
     *out = NULL;
-    DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err);
+    DpsStatus st = unreadable (dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err), err);
     if (st == DPS_OK)
         st = dps__lock_damaged (dps_yaml_parse (text.data ? text.data : "", text.len, path, out, err), err);
     dps_buf_free (&text);
@@ -173,6 +189,11 @@ DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, siz
 {
     DpsYamlDoc *doc;
     DpsStatus st = dps__lock_read (path, &doc, err);
+    if (st == DPS_ERR_NOT_FOUND)
+        st = dps_fail (err, DPS_ERR_LOCK,
+                       "%s is missing: it says what the run began with, to which --resume holds it. Hint: put it back, or train without "
+                       "--resume into another output_dir",
+                       path);
     if (st == DPS_OK)
         st = dps__lock_damaged (compare (r, entries, n, doc->root, path, err), err);
     dps_yaml_free (doc);

@@ -33,7 +33,7 @@ DpsStatus dps_lock_write (const DpsRecipe *r, const DpsLockEntry *entries, size_
 
 /**
  * Compare with a lock written earlier. Errors: LOCK (exit code 4) naming the first key that differs, with both values: a locked key of the
- * recipe, or an entry that changed, appeared or vanished. LOCK as well when the file cannot be understood. IO, NOT_FOUND, NOMEM. [any]
+ * recipe, or an entry that changed, appeared or vanished. LOCK as well when the file is absent or cannot be read or understood. NOMEM. [any]
  */
 DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err);
 

@@ -45,6 +45,18 @@ size_t dps__answers_held_out (const DpsTrainer *t, int *out_greedy)
     return n ? (size_t)n : 1;
 }
 
+/* Nothing can be drawn: before the first step the model says why, later the training is to blame. */
+static DpsStatus diverged (const DpsTrainer *t, DpsError *err)
+{
+    if (!t->step)
+        return DPS_ERR_NONFINITE;
+    return dps_fail (err, DPS_ERR_NONFINITE,
+                     "step %llu: the policy has diverged: no answer can be drawn, its logits are not finite. Hint: train into another "
+                     "output_dir with a lower learning_rate or max_grad_norm; the checkpoints before are whole, and generate shows which "
+                     "still answers",
+                     (unsigned long long)t->step + 1);
+}
+
 static DpsStatus sample (DpsTrainer *t, DpsAnswers *a, uint64_t first, int greedy, DpsError *err)
 {
     DpsGenerateOptions o;
@@ -61,7 +73,9 @@ static DpsStatus sample (DpsTrainer *t, DpsAnswers *a, uint64_t first, int greed
         st = dps_generate (&t->session.weights, t->session.tok, ids, lengths, a->prompts.n, &o, a->completions, err);
     dps_free (ids);
     dps_free (lengths);
-    return st == DPS_ERR_CANCELLED ? dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted while answers were sampled") : st;
+    return st == DPS_ERR_CANCELLED   ? dps_fail (err, DPS_ERR_INTERRUPTED, "interrupted while answers were sampled")
+           : st == DPS_ERR_NONFINITE ? diverged (t, err)
+                                     : st;
 }
 
 /* Without a tokenizer the rewards read ids as numbers. */

@@ -3,11 +3,13 @@
 #include "train/chain.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/seal.h"
 #include "ckpt/checkpoint.h"
 #include "data/dataset.h"
+#include "train/critic.h"
 #include "train/merge.h"
 
 typedef struct Run {
@@ -31,20 +33,42 @@ static DpsStatus seal_digest (const char *folder, DpsDigest *out, DpsError *err)
     return st;
 }
 
+static DpsStatus changed (DpsStatus st, const char *folder, DpsError *err)
+{
+    if (st != DPS_ERR_NOT_FOUND && st != DPS_ERR_DIGEST)
+        return st;
+    char what[sizeof err->msg] = "";
+    if (err)
+        memcpy (what, err->msg, sizeof what);
+    return dps_fail (err, DPS_ERR_LOCK,
+                     "%s no longer holds what the chain left there (%.300s). Hint: put it back, or train without --resume into another "
+                     "output_dir",
+                     folder, what);
+}
+
 /* The folder is sealed by the seal with this digest, and all that was sealed is there, with its bytes. */
 static DpsStatus check_sealed (const char *folder, const DpsDigest *sealed, DpsError *err)
 {
     DpsDigest now;
     DpsStatus st = seal_digest (folder, &now, err);
-    if (st == DPS_OK && !strcmp (now.hex, sealed->hex))
-        st = dps_seal_check_whole (folder, err);
+    if (st == DPS_OK && strcmp (now.hex, sealed->hex) != 0)
+        st = dps_fail (err, DPS_ERR_DIGEST, "another run's " DPS_SEAL_NAME);
     else if (st == DPS_OK)
-        st = DPS_ERR_NOT_FOUND;
-    if (st != DPS_ERR_NOT_FOUND)
-        return st;
-    return dps_fail (err, DPS_ERR_LOCK,
-                     "%s no longer holds what the chain left there. Hint: put it back, or train without --resume into another output_dir",
-                     folder);
+        st = dps_seal_check_whole (folder, err);
+    return changed (st, folder, err);
+}
+
+/* What a finished stage left: its adapter or model, and beside it the value model that it trained. */
+static DpsStatus check_result (const DpsRecipe *r, const DpsDigest *result, DpsError *err)
+{
+    DPS_TRY (check_sealed (r->output_dir, result, err));
+    if (!r->value_model)
+        return DPS_OK;
+    char *folder = dps_path_join (r->output_dir, DPS_CRITIC_FOLDER);
+    DpsStatus st = folder ? changed (dps_seal_check_whole (folder, err), folder, err)
+                          : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", r->output_dir);
+    dps_free (folder);
+    return st;
 }
 
 static DpsStatus merge (const Run *run, size_t i, DpsError *err)
@@ -76,7 +100,7 @@ static DpsStatus run_stage (const Run *run, size_t i, DpsError *err)
     if (s->merged)
         DPS_TRY (merge (run, i, err));
     if (result->hex[0]) {
-        DPS_TRY (check_sealed (s->recipe->output_dir, result, err));
+        DPS_TRY (check_result (s->recipe, result, err));
         DPS_TRY (dps_train_unchanged (run->reg, s->recipe, err));
         tell (run, i, DPS_CHAIN_FINISHED, NULL);
         return DPS_OK;
@@ -96,6 +120,19 @@ static DpsStatus run_stage (const Run *run, size_t i, DpsError *err)
     return st;
 }
 
+/* The lock is written before the first stage: where a stage has left something, it was there. */
+static DpsStatus check_none_left (const DpsChain *c, DpsError *err)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (dps_is_dir (c->stages[i].recipe->output_dir))
+            return dps_fail (
+                err, DPS_ERR_LOCK,
+                "%s is missing, and %s is there: it says which stages are finished, and with what. Hint: put it back, or train "
+                "without --resume into another output_dir",
+                c->lock, c->stages[i].recipe->output_dir);
+    return DPS_OK;
+}
+
 /* What there is of the chain, or nothing where it begins anew. */
 static DpsStatus read_lock (const Run *run, DpsError *err)
 {
@@ -103,7 +140,9 @@ static DpsStatus read_lock (const Run *run, DpsError *err)
     if (!run->o->resume && run->c->overwrite)
         return DPS_OK;
     DPS_TRY (dps_chain_lock_read (run->c, run->done, &found, err));
-    if (!found || run->o->resume)
+    if (run->o->resume)
+        return found ? DPS_OK : check_none_left (run->c, err);
+    if (!found)
         return DPS_OK;
     return dps_fail (err, DPS_ERR_USAGE,
                      "%s: the chain has begun. Hint: --resume goes on with it; --set output_dir=… starts another; "
@@ -157,7 +196,8 @@ static DpsStatus clear (const Run *run, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus run_stages (const Run *run, DpsError *err)
+/* The folder of the chain, held, without what a killed process left of its lock; and its lock. */
+static DpsStatus enter (const Run *run, int *out_held, DpsError *err)
 {
     char *folder = dps_strndup (run->c->lock, strlen (run->c->lock) - strlen (DPS_CHAIN_LOCK));
     DpsStatus st = folder ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", run->c->file);
@@ -165,11 +205,17 @@ static DpsStatus run_stages (const Run *run, DpsError *err)
         st = dps_ckpt_check_own (folder, err);
     if (st == DPS_OK)
         st = dps_mkdirs (folder, err);
+    if (st == DPS_OK)
+        st = dps_dir_hold (folder, out_held, err);
+    if (st == DPS_OK)
+        st = dps_ckpt_sweep (folder, err);
     dps_free (folder);
-    if (st == DPS_OK)
-        st = dps_chain_lock_write (run->c, run->done, err);
-    if (st == DPS_OK)
-        st = clear (run, err);
+    return st == DPS_OK ? dps_chain_lock_write (run->c, run->done, err) : st;
+}
+
+static DpsStatus run_stages (const Run *run, DpsError *err)
+{
+    DpsStatus st = clear (run, err);
     for (size_t i = 0; st == DPS_OK && i < run->c->n; i++) {
         const char *name = run->c->stages[i].name;
         if (i > 0 && run->o->train.should_stop && run->o->train.should_stop ())
@@ -183,12 +229,17 @@ static DpsStatus run_stages (const Run *run, DpsError *err)
 
 DpsStatus dps_train_chain (const DpsRegistry *reg, const DpsChain *c, const DpsChainOptions *options, DpsError *err)
 {
+    int held = -1;
     const Run run = {.reg = reg, .c = c, .o = options, .done = dps_calloc (c->n, sizeof *run.done)};
     DpsStatus st = run.done ? read_lock (&run, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", c->file);
     if (st == DPS_OK)
         st = check_rows (&run, err);
     if (st == DPS_OK)
+        st = enter (&run, &held, err);
+    if (st == DPS_OK)
         st = run_stages (&run, err);
+    if (held >= 0)
+        close (held);
     dps_free (run.done);
     return st;
 }

@@ -109,11 +109,11 @@ static DpsStatus add_template (const DpsTrainer *t, DpsEntries *e, DpsError *err
                : DPS_OK;
 }
 
-/* The digest of an adapter's weights. key: as add takes it. */
-static DpsStatus add_adapter (DpsEntries *e, char *key, const char *folder, DpsError *err)
+/* The digest of an adapter's tensors. key: as add takes it. */
+static DpsStatus add_adapter (DpsEntries *e, char *key, const DpsPeftAdapter *a, const char *folder, DpsError *err)
 {
     DpsDigest digest;
-    DpsStatus st = key ? dps_peft_digest (folder, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    DpsStatus st = key ? dps_tensors_digest (a->file, &digest, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
     if (st != DPS_OK)
         dps_free (key);
     else if (dps__entries_add (e, key, digest.hex, folder))
@@ -130,7 +130,8 @@ static DpsStatus add_critic (const DpsTrainer *t, DpsEntries *e, DpsError *err)
     DPS_TRY (dps_source_digest (t->critic.session.source, &digest, err));
     if (dps__entries_add (e, dps_strdup ("value_model.base.sha256"), digest.hex, t->recipe->value_model))
         return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
-    return t->critic.adapter ? add_adapter (e, dps_strdup ("value_model.sha256"), t->critic.adapter, err) : DPS_OK;
+    return t->critic.adapter ? add_adapter (e, dps_strdup ("value_model.sha256"), t->critic.session.adapter, t->critic.adapter, err)
+                             : DPS_OK;
 }
 
 static DpsStatus all_entries (const DpsTrainer *t, DpsEntries *e, DpsError *err)
@@ -141,9 +142,11 @@ static DpsStatus all_entries (const DpsTrainer *t, DpsEntries *e, DpsError *err)
     DPS_TRY (add_beside (t, e, "config.json", "config.sha256", err));
     DPS_TRY (add_beside (t, e, "tokenizer.json", "tokenizer.sha256", err));
     for (size_t i = 0; i < t->recipe->frozen_adapters.n; i++)
-        DPS_TRY (add_adapter (e, dps_strf ("frozen_adapters[%zu].sha256", i), t->recipe->frozen_adapters.items[i], err));
+        DPS_TRY (
+            add_adapter (e, dps_strf ("frozen_adapters[%zu].sha256", i), t->session.frozen[i], t->recipe->frozen_adapters.items[i], err));
     DPS_TRY (add_critic (t, e, err));
-    return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->recipe->adapter_init, err) : DPS_OK;
+    return t->recipe->adapter_init ? add_adapter (e, dps_strdup ("adapter_init.sha256"), t->session.adapter, t->recipe->adapter_init, err)
+                                   : DPS_OK;
 }
 
 static DpsStatus compare (const DpsTrainer *t, const DpsEntries *e, const char *folder, DpsError *err)

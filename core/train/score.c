@@ -144,21 +144,17 @@ static DpsStatus share_out (const DpsTrainer *t, const Arrays *a, DpsPlace *plac
     return DPS_OK;
 }
 
-/* A parameter that does not fit what the step brought: the plugin's message begins with its name, and the recipe has a line for it. */
+/* A parameter that does not fit what the step brought: the plugin names it by number, and the recipe has a line for it. */
 static DpsStatus blame_parameter (const DpsTrainer *t, DpsStatus st, DpsError *err)
 {
     const DpsObjectiveInfo *info = &t->objective->info;
+    const uint32_t number = st == DPS_ERR_INVALID && err ? (uint32_t)err->vendor_code : 0;
     DpsParamValue v;
-    for (uint32_t i = 0; st == DPS_ERR_INVALID && err && i < info->n_params; i++) {
-        const char *said = strstr (err->msg, ": "), *name = info->params[i]->name; /* "grpo: reward_vetoes: …" */
-        const size_t n = strlen (name);
-        if (said && !strncmp (said + 2, name, n) && said[n + 2] == ':' && dps_recipe_objective_param ((void *)t->recipe, name, &v) &&
-            v.where) {
-            dps_error_prefix (err, "%s", v.where);
-            return DPS_ERR_USAGE;
-        }
-    }
-    return st;
+    if (number < 1 || number > info->n_params || !dps_recipe_objective_param ((void *)t->recipe, info->params[number - 1]->name, &v) ||
+        !v.where)
+        return st;
+    dps_error_prefix (err, "%s", v.where);
+    return err->code = DPS_ERR_USAGE;
 }
 
 static DpsStatus score_batch (const DpsTrainer *t, const DpsReference *reference, DpsPlace *places, size_t n, const DpsBatch *b,

@@ -52,7 +52,7 @@ typedef struct DpsSession {
     DpsPeftAdapter *adapter; /* the one on top; NULL: none */
     DpsPeftAdapter **frozen; /* [n_frozen] */
     size_t n_frozen;
-    DpsBuf under;              /* digests of the frozen adapters' weight files, separated by ',': what the top one is bound to */
+    DpsBuf under;              /* digests of the frozen adapters' tensors, separated by ',': what the top one is bound to */
     uint8_t *fresh;            /* [model.n_weights] 1: a head that neither model nor adapter has values for: dps_session_init_heads */
     DpsAdapterTensor *tensors; /* [n_tensors] of the first weights of the model; the others have no file */
     size_t n_tensors;

@@ -327,7 +327,7 @@ static DpsStatus put_frozen (DpsSession *s, const DpsSessionOptions *o, size_t i
     DpsDigest digest;
     const char *path = o->frozen[i];
     DPS_TRY (put_on (&(const Putting){.s = s, .o = o, .path = path, .a = s->frozen[i], .frozen = 1}, err));
-    DPS_TRY (dps_peft_digest (path, &digest, err));
+    DPS_TRY (dps_tensors_digest (s->frozen[i]->file, &digest, err));
     if (dps_buf_str (&s->under, s->under.len ? "," : "") || dps_buf_str (&s->under, digest.hex))
         return dps_fail (err, DPS_ERR_NOMEM, "adapter: out of memory");
     return dps_model_freeze (&s->model, err);

@@ -134,6 +134,27 @@ rm one/it/adapter_config.json
 run 4 "$dia" train chain.yaml --resume
 said 'one/it no longer holds what the chain left there'
 cp before/it/adapter_config.json one/it/
+printf x >> one/it/adapter_model.safetensors
+run 4 "$dia" train chain.yaml --resume
+said 'one/it no longer holds what the chain left there (one/it/adapter_model.safetensors: has'
+! grep -q 'remove one/it/digests.json' err || fail "a hint that leads nowhere: $(cat err)"
+cp before/it/adapter_model.safetensors one/it/
+for lock in one/chain.lock.yaml one/it/recipe.lock.yaml; do
+    mv $lock kept.yaml
+    run 4 "$dia" train chain.yaml --resume
+    said "$lock is missing"
+    printf '[' > $lock
+    run 4 "$dia" train chain.yaml --resume
+    said "the lock is damaged: $lock:"
+    rm $lock && mkdir $lock
+    run 4 "$dia" train chain.yaml --resume
+    said "$lock: is a folder"
+    said 'Hint: '
+    rmdir $lock && mv kept.yaml $lock
+done
+touch one/chain.lock.yaml.tmp-4194303 # of a process that was killed
+run 0 "$dia" train chain.yaml --resume
+absent one/chain.lock.yaml.tmp-4194303
 run 4 "$dia" train chain.yaml --resume --set it.learning_rate=0.5
 said "stage 'it'"
 said 'learning_rate was 0.004 and is now 0.5'

@@ -150,6 +150,17 @@ ppo_recipe again.yaml again value_model="$work/bare/value_model" model_name_or_p
 run 0 "$dia" train again.yaml
 same bare/value_model/model.safetensors again/value_model/model.safetensors
 same bare/model.safetensors again/model.safetensors
+# In a chain it belongs to what a finished stage left.
+chain=("$dia" train tools/examples/tiny-ppo.yaml --set "output_dir=$work/held" --set "ppo.value_model=$models/gemma3" --set max_steps=2)
+(cd "$src" && run 0 "${chain[@]}")
+(cd "$src" && run 0 "${chain[@]}" --resume)
+mv held/ppo/value_model kept
+(cd "$src" && run 4 "${chain[@]}" --resume)
+said 'ppo/value_model no longer holds what the chain left there'
+mv kept held/ppo/value_model
+printf x >> held/ppo/value_model/adapter_model.safetensors
+(cd "$src" && run 4 "${chain[@]}" --resume)
+said 'value_model/adapter_model.safetensors: has'
 ok "a value model apart from the policy"
 
 # refused CODE TEXT [KEY=VALUE …]

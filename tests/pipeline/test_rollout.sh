@@ -52,6 +52,12 @@ earned() { jq -s 'map(.eval_reward | values)[0]' "$1/metrics.jsonl"; }
 [ "$(earned held)" != "$(earned greedy)" ] || fail "held-out answers were not sampled"
 ok "held-out prompts are answered greedily, or sampled num_generations_eval times"
 
+# A policy that nothing can be drawn from any more.
+run 1 "$dia" train grpo.yaml --set output_dir=diverged --set learning_rate=1000 --set weight_decay=1 --set lr_scheduler_type=constant --set warmup_steps=0 --set eval_strategy=no
+said 'the policy has diverged'
+said 'Hint: '
+ok "a policy that diverged is said to have"
+
 # The reference is the policy the run began with, also of an adapter trained further and of a whole model, and after a resume.
 for init in "adapter_init=$work/grpo" adapter=none; do
     rm -rf whole cut

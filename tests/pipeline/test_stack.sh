@@ -49,6 +49,22 @@ grep -q 'frozen_adapters\[0\].sha256' second/recipe.lock.yaml || fail "the lock 
 holds second/adapter_config.json '.r == 4 and (.target_modules | length) == 7'
 ok "trained, planned, explained, resumed to the same bytes"
 
+# A frozen adapter is known by its tensors: as another tool saves them, in another order under another header, it is the same; another number is not.
+cp -r first kept && rm first/digests.json
+rewrite kept/adapter_model.safetensors first/adapter_model.safetensors '. + {__metadata__: {format: "pt"}} | to_entries | reverse | from_entries'
+! cmp -s first/adapter_model.safetensors kept/adapter_model.safetensors || fail "the header was not rewritten"
+rm -r second/checkpoint-12
+run 0 "$dia" train second.yaml --resume
+same second/adapter_model.safetensors whole/adapter_model.safetensors
+run 0 "$dia" score --model "$base" --adapter first --adapter second --data held.jsonl --out again.jsonl
+! grep -q 'other adapters' err || fail "a frozen adapter that was saved again is another: $(cat err)"
+head -c -1 kept/adapter_model.safetensors > first/adapter_model.safetensors
+printf '\75' >> first/adapter_model.safetensors
+run 1 "$dia" score --model "$base" --adapter first --adapter second --data held.jsonl
+said 'trained on top of frozen adapters'
+rm -r first && mv kept first
+ok "a frozen adapter that another tool saved again is the same adapter"
+
 run 0 "$dia" score --model "$base" --adapter first --adapter second --data held.jsonl --out stacked.jsonl
 run 0 "$dia" merge --model "$base" --adapter first --adapter second --out both
 run 0 "$dia" score --model both --data held.jsonl --out both.jsonl

@@ -116,7 +116,8 @@ typedef struct DpsObjective {
      * step->signals: those of roles rollout, reference, teacher …; NULL in the places of roles policy and step, and of role rollout where the
      * answers were given, not sampled (the rollout is then the policy before the first update on them).
      * out: [n_signals] arrays to fill where the role is step, finite; NULL elsewhere.
-     * NULL slot: no signal has role step. Pure. Errors: SHAPE, NONFINITE; outputs untouched. Thread: [any], one call at a time per instance.
+     * NULL slot: no signal has role step. Pure. Errors: SHAPE, NONFINITE; INVALID with err->vendor_code = 1 + i when params[i] of describe does not
+     * fit what the step brought: the recipe's line is named then. Outputs untouched. Thread: [any], one call at a time per instance.
      */
     DpsStatus (*score) (void *self, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
                         const DpsMetricSink *metrics, DpsError *err);

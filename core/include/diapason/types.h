@@ -52,7 +52,7 @@ typedef int32_t DpsStatus;
 typedef struct DpsError {
     size_t size;         /* sizeof (DpsError) of whoever declared it */
     int32_t code;        /* DPS_ERR_* */
-    int32_t vendor_code; /* the backend's own number, 0 when there is none */
+    int32_t vendor_code; /* the plugin's own number, as its interface says; 0 when there is none */
     uint32_t flags;      /* reserved, 0 */
     uint32_t reserved;   /* 0 */
     char msg[1000];      /* UTF-8, NUL-terminated: what was found, what was expected, the next step */
