@@ -1,59 +1,71 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * schema.c: reading a schema: every keyword is known and its value makes sense, so that checking (schema_check.c) need not ask. The vocabulary
- * is that of JSON Schema 2020-12 for validation and application, without references, conditionals, formats and what depends on them.
+ * is that of JSON Schema 2020-12 for validation and application, with references inside the document only; `format` is an annotation.
  */
 #include <string.h>
 
 #include "schema_internal.h"
 
-/* What a keyword's value must be. */
-typedef enum Form { ANNOTATION, TYPE, NUMBER, COUNT, FLAG, TEXT, LIST, WORDS, SCHEMA, SCHEMAS, SCHEMA_MAP, ANYTHING } Form;
-
 static const struct {
     const char *name;
-    Form form;
+    SchemaForm form;
 } keywords[] = {
-    {"type", TYPE},
-    {"enum", LIST},
-    {"const", ANYTHING},
-    {"properties", SCHEMA_MAP},
-    {"patternProperties", SCHEMA_MAP},
-    {"additionalProperties", SCHEMA},
-    {"propertyNames", SCHEMA},
-    {"required", WORDS},
-    {"minProperties", COUNT},
-    {"maxProperties", COUNT},
-    {"items", SCHEMA},
-    {"prefixItems", SCHEMAS},
-    {"contains", SCHEMA},
-    {"minItems", COUNT},
-    {"maxItems", COUNT},
-    {"uniqueItems", FLAG},
-    {"minimum", NUMBER},
-    {"maximum", NUMBER},
-    {"exclusiveMinimum", NUMBER},
-    {"exclusiveMaximum", NUMBER},
-    {"multipleOf", NUMBER},
-    {"minLength", COUNT},
-    {"maxLength", COUNT},
-    {"pattern", TEXT},
-    {"allOf", SCHEMAS},
-    {"anyOf", SCHEMAS},
-    {"oneOf", SCHEMAS},
-    {"not", SCHEMA},
-    {"$schema", ANNOTATION},
-    {"$id", ANNOTATION},
-    {"$comment", ANNOTATION},
-    {"title", ANNOTATION},
-    {"description", ANNOTATION},
-    {"default", ANNOTATION},
-    {"examples", ANNOTATION},
-    {"deprecated", ANNOTATION},
-    {"readOnly", ANNOTATION},
-    {"writeOnly", ANNOTATION},
+    {"type", FORM_TYPE},
+    {"enum", FORM_LIST},
+    {"const", FORM_ANYTHING},
+    {"properties", FORM_SCHEMA_MAP},
+    {"patternProperties", FORM_SCHEMA_MAP},
+    {"additionalProperties", FORM_SCHEMA},
+    {"propertyNames", FORM_SCHEMA},
+    {"required", FORM_WORDS},
+    {"minProperties", FORM_COUNT},
+    {"maxProperties", FORM_COUNT},
+    {"items", FORM_SCHEMA},
+    {"prefixItems", FORM_SCHEMAS},
+    {"contains", FORM_SCHEMA},
+    {"minItems", FORM_COUNT},
+    {"maxItems", FORM_COUNT},
+    {"uniqueItems", FORM_FLAG},
+    {"minimum", FORM_NUMBER},
+    {"maximum", FORM_NUMBER},
+    {"exclusiveMinimum", FORM_NUMBER},
+    {"exclusiveMaximum", FORM_NUMBER},
+    {"multipleOf", FORM_NUMBER},
+    {"minLength", FORM_COUNT},
+    {"maxLength", FORM_COUNT},
+    {"pattern", FORM_PATTERN},
+    {"allOf", FORM_SCHEMAS},
+    {"anyOf", FORM_SCHEMAS},
+    {"oneOf", FORM_SCHEMAS},
+    {"not", FORM_SCHEMA},
+    {"if", FORM_SCHEMA},
+    {"then", FORM_SCHEMA},
+    {"else", FORM_SCHEMA},
+    {"$ref", FORM_REFERENCE},
+    {"$defs", FORM_SCHEMA_MAP},
+    {"definitions", FORM_SCHEMA_MAP},
+    {"format", FORM_WORD},
+    {"$schema", FORM_ANNOTATION},
+    {"$id", FORM_ANNOTATION},
+    {"$comment", FORM_ANNOTATION},
+    {"title", FORM_ANNOTATION},
+    {"description", FORM_ANNOTATION},
+    {"default", FORM_ANNOTATION},
+    {"examples", FORM_ANNOTATION},
+    {"deprecated", FORM_ANNOTATION},
+    {"readOnly", FORM_ANNOTATION},
+    {"writeOnly", FORM_ANNOTATION},
 };
 enum { N_KEYWORDS = sizeof keywords / sizeof *keywords };
+
+SchemaForm schema_form (const char *keyword)
+{
+    for (size_t k = 0; k < N_KEYWORDS; k++)
+        if (!strcmp (keywords[k].name, keyword))
+            return keywords[k].form;
+    return FORM_UNKNOWN;
+}
 
 static const char *const types[] = {"null", "boolean", "object", "array", "number", "integer", "string", NULL};
 
@@ -160,22 +172,50 @@ static DpsStatus read_map (const Reader *r, const Place *p, json_t *v, int patte
     return DPS_OK;
 }
 
-static DpsStatus read_keyword (const Reader *r, const Place *p, const char *name, Form form, json_t *v)
+static DpsStatus read_reference (const Reader *r, const Place *p, const json_t *v)
+{
+    const char *text = json_string_value (v);
+    const json_t *target = text ? schema_target (r->schema->root, text) : NULL;
+    if (!target) {
+        char what[300];
+        snprintf (
+            what, sizeof what,
+            "'%.100s' names no schema of this document: expected # or #/ and the way to one, as in #/$defs/name; what is elsewhere must "
+            "be copied in",
+            text ? text : "");
+        return refuse (r, p, what);
+    }
+    switch (schema_follow (r->schema, target, 0)) {
+    case CIRCLE_NONE: return DPS_OK;
+    case CIRCLE_FOUND:
+        return refuse (r, p,
+                       "the reference leads back to itself, and never into the value: no answer could be checked. Recursion must go "
+                       "through properties, items or the like");
+    case CIRCLE_LIMIT: return refuse (r, p, "references lead too far: at most 4096 schemas are referred to, 1000 levels deep");
+    default: return dps_fail (r->err, DPS_ERR_NOMEM, "%s: out of memory", r->where);
+    }
+}
+
+static DpsStatus read_keyword (const Reader *r, const Place *p, const char *name, SchemaForm form, json_t *v)
 {
     switch (form) {
-    case TYPE: return read_type (r, p, v);
-    case NUMBER:
+    case FORM_TYPE: return read_type (r, p, v);
+    case FORM_NUMBER:
         if (!json_is_number (v) || (!strcmp (name, "multipleOf") && !(json_number_value (v) > 0)))
             return refuse (r, p, strcmp (name, "multipleOf") ? "expected a number" : "expected a number above 0");
         return DPS_OK;
-    case COUNT: return json_is_integer (v) && json_integer_value (v) >= 0 ? DPS_OK : refuse (r, p, "expected a whole number, at least 0");
-    case FLAG: return json_is_boolean (v) ? DPS_OK : refuse (r, p, "expected true or false");
-    case TEXT: return json_is_string (v) ? add_pattern (r, p, v, json_string_value (v)) : refuse (r, p, "expected a regular expression");
-    case LIST: return json_is_array (v) ? DPS_OK : refuse (r, p, "expected a list");
-    case WORDS: return read_words (r, p, v);
-    case SCHEMA: return read_schema (r, p, v);
-    case SCHEMAS: return read_list (r, p, v);
-    case SCHEMA_MAP: return read_map (r, p, v, !strcmp (name, "patternProperties"));
+    case FORM_COUNT:
+        return json_is_integer (v) && json_integer_value (v) >= 0 ? DPS_OK : refuse (r, p, "expected a whole number, at least 0");
+    case FORM_FLAG: return json_is_boolean (v) ? DPS_OK : refuse (r, p, "expected true or false");
+    case FORM_PATTERN:
+        return json_is_string (v) ? add_pattern (r, p, v, json_string_value (v)) : refuse (r, p, "expected a regular expression");
+    case FORM_WORD: return json_is_string (v) ? DPS_OK : refuse (r, p, "expected a word");
+    case FORM_REFERENCE: return read_reference (r, p, v);
+    case FORM_LIST: return json_is_array (v) ? DPS_OK : refuse (r, p, "expected a list");
+    case FORM_WORDS: return read_words (r, p, v);
+    case FORM_SCHEMA: return read_schema (r, p, v);
+    case FORM_SCHEMAS: return read_list (r, p, v);
+    case FORM_SCHEMA_MAP: return read_map (r, p, v, !strcmp (name, "patternProperties"));
     default: return DPS_OK;
     }
 }
@@ -191,15 +231,13 @@ static DpsStatus read_schema (const Reader *r, const Place *p, const json_t *v)
     if (p->depth > SCHEMA_MAX_DEPTH)
         return refuse (r, p, "the schema is nested too deeply: at most 64 levels are read");
     json_object_foreach ((json_t *)v, key, item) {
-        size_t k = 0;
-        while (k < N_KEYWORDS && strcmp (keywords[k].name, key) != 0)
-            k++;
-        if (k == N_KEYWORDS) {
+        const SchemaForm form = schema_form (key);
+        if (form == FORM_UNKNOWN) {
             char what[200];
             snprintf (what, sizeof what, "keyword '%.80s' is not one this reward knows: remove it, or state it otherwise", key);
             return refuse (r, p, what);
         }
-        DPS_TRY (read_keyword (r, &(Place){p, key, p->depth + 1}, key, keywords[k].form, item));
+        DPS_TRY (read_keyword (r, &(Place){p, key, p->depth + 1}, key, form, item));
     }
     return DPS_OK;
 }
@@ -211,6 +249,7 @@ void schema_free (Schema *s)
     for (size_t i = 0; i < s->n_patterns; i++)
         dps_matcher_free (s->patterns[i].matcher);
     dps_free (s->patterns);
+    dps_free (s->targets);
     json_decref (s->root);
     dps_free (s);
 }

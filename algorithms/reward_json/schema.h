@@ -5,7 +5,8 @@
 
 #include "base/json.h"
 
-enum { SCHEMA_MAX_DEPTH = 64, SCHEMA_MAX_STEPS = 2000000 };
+/* Levels of the schema; steps, and schemas applied one inside the other, of a check; schemas that are referred to. */
+enum { SCHEMA_MAX_DEPTH = 64, SCHEMA_MAX_STEPS = 2000000, SCHEMA_MAX_NESTED = 1000, SCHEMA_MAX_TARGETS = 4096 };
 
 typedef struct Schema Schema;
 
@@ -13,7 +14,7 @@ typedef struct Schema Schema;
 DpsStatus schema_new (DpsStr text, const char *where, Schema **out, DpsError *err);
 void schema_free (Schema *s);
 
-/** *out: whether the value fits. Errors: LIMIT after SCHEMA_MAX_STEPS, or when a pattern was given up; NOMEM. One at a time per schema. */
+/** *out: whether the value fits. Errors: LIMIT after SCHEMA_MAX_STEPS or _NESTED, or when a pattern was given up; NOMEM. One at a time per schema. */
 DpsStatus schema_check (const Schema *s, const json_t *value, int *out, DpsError *err);
 
 #endif

@@ -10,6 +10,7 @@
 typedef struct Check {
     const Schema *schema;
     uint64_t steps;
+    int nested; /* schemas applied one inside the other */
     DpsStatus st;
     DpsError *err;
 } Check;
@@ -217,10 +218,22 @@ static int fits_combined (Check *c, const json_t *schema, const json_t *v)
            (!one || count_fitting (c, one, v) == 1) && (!not || !fits (c, not, v));
 }
 
-static int fits (Check *c, const json_t *schema, const json_t *v)
+static int fits_reference (Check *c, const json_t *schema, const json_t *v)
 {
-    if (!spend (c, 1))
-        return 0;
+    const json_t *reference = json_object_get (schema, "$ref");
+    return !reference ||
+           (spend (c, json_string_length (reference) / 16) && fits (c, schema_target (c->schema->root, json_string_value (reference)), v));
+}
+
+static int fits_condition (Check *c, const json_t *schema, const json_t *v)
+{
+    const json_t *condition = json_object_get (schema, "if");
+    const json_t *then = condition ? json_object_get (schema, fits (c, condition, v) ? "then" : "else") : NULL;
+    return !then || fits (c, then, v);
+}
+
+static int fits_here (Check *c, const json_t *schema, const json_t *v)
+{
     if (json_is_boolean (schema))
         return json_is_true (schema);
     if (!fits_value (c, schema, v))
@@ -230,7 +243,19 @@ static int fits (Check *c, const json_t *schema, const json_t *v)
                : json_is_array (v)  ? fits_array (c, schema, v)
                : json_is_object (v) ? fits_object (c, schema, (json_t *)v)
                                     : 1;
-    return good && fits_combined (c, schema, v);
+    return good && fits_combined (c, schema, v) && fits_condition (c, schema, v) && fits_reference (c, schema, v);
+}
+
+static int fits (Check *c, const json_t *schema, const json_t *v)
+{
+    if (c->st == DPS_OK && c->nested == SCHEMA_MAX_NESTED)
+        c->st = dps_fail (c->err, DPS_ERR_LIMIT, "the schema was given up %d levels deep", (int)SCHEMA_MAX_NESTED);
+    if (!spend (c, 1))
+        return 0;
+    c->nested++;
+    const int good = fits_here (c, schema, v);
+    c->nested--;
+    return good;
 }
 
 DpsStatus schema_check (const Schema *s, const json_t *value, int *out, DpsError *err)

@@ -45,6 +45,19 @@ static void test_keywords (void)
         {"{\"anyOf\": [{\"type\": \"string\"}, {\"minimum\": 5}]}", "6", "4"},
         {"{\"oneOf\": [{\"minimum\": 1}, {\"minimum\": 5}]}", "2", "6"},
         {"{\"not\": {\"type\": \"string\"}}", "1", "\"a\""},
+        {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "\"ab\"", "\"a\""},
+        {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "5", "4"},
+        {"{\"if\": {\"type\": \"string\"}, \"else\": false}", "\"\"", "1"},
+        {"{\"then\": false, \"else\": {\"minimum\": 5}, \"minimum\": 1}", "1", "0"},
+        {"{\"format\": \"email\", \"type\": \"string\"}", "\"nobody\"", "1"},
+        {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "3", "3.5"},
+        {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "4", "2"},
+        {"{\"definitions\": {\"a/b~c d\": {\"const\": 1}}, \"items\": {\"$ref\": \"#/definitions/a~1b~0c%20d\"}}", "[1, 1]", "[1, 2]"},
+        {"{\"properties\": {\"a\": {\"allOf\": [true, {\"type\": \"null\"}]}, \"b\": {\"$ref\": \"#/properties/a/allOf/1\"}}}",
+         "{\"b\": null}", "{\"b\": 1}"},
+        /* a tree: the reference goes into the value */
+        {"{\"type\": \"object\", \"required\": [\"v\"], \"properties\": {\"kids\": {\"items\": {\"$ref\": \"#\"}}}}",
+         "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": []}, {\"v\": 3}]}", "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": [{}]}]}"},
         {"{\"title\": \"t\", \"$schema\": \"x\", \"description\": \"d\", \"default\": 1, \"examples\": [], \"$comment\": \"\"}", "1",
          "1 2"},
     };
@@ -108,8 +121,23 @@ static void test_schema_from_a_file (void)
 static void test_refusals (void)
 {
     static const char *const cases[][2] = {
-        {"schema: {$ref: '#/x'}", "schema: /: keyword '$ref' is not one this reward knows"},
-        {"schema: {properties: {a: {format: email}}}", "schema: /properties/a: keyword 'format' is not one"},
+        {"schema: {$ref: '#/x'}", "schema: /$ref: '#/x' names no schema of this document"},
+        {"schema: {items: {$ref: 'other.json#/$defs/a'}}", "schema: /items/$ref: 'other.json#/$defs/a' names no schema"},
+        {"schema: {$ref: '#/$defs/a', $defs: {b: true}}", "names no schema"},
+        {"schema: {$ref: '#/default', default: {type: 'null'}}", "names no schema"},
+        {"schema: {$ref: '#/allOf/01', allOf: [true, true]}", "names no schema"},
+        {"schema: {$ref: '#/$defs/%zz', $defs: {'%zz': true}}", "names no schema"},
+        {"schema: {$ref: '#/$defs/~2', $defs: {'~2': true}}", "names no schema"},
+        {"schema: {$ref: '#anchor'}", "names no schema"},
+        {"schema: {$ref: 1}", "names no schema"},
+        {"schema: {$ref: '#'}", "schema: /$ref: the reference leads back to itself"},
+        {"schema: {items: {$ref: '#/$defs/a'}, $defs: {a: {anyOf: [true, {$ref: '#/$defs/b'}]}, b: {not: {$ref: '#/$defs/a'}}}}",
+         "/$ref: the reference leads back to itself"},
+        {"schema: {if: {$ref: '#'}}", "schema: /if/$ref: the reference leads back to itself"},
+        {"schema: {if: 3}", "schema: /if: expected a schema"},
+        {"schema: {format: 3}", "schema: /format: expected a word"},
+        {"schema: {properties: {a: {dependentRequired: {}}}}",
+         "schema: /properties/a: keyword 'dependentRequired' is not one this reward knows"},
         {"schema: {type: text}", "schema: /type: expected null, boolean"},
         {"schema: {type: []}", "schema: /type: the list is empty"},
         {"schema: {minimum: low}", "schema: /minimum: expected a number"},
@@ -151,6 +179,26 @@ static void test_bounds (void)
         used += (size_t)snprintf (args + used, sizeof args - used, "}");
     snprintf (args + used, sizeof args - used, "'");
     kit_reward_refuses (args, "nested too deeply");
+    /* a list in a list …, deeper than schemas are applied */
+    enum { NESTED = 1500 };
+    memset (deep, '[', NESTED);
+    memset (deep + NESTED, ']', NESTED);
+    self = kit_reward_open ("schema: {type: array, items: {$ref: '#'}}");
+    kit_reward_status (self, &(KitAnswer){.completion = deep, .len = 2 * (size_t)NESTED}, &status);
+    CU_ASSERT_EQUAL (status, DPS_SCORE_FAILED);
+    CHECK_NEAR (kit_reward_one (self, &(KitAnswer){.completion = "[[], [[]]]"}), 1, 0);
+    CHECK_NEAR (kit_reward_one (self, &(KitAnswer){.completion = "[[], [[1]]]"}), 0, 0);
+    kit_reward ()->close (self);
+    /* each schema refers twice to the next: followed once, not 2^20 times; checking it runs into the count of steps */
+    used = (size_t)snprintf (args, sizeof args, "schema: '{\"$ref\": \"#/$defs/d0\", \"$defs\": {");
+    for (int i = 0; i < 25; i++)
+        used += (size_t)snprintf (args + used, sizeof args - used,
+                                  "\"d%d\": {\"allOf\": [{\"$ref\": \"#/$defs/d%d\"}, {\"$ref\": \"#/$defs/d%d\"}]}, ", i, i + 1, i + 1);
+    snprintf (args + used, sizeof args - used, "\"d25\": true}}'");
+    self = kit_reward_open (args);
+    kit_reward_status (self, &(KitAnswer){.completion = "1"}, &status);
+    CU_ASSERT_EQUAL (status, DPS_SCORE_FAILED);
+    kit_reward ()->close (self);
     /* n equal-length different items: n² comparisons */
     size_t n = 0;
     char *list = malloc (200000);
@@ -181,6 +229,9 @@ static void test_allocations (void)
     kit_reward_allocations (
         "schema: {type: object, properties: {a: {pattern: '^x'}}, patternProperties: {b: true}, propertyNames: {minLength: 1}}",
         &(KitAnswer){.completion = "{\"a\": \"xy\", \"b\": [1]}"});
+    kit_reward_allocations (
+        "schema: {$ref: '#/$defs/a', $defs: {a: {items: {$ref: '#/$defs/b'}}, b: {if: {type: string}, else: {minimum: 1}}}}",
+        &(KitAnswer){.completion = "[\"x\", 2]"});
     kit_reward_allocations ("equals: answer",
                             &(KitAnswer){.completion = "{\"a\": 1, \"b\": 2}", .columns = "{\"answer\": {\"a\": 1, \"b\": 3}}"});
 }

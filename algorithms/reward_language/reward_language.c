@@ -34,22 +34,24 @@ static const DpsRewardInfo info = {.size = sizeof info,
 
 /* Sorted by bytes. Left out is what both languages write: on, a, me, comment, son, pour, dans (English names) and the like. */
 static const char *const french[] = {
-    "afin",    "alors", "apres",     "assez", "au",     "aucun", "aussi", "autre", "aux",    "avec",  "avez",    "avoir",   "beaucoup",
-    "bien",    "ce",    "cela",      "celle", "celui",  "ces",   "cet",   "cette", "chaque", "chez",  "cliquez", "dans",    "de",
-    "depuis",  "des",   "deux",      "doit",  "donc",   "du",    "elle",  "elles", "encore", "entre", "est",     "et",      "etre",
-    "faire",   "fait",  "il",        "ils",   "je",     "jusqu", "la",    "le",    "les",    "leur",  "leurs",   "lorsque", "lui",
-    "mais",    "mes",   "mon",       "ne",    "nos",    "notre", "nous",  "ont",   "ou",     "par",   "parce",   "pas",     "peut",
-    "peuvent", "peux",  "plusieurs", "pour",  "pouvez", "puis",  "qu",    "quand", "que",    "quel",  "quelle",  "qui",     "quoi",
-    "sans",    "selon", "sera",      "ses",   "sont",   "sous",  "suis",  "sur",   "tous",   "tout",  "toute",   "toutes",  "trop",
-    "un",      "une",   "utiliser",  "vers",  "voir",   "vos",   "votre", "vous"};
+    "afin",     "alors",    "apres",   "assez",    "au",    "aucun", "aussi",  "autre", "aux",     "avec",   "avez",      "avoir",
+    "beaucoup", "bien",     "bonjour", "ce",       "cela",  "celle", "celui",  "ces",   "cet",     "cette",  "chaque",    "chez",
+    "cliquez",  "dans",     "de",      "depuis",   "des",   "deux",  "doit",   "donc",  "du",      "elle",   "elles",     "encore",
+    "entre",    "est",      "et",      "etre",     "faire", "fait",  "il",     "ils",   "je",      "jusqu",  "la",        "le",
+    "les",      "leur",     "leurs",   "lorsque",  "lui",   "mais",  "merci",  "mes",   "mon",     "ne",     "nos",       "notre",
+    "nous",     "ont",      "ou",      "oui",      "par",   "parce", "pas",    "peut",  "peuvent", "peux",   "plusieurs", "pour",
+    "pouvez",   "puis",     "qu",      "quand",    "que",   "quel",  "quelle", "qui",   "quoi",    "salut",  "sans",      "selon",
+    "sera",     "ses",      "sont",    "sous",     "suis",  "sur",   "tous",   "tout",  "toute",   "toutes", "trop",      "un",
+    "une",      "utiliser", "vers",    "veuillez", "voici", "voila", "voir",   "vos",   "votre",   "vous"};
 static const char *const english[] = {
-    "about",  "after",   "again", "all",   "also",  "and",  "any",     "are",   "at",   "be",   "because", "been",  "before", "by",
-    "can",    "cannot",  "click", "could", "did",   "does", "each",    "for",   "from", "get",  "had",     "has",   "have",   "he",
-    "her",    "here",    "his",   "how",   "in",    "into", "is",      "it",    "its",  "like", "more",    "most",  "must",   "my",
-    "no",     "not",     "of",    "off",   "one",   "only", "open",    "other", "our",  "over", "press",   "same",  "select", "she",
-    "should", "so",      "some",  "such",  "than",  "that", "the",     "their", "them", "then", "there",   "these", "they",   "this",
-    "those",  "through", "to",    "under", "until", "up",   "use",     "was",   "way",  "we",   "were",    "what",  "when",   "where",
-    "which",  "while",   "who",   "why",   "will",  "with", "without", "would", "you",  "your"};
+    "about",  "after",  "again",  "all",   "also",    "and",   "any",    "are",   "at",   "be",    "because", "been",    "before",
+    "by",     "can",    "cannot", "click", "could",   "did",   "does",   "each",  "for",  "from",  "get",     "had",     "has",
+    "have",   "he",     "hello",  "her",   "here",    "his",   "how",    "in",    "into", "is",    "it",      "its",     "like",
+    "more",   "most",   "must",   "my",    "no",      "not",   "of",     "off",   "one",  "only",  "open",    "other",   "our",
+    "over",   "please", "press",  "same",  "select",  "she",   "should", "so",    "some", "sorry", "such",    "than",    "thank",
+    "thanks", "that",   "the",    "their", "them",    "then",  "there",  "these", "they", "this",  "those",   "through", "to",
+    "under",  "until",  "up",     "use",   "was",     "way",   "we",     "were",  "what", "when",  "where",   "which",   "while",
+    "who",    "why",    "will",   "with",  "without", "would", "yes",    "you",   "your", "yours"};
 
 typedef struct Language {
     char wanted; /* 'f', 'e', 'p' or 'c' */

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reward language: both languages, mixtures, what is wanted and by whom, what says nothing, hostile bytes, failed allocations. */
+#include <math.h>
+
 #include "reward_kit.h"
 
 static const char fr[] = "Ouvrez les param\xc3\xa8tres, puis cliquez sur l\xe2\x80\x99onglet du r\xc3\xa9seau.";
@@ -56,6 +58,40 @@ static void test_what_says_nothing (void)
     kit_reward ()->close (self);
 }
 
+/* One to three words: what the README says of them. NAN: not judged. */
+static void test_very_short_answers (void)
+{
+    static const struct {
+        const char *answer;
+        double fr, en;
+    } cases[] = {{"42", NAN, NAN},
+                 {"Paris", NAN, NAN},
+                 {"Wi-Fi", NAN, NAN},
+                 {"Oui.", 1, 0},
+                 {"Yes", 0, 1},
+                 {"Bonjour", 1, 0},
+                 {"Merci !", 1, 0},
+                 {"Thank you", 0, 1},
+                 {"Hello Paris", 0, 1},
+                 {"Ouvrez Param\xc3\xa8tres", 1, 0},
+                 {"caf\xc3\xa9 latte", 1, 0},
+                 {"le best of", 0, 0}};
+    static const char *const wanted[] = {"language: fr", "language: en", "language: fr, min_evidence: 3", "language: en, min_evidence: 3"};
+    for (size_t w = 0; w < 4; w++) {
+        void *self = kit_reward_open (wanted[w]);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const double expected = w % 2 ? cases[i].en : cases[i].fr;
+            uint32_t status;
+            const double got = kit_reward_status (self, &(KitAnswer){.completion = cases[i].answer}, &status);
+            if (w > 1 || isnan (expected))
+                CU_ASSERT_EQUAL (status, DPS_SCORE_NOT_JUDGED)
+            else
+                CHECK_NEAR (got, expected, 0);
+        }
+        kit_reward ()->close (self);
+    }
+}
+
 static void test_refusals (void)
 {
     kit_reward_refuses ("language: de", "expected one of prompt|fr|en|column");
@@ -69,5 +105,5 @@ static void test_allocations (void)
     kit_reward_allocations ("language: column", &(KitAnswer){.completion = fr, .columns = "{\"lang\": \"fr\"}"});
 }
 
-CHECK_MAIN ("algorithms.reward_language", T (test_two_languages), T (test_what_says_nothing), T (test_refusals), T (test_hostile),
-            T (test_allocations))
+CHECK_MAIN ("algorithms.reward_language", T (test_two_languages), T (test_what_says_nothing), T (test_very_short_answers),
+            T (test_refusals), T (test_hostile), T (test_allocations))
