@@ -5,70 +5,71 @@
 #include "base/file.h"
 #include "reward_kit.h"
 
+/* A schema, and an answer that fits it, and one that does not; NULL: there is none. */
+static const struct {
+    const char *schema, *good, *bad;
+} keywords[] = {
+    {"true", "[1]", NULL},
+    {"false", NULL, "1"},
+    {"{}", "null", "nul"},
+    {"{\"type\": \"null\"}", "null", "0"},
+    {"{\"type\": \"boolean\"}", "false", "0"},
+    {"{\"type\": \"integer\"}", "3.0", "3.5"},
+    {"{\"type\": \"number\"}", "3", "\"3\""},
+    {"{\"type\": [\"string\", \"null\"]}", "null", "[]"},
+    {"{\"enum\": [1, \"a\", {\"b\": [2]}]}", "{\"b\": [2.0]}", "{\"b\": [2], \"c\": 1}"},
+    {"{\"const\": [1, 2]}", "[1, 2]", "[2, 1]"},
+    {"{\"required\": [\"a\"]}", "{\"a\": null}", "{\"b\": 1}"},
+    {"{\"required\": [\"a\"]}", "7", "{}"},
+    {"{\"properties\": {\"a\": {\"type\": \"string\"}}}", "{\"b\": 1}", "{\"a\": 1}"},
+    {"{\"properties\": {\"a\": true}, \"additionalProperties\": false}", "{\"a\": 1}", "{\"a\": 1, \"b\": 2}"},
+    {"{\"properties\": {\"a\": true}, \"additionalProperties\": {\"type\": \"integer\"}}", "{\"b\": 1}", "{\"b\": \"x\"}"},
+    {"{\"patternProperties\": {\"^x\": {\"type\": \"integer\"}}, \"additionalProperties\": false}", "{\"xa\": 1}", "{\"xa\": \"1\"}"},
+    {"{\"patternProperties\": {\"^x\": {}}, \"additionalProperties\": false}", "{}", "{\"ax\": 1}"},
+    {"{\"propertyNames\": {\"maxLength\": 2}}", "{\"ab\": 1}", "{\"abc\": 1}"},
+    {"{\"minProperties\": 1, \"maxProperties\": 2}", "{\"a\": 1}", "{}"},
+    {"{\"maxProperties\": 1}", "{\"a\": 1}", "{\"a\": 1, \"b\": 1}"},
+    {"{\"items\": {\"type\": \"integer\"}}", "[1, 2]", "[1, \"2\"]"},
+    {"{\"prefixItems\": [{\"type\": \"string\"}], \"items\": false}", "[\"a\"]", "[\"a\", 1]"},
+    {"{\"contains\": {\"const\": 2}}", "[1, 2]", "[1]"},
+    {"{\"minItems\": 1, \"maxItems\": 2}", "[1]", "[1, 2, 3]"},
+    {"{\"uniqueItems\": true}", "[1, \"1\"]", "[{\"a\": 1}, {\"a\": 1.0}]"},
+    {"{\"minimum\": 1, \"maximum\": 3}", "1", "3.01"},
+    {"{\"exclusiveMinimum\": 1}", "1.1", "1"},
+    {"{\"exclusiveMaximum\": 1}", "0", "1"},
+    {"{\"multipleOf\": 0.1}", "0.3", "0.35"},
+    {"{\"minLength\": 2, \"maxLength\": 3}", "\"\xc3\xa9\xc3\xa9\xc3\xa9\"", "\"\xc3\xa9\""},
+    {"{\"pattern\": \"^[a-z]+$\"}", "\"abc\"", "\"abC\""},
+    {"{\"allOf\": [{\"minimum\": 1}, {\"maximum\": 2}]}", "1.5", "3"},
+    {"{\"anyOf\": [{\"type\": \"string\"}, {\"minimum\": 5}]}", "6", "4"},
+    {"{\"oneOf\": [{\"minimum\": 1}, {\"minimum\": 5}]}", "2", "6"},
+    {"{\"not\": {\"type\": \"string\"}}", "1", "\"a\""},
+    {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "\"ab\"", "\"a\""},
+    {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "5", "4"},
+    {"{\"if\": {\"type\": \"string\"}, \"else\": false}", "\"\"", "1"},
+    {"{\"then\": false, \"else\": {\"minimum\": 5}, \"minimum\": 1}", "1", "0"},
+    {"{\"format\": \"email\", \"type\": \"string\"}", "\"nobody\"", "1"},
+    {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "3", "3.5"},
+    {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "4", "2"},
+    {"{\"definitions\": {\"a/b~c d\": {\"const\": 1}}, \"items\": {\"$ref\": \"#/definitions/a~1b~0c%20d\"}}", "[1, 1]", "[1, 2]"},
+    {"{\"properties\": {\"a\": {\"allOf\": [true, {\"type\": \"null\"}]}, \"b\": {\"$ref\": \"#/properties/a/allOf/1\"}}}", "{\"b\": null}",
+     "{\"b\": 1}"},
+    /* a tree: the reference goes into the value */
+    {"{\"type\": \"object\", \"required\": [\"v\"], \"properties\": {\"kids\": {\"items\": {\"$ref\": \"#\"}}}}",
+     "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": []}, {\"v\": 3}]}", "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": [{}]}]}"},
+    {"{\"title\": \"t\", \"$schema\": \"x\", \"description\": \"d\", \"default\": 1, \"examples\": [], \"$comment\": \"\"}", "1", "1 2"},
+};
+
 static void test_keywords (void)
 {
-    static const struct {
-        const char *schema, *good, *bad;
-    } cases[] = {
-        {"true", "[1]", NULL},
-        {"false", NULL, "1"},
-        {"{}", "null", "nul"},
-        {"{\"type\": \"null\"}", "null", "0"},
-        {"{\"type\": \"boolean\"}", "false", "0"},
-        {"{\"type\": \"integer\"}", "3.0", "3.5"},
-        {"{\"type\": \"number\"}", "3", "\"3\""},
-        {"{\"type\": [\"string\", \"null\"]}", "null", "[]"},
-        {"{\"enum\": [1, \"a\", {\"b\": [2]}]}", "{\"b\": [2.0]}", "{\"b\": [2], \"c\": 1}"},
-        {"{\"const\": [1, 2]}", "[1, 2]", "[2, 1]"},
-        {"{\"required\": [\"a\"]}", "{\"a\": null}", "{\"b\": 1}"},
-        {"{\"required\": [\"a\"]}", "7", "{}"},
-        {"{\"properties\": {\"a\": {\"type\": \"string\"}}}", "{\"b\": 1}", "{\"a\": 1}"},
-        {"{\"properties\": {\"a\": true}, \"additionalProperties\": false}", "{\"a\": 1}", "{\"a\": 1, \"b\": 2}"},
-        {"{\"properties\": {\"a\": true}, \"additionalProperties\": {\"type\": \"integer\"}}", "{\"b\": 1}", "{\"b\": \"x\"}"},
-        {"{\"patternProperties\": {\"^x\": {\"type\": \"integer\"}}, \"additionalProperties\": false}", "{\"xa\": 1}", "{\"xa\": \"1\"}"},
-        {"{\"patternProperties\": {\"^x\": {}}, \"additionalProperties\": false}", "{}", "{\"ax\": 1}"},
-        {"{\"propertyNames\": {\"maxLength\": 2}}", "{\"ab\": 1}", "{\"abc\": 1}"},
-        {"{\"minProperties\": 1, \"maxProperties\": 2}", "{\"a\": 1}", "{}"},
-        {"{\"maxProperties\": 1}", "{\"a\": 1}", "{\"a\": 1, \"b\": 1}"},
-        {"{\"items\": {\"type\": \"integer\"}}", "[1, 2]", "[1, \"2\"]"},
-        {"{\"prefixItems\": [{\"type\": \"string\"}], \"items\": false}", "[\"a\"]", "[\"a\", 1]"},
-        {"{\"contains\": {\"const\": 2}}", "[1, 2]", "[1]"},
-        {"{\"minItems\": 1, \"maxItems\": 2}", "[1]", "[1, 2, 3]"},
-        {"{\"uniqueItems\": true}", "[1, \"1\"]", "[{\"a\": 1}, {\"a\": 1.0}]"},
-        {"{\"minimum\": 1, \"maximum\": 3}", "1", "3.01"},
-        {"{\"exclusiveMinimum\": 1}", "1.1", "1"},
-        {"{\"exclusiveMaximum\": 1}", "0", "1"},
-        {"{\"multipleOf\": 0.1}", "0.3", "0.35"},
-        {"{\"minLength\": 2, \"maxLength\": 3}", "\"\xc3\xa9\xc3\xa9\xc3\xa9\"", "\"\xc3\xa9\""},
-        {"{\"pattern\": \"^[a-z]+$\"}", "\"abc\"", "\"abC\""},
-        {"{\"allOf\": [{\"minimum\": 1}, {\"maximum\": 2}]}", "1.5", "3"},
-        {"{\"anyOf\": [{\"type\": \"string\"}, {\"minimum\": 5}]}", "6", "4"},
-        {"{\"oneOf\": [{\"minimum\": 1}, {\"minimum\": 5}]}", "2", "6"},
-        {"{\"not\": {\"type\": \"string\"}}", "1", "\"a\""},
-        {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "\"ab\"", "\"a\""},
-        {"{\"if\": {\"type\": \"string\"}, \"then\": {\"minLength\": 2}, \"else\": {\"minimum\": 5}}", "5", "4"},
-        {"{\"if\": {\"type\": \"string\"}, \"else\": false}", "\"\"", "1"},
-        {"{\"then\": false, \"else\": {\"minimum\": 5}, \"minimum\": 1}", "1", "0"},
-        {"{\"format\": \"email\", \"type\": \"string\"}", "\"nobody\"", "1"},
-        {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "3", "3.5"},
-        {"{\"$defs\": {\"n\": {\"type\": \"integer\"}}, \"$ref\": \"#/$defs/n\", \"minimum\": 3}", "4", "2"},
-        {"{\"definitions\": {\"a/b~c d\": {\"const\": 1}}, \"items\": {\"$ref\": \"#/definitions/a~1b~0c%20d\"}}", "[1, 1]", "[1, 2]"},
-        {"{\"properties\": {\"a\": {\"allOf\": [true, {\"type\": \"null\"}]}, \"b\": {\"$ref\": \"#/properties/a/allOf/1\"}}}",
-         "{\"b\": null}", "{\"b\": 1}"},
-        /* a tree: the reference goes into the value */
-        {"{\"type\": \"object\", \"required\": [\"v\"], \"properties\": {\"kids\": {\"items\": {\"$ref\": \"#\"}}}}",
-         "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": []}, {\"v\": 3}]}", "{\"v\": 1, \"kids\": [{\"v\": 2, \"kids\": [{}]}]}"},
-        {"{\"title\": \"t\", \"$schema\": \"x\", \"description\": \"d\", \"default\": 1, \"examples\": [], \"$comment\": \"\"}", "1",
-         "1 2"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++) {
         char args[600];
-        snprintf (args, sizeof args, "schema: '%s', partial: 0.25, no_match: -1", cases[i].schema);
+        snprintf (args, sizeof args, "schema: '%s', partial: 0.25, no_match: -1", keywords[i].schema);
         void *self = kit_reward_open (args);
-        double good = cases[i].good ? kit_reward_one (self, &(KitAnswer){.completion = cases[i].good}) : 1;
-        double bad = cases[i].bad ? kit_reward_one (self, &(KitAnswer){.completion = cases[i].bad}) : 0.25;
+        double good = keywords[i].good ? kit_reward_one (self, &(KitAnswer){.completion = keywords[i].good}) : 1;
+        double bad = keywords[i].bad ? kit_reward_one (self, &(KitAnswer){.completion = keywords[i].bad}) : 0.25;
         if (good != 1 || !(bad < 1))
-            printf ("\n    %s: good %g, bad %g", cases[i].schema, good, bad);
+            printf ("\n    %s: good %g, bad %g", keywords[i].schema, good, bad);
         CU_ASSERT (good == 1 && (bad == 0.25 || bad == -1));
         kit_reward ()->close (self);
     }
