@@ -88,16 +88,16 @@ static DpsStatus wait_here (Work *w)
     struct DpsComm *c = w->c;
     struct DpsEvent *e = NULL;
     uint32_t done = 0;
-    int64_t end = cuda_now_ms () + c->timeout_ms;
+    int64_t end = dps_queue_now_ms () + c->timeout_ms;
     DPS_TRY (cuda_queues.record (w->q, &e, w->err));
     DpsStatus st = DPS_OK;
     while (st == DPS_OK && !done) {
         st = cuda_queues.query (e, &done, w->err);
-        if (st == DPS_OK && !done && cuda_now_ms () >= end)
+        if (st == DPS_OK && !done && dps_queue_now_ms () >= end)
             st = dps_fail (w->err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
                            (long long)c->timeout_ms);
         if (st == DPS_OK && !done)
-            cuda_pause ();
+            dps_queue_pause ();
     }
     cuda_queues.event_free (e);
     if (st == DPS_ERR_TIMEOUT)

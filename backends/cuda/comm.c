@@ -4,7 +4,6 @@
  * block: every call comes back at once and is polled, so that abort, from any thread, ends it.
  */
 #include <string.h>
-#include <time.h>
 
 #include "comm.h"
 
@@ -19,19 +18,6 @@ void cuda_given_unref (CudaGiven *g)
 {
     if (g && atomic_fetch_sub (&g->refs, 1) == 1)
         dps_free (g);
-}
-
-int64_t cuda_now_ms (void)
-{
-    struct timespec t;
-    clock_gettime (CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-void cuda_pause (void)
-{
-    const struct timespec pause = {0, 100000};
-    nanosleep (&pause, NULL);
 }
 
 DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err)
@@ -52,7 +38,7 @@ static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
 
 DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err)
 {
-    int64_t end = cuda_now_ms () + c->timeout_ms;
+    int64_t end = dps_queue_now_ms () + c->timeout_ms;
     while (r == (NcclResult)NCCL_IN_PROGRESS) {
         pthread_mutex_lock (&c->lock);
         NcclResult asked = c->comm ? cuda_api.nccl.async_error (c->comm, &r) : (NcclResult)NCCL_OK;
@@ -62,11 +48,11 @@ DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err)
             return cuda_comm_cancelled (c, err);
         if (asked != (NcclResult)NCCL_OK)
             return failed (c, asked, err);
-        if (r == (NcclResult)NCCL_IN_PROGRESS && cuda_now_ms () >= end)
+        if (r == (NcclResult)NCCL_IN_PROGRESS && dps_queue_now_ms () >= end)
             return dps_fail (err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
                              (long long)c->timeout_ms);
         if (r == (NcclResult)NCCL_IN_PROGRESS)
-            cuda_pause ();
+            dps_queue_pause ();
     }
     return r == (NcclResult)NCCL_OK ? DPS_OK : failed (c, r, err);
 }

@@ -28,8 +28,4 @@ void cuda_comm_destroy (struct DpsComm *c);
 DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err);
 DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err);
 
-/* For those who poll: the monotonic clock, and a tenth of a millisecond of sleep. */
-int64_t cuda_now_ms (void);
-void cuda_pause (void);
-
 #endif

@@ -3,8 +3,6 @@
  * queue.c: `dps.stream/1` on streams and events of the driver, and copies. An error of work in flight loses the whole context in CUDA: it comes
  * back from the next event, and from every call after it, so nothing computed from poisoned buffers is ever taken for a number.
  */
-#include <time.h>
-
 #include "cuda.h"
 
 struct DpsEvent {
@@ -68,38 +66,13 @@ static void close (struct DpsQueue *q)
 
 /* Copies. */
 
-static int contiguous (const DpsView *v)
-{
-    int64_t expected = 1;
-    for (uint32_t k = v->rank; v->stride && k-- > 0; expected *= v->shape[k])
-        if (v->stride[k] != expected && v->shape[k] > 1)
-            return 0;
-    return 1;
-}
-
-static DpsStatus check_copy (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err)
-{
-    int same = from->rank == to->rank;
-    for (uint32_t i = 0; same && i < from->rank; i++)
-        same = from->shape[i] == to->shape[i];
-    if (!same)
-        return dps_fail (err, DPS_ERR_SHAPE, "%s: a copy of %lld elements of rank %u onto %lld of rank %u; one shape is expected",
-                         dev->name, (long long)cuda_count (from), from->rank, (long long)cuda_count (to), to->rank);
-    if (from->dtype != to->dtype || !dps_launch_bytes (from->dtype))
-        return dps_fail (err, DPS_ERR_DTYPE, "%s: a copy from dtype %u to %u; one dtype of fixed size is expected, the op 'copy' casts",
-                         dev->name, from->dtype, to->dtype);
-    if (!contiguous (from) || !contiguous (to))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: a copy of a strided window; contiguous ones are expected", dev->name);
-    return DPS_OK;
-}
-
 DpsStatus cuda_queue_copy (struct DpsQueue *q, const DpsView *from, const DpsView *to, DpsError *err)
 {
     struct DpsDevice *dev = q->dev;
     struct DpsBuffer *source = from->buffer, *target = to->buffer;
     uint64_t at = from->offset, into = to->offset;
     DPS_TRY (cuda_enter (dev, err));
-    DPS_TRY (check_copy (dev, from, to, err));
+    DPS_TRY (dps_queue_check_copy (dev->name, from, to, err));
     uint64_t bytes = (uint64_t)cuda_count (from) * dps_launch_bytes (from->dtype);
     DPS_TRY (cuda_locate (dev, from->host, bytes, &source, &at, err));
     DPS_TRY (cuda_locate (dev, to->host, bytes, &target, &into, err));
@@ -167,32 +140,13 @@ static DpsStatus query (struct DpsEvent *event, uint32_t *out_done, DpsError *er
     return check_given (event, err);
 }
 
-static int64_t now_ms (void)
-{
-    struct timespec t;
-    clock_gettime (CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static DpsStatus sync (struct DpsEvent *event, int64_t timeout_ms, DpsError *err)
 {
-    const struct timespec pause = {0, 50000};
-    int64_t end = now_ms () + timeout_ms;
-    if (timeout_ms < 0) {
-        DPS_TRY (cuda_enter (event->dev, err));
-        DPS_TRY (cuda_check (event->dev, cuda_api.cu.event_sync (event->event), "the work before an event", err));
-        return check_given (event, err);
-    }
-    for (;;) {
-        uint32_t done = 0;
-        DPS_TRY (query (event, &done, err));
-        if (done)
-            return DPS_OK;
-        if (now_ms () >= end)
-            return dps_fail (err, DPS_ERR_TIMEOUT, "%s: the work before an event goes on after %lld ms", event->dev->name,
-                             (long long)timeout_ms);
-        nanosleep (&pause, NULL);
-    }
+    if (timeout_ms >= 0)
+        return dps_queue_poll (&cuda_queues, event, timeout_ms, event->dev->name, err);
+    DPS_TRY (cuda_enter (event->dev, err));
+    DPS_TRY (cuda_check (event->dev, cuda_api.cu.event_sync (event->event), "the work before an event", err));
+    return check_given (event, err);
 }
 
 static void event_free (struct DpsEvent *event)

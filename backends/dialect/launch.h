@@ -150,4 +150,16 @@ DpsStatus dps_launch_segments (const DpsLaunch *l, const DpsOpCall *c, const Dps
 void dps_arg_segments (DpsKernel *k, const DpsView *words);
 DpsStatus dps_launch_window (const DpsOpCall *c, int64_t window);
 
+/* Queues (`dps.stream/1`): what those of all who run the dialect have in common. */
+
+/** One shape, one dtype of fixed size, no gaps between elements. Errors: SHAPE, DTYPE, UNSUPPORTED, naming `who`. [any] */
+DpsStatus dps_queue_check_copy (const char *who, const DpsView *from, const DpsView *to, DpsError *err);
+
+/** DpsQueues.sync for a limit of timeout_ms ≥ 0, by DpsQueues.query. Errors: TIMEOUT; those of query. [any] */
+DpsStatus dps_queue_poll (const DpsQueues *queues, struct DpsEvent *event, int64_t timeout_ms, const char *who, DpsError *err);
+
+/* For those who poll: the monotonic clock, and a twentieth of a millisecond of sleep. */
+int64_t dps_queue_now_ms (void);
+void dps_queue_pause (void);
+
 #endif

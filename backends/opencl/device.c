@@ -86,8 +86,10 @@ static void add_device (cl_platform_id platform, const char *platform_name, cl_d
     *d = (struct DpsDevice){.platform = platform, .id = id, .is_cpu = (type & CL_DEVICE_TYPE_CPU) != 0, .width = native >= 16 ? 16 : 8};
     DEVICE_NUMBER (id, CL_DEVICE_GLOBAL_MEM_SIZE, cl_ulong, d->memory_bytes);
     DEVICE_NUMBER (id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong, d->most_bytes);
-    d->launch.lanes = d->is_cpu && !config ("opencl.lanes", lanes, sizeof lanes) ? 1 : most_group >= 64 ? 64 : 1;
-    d->launch.most_local = most_group > 1024 ? 1024 : (int32_t)most_group;
+    d->lanes = d->is_cpu && !config ("opencl.lanes", lanes, sizeof lanes) ? 1 : most_group >= 64 ? 64 : 1;
+    d->most_local = most_group > 1024 ? 1024 : (int32_t)most_group;
+    opencl_queue_init (&d->own, d);
+    pthread_mutex_init (&d->lock, NULL);
     snprintf (d->name, sizeof d->name, "opencl:%d", n_devices);
     snprintf (d->detail, sizeof d->detail, "%s, %s, %s, %u units", platform_name, name, version, units);
     snprintf (d->identity, sizeof d->identity, "%s\n%s\n%s\n%s\n%s", platform_name, platform_version, name, version, driver);
@@ -135,16 +137,23 @@ DpsStatus opencl_enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 
 DpsStatus opencl_open (struct DpsDevice *d, DpsError *err)
 {
-    cl_int e = CL_SUCCESS;
-    if (d->queue)
+    cl_int e = CL_SUCCESS, lost = atomic_load (&d->lost);
+    if (lost)
+        return opencl_fail (err, DPS_ERR_DEVICE, lost, "work before this failed, and the context with it");
+    if (d->own.queue)
         return DPS_OK;
     const cl_context_properties properties[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0};
     if (!d->context)
         d->context = clCreateContext (properties, 1, &d->id, NULL, NULL, &e);
     if (!d->context)
         return opencl_fail (err, DPS_ERR_DEVICE, e, "opening the device");
-    d->queue = clCreateCommandQueue (d->context, d->id, 0, &e);
-    return d->queue ? DPS_OK : opencl_fail (err, DPS_ERR_DEVICE, e, "opening a queue");
+    return opencl_queue_open (&d->own, err);
+}
+
+DpsStatus opencl_settle (struct DpsDevice *d, DpsError *err)
+{
+    cl_int e = d->n_queues ? clFinish (d->own.queue) : CL_SUCCESS;
+    return e == CL_SUCCESS ? DPS_OK : opencl_fail (err, DPS_ERR_DEVICE, e, "the work of a call");
 }
 
 DpsStatus opencl_alloc (struct DpsDevice *d, uint64_t bytes, struct DpsBuffer **out, DpsError *err)
@@ -163,7 +172,7 @@ DpsStatus opencl_alloc (struct DpsDevice *d, uint64_t bytes, struct DpsBuffer **
         dps_free (b);
         return opencl_fail (err, DPS_ERR_NOMEM, e, "a buffer");
     }
-    d->used_bytes += b->bytes;
+    atomic_fetch_add (&d->used_bytes, b->bytes);
     *out = b;
     return DPS_OK;
 }
@@ -173,6 +182,6 @@ void opencl_free (struct DpsDevice *d, struct DpsBuffer *b)
     if (!b)
         return;
     clReleaseMemObject (b->memory);
-    d->used_bytes -= b->bytes;
+    atomic_fetch_sub (&d->used_bytes, b->bytes);
     dps_free (b);
 }

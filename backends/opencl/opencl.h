@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * opencl.h: what the files of the OpenCL backend share. The kernels and the host's side of their ops are backends/dialect; here are devices,
- * buffers, the in-order queue, programs with their cache on disk, and matrix products.
+ * buffers, in-order queues, programs with their cache on disk, and matrix products.
  *
- * Device memory is never the host's, also where the device is the CPU: one path for every device. run returns when the work is queued; what the
- * host can see of it, it sees through copy, which waits.
+ * Device memory is never the host's, also where the device is the CPU: one path for every device. DpsBackend.run returns when the work is in the
+ * device's own queue; what the host can see of it, it sees through copy, which waits. Where somebody has opened another queue, run waits too.
+ * Calls on one device are serial but for those of different queues: what these share is under the device's lock.
  */
 #ifndef DPS_OPENCL_H
 #define DPS_OPENCL_H
 
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "../dialect/launch.h"
 
@@ -31,21 +34,31 @@ typedef struct OpenclKernel {
     cl_kernel kernel;
 } OpenclKernel;
 
+struct DpsQueue {
+    struct DpsDevice *dev;
+    cl_command_queue queue; /* NULL: not opened yet */
+    struct DpsBuffer *scratch[DPS_SCRATCHES];
+    DpsLaunch launch;
+};
+
 struct DpsDevice {
     cl_platform_id platform;
     cl_device_id id;
-    char name[24], detail[256], identity[640];     /* "opencl:0"; for people; platform, device and driver, for the program cache */
-    uint64_t memory_bytes, used_bytes, most_bytes; /* of the device; allocated; of one buffer */
+    char name[24], detail[256], identity[640]; /* "opencl:0"; for people; platform, device and driver, for the program cache */
+    uint64_t memory_bytes, most_bytes;         /* of the device; of one buffer */
+    _Atomic uint64_t used_bytes;               /* allocated */
     int is_cpu;
-    int width;          /* floats of a vector the device likes, for products on a CPU: 8 or 16 */
-    cl_context context; /* NULL: not opened yet */
-    cl_command_queue queue;
+    int width;                 /* floats of a vector the device likes, for products on a CPU: 8 or 16 */
+    int32_t lanes, most_local; /* as in DpsLaunch */
+    cl_context context;        /* NULL: not opened yet */
+    atomic_int lost;           /* not 0: the error of work in flight; every later call fails with it */
+    struct DpsQueue own;       /* of calls without a queue */
+    int n_queues;              /* others that are open */
+    pthread_mutex_t lock;      /* of what follows: a kernel holds its arguments from one call to the next */
     OpenclProgram programs[OPENCL_MAX_PROGRAMS];
     int n_programs;
     OpenclKernel kernels[OPENCL_MAX_KERNELS];
     int n_kernels;
-    struct DpsBuffer *scratch[DPS_SCRATCHES];
-    DpsLaunch launch;
 };
 
 extern DpsHost opencl_host;
@@ -56,16 +69,27 @@ DpsStatus opencl_fail (DpsError *err, DpsStatus code, cl_int number, const char 
 
 /* device.c */
 DpsStatus opencl_enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err);
-/** Context and queue, at the first use. Errors: DEVICE. */
+/** Context and own queue, at the first use. Errors: DEVICE, also when the context was lost. */
 DpsStatus opencl_open (struct DpsDevice *d, DpsError *err);
+/** End a call without a queue: where other queues are open, its work has ended. Errors: DEVICE. */
+DpsStatus opencl_settle (struct DpsDevice *d, DpsError *err);
 DpsStatus opencl_alloc (struct DpsDevice *d, uint64_t bytes, struct DpsBuffer **out, DpsError *err);
 void opencl_free (struct DpsDevice *d, struct DpsBuffer *b);
 
+/* queue.c */
+/** Closed yet, with what its launches need. */
+void opencl_queue_init (struct DpsQueue *q, struct DpsDevice *d);
+/** A command queue of the device's context. Errors: DEVICE. */
+DpsStatus opencl_queue_open (struct DpsQueue *q, DpsError *err);
+/** As DpsBackend.copy, in the queue; copies from and to host memory have ended on return when `wait`. Errors: SHAPE, DTYPE, INVALID, DEVICE. */
+DpsStatus opencl_queue_copy (struct DpsQueue *q, const DpsView *from, const DpsView *to, int wait, DpsError *err);
+extern const DpsQueues opencl_queues;
+
 /* program.c */
-/** DpsLaunch.launch, ctx: the device. */
+/** DpsLaunch.launch, ctx: the queue. [stream-serial] */
 DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err);
 
-/* product.c: DpsLaunch.product and .outer, ctx: the device. */
+/* product.c: DpsLaunch.product and .outer, ctx: the queue. */
 DpsStatus opencl_product (void *ctx, const DpsProduct *p, DpsError *err);
 DpsStatus opencl_outer (void *ctx, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw,
                         DpsError *err);

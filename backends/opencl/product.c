@@ -24,7 +24,7 @@ typedef struct Nt {
     float alpha;
 } Nt;
 
-static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err);
+static DpsStatus transpose (struct DpsQueue *q, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err);
 
 static void add_ends (DpsKernel *k, const Nt *p)
 {
@@ -39,24 +39,24 @@ static void add_ends (DpsKernel *k, const Nt *p)
 }
 
 /* A sum of a few terms: the weight, which is small, is turned, and the sums are vectors of columns. */
-static DpsStatus run_short (struct DpsDevice *d, const Nt *p, DpsError *err)
+static DpsStatus run_short (struct DpsQueue *q, const Nt *p, DpsError *err)
 {
     int64_t turned[2] = {p->K, p->N};
     DpsView w;
-    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &w, err));
-    DPS_TRY (transpose (d, p->w, w, 0, p->N, err));
+    DPS_TRY (dps_launch_temp (&q->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &w, err));
+    DPS_TRY (transpose (q, p->w, w, 0, p->N, err));
     DpsKernel k = dps_kernel (family, "dps_short");
     dps_arg_of (&k, p->a);
     dps_arg_i64 (&k, p->lda);
     dps_arg_of (&k, &w);
     add_ends (&k, p);
     dps_arg_i64 (&k, SHORT_ROWS);
-    k.groups[0] = (p->N + 2 * d->width - 1) / (2 * d->width);
+    k.groups[0] = (p->N + 2 * q->dev->width - 1) / (2 * q->dev->width);
     k.groups[1] = (p->M + SHORT_ROWS - 1) / SHORT_ROWS;
-    return dps_launch_grid (&d->launch, &k, err);
+    return dps_launch_grid (&q->launch, &k, err);
 }
 
-static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
+static DpsStatus run_nt (struct DpsQueue *q, const Nt *p, DpsError *err)
 {
     DpsKernel k = dps_kernel (family, "dps_nt");
     dps_arg_of (&k, p->a);
@@ -70,25 +70,25 @@ static DpsStatus run_nt (struct DpsDevice *d, const Nt *p, DpsError *err)
     dps_arg_i64 (&k, COLUMN_BLOCK);
     k.groups[0] = (p->N + COLUMN_BLOCK - 1) / COLUMN_BLOCK;
     k.groups[1] = (p->M + rows - 1) / rows;
-    return dps_launch_grid (&d->launch, &k, err);
+    return dps_launch_grid (&q->launch, &k, err);
 }
 
 /* v itself, or its numbers as f32 in scratch. */
-static DpsStatus as_f32 (struct DpsDevice *d, const DpsView *v, uint32_t slot, DpsView *out, DpsError *err)
+static DpsStatus as_f32 (struct DpsQueue *q, const DpsView *v, uint32_t slot, DpsView *out, DpsError *err)
 {
     *out = *v;
     if (v->dtype == DPS_DTYPE_F32)
         return DPS_OK;
-    DPS_TRY (dps_launch_temp (&d->launch, slot, DPS_DTYPE_F32, v->rank, v->shape, out, err));
+    DPS_TRY (dps_launch_temp (&q->launch, slot, DPS_DTYPE_F32, v->rank, v->shape, out, err));
     DpsKernel k = dps_kernel ("elementwise", "dps_copy");
     dps_arg (&k, v);
     dps_arg (&k, out);
     dps_arg_i64 (&k, dps_view_count (v));
-    return dps_launch_flat (&d->launch, &k, dps_view_count (v), err);
+    return dps_launch_flat (&q->launch, &k, dps_view_count (v), err);
 }
 
 /* Column `at` on of to (cols, ld) f32 = x (rows, cols)ᵀ. */
-static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err)
+static DpsStatus transpose (struct DpsQueue *q, const DpsView *x, DpsView to, int64_t at, int64_t ld, DpsError *err)
 {
     int64_t rows = x->shape[0], cols = x->shape[1];
     DpsKernel k = dps_kernel (family, "dps_transpose");
@@ -100,22 +100,22 @@ static DpsStatus transpose (struct DpsDevice *d, const DpsView *x, DpsView to, i
     dps_arg_i64 (&k, ld);
     k.groups[0] = (cols + 15) / 16;
     k.groups[1] = (rows + 15) / 16;
-    return dps_launch_grid (&d->launch, &k, err);
+    return dps_launch_grid (&q->launch, &k, err);
 }
 
 /* Rows [row, row + n) of the weight: a window, or numbers in scratch. shape is the view's. */
-static DpsStatus weight_rows (struct DpsDevice *d, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out,
+static DpsStatus weight_rows (struct DpsQueue *q, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out,
                               DpsError *err)
 {
     shape[0] = n;
     shape[1] = p->w->shape[1];
-    if (!dps_launch_quantised (&d->launch, p->w)) {
+    if (!dps_launch_quantised (&q->launch, p->w)) {
         *out = dps_launch_rows_view (p->w, row, n, shape);
         return DPS_OK;
     }
     const DpsView *like = p->orientation == DPS_PACK_FORWARD ? p->a : p->y;
-    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_ROWS, DPS_DTYPE_F32, 2, shape, out, err));
-    return dps_launch_dequantise (&d->launch, p->w, row, n, like->dtype == DPS_DTYPE_BF16, out, err);
+    DPS_TRY (dps_launch_temp (&q->launch, DPS_SCRATCH_ROWS, DPS_DTYPE_F32, 2, shape, out, err));
+    return dps_launch_dequantise (&q->launch, p->w, row, n, like->dtype == DPS_DTYPE_BF16, out, err);
 }
 
 static DpsView shifted (const DpsView *v, int64_t elements)
@@ -125,13 +125,13 @@ static DpsView shifted (const DpsView *v, int64_t elements)
     return s;
 }
 
-static DpsStatus forward (struct DpsDevice *d, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
+static DpsStatus forward (struct DpsQueue *q, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
 {
-    int64_t K = p->w->shape[1], piece = dps_launch_quantised (&d->launch, p->w) ? QUANT_ROWS : count;
+    int64_t K = p->w->shape[1], piece = dps_launch_quantised (&q->launch, p->w) ? QUANT_ROWS : count;
     for (int64_t at = 0; at < count; at += piece) {
         int64_t n = count - at < piece ? count - at : piece, shape[2];
         DpsView w, y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, first + at) : y, c = p->c ? shifted (p->c, at) : y;
-        DPS_TRY (weight_rows (d, p, first + at, n, shape, &w, err));
+        DPS_TRY (weight_rows (q, p, first + at, n, shape, &w, err));
         const Nt nt = {.a = a,
                        .w = &w,
                        .bias = p->bias ? &bias : NULL,
@@ -144,21 +144,21 @@ static DpsStatus forward (struct DpsDevice *d, const DpsProduct *p, int64_t firs
                        .K = K,
                        .ldy = count,
                        .alpha = p->alpha};
-        DPS_TRY (K > 0 && K <= SHORT ? run_short (d, &nt, err) : run_nt (d, &nt, err));
+        DPS_TRY (K > 0 && K <= SHORT ? run_short (q, &nt, err) : run_nt (q, &nt, err));
     }
     return DPS_OK;
 }
 
-static DpsStatus input_grad (struct DpsDevice *d, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
+static DpsStatus input_grad (struct DpsQueue *q, const DpsProduct *p, int64_t first, int64_t count, const DpsView *a, DpsError *err)
 {
-    int64_t K = p->w->shape[1], turned[2] = {K, count}, piece = dps_launch_quantised (&d->launch, p->w) ? QUANT_ROWS : count;
+    int64_t K = p->w->shape[1], turned[2] = {K, count}, piece = dps_launch_quantised (&q->launch, p->w) ? QUANT_ROWS : count;
     DpsView t;
-    DPS_TRY (dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &t, err));
+    DPS_TRY (dps_launch_temp (&q->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, turned, &t, err));
     for (int64_t at = 0; at < count; at += piece) {
         int64_t n = count - at < piece ? count - at : piece, shape[2];
         DpsView w;
-        DPS_TRY (weight_rows (d, p, first + at, n, shape, &w, err));
-        DPS_TRY (transpose (d, &w, t, at, count, err));
+        DPS_TRY (weight_rows (q, p, first + at, n, shape, &w, err));
+        DPS_TRY (transpose (q, &w, t, at, count, err));
     }
     const Nt nt = {.a = a,
                    .w = &t,
@@ -171,22 +171,22 @@ static DpsStatus input_grad (struct DpsDevice *d, const DpsProduct *p, int64_t f
                    .K = count,
                    .ldy = K,
                    .alpha = p->alpha};
-    return run_nt (d, &nt, err);
+    return run_nt (q, &nt, err);
 }
 
 DpsStatus opencl_product (void *ctx, const DpsProduct *p, DpsError *err)
 {
-    struct DpsDevice *d = ctx;
+    struct DpsQueue *q = ctx;
     int64_t count = p->first || p->count ? p->count : p->w->shape[0];
     DpsView a;
     if (dps_view_count (p->y) == 0)
         return DPS_OK;
-    DPS_TRY (as_f32 (d, p->a, DPS_SCRATCH_A, &a, err));
-    return p->orientation == DPS_PACK_FORWARD ? forward (d, p, p->first, count, &a, err) : input_grad (d, p, p->first, count, &a, err);
+    DPS_TRY (as_f32 (q, p->a, DPS_SCRATCH_A, &a, err));
+    return p->orientation == DPS_PACK_FORWARD ? forward (q, p, p->first, count, &a, err) : input_grad (q, p, p->first, count, &a, err);
 }
 
 /* One partial a root: the sum over its rows alone, then added. */
-static DpsStatus add_roots (struct DpsDevice *d, const DpsView *dy, const DpsView *x, const int32_t *roots, int64_t n_roots, float alpha,
+static DpsStatus add_roots (struct DpsQueue *q, const DpsView *dy, const DpsView *x, const int32_t *roots, int64_t n_roots, float alpha,
                             const DpsView *dw, DpsError *err)
 {
     int64_t N = dy->shape[1], O = dw->shape[0], K = dw->shape[1];
@@ -196,14 +196,14 @@ static DpsStatus add_roots (struct DpsDevice *d, const DpsView *dy, const DpsVie
             continue;
         DpsView a = shifted (dy, first), w = shifted (x, first);
         const Nt nt = {.a = &a, .w = &w, .c = dw, .y = dw, .lda = N, .ldw = N, .M = O, .N = K, .K = end - first, .ldy = K, .alpha = alpha};
-        DPS_TRY (run_nt (d, &nt, err));
+        DPS_TRY (run_nt (q, &nt, err));
     }
     return DPS_OK;
 }
 
 DpsStatus opencl_outer (void *ctx, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw, DpsError *err)
 {
-    struct DpsDevice *d = ctx;
+    struct DpsQueue *q = ctx;
     int64_t N = dy->shape[0], n = roots->shape[0], of_dy[2] = {dy->shape[1], N}, of_x[2] = {x->shape[1], N};
     DpsView a, w;
     if (dps_view_count (dw) == 0 || N == 0)
@@ -213,17 +213,17 @@ DpsStatus opencl_outer (void *ctx, const DpsView *dy, const DpsView *x, const Dp
     if (st == DPS_OK && roots->host)
         memcpy (at, roots->host, (size_t)n * sizeof *at);
     else if (st == DPS_OK)
-        st = d->launch.read (d, roots, at, (uint64_t)n * sizeof *at, err);
+        st = q->launch.read (q, roots, at, (uint64_t)n * sizeof *at, err);
     if (st == DPS_OK)
-        st = dps_launch_temp (&d->launch, DPS_SCRATCH_A, DPS_DTYPE_F32, 2, of_dy, &a, err);
+        st = dps_launch_temp (&q->launch, DPS_SCRATCH_A, DPS_DTYPE_F32, 2, of_dy, &a, err);
     if (st == DPS_OK)
-        st = dps_launch_temp (&d->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, of_x, &w, err);
+        st = dps_launch_temp (&q->launch, DPS_SCRATCH_PANELS, DPS_DTYPE_F32, 2, of_x, &w, err);
     if (st == DPS_OK)
-        st = transpose (d, dy, a, 0, N, err);
+        st = transpose (q, dy, a, 0, N, err);
     if (st == DPS_OK)
-        st = transpose (d, x, w, 0, N, err);
+        st = transpose (q, x, w, 0, N, err);
     if (st == DPS_OK)
-        st = add_roots (d, &a, &w, at, n - 1, alpha, dw, err);
+        st = add_roots (q, &a, &w, at, n - 1, alpha, dw, err);
     dps_free (at);
     return st;
 }

@@ -146,7 +146,7 @@ static DpsStatus build (struct DpsDevice *d, const char *family, cl_program *out
     cl_int e;
     if (!source)
         return dps_fail (err, DPS_ERR_INTERNAL, "opencl: there is no %s.cl", family);
-    snprintf (options, sizeof options, "-cl-std=CL1.2 -DDPS_LANES=%d -DDPS_WIDTH=%d", d->launch.lanes, d->width);
+    snprintf (options, sizeof options, "-cl-std=CL1.2 -DDPS_LANES=%d -DDPS_WIDTH=%d", d->lanes, d->width);
     int cached = cache_path (d, source, options, path, sizeof path, &why) == DPS_OK;
     if (!cached)
         say (DPS_HOST_LOG_WARNING, "no program cache", &why);
@@ -205,11 +205,8 @@ static DpsStatus find_kernel (struct DpsDevice *d, const char *family, const cha
     return DPS_OK;
 }
 
-DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err)
+static cl_int set_args (cl_kernel kernel, const DpsKernel *k)
 {
-    struct DpsDevice *d = ctx;
-    cl_kernel kernel = NULL;
-    DPS_TRY (find_kernel (d, k->family, k->name, &kernel, err));
     cl_int e = CL_SUCCESS;
     for (uint32_t i = 0; i < k->n_args && e == CL_SUCCESS; i++) {
         const DpsKernelArg *a = &k->args[i];
@@ -220,12 +217,25 @@ DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err)
         default: e = clSetKernelArg (kernel, i, 4, &a->as.f32); break;
         }
     }
+    return e;
+}
+
+DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err)
+{
+    struct DpsQueue *q = ctx;
+    cl_kernel kernel = NULL;
+    cl_int e = CL_SUCCESS;
     size_t global[3], local[3];
     for (int axis = 0; axis < 3; axis++) {
         local[axis] = (size_t)k->local[axis];
         global[axis] = (size_t)k->groups[axis] * local[axis];
     }
-    if (e == CL_SUCCESS)
-        e = clEnqueueNDRangeKernel (d->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
-    return e == CL_SUCCESS ? DPS_OK : opencl_fail (err, DPS_ERR_DEVICE, e, k->name);
+    pthread_mutex_lock (&q->dev->lock);
+    DpsStatus st = find_kernel (q->dev, k->family, k->name, &kernel, err);
+    if (st == DPS_OK)
+        e = set_args (kernel, k);
+    if (st == DPS_OK && e == CL_SUCCESS)
+        e = clEnqueueNDRangeKernel (q->queue, kernel, 3, NULL, global, local, 0, NULL, NULL);
+    pthread_mutex_unlock (&q->dev->lock);
+    return st != DPS_OK || e == CL_SUCCESS ? st : opencl_fail (err, DPS_ERR_DEVICE, e, k->name);
 }

@@ -2,6 +2,7 @@
 /*
  * suite_backend_queued.c: ops that are prepared, queued, recorded and timed (stream.h): each gives the bits that run gives.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,6 +181,93 @@ static DpsStatus streams (Kit *k, DpsError *err)
     return st;
 }
 
+/* What one thread does with one queue: x comes in from host memory, then y = x·Wᵀ many times, and each y goes out to host memory. */
+enum { RUNS = 48 };
+typedef struct Lane {
+    const DpsQueues *queues;
+    struct DpsQueue *queue;
+    KitCall call, want;
+    KitArray *from, *y[RUNS], *to[RUNS]; /* from, to: host memory */
+    pthread_t thread;
+    int started;
+    DpsStatus st;
+    DpsError err;
+} Lane;
+
+static DpsStatus make_lane (Kit *k, Lane *l, int64_t rows, DpsError *err)
+{
+    l->err = (DpsError)DPS_ERROR_INIT;
+    DPS_TRY (l->queues->open (k->device, 0, &l->queue, err));
+    KitArray *w = kit_normals (k, F32, 64, 257, 1);
+    k->host_only = 1;
+    l->from = kit_normals (k, F32, rows, 257, 1);
+    for (int i = 0; i < RUNS; i++)
+        l->to[i] = kit_array (k, F32, rows, 64);
+    k->host_only = 0;
+    l->want = (KitCall){.name = "linear", .in = {kit_copy (k, l->from), w}, .out = {kit_array (k, F32, rows, 64)}};
+    DPS_TRY (kit_call (k, &l->want, err));
+    l->call = l->want;
+    l->call.in[0] = kit_array (k, F32, rows, 257);
+    for (int i = 0; i < RUNS; i++) {
+        l->call.out[0] = l->y[i] = kit_array (k, F32, rows, 64);
+        DPS_TRY (kit_upload (k, &l->call, err));
+    }
+    return DPS_OK;
+}
+
+static DpsStatus drive (Lane *l)
+{
+    KitCall c = l->call;
+    KitOp o;
+    DPS_TRY (l->queues->copy (l->queue, &l->from->view, &c.in[0]->view, &l->err));
+    for (int i = 0; i < RUNS; i++) {
+        c.out[0] = l->y[i];
+        kit_op (&c, &o);
+        DPS_TRY (l->queues->run (l->queue, &o.op, NULL, &l->err));
+    }
+    for (int i = 0; i < RUNS; i++)
+        DPS_TRY (l->queues->copy (l->queue, &l->y[i]->view, &l->to[i]->view, &l->err));
+    DPS_TRY (wait_for (l->queues, l->queue, &l->err));
+    for (int i = 0; i < RUNS; i++)
+        DPS_TRY (kit_same_bits ("dps.stream: copied in, multiplied, copied out, two threads at once", l->to[i], l->want.out[0], &l->err));
+    return DPS_OK;
+}
+
+static void *drive_thread (void *arg)
+{
+    Lane *l = arg;
+    for (int time = 0; time < 40 && l->st == DPS_OK; time++)
+        l->st = drive (l);
+    return NULL;
+}
+
+/* Queues are serial each, not together: two threads drive two of them at once, copies included. */
+static DpsStatus queues_at_once (Kit *k, DpsError *err)
+{
+    enum { LANES = 2 };
+    Lane lanes[LANES] = {0};
+    DpsStatus st = DPS_OK;
+    for (int i = 0; i < LANES; i++) {
+        lanes[i].queues = extension (k, DPS_STREAM_ID);
+        st = st == DPS_OK ? make_lane (k, &lanes[i], 3 + i, err) : st;
+    }
+    for (int i = 0; i < LANES && st == DPS_OK; i++)
+        lanes[i].started = pthread_create (&lanes[i].thread, NULL, drive_thread, &lanes[i]) == 0;
+    for (int i = 0; i < LANES; i++) {
+        Lane *l = &lanes[i];
+        if (l->started)
+            pthread_join (l->thread, NULL);
+        else if (st == DPS_OK)
+            st = dps_fail (err, DPS_ERR_LIMIT, "no thread");
+        if (st == DPS_OK && l->st != DPS_OK)
+            *err = l->err;
+        st = st == DPS_OK ? l->st : st;
+        l->queues->close (l->queue);
+        k->n_compared++;
+    }
+    return st;
+}
+
 /* A recorded pair of ops, run as one, has the bits of the same ops one after the other. */
 static DpsStatus segments (Kit *k, DpsError *err)
 {
@@ -243,12 +331,14 @@ static DpsStatus profile (Kit *k, DpsError *err)
 
 KIT_CASE (plans)
 KIT_CASE (streams)
+KIT_CASE (queues_at_once)
 KIT_CASE (segments)
 KIT_CASE (profile)
 
 static const CheckCase cases[] = {
     KIT_LINE (plans, 1, CHECK_REQUIRED),
     KIT_LINE (streams, 2, CHECK_REQUIRED, .needs = DPS_STREAM_ID),
+    KIT_LINE (queues_at_once, 2, 0, .needs = DPS_STREAM_ID),
     KIT_LINE (segments, 4, CHECK_REQUIRED, .needs = DPS_SEGMENT_ID),
     KIT_LINE (profile, 5, CHECK_REQUIRED, .needs = DPS_PROFILE_ID),
 };
