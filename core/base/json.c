@@ -67,12 +67,47 @@ static json_t *load_guarded (const char *data, size_t len, size_t options, json_
     return value;
 }
 
+/* An integer of this text that no int64_t holds. */
+static int is_wide (const char *s, size_t n)
+{
+    size_t sign = n && *s == '-', digits = sign;
+    while (digits < n && s[digits] >= '0' && s[digits] <= '9')
+        digits++;
+    size_t most = digits == n ? n - sign : 0;
+    return most > 19 || (most == 19 && memcmp (s + sign, "9223372036854775807", 19) > 0);
+}
+
+/* The text with ".0" behind every integer that is_wide. 0 or -1 (no memory). */
+static int widen (const char *text, size_t len, DpsBuf *out)
+{
+    int bad = 0, quoted = 0;
+    for (size_t at = 0, n; at < len && !bad; at += n) {
+        for (n = 0; !quoted && at + n < len && text[at + n] && strchr ("0123456789+-.eE", text[at + n]);)
+            n++;
+        int wide = is_wide (text + at, n);
+        if (n == 0) { /* no number: one character, or in a string an escape */
+            n = quoted && text[at] == '\\' && at + 1 < len ? 2 : 1;
+            quoted ^= text[at] == '"';
+        }
+        bad = dps_buf_add (out, text + at, n) || (wide && dps_buf_str (out, ".0"));
+    }
+    return bad;
+}
+
 DpsStatus dps_json_parse (const char *data, size_t len, const char *where, long line, unsigned flags, json_t **out, DpsError *err)
 {
     json_error_t e;
     size_t options = JSON_ALLOW_NUL | JSON_DECODE_ANY | (flags & DPS_JSON_UNIQUE ? JSON_REJECT_DUPLICATES : 0);
     int out_of_memory;
     *out = load_guarded (data, len, options, &e, &out_of_memory);
+    if (!*out && !out_of_memory && (flags & DPS_JSON_WIDE) && json_error_code (&e) == json_error_numeric_overflow) {
+        DpsBuf wide = {0};
+        if (widen (data, len, &wide))
+            out_of_memory = 1;
+        else
+            *out = load_guarded (wide.data, wide.len, options, &e, &out_of_memory);
+        dps_buf_free (&wide);
+    }
     if (*out)
         return DPS_OK;
     if (out_of_memory || json_error_code (&e) == json_error_out_of_memory)

@@ -11,7 +11,10 @@
 #include "base/mem.h"
 #include "base/status.h"
 
-enum { DPS_JSON_UNIQUE = 1 }; /* a duplicate key is an error */
+enum {
+    DPS_JSON_UNIQUE = 1, /* a duplicate key is an error */
+    DPS_JSON_WIDE = 2    /* an integer beyond 64 bits is a real: Python writes int(1e30) for "no limit" in model_max_length */
+};
 
 /** Make jansson allocate through base/mem.h. Call once at start. [init] */
 void dps_json_init (void);

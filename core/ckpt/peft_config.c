@@ -304,7 +304,7 @@ static DpsStatus read_all (Reader *r)
 DpsStatus dps_peft_config_parse (const char *data, size_t len, const char *where, DpsPeftConfig *out, DpsError *err)
 {
     DpsPeftConfig c = {0};
-    DPS_TRY (dps_json_parse (data, len, where, 1, DPS_JSON_UNIQUE, &c.json, err));
+    DPS_TRY (dps_json_parse (data, len, where, 1, DPS_JSON_UNIQUE | DPS_JSON_WIDE, &c.json, err));
     Reader r = {.j = c.json, .where = where, .c = &c, .err = err};
     DpsStatus st = read_all (&r);
     if (st != DPS_OK)

@@ -98,10 +98,9 @@ static DpsStatus read_content (const Place *at, const json_t *content, int may_b
         *out = json_incref ((json_t *)content);
         return DPS_OK;
     }
-    if ((!content || json_is_null (content)) && may_be_null) {
-        *out = json_null ();
+    *out = NULL; /* a message that only calls tools: a template sees no content, and would write a null as "None" */
+    if ((!content || json_is_null (content)) && may_be_null)
         return DPS_OK;
-    }
     return dps_row_fail (at->row, err, "%s[%zu]: content must be text or a list of text parts, found %s", at->what, at->i,
                          dps__json_kind (content));
 }
@@ -209,6 +208,20 @@ static int copy_rest (json_t *to, const json_t *from, const char *role_key, cons
     return 0;
 }
 
+/*
+ * What was thought goes by three names. Most templates read reasoning_content, gpt-oss's reads thinking, so each finds it under its own, as
+ * in transformers 5.
+ */
+static int alias_reasoning (json_t *to)
+{
+    static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
+    json_t *said = NULL;
+    for (size_t i = 0; i < 3 && !said; i++)
+        said = json_object_get (to, names[i]);
+    return said && (json_object_set (to, "reasoning_content", said) ||
+                    (!json_object_get (to, "thinking") && json_object_set (to, "thinking", said)));
+}
+
 static const char *key_of (const json_t *m, const char *wanted, const char *name, const char *other)
 {
     return wanted ? wanted : json_object_get (m, name) || !json_object_get (m, other) ? name : other;
@@ -237,9 +250,11 @@ static DpsStatus build_message (const Place *at, const json_t *m, const DpsRowMa
         st = calls_from_text (at, content, &calls, err);
     else if (st == DPS_OK && tool_calls)
         st = read_tool_calls (at, tool_calls, &calls, err);
-    if (st == DPS_OK && (json_object_set_new (to, "role", json_string (is_call ? "assistant" : role)) ||
-                         json_object_set_new (to, "content", is_call ? json_string ("") : json_incref (content)) ||
-                         (calls && json_object_set (to, "tool_calls", calls)) || copy_rest (to, m, role_key, content_key)))
+    if (st == DPS_OK &&
+        (json_object_set_new (to, "role", json_string (is_call ? "assistant" : role)) ||
+         (is_call && json_object_set_new (to, "content", json_string (""))) ||
+         (!is_call && content && json_object_set (to, "content", content)) || (calls && json_object_set (to, "tool_calls", calls)) ||
+         copy_rest (to, m, role_key, content_key) || alias_reasoning (to)))
         st = dps__row_no_memory (at->row, err);
     json_decref (content);
     json_decref (calls);

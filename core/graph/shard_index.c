@@ -67,7 +67,7 @@ DpsStatus dps__shard_index_open (const char *folder, DpsShardIndex *out, DpsErro
 {
     *out = (DpsShardIndex){0};
     char *path = dps_path_join (folder, DPS_SHARD_INDEX);
-    DpsStatus st = path ? dps_json_file (path, INDEX_LIMIT, 0, &out->root, err) : no_memory (folder, err);
+    DpsStatus st = path ? dps_json_file (path, INDEX_LIMIT, DPS_JSON_WIDE, &out->root, err) : no_memory (folder, err);
     dps_free (path);
     DPS_TRY (st);
     out->map = json_object_get (out->root, "weight_map");

@@ -186,7 +186,7 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
         return dps_registry_missing (reg, DPS_FORMAT_ID, "safetensors", err);
     DPS_TRY (dps_seal_check (folder, err));
     char *path = dps_path_join (folder, "config.json");
-    DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, 0, &s->config, err) : no_memory (folder, err);
+    DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, DPS_JSON_WIDE, &s->config, err) : no_memory (folder, err);
     dps_free (path);
     if (st == DPS_ERR_NOT_FOUND)
         return no_model (folder, err);

@@ -178,7 +178,7 @@ static DpsStatus optional_json (const char *folder, const char *name, json_t **o
     *out = NULL;
     if (!path)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for a path");
-    DpsStatus st = dps_is_file (path) ? dps_json_file (path, LARGEST_CONFIG, 0, out, err) : DPS_OK;
+    DpsStatus st = dps_is_file (path) ? dps_json_file (path, LARGEST_CONFIG, DPS_JSON_WIDE, out, err) : DPS_OK;
     dps_free (path);
     return st;
 }

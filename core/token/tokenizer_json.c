@@ -199,7 +199,7 @@ static DpsStatus parse (const DpsScan *part, const char *name, json_t **out, Dps
     *out = NULL;
     if (part->s && part->len - part->at > LARGEST_MEMBER)
         return dps_fail (err, DPS_ERR_LIMIT, "%s takes %zu bytes, the limit is %d", name, part->len - part->at, LARGEST_MEMBER);
-    return part->s ? dps_json_parse (part->s + part->at, part->len - part->at, name, 1, 0, out, err) : DPS_OK;
+    return part->s ? dps_json_parse (part->s + part->at, part->len - part->at, name, 1, DPS_JSON_WIDE, out, err) : DPS_OK;
 }
 
 static DpsStatus added_token (DpsTokenizer *tok, json_t *item, DpsError *err)

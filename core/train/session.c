@@ -52,7 +52,7 @@ static DpsStatus read_ends (DpsSession *s, DpsError *err)
     char *path = dps_path_join (dps_source_path (s->source), "generation_config.json");
     if (!path)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dps_source_path (s->source));
-    DpsStatus st = dps_is_file (path) ? dps_json_file (path, MAX_GENERATION_CONFIG, 0, &config, err) : DPS_OK;
+    DpsStatus st = dps_is_file (path) ? dps_json_file (path, MAX_GENERATION_CONFIG, DPS_JSON_WIDE, &config, err) : DPS_OK;
     dps_decoder_add_ends (&s->model.dec, json_object_get (config, "eos_token_id"));
     json_decref (config);
     dps_free (path);

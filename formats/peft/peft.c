@@ -117,7 +117,7 @@ static DpsStatus read_files (struct DpsFormatFile *f, const char *dir, DpsError 
     if (st == DPS_OK && f->config.len && memchr (f->config.data, '\0', f->config.len))
         st = dps_fail (err, DPS_ERR_FORMAT, "%s: a NUL byte, expected JSON", config);
     if (st == DPS_OK) /* what was cut off is no JSON */
-        st = dps_json_parse (f->config.len ? f->config.data : "", f->config.len, config, 1, 0, &json, err);
+        st = dps_json_parse (f->config.len ? f->config.data : "", f->config.len, config, 1, DPS_JSON_WIDE, &json, err);
     json_decref (json);
     dps_free (config);
     dps_free (weights);

@@ -104,13 +104,16 @@ static const struct {
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"1\","
      "\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"x\\\":1}\"}}]},{\"role\":\"tool\",\"tool_call_id\":\"1\","
      "\"name\":\"f\",\"content\":\"r\"}],\"tools\":[" TOOL "]}",
-     "conversation: [" MSG ("user", "a") ",{\"content\":null,\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":{\"x\":1},"
+     "conversation: [" MSG ("user", "a") ",{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"arguments\":{\"x\":1},"
                                          "\"name\":\"f\"},\"id\":\"1\",\"type\":\"function\"}]},{\"content\":\"r\",\"name\":\"f\",\"role\":"
                                          "\"tool\",\"tool_call_id\":\"1\"}] ??? tools [" TOOL "]"},
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\",\"reasoning_content\":\"h\","
      "\"thinking\":\"t\"}],\"tools\":\"[{\\\"name\\\":\\\"f\\\"}]\",\"chat_template_kwargs\":{\"enable_thinking\":false}}",
      "conversation: [" MSG ("user", "a") ",{\"content\":\"b\",\"reasoning_content\":\"h\",\"role\":\"assistant\",\"thinking\":\"t\"}] ?? "
                                          "tools [" TOOL "] kwargs {\"enable_thinking\":false}"},
+    {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\",\"reasoning\":\"h\"}]}",
+     "conversation: [" MSG ("user", "a") ",{\"content\":\"b\",\"reasoning\":\"h\",\"reasoning_content\":\"h\",\"role\":\"assistant\","
+                                         "\"thinking\":\"h\"}] ??"},
     /* sharegpt */
     {"{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}],\"system\":\"s\"}",
      "conversation: [" MSG ("system", "s") "," UA "] ???"},
