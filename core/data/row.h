@@ -47,8 +47,9 @@ enum { DPS_TRAIN_NO = 0, DPS_TRAIN_YES = 1, DPS_TRAIN_UNSAID = 2 };
 typedef struct DpsContent {
     const char *text; /* borrowed from the row's object; may hold U+0000 */
     size_t text_len;
-    json_t *messages; /* array of {role, content, …}: content a string or null, arguments objects where they parse */
-    uint8_t *train;   /* [messages] DPS_TRAIN_* */
+    json_t *
+        messages; /* array of {role, content, …}: content a string, or absent where only tools are called; arguments objects where they parse */
+    uint8_t *train; /* [messages] DPS_TRAIN_* */
     int32_t *ids;
     float *weights; /* [n_ids] 0 or 1 as labels or masks say; NULL: not said */
     size_t n_ids;

@@ -4,6 +4,7 @@
  *
  *   text                  every token; training puts the end-of-sequence token behind it
  *   prompt + completion   the completion (completion_only_loss: false trains the prompt too)
+ *                         of messages: of these only the ones that a conversation would train
  *   conversation          every token; with assistant_only_loss, or when a message says train, weight or loss_mask: those messages. A
  *                         message's tokens are what the template adds for it: its {% generation %} block, else the text it adds to the
  *                         conversation before it

@@ -97,28 +97,6 @@ DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_
     return st;
 }
 
-DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, json_t *answer, DpsEncoded *out, DpsError *err)
-{
-    DpsRendered prompt = {0}, whole = {0};
-    json_t *messages = json_copy (row->prompt.messages);
-    DpsStatus st = messages && !json_array_extend (messages, answer) ? DPS_OK : no_memory (row, err);
-    if (st == DPS_OK)
-        st = render (e, row, row->prompt.messages, 1, &prompt, err);
-    if (st == DPS_OK)
-        st = encode_all (e, row, messages, 0, 1, &whole, out, err);
-    size_t n = prompt.text.len;
-    if (st == DPS_OK && (n > whole.text.len || memcmp (prompt.text.data, whole.text.data, n)))
-        st = dps_row_fail (row, err,
-                           "the template renders the prompt otherwise when the completion follows, so its tokens are not a prefix");
-    DpsIds ids = {.ids = out->ids, .n = out->n};
-    if (st == DPS_OK)
-        st = dps__encode_prefix (e, row, &whole, n, &ids, "prompt", &out->n_prompt, err);
-    json_decref (messages);
-    dps_rendered_free (&prompt);
-    dps_rendered_free (&whole);
-    return st;
-}
-
 /* ---- conversations of which some messages are trained ---- */
 
 static const char *role_of (json_t *messages, size_t i)
@@ -154,9 +132,9 @@ static DpsStatus render_first (const DpsEncoder *e, const DpsRow *row, json_t *m
 }
 
 /* What message i adds to the conversation, as a range of the whole text. */
-static DpsStatus span_of (const DpsEncoder *e, const DpsRow *row, const DpsRendered *whole, size_t i, DpsSpan *out, DpsError *err)
+static DpsStatus span_of (const DpsEncoder *e, const DpsRow *row, json_t *messages, const DpsRendered *whole, size_t i, DpsSpan *out,
+                          DpsError *err)
 {
-    json_t *messages = row->answers[0].messages;
     DpsRendered before = {0}, after = {0};
     int reply = is_assistant (messages, i);
     DpsStatus st = i || reply ? render_first (e, row, messages, i, reply, &before, err) : DPS_OK;
@@ -176,9 +154,9 @@ static DpsStatus span_of (const DpsEncoder *e, const DpsRow *row, const DpsRende
 }
 
 /* Ranges of the trained messages in *out [messages]; *out_n of them, rising. */
-static DpsStatus trained_spans (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, DpsSpan *out, size_t *out_n, DpsError *err)
+static DpsStatus trained_spans (const DpsEncoder *e, const DpsRow *row, const DpsContent *c, const DpsRendered *r, DpsSpan *out,
+                                size_t *out_n, DpsError *err)
 {
-    const DpsContent *c = row->answers;
     size_t replies = 0, reply = 0;
     *out_n = 0;
     for (size_t i = 0; i < json_array_size (c->messages); i++)
@@ -190,7 +168,7 @@ static DpsStatus trained_spans (const DpsEncoder *e, const DpsRow *row, const Dp
             if (blocks && assistant)
                 out[*out_n] = r->generation[reply];
             else
-                DPS_TRY (span_of (e, row, r, i, &out[*out_n], err));
+                DPS_TRY (span_of (e, row, c->messages, r, i, &out[*out_n], err));
             ++*out_n;
         }
         reply += assistant;
@@ -220,25 +198,80 @@ static DpsStatus weigh_spans (const DpsEncoder *e, const DpsRow *row, const DpsR
     return DPS_OK;
 }
 
+static int says_train (const DpsContent *c)
+{
+    int says = 0;
+    for (size_t i = 0; i < json_array_size (c->messages) && c->train; i++)
+        says |= c->train[i] != DPS_TRAIN_UNSAID;
+    return says;
+}
+
+/* Weights of a rendered conversation: 1 in the messages that are trained, 0 elsewhere. */
+static DpsStatus weigh_messages (const DpsEncoder *e, const DpsRow *row, const DpsContent *c, const DpsRendered *r, DpsEncoded *out,
+                                 DpsError *err)
+{
+    size_t n_spans = 0;
+    DpsSpan *spans = dps_calloc (json_array_size (c->messages), sizeof *spans);
+    DpsStatus st = spans ? trained_spans (e, row, c, r, spans, &n_spans, err) : no_memory (row, err);
+    memset (out->weights, 0, out->n * sizeof *out->weights);
+    if (st == DPS_OK)
+        st = weigh_spans (e, row, r, spans, n_spans, out, err);
+    dps_free (spans);
+    return st;
+}
+
 DpsStatus dps__encode_chat (const DpsEncoder *e, const DpsRow *row, DpsEncoded *out, DpsError *err)
 {
     const DpsContent *c = row->answers;
-    size_t n = json_array_size (c->messages), n_spans = 0;
-    int some = !e->recipe || e->recipe->assistant_only_loss > 0;
-    for (size_t i = 0; i < n && c->train; i++)
-        some |= c->train[i] != DPS_TRAIN_UNSAID;
-    some = some && !e->ids_only;
+    int some = !e->ids_only && (!e->recipe || e->recipe->assistant_only_loss > 0 || says_train (c));
     DpsRendered r = {0};
-    DpsStatus st = encode_all (e, row, c->messages, 0, some ? 0 : 1, &r, out, err);
-    DpsSpan *spans = st == DPS_OK && some ? dps_calloc (n, sizeof *spans) : NULL;
-    if (st == DPS_OK && some && !spans)
-        st = no_memory (row, err);
-    if (spans) {
-        st = trained_spans (e, row, &r, spans, &n_spans, err);
-        if (st == DPS_OK)
-            st = weigh_spans (e, row, &r, spans, n_spans, out, err);
-    }
-    dps_free (spans);
+    DpsStatus st = encode_all (e, row, c->messages, 0, 1, &r, out, err);
+    if (st == DPS_OK && some)
+        st = weigh_messages (e, row, c, &r, out, err);
     dps_rendered_free (&r);
+    return st;
+}
+
+/* Of a prompt and its completion the messages that are trained, where not simply all are. */
+static DpsStatus weigh_pair (const DpsEncoder *e, const DpsRow *row, json_t *messages, const DpsRendered *r, DpsEncoded *out, DpsError *err)
+{
+    const DpsContent *a = &row->prompt, *b = row->answers;
+    size_t n_a = json_array_size (a->messages), n_b = json_array_size (b->messages);
+    if (e->ids_only || row->kind != DPS_ROW_COMPLETION ||
+        !((e->recipe && e->recipe->assistant_only_loss > 0) || says_train (a) || says_train (b)))
+        return DPS_OK;
+    DpsContent both = {.messages = messages, .train = dps_malloc (n_a + n_b, 1)};
+    if (!both.train)
+        return no_memory (row, err);
+    for (size_t i = 0; i < n_a + n_b; i++) {
+        const uint8_t *train = i < n_a ? a->train : b->train;
+        both.train[i] = train ? train[i < n_a ? i : i - n_a] : (uint8_t)DPS_TRAIN_UNSAID;
+    }
+    DpsStatus st = weigh_messages (e, row, &both, r, out, err);
+    dps_free (both.train);
+    return st;
+}
+
+DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, json_t *answer, DpsEncoded *out, DpsError *err)
+{
+    DpsRendered prompt = {0}, whole = {0};
+    json_t *messages = json_copy (row->prompt.messages);
+    DpsStatus st = messages && !json_array_extend (messages, answer) ? DPS_OK : no_memory (row, err);
+    if (st == DPS_OK)
+        st = render (e, row, row->prompt.messages, 1, &prompt, err);
+    if (st == DPS_OK)
+        st = encode_all (e, row, messages, 0, 1, &whole, out, err);
+    size_t n = prompt.text.len;
+    if (st == DPS_OK && (n > whole.text.len || memcmp (prompt.text.data, whole.text.data, n)))
+        st = dps_row_fail (row, err,
+                           "the template renders the prompt otherwise when the completion follows, so its tokens are not a prefix");
+    DpsIds ids = {.ids = out->ids, .n = out->n};
+    if (st == DPS_OK)
+        st = dps__encode_prefix (e, row, &whole, n, &ids, "prompt", &out->n_prompt, err);
+    if (st == DPS_OK)
+        st = weigh_pair (e, row, messages, &whole, out, err);
+    json_decref (messages);
+    dps_rendered_free (&prompt);
+    dps_rendered_free (&whole);
     return st;
 }

@@ -151,6 +151,36 @@ static void test_masks (void)
     dps_encoded_free (&answers);
 }
 
+/* What a prompt and its completion of several messages train: recipe, the flag of the completion's first reply, tokens (3 a reply). */
+static void test_masks_within_a_completion (void)
+{
+    static const struct {
+        const char *recipe, *flag;
+        size_t trained; /* 0: every token but the first */
+    } cases[] = {
+        {"dataset_text_field: text\n", "", 15},
+        {"assistant_only_loss: true\n", "", 6},
+        {"assistant_only_loss: true\ncompletion_only_loss: false\n", "", 9},
+        {"completion_only_loss: false\n", "", 0},
+        {"dataset_text_field: text\n", ",\"train\":false", 3},
+        {"completion_only_loss: false\n", ",\"weight\":0", 6},
+        {NULL, ",\"loss_mask\":0", 3},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char row[512];
+        DpsEncoded x;
+        snprintf (row, sizeof row,
+                  "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"},{\"role\":\"user\","
+                  "\"content\":\"c\"}],\"completion\":[{\"role\":\"assistant\",\"content\":\"d\"%s},{\"role\":\"user\",\"content\":\"e\"},"
+                  "{\"role\":\"assistant\",\"content\":\"f\"}]}",
+                  cases[i].flag);
+        CHECK_OK (encode (row, cases[i].recipe, &x));
+        CU_ASSERT_EQUAL (trained (&x), cases[i].trained ? cases[i].trained : x.n - 1);
+        CU_ASSERT (x.weights[x.n - 1] > 0 && x.weights[x.n - 3] > 0);
+        dps_encoded_free (&x);
+    }
+}
+
 static void test_text (void)
 {
     DpsEncoded plain, scored;
@@ -226,8 +256,8 @@ static void test_no_vocabulary (void)
     CHECK_FAILS (dps_tokenizer_from_meta (list, 2, "x.gguf", &tok, &err), DPS_ERR_FORMAT, "no tokenizer.ggml.model");
 }
 
-CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_text), T (test_refusals), T (test_ids_only),
-             T (test_no_vocabulary))
+CHECK_SUITE (check_all, "chat", T (test_parity), T (test_injection), T (test_masks), T (test_masks_within_a_completion), T (test_text),
+             T (test_refusals), T (test_ids_only), T (test_no_vocabulary))
 
 int main (void)
 {
