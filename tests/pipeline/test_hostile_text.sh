@@ -94,6 +94,10 @@ item "tokenizer.json duplicate keys, the last wins" 0 "" "$dia" tokenize --model
 tiny_model bad '{"model":{"vocab":{"z":2000}},"post_processor":null}'
 printf '{"text":"z"}\n' > z.jsonl
 item "tokenizer.json vocabulary larger than the embedding" 5 "z.jsonl:1" "$dia" score --model bad --data z.jsonl --out written
+tiny_model bad '{}'
+printf '{"model_max_length": 1000000000000000019884624838656, "eos_token": "</s>", "add_eos_token": true}\n' > bad/tokenizer_config.json
+item "a model_max_length of 10^30, as transformers writes it" 0 "" "$dia" tokenize --model bad --data ab.jsonl --out written
+holds written '.ids[-1] == 2'
 tokenizer "merges that undo one another" 1 "their join is no token" '{"model":{"vocab":{"ba":8},"merges":["ab a","ba b"]}}'
 tokenizer "a merge given twice" 0 "" '{"model":{"merges":["a b","a b"]}}'
 tokenizer "a cycle of merges" 0 "" '{"model":{"vocab":{"aa":8,"aaaa":9},"merges":["a a","aa aa"]}}' many.jsonl
