@@ -258,19 +258,23 @@ int dps__jinja_number (const DpsJval *v, double *out)
 
 static int is_integer (const DpsJval *v) { return v->kind == DPS_J_INT || v->kind == DPS_J_BOOL; }
 
-/* Into a value that holds n others. Memory bounds how many there are, but neither how deep they lie nor how often one is reached. */
+/* Into a value that holds n others. Memory bounds how many there are, but neither how deep they lie nor how often one is reached: so this costs more
+ * steps than a node does, and the longest comparison takes a tenth of a second. */
 static int enter (DpsJinja *in, size_t n)
 {
     int rc = in->depth >= DPS_JINJA_DEPTH ? dps__jinja_fail (in, DPS_ERR_LIMIT, "a value nested deeper than %d", DPS_JINJA_DEPTH)
-                                          : dps__jinja_spend (in, 1 + n / 4);
+                                          : dps__jinja_spend (in, 16 + n / 4);
     if (rc)
         in->steps = 0; /* a verdict cannot say that it failed: whatever is done next does */
     in->depth += !rc;
     return rc;
 }
 
+/* A list or dict is equal to itself, whatever it holds: Python looks at identity before it compares elements. */
 static int equal_lists (DpsJinja *in, const DpsJlist *a, const DpsJlist *b)
 {
+    if (a == b)
+        return 1;
     if (a->n != b->n || enter (in, a->n))
         return 0;
     size_t i = 0;
@@ -282,6 +286,8 @@ static int equal_lists (DpsJinja *in, const DpsJlist *a, const DpsJlist *b)
 
 static int equal_dicts (DpsJinja *in, const DpsJdict *a, const DpsJdict *b)
 {
+    if (a == b)
+        return 1;
     if (a->n != b->n || enter (in, a->n + a->n * (a->n / 16)))
         return 0;
     size_t i = 0;
