@@ -140,6 +140,7 @@ enum {
     LT_PREF_ALIGN_D = 8,
     /* NCCL */
     NCCL_OK = 0,
+    NCCL_INVALID_USAGE = 5,
     NCCL_IN_PROGRESS = 7,
     NCCL_CONFIG_VERSION = 21400,
     NCCL_I8 = 0,

@@ -25,15 +25,18 @@ DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err)
     return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u: the communicator was aborted", c->dev->name, c->rank);
 }
 
+/* Two ranks on one GPU are an invalid usage of NCCL: a group that this machine cannot have. */
 static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
 {
     static const char *const names[] = {
         "ok", "unhandled CUDA error", "system error", "internal error", "invalid argument", "invalid usage", "remote error"};
-    dps_fail (err, DPS_ERR_DEVICE, "%s: rank %u: NCCL: %s (%u). Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
-              (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r);
+    DpsStatus st = r == (NcclResult)NCCL_INVALID_USAGE ? DPS_ERR_UNSUPPORTED : DPS_ERR_DEVICE;
+    dps_fail (err, st, "%s: rank %u: NCCL: %s (%u)%s. Hint: NCCL_DEBUG=INFO says more", c->dev->name, c->rank,
+              (uint32_t)r < sizeof names / sizeof *names ? names[(uint32_t)r] : "unknown error", (unsigned)r,
+              st == DPS_ERR_UNSUPPORTED ? ", as of two ranks on one GPU" : "");
     if (err)
         err->vendor_code = (int32_t)r;
-    return DPS_ERR_DEVICE;
+    return st;
 }
 
 DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err)

@@ -19,12 +19,12 @@ wrong() {
 while read -r module fault case; do
     n=$((n + 1)) options=()
     [ "$case" = load ] || options+=(--filter "$case")
-    [ "$fault" != hangs ] || options+=(--timeout 3)
+    case $fault in hangs | never_joins | ignores_abort) options+=(--timeout 3) ;; esac
     ! DIAPASON_BROKEN=$fault check "$module" "${options[@]}" &&
         jq -e --arg case "$case" -s 'any (.[]; .case == $case and (.verdict | IN ("failed", "crashed", "timed out")))' out > /dev/null ||
         wrong "$module, $fault: not caught by $case"
 done < <(grep -v '^#' "$table")
-for module in objective adapter format reward; do
+for module in objective adapter format reward collective; do
     check "$module" || wrong "$module without a fault does not pass"
 done
 for case in $(awk '$1 == "backend" { print $3 }' "$table" | sort -u); do

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * suite_backend_collective.c: `dps.collective/1` in a group of one, which every machine can have: each call leaves every number as it was, in host
- * memory and on a queue; what does not fit is refused; and after abort nothing waits. (That ranks find each other takes as many devices.)
+ * memory and on a queue; what does not fit is refused; and after abort nothing waits. (Several ranks: suite_collective.c.)
  */
 #include <string.h>
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "inside.h"
 
@@ -54,7 +55,7 @@ NcclResult ncclGetUniqueId (NcclId *id)
 {
     memset (id, 0, sizeof *id);
     pthread_mutex_lock (&lock);
-    snprintf (id->internal, sizeof id->internal, "double %d", ++n_ids);
+    snprintf (id->internal, sizeof id->internal, "double %d of %d", ++n_ids, (int)getpid ());
     pthread_mutex_unlock (&lock);
     return NCCL_OK;
 }
@@ -63,11 +64,17 @@ NcclResult ncclCommInitRankConfig (NcclComm *out, int n_ranks, NcclId id, int ra
 NcclResult ncclCommInitRankConfig (NcclComm *out, int n_ranks, NcclId id, int rank, NcclConfig *config)
 {
     struct ncclComm *c = calloc (1, sizeof *c);
+    char here[24];
     int i = 0;
     if (!c || config->size < sizeof *config || config->magic != 0xcafebeef || config->blocking != 0 || n_ranks > RANKS_MOST ||
         rank >= n_ranks) {
         free (c);
         return INVALID_ARGUMENT;
+    }
+    snprintf (here, sizeof here, " of %d", (int)getpid ());
+    if (!strstr (id.internal, here)) { /* of another process */
+        free (c);
+        return NCCL_INVALID_USAGE;
     }
     pthread_mutex_lock (&lock);
     while (i < CLIQUES_MOST && cliques[i].n_ranks && (cliques[i].left == cliques[i].n_ranks || strcmp (cliques[i].id, id.internal) != 0))
