@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/seal.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -102,11 +101,8 @@ static DpsStatus check_by (const char *dir, const char *name, int maybe_foreign,
             st = check_list (&list, dir, whole, err);
     } else if (path && whole)
         st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s: missing", path);
-    if (st == DPS_ERR_DIGEST && err && !whole) {
-        size_t used = strlen (err->msg);
-        snprintf (err->msg + used, sizeof err->msg - used, ". Hint: write or fetch it again; if it was changed on purpose, remove %s",
-                  path);
-    }
+    if (st == DPS_ERR_DIGEST && !whole)
+        dps_error_hint (err, "write or fetch it again; if it was changed on purpose, remove %s", path);
     dps_digests_free (&list);
     dps_buf_free (&text);
     dps_free (path);

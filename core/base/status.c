@@ -68,6 +68,34 @@ DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...)
     return err->code;
 }
 
+void dps_error_hint (DpsError *err, const char *fmt, ...)
+{
+    char hint[sizeof err->msg / 2] = ". Hint: ";
+    const size_t lead = strlen (hint);
+    if (!err || strstr (err->msg, hint + 2))
+        return;
+    va_list ap;
+    va_start (ap, fmt);
+    vsnprintf (hint + lead, sizeof hint - lead, fmt, ap);
+    va_end (ap);
+    size_t used = strlen (err->msg), room = sizeof err->msg - strlen (hint) - 1;
+    snprintf (err->msg + (used < room ? used : room), sizeof hint, "%s", hint);
+    make_readable (err->msg);
+}
+
+DpsStatus dps_error_hint_files (DpsError *err, DpsStatus st, const char *what)
+{
+    switch (st) {
+    case DPS_ERR_FORMAT:
+    case DPS_ERR_SHAPE:
+    case DPS_ERR_DTYPE:
+    case DPS_ERR_LIMIT: dps_error_hint (err, "fetch or copy the %s again, or put right what was edited", what); break;
+    case DPS_ERR_UNSUPPORTED: dps_error_hint (err, "no setting changes that: take another %s", what); break;
+    default: break;
+    }
+    return st;
+}
+
 const char *dps_status_name (DpsStatus code)
 {
     for (size_t i = 0; i < sizeof status_names / sizeof *status_names; i++)

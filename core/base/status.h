@@ -31,6 +31,12 @@ DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...) __attri
 /** Put "prefix: " before the message already in `err`; returns err's code, or INTERNAL when err is NULL. [any] */
 DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
 
+/** Put ". Hint: next step" behind the message in `err`, which is cut to leave room; one that gives a hint keeps its own. [any] */
+void dps_error_hint (DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
+
+/** The hint for what a `what` ("model", "adapter") holds that cannot be read: damage, or what is not implemented. Returns st. [any] */
+DpsStatus dps_error_hint_files (DpsError *err, DpsStatus st, const char *what);
+
 /** The short name of a code, e.g. "SHAPE"; "INTERNAL" for an unknown one. Static storage. [any] */
 const char *dps_status_name (DpsStatus code);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* load.c: checkpoints read again: the newest sound one of a run or the one that is named, and the files in it. What is damaged is never opened. */
-#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -103,8 +102,7 @@ static void suggest_other (const char *path, const DpsFormat *format, DpsError *
     char *parent = slash ? dps_strndup (path, (size_t)(slash - path)) : dps_strdup (".");
     DpsCheckpoint *other = NULL;
     if (err && parent && resume_newest (parent, format, &other, NULL) == DPS_OK) {
-        size_t used = strlen (err->msg);
-        snprintf (err->msg + used, sizeof err->msg - used, ". Hint: --resume %s is sound", other->path);
+        dps_error_hint (err, "--resume %s is sound", other->path);
         dps_ckpt_close (other);
     }
     dps_free (parent);

@@ -249,7 +249,14 @@ DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapte
         read_base_digest (a);
     if (st != DPS_OK) {
         dps_peft_close (a);
-        return st;
+        if (st == DPS_ERR_USAGE) { /* the file says it, not who named the file */
+            st = DPS_ERR_FORMAT;
+            if (err)
+                err->code = st;
+        }
+        if (st == DPS_ERR_UNSUPPORTED)
+            dps_error_hint (err, "merge it into its base with PEFT (merge_and_unload) and give that model");
+        return dps_error_hint_files (err, st, "adapter");
     }
     *out = a;
     return DPS_OK;
@@ -289,11 +296,10 @@ static DpsStatus check_shape (const DpsPeftModule *m, DpsPeftShapeOf shape_of, v
     int found = shape_of (ctx, name, &rank, shape);
     dps_free (name);
     if (!found)
-        return dps_fail (err, DPS_ERR_INVALID, "adapter: the base has no linear map '%.300s': it was trained on another model", m->path);
+        return dps_fail (err, DPS_ERR_INVALID, "the base has no linear map '%.300s': it was trained on another model", m->path);
     if (m->a >= 0 && (rank != 2 || shape[0] != m->out || shape[1] != m->in))
-        return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' is for %lld×%lld, the base has %lld×%lld: it was trained on another model",
-                         m->path, (long long)m->out, (long long)m->in, (long long)(rank > 0 ? shape[0] : 0),
-                         (long long)(rank > 1 ? shape[1] : 0));
+        return dps_fail (err, DPS_ERR_SHAPE, "'%.300s' is for %lld×%lld, the base has %lld×%lld: it was trained on another model", m->path,
+                         (long long)m->out, (long long)m->in, (long long)(rank > 0 ? shape[0] : 0), (long long)(rank > 1 ? shape[1] : 0));
     return DPS_OK;
 }
 
@@ -309,12 +315,12 @@ DpsStatus dps_peft_check_base (const DpsPeftAdapter *a, DpsPeftShapeOf shape_of,
         for (uint32_t d = 0; same && d < rank; d++)
             same = shape[d] == t->shape[d];
         if (!same)
-            return dps_fail (err, DPS_ERR_SHAPE, "adapter: '%.300s' (modules_to_save) does not fit the base's tensor of that name",
+            return dps_fail (err, DPS_ERR_SHAPE, "'%.300s' (modules_to_save) does not fit the base's tensor of that name",
                              a->saved[i].name);
     }
     if (a->base_sha256[0] && base_sha256 && base_sha256[0] && strcmp (a->base_sha256, base_sha256) != 0)
         return dps_fail (err, DPS_ERR_DIGEST,
-                         "adapter: trained on the base with digest %.12s…, this one has %.12s…: the shapes fit, the weights do not",
-                         a->base_sha256, base_sha256);
+                         "trained on the base with digest %.12s…, this one has %.12s…: the shapes fit, the weights do not", a->base_sha256,
+                         base_sha256);
     return DPS_OK;
 }

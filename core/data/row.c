@@ -28,6 +28,13 @@ DpsStatus dps_row_fail (const DpsRow *row, DpsError *err, const char *fmt, ...)
     return dps_fail (err, DPS_ERR_DATA, "%s:%llu: %s", row->file, (unsigned long long)row->line, message);
 }
 
+DpsStatus dps_row_place (const DpsRow *row, DpsStatus st, DpsError *err)
+{
+    if (st != DPS_OK)
+        dps_error_prefix (err, "%s:%llu", row->file, (unsigned long long)row->line);
+    return st;
+}
+
 DpsStatus dps__row_no_memory (const DpsRow *row, DpsError *err)
 {
     return dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);

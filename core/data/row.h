@@ -123,5 +123,7 @@ const char *dps_row_missing_side (const DpsRow *row);
 const char *dps_row_kind_name (DpsRowKind kind);
 /** DATA with "file:line: " in front. */
 DpsStatus dps_row_fail (const DpsRow *row, DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
+/** Put "file:line: " before an error of what knows no row: a tokenizer's. Returns st. */
+DpsStatus dps_row_place (const DpsRow *row, DpsStatus st, DpsError *err);
 
 #endif

@@ -67,7 +67,7 @@ DpsStatus dps_decoder_read (const json_t *config, DpsDecoder *out, DpsError *err
     }
     if (!type)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: no \"model_type\"");
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: model_type \"%s\" has no architecture here; there are: %s", type, known);
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: model_type \"%.60s\" has no architecture here; there are: %s", type, known);
 }
 
 DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int64_t hi, int64_t fallback, int64_t *out, DpsError *err)
@@ -117,7 +117,7 @@ DpsStatus dps_config_activation (const json_t *config, const char *key, const ch
     for (const char *const *w = wanted; *w; w++)
         if (json_is_string (v) && !strcmp (json_string_value (v), *w))
             return DPS_OK;
-    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: \"%s\" is \"%s\", expected \"%s\"", key,
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: \"%s\" is \"%.60s\", expected \"%s\"", key,
                      json_is_string (v) ? json_string_value (v) : "not a name", wanted[0]);
 }
 
@@ -230,7 +230,7 @@ DpsStatus dps_config_rope (const json_t *config, const json_t *parameters, doubl
     else if (!strcmp (name, "llama3"))
         return llama3_rope (scaling, config, out, err);
     else
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: rope type \"%s\" is not supported; there are: default, linear, llama3",
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "config.json: rope type \"%.60s\" is not supported; there are: default, linear, llama3",
                          name);
     return DPS_OK;
 }
@@ -248,7 +248,7 @@ DpsStatus dps_config_layers (const json_t *config, int64_t window, int (*is_slid
             const char *type = json_string_value (json_array_get (types, (size_t)i));
             if (!type || (strcmp (type, "sliding_attention") && strcmp (type, "full_attention")))
                 return dps_fail (err, DPS_ERR_UNSUPPORTED,
-                                 "config.json: layer_types[%lld] is \"%s\", expected full_attention or sliding_attention", (long long)i,
+                                 "config.json: layer_types[%lld] is \"%.60s\", expected full_attention or sliding_attention", (long long)i,
                                  type ? type : "?");
             sliding = type[0] == 's';
         }

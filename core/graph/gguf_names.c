@@ -239,6 +239,15 @@ static void read_heads (Reader *r)
         put (r, "query_pre_attn_scalar", json_integer (is_27b ? width / heads : head_dim));
 }
 
+static DpsStatus refuse_arch (const Name *known, size_t n, DpsStr arch, const char *where, DpsError *err)
+{
+    char list[256] = "";
+    for (size_t i = 0, at = 0; i < n; i++, at = strlen (list))
+        snprintf (list + at, sizeof list - at, "%s%s", i ? ", " : "", known[i].gguf);
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: architecture '%.*s' has no reader; there are: %s", where,
+                     (int)(arch.len < 60 ? arch.len : 60), arch.ptr, list);
+}
+
 DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *where, int64_t vocab, int tied, json_t **out, DpsError *err)
 {
     static const Name types[] = {{"gemma3", "gemma3_text"}, {"gemma2", "gemma2"}, {"llama", "llama"},
@@ -248,9 +257,7 @@ DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *wh
         return dps_fail (err, DPS_ERR_FORMAT, "%s: general.architecture is missing", where);
     const char *type = lookup (types, COUNT (types), arch->v.s.ptr, arch->v.s.len);
     if (!type)
-        return dps_fail (err, DPS_ERR_UNSUPPORTED,
-                         "%s: architecture '%.*s' has no reader; there are: gemma3, gemma2, llama, mistral, qwen2, qwen3", where,
-                         (int)(arch->v.s.len < 60 ? arch->v.s.len : 60), arch->v.s.ptr);
+        return refuse_arch (types, COUNT (types), arch->v.s, where, err);
     char name[16];
     snprintf (name, sizeof name, "%.*s", (int)arch->v.s.len, arch->v.s.ptr);
     Reader r = {.meta = meta, .n = n, .where = where, .arch = name, .config = json_object (), .err = err};

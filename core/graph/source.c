@@ -172,7 +172,8 @@ static DpsStatus no_model (const char *folder, DpsError *err)
         dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no config.json: not a Hugging Face model folder. Hint: it holds %.200s: name that file",
                   folder, gguf);
     else
-        dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no config.json: not a Hugging Face model folder", folder);
+        dps_fail (err, DPS_ERR_NOT_FOUND,
+                  "%s: no config.json: not a Hugging Face model folder. Hint: name the folder that holds it, or a .gguf file", folder);
     dps_free (adapter);
     if (dir)
         closedir (dir);
@@ -225,7 +226,7 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
         st = dps__source_open_gguf (s, reg, err);
     if (st != DPS_OK) {
         dps_source_close (s);
-        return st;
+        return dps_error_hint_files (err, st, "model");
     }
     *out = s;
     return DPS_OK;

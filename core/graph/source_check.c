@@ -59,5 +59,17 @@ DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsErro
                            (long long)model->dec.n_layers);
     }
     dps_free (used);
+    if (st == DPS_ERR_FORMAT || st == DPS_ERR_SHAPE)
+        dps_error_hint (err, "%s: fetch or copy the model again",
+                        dps_source_is_gguf (src) ? "the file was not written whole, or was edited"
+                                                 : "config.json and weights are of two models, or were edited");
     return st;
+}
+
+DpsStatus dps_source_model (const DpsSource *src, DpsModel *out, DpsError *err)
+{
+    DpsStatus st = dps_model_init (out, dps_source_config (src), err);
+    if (st != DPS_OK)
+        dps_error_prefix (err, "%s", dps_source_path (src));
+    return dps_error_hint_files (err, st, "model");
 }

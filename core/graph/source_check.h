@@ -11,5 +11,7 @@
  * layer it does not count would otherwise be ignored in silence. Errors: SHAPE, FORMAT, each with the tensor's name. [any]
  */
 DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsError *err);
+/** The model that the configuration describes: dps_model_init, whose errors say which model's configuration it is and what to do. [any] */
+DpsStatus dps_source_model (const DpsSource *src, DpsModel *out, DpsError *err);
 
 #endif

@@ -122,7 +122,7 @@ DpsStatus dps_targets_new (const DpsTargetSpec *s, DpsTargets **out, DpsError *e
     const char *where = s->where ? s->where : "target_modules";
     int kinds = (s->modules.n > 0) + (s->pattern != NULL) + (s->all_linear != 0);
     if (kinds == 0 && s->modules_to_save.n == 0)
-        return dps_fail (err, DPS_ERR_USAGE, "%s: names no module to adapt. Hint: lora_target_modules: all-linear", where);
+        return dps_fail (err, DPS_ERR_USAGE, "%s: names no module to adapt. Hint: all-linear is every linear map", where);
     if (kinds > 1)
         return dps_fail (err, DPS_ERR_USAGE, "%s: a list of names, a regular expression or all-linear, not several of them", where);
     if (s->n_layers && s->modules.n == 0)

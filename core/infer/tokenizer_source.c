@@ -36,12 +36,28 @@ static DpsStatus from_folder (const DpsRegistry *reg, const DpsSource *source, D
     return st;
 }
 
-DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+static DpsStatus find (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
 {
     *out = NULL;
     DpsStatus st = dps_source_is_gguf (source) ? from_gguf (source, out, err) : from_folder (reg, source, out, err);
+    return st == DPS_ERR_UNSUPPORTED ? st : dps_error_hint_files (err, st, "tokenizer");
+}
+
+DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+{
+    DpsStatus st = find (reg, source, out, err);
     if (st != DPS_ERR_UNSUPPORTED && st != DPS_ERR_NOT_FOUND)
         return st;
     dps_log (DPS_LOG_WARNING, "%s; only rows of ids can be used", err ? err->msg : "the tokenizer cannot be read");
     return DPS_OK;
+}
+
+DpsStatus dps_tokenizer_require (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+{
+    DpsStatus st = find (reg, source, out, err);
+    if (st == DPS_OK && !*out)
+        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s has no tokenizer", dps_source_path (source));
+    if (st == DPS_ERR_UNSUPPORTED || st == DPS_ERR_NOT_FOUND)
+        dps_error_hint (err, "score, generate and train take rows of input_ids, which need none");
+    return st;
 }

@@ -15,5 +15,7 @@
  * Errors: FORMAT, LIMIT, IO, NOMEM. Free with dps_tokenizer_free. [init]
  */
 DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err);
+/** The same for who needs one. Errors: NOT_FOUND and UNSUPPORTED too. [init] */
+DpsStatus dps_tokenizer_require (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err);
 
 #endif

@@ -106,8 +106,8 @@ static DpsStatus read_tree (const DpsRecipeReader *in, const DpsYaml *root, cons
     for (int i = 0; i < DPS_N_KEYS; i++)
         if (set_default (in->recipe, &dps__keys[i]))
             return dps_fail (in->err, DPS_ERR_NOMEM, "%s: out of memory", where);
-    if (root && root->type != DPS_YAML_MAP && !dps_yaml_is_null (root))
-        return dps_yaml_fail (root, in->err, "a recipe is a map of keys to values");
+    if (root && !dps_yaml_is_null (root))
+        DPS_TRY (dps_yaml_expect_map (root, in->err));
     for (const DpsYaml *item = root ? root->first : NULL; item; item = item->next)
         DPS_TRY (several ? read_in_its_folder (in, item) : read_item (in, item));
     return dps__recipe_settle (in);
@@ -134,8 +134,8 @@ DpsStatus dps_recipe_parse (const char *text, size_t len, const char *where, con
         st = dps_yaml_parse (text, len, where, &doc, err);
     if (st == DPS_OK && doc->root && dps_yaml_is_null (doc->root))
         doc->root = NULL;
-    if (st == DPS_OK && doc->root && doc->root->type != DPS_YAML_MAP)
-        st = dps_yaml_fail (doc->root, err, "a recipe is a map of keys to values");
+    if (st == DPS_OK && doc->root)
+        st = dps_yaml_expect_map (doc->root, err);
     for (size_t i = 0; i < n && st == DPS_OK; i++)
         st = dps__override (doc, overrides[i], 0, &sets[i], err);
     if (st == DPS_OK)

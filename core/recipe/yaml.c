@@ -185,17 +185,29 @@ static DpsStatus on_event (Builder *b, struct fy_event *e)
 }
 
 /* A line at fault in a way that people's often are: what was found, what is expected. OK: in no such way. */
-static DpsStatus common_fault (const Builder *b, const char *s, int line)
+static DpsStatus common_fault (const char *where, const char *s, int line, DpsError *err)
 {
     const char *start = s + strspn (s, " \t-"), *tab = memchr (s, '\t', (size_t)(start - s));
     const size_t key = strspn (start, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
     if (tab)
-        return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: a tab in the indentation, where YAML takes spaces only: replace it with spaces",
-                         b->doc->where, line, (int)(tab - s) + 1);
+        return dps_fail (err, DPS_ERR_USAGE, "%s:%d:%d: a tab in the indentation, where YAML takes spaces only: replace it with spaces",
+                         where, line, (int)(tab - s) + 1);
     if (!key || start[key] != ':' || !start[key + 1] || start[key + 1] == ' ' || start[key + 1] == '\t')
         return DPS_OK;
-    return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: '%s' has no space behind the colon, so it is no key with a value: write '%.*s: %s'",
-                     b->doc->where, line, (int)(start - s) + 1, start, (int)key, start, start + key + 1);
+    return dps_fail (err, DPS_ERR_USAGE, "%s:%d:%d: '%s' has no space behind the colon, so it is no key with a value: write '%.*s: %s'",
+                     where, line, (int)(start - s) + 1, start, (int)key, start, start + key + 1);
+}
+
+DpsStatus dps_yaml_expect_map (const DpsYaml *n, DpsError *err)
+{
+    if (n->type == DPS_YAML_MAP)
+        return DPS_OK;
+    if (n->type == DPS_YAML_SCALAR && n->plain) { /* a line of no key is a word; several are one text */
+        char first[160];
+        snprintf (first, sizeof first, "%.*s", (int)strcspn (n->text, " \n"), n->text);
+        DPS_TRY (common_fault (n->where, first, n->line, err));
+    }
+    return dps_yaml_fail (n, err, "a recipe is a map of keys to values");
 }
 
 /* What libfyaml found wrong, in our words. It points to the line at fault, or to the one before. */
@@ -213,7 +225,7 @@ static DpsStatus syntax_error (const Builder *b, struct fy_diag *diag, const cha
         snprintf (one, sizeof one, "%.*s", (int)(n < sizeof one ? n : sizeof one - 1), text);
         one[strcspn (one, "\r")] = '\0';
         if (line >= e->line)
-            DPS_TRY (common_fault (b, one, line));
+            DPS_TRY (common_fault (b->doc->where, one, line, b->err));
         text = newline ? newline + 1 : NULL;
     }
     return dps_fail (b->err, DPS_ERR_USAGE, "%s:%d:%d: not valid YAML: %s", b->doc->where, e->line, e->column, e->msg ? e->msg : "syntax");

@@ -69,6 +69,9 @@ const char *dps_yaml_place (const DpsYaml *n, char *buf, size_t cap);
 /** dps_fail with the node's place in front. */
 DpsStatus dps_yaml_fail (const DpsYaml *n, DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
 
+/** A recipe's outermost node is a map. Errors: USAGE, which names a space that is missing behind a key's colon. [any] */
+DpsStatus dps_yaml_expect_map (const DpsYaml *n, DpsError *err);
+
 /** The node as JSON, scalars by the core schema. Errors: USAGE for .inf and .nan, NOMEM. [any] */
 DpsStatus dps_yaml_json (const DpsYaml *n, json_t **out, DpsError *err);
 

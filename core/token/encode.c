@@ -111,7 +111,7 @@ static DpsStatus end_text (const DpsEncoder *e, DpsIds *ids, DpsError *err)
 static DpsStatus encode_text (const DpsEncoder *e, const DpsRow *row, const DpsContent *c, DpsEncoded *out, DpsError *err)
 {
     DpsIds ids = {0};
-    DpsStatus st = dps_tokenizer_encode (e->tok, c->text, c->text_len, text_flags (e), &ids, err);
+    DpsStatus st = dps_row_place (row, dps_tokenizer_encode (e->tok, c->text, c->text_len, text_flags (e), &ids, err), err);
     if (st == DPS_OK)
         st = end_text (e, &ids, err);
     if (st == DPS_OK)
@@ -131,7 +131,7 @@ static DpsStatus encode_text_pair (const DpsEncoder *e, const DpsRow *row, const
     if (dps_buf_add (&joined, p->text, p->text_len) || dps_buf_add (&joined, c->text, c->text_len))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s:%llu: out of memory", row->file, (unsigned long long)row->line);
     if (st == DPS_OK)
-        st = dps_tokenizer_encode (e->tok, joined.data ? joined.data : "", joined.len, text_flags (e), &ids, err);
+        st = dps_row_place (row, dps_tokenizer_encode (e->tok, joined.data ? joined.data : "", joined.len, text_flags (e), &ids, err), err);
     if (st == DPS_OK)
         st = end_text (e, &ids, err);
     view.text = joined;
@@ -224,7 +224,7 @@ static DpsStatus truncate_row (const DpsEncoder *e, const DpsRow *row, DpsEncode
 static DpsStatus need_tokenizer (const DpsEncoder *e, const DpsRow *row, DpsError *err)
 {
     return e->tok ? DPS_OK
-                  : dps_row_fail (row, err, "%s, but the model has no tokenizer. Hint: rows of input_ids need none",
+                  : dps_row_fail (row, err, "%s, but the model has no tokenizer that can be used. Hint: rows of input_ids need none",
                                   dps_row_kind_name (row->kind));
 }
 

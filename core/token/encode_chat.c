@@ -37,12 +37,14 @@ static DpsStatus render (const DpsEncoder *e, const DpsRow *row, json_t *message
     return st == DPS_OK ? DPS_OK : dps_row_fail (row, err, "%s", why.msg);
 }
 
-static DpsStatus encode_rendered (const DpsEncoder *e, const DpsRendered *r, size_t len, unsigned flags, DpsIds *out, DpsError *err)
+static DpsStatus encode_rendered (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, unsigned flags, DpsIds *out,
+                                  DpsError *err)
 {
     size_t n = 0;
     while (n < r->n_literal && r->literal[n].start < len)
         n++;
-    return dps_tokenizer_encode_literal (e->tok, r->text.data ? r->text.data : "", len, flags, r->literal, n, out, err);
+    const char *text = r->text.data ? r->text.data : "";
+    return dps_row_place (row, dps_tokenizer_encode_literal (e->tok, text, len, flags, r->literal, n, out, err), err);
 }
 
 DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, const DpsIds *ids, const char *what,
@@ -51,7 +53,7 @@ DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsR
     DpsIds part = {0};
     int is_chat = row->kind == DPS_ROW_MESSAGES || row->prompt.messages;
     unsigned literal = !is_chat && e->recipe && e->recipe->split_special_tokens > 0 ? (unsigned)DPS_TOKENIZE_LITERAL : 0u;
-    DpsStatus st = encode_rendered (e, r, len, is_chat ? 0u : DPS_TOKENIZE_SPECIAL | literal, &part, err);
+    DpsStatus st = encode_rendered (e, row, r, len, is_chat ? 0u : DPS_TOKENIZE_SPECIAL | literal, &part, err);
     /* A tokenizer that ends every text with a token of its own does so here too. */
     if (st == DPS_OK && !is_chat && part.n && part.n <= ids->n && part.ids[part.n - 1] == e->eos && ids->ids[part.n - 1] != e->eos)
         part.n--;
@@ -74,7 +76,7 @@ static DpsStatus encode_all (const DpsEncoder *e, const DpsRow *row, json_t *mes
 {
     DpsIds ids = {0};
     DPS_TRY (render (e, row, messages, generation_prompt, r, err));
-    DpsStatus st = encode_rendered (e, r, r->text.len, 0, &ids, err);
+    DpsStatus st = encode_rendered (e, row, r, r->text.len, 0, &ids, err);
     if (st == DPS_OK)
         st = dps__encoded_take (row, &ids, weight, out, err);
     dps_free (ids.ids);

@@ -149,7 +149,9 @@ static DpsStatus match (const DpsRegex *re, const char *s, size_t len, size_t fr
         return DPS_OK;
     if (*out_rc == PCRE2_ERROR_NOMEMORY)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for matching");
-    return dps_fail (err, DPS_ERR_LIMIT, "a regular expression of the tokenizer backtracks without end on this text (PCRE2 error %d)",
+    return dps_fail (err, DPS_ERR_LIMIT,
+                     "a regular expression of the tokenizer backtracks without end on this text (PCRE2 error %d). "
+                     "Hint: another tokenizer, or leave the text out",
                      *out_rc);
 }
 

@@ -90,8 +90,8 @@ static DpsStatus walk (json_t *part, const char *member, const char *children, P
         return DPS_OK;
     if (depth > DPS_STEPS_DEPTH)
         return dps_fail (err, DPS_ERR_LIMIT, "%s nested deeper than %d", member, DPS_STEPS_DEPTH);
-    if (get_text (part, "type", &type, &len, NULL) != DPS_OK)
-        return dps_fail (err, DPS_ERR_FORMAT, "%s without a \"type\"", member);
+    if (get_text (part, "type", &type, &len, NULL) != DPS_OK || !len)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: \"type\" is missing, empty or no string", member);
     if (strcmp (type, "Sequence")) {
         DpsStatus st = reader (type, part, out, out_flag, err);
         return st == DPS_OK ? st : dps_error_prefix (err, "%s %s", member, type);
@@ -99,8 +99,11 @@ static DpsStatus walk (json_t *part, const char *member, const char *children, P
     json_t *list = json_object_get (part, children);
     if (!json_is_array (list))
         return dps_fail (err, DPS_ERR_FORMAT, "%s Sequence without \"%s\"", member, children);
-    json_array_foreach (list, i, child)
-        DPS_TRY (walk (child, member, children, reader, out, out_flag, depth + 1, err));
+    json_array_foreach (list, i, child) {
+        DpsStatus st = walk (child, member, children, reader, out, out_flag, depth + 1, err);
+        if (st != DPS_OK)
+            return dps_error_prefix (err, "%s[%zu]", children, i);
+    }
     return DPS_OK;
 }
 

@@ -52,9 +52,10 @@ DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsEr
     const char *type = json_string_value (json_object_get (part, "type"));
     if (!part || json_is_null (part))
         return DPS_OK;
-    if (!type || depth > DPS_STEPS_DEPTH)
-        return dps_fail (err, type ? DPS_ERR_LIMIT : DPS_ERR_FORMAT,
-                         type ? "post_processor nested too deep" : "post_processor without \"type\"");
+    if (!type || !*type)
+        return dps_fail (err, DPS_ERR_FORMAT, "post_processor: \"type\" is missing, empty or no string");
+    if (depth > DPS_STEPS_DEPTH)
+        return dps_fail (err, DPS_ERR_LIMIT, "post_processor nested deeper than %d", DPS_STEPS_DEPTH);
     if (!strcmp (type, "ByteLevel"))
         return DPS_OK;
     if (!strcmp (type, "TemplateProcessing"))

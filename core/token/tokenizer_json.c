@@ -16,7 +16,7 @@ enum { LARGEST_MEMBER = 64 * 1024 }; /* bytes; the largest real one, Llama 3's p
 typedef struct Parts {
     DpsScan added, normalizer, pretokenizer, post, decoder, vocab, merges;
     DpsBuf type, unknown, prefix, suffix;
-    int byte_fallback, fuse_unknown, ignore_merges, has_model, has_dropout;
+    int byte_fallback, fuse_unknown, ignore_merges, has_model, has_type, has_dropout;
 } Parts;
 
 static void free_parts (Parts *p)
@@ -62,7 +62,7 @@ static DpsStatus read_model (DpsScan *c, Parts *p, DpsError *err)
         else if (is (&key, "merges"))
             st = keep (c, &p->merges, err);
         else if (is (&key, "type"))
-            st = keep_string (c, &p->type, err);
+            st = dps_scan_string (c, &p->type, err), p->has_type = 1;
         else if (is (&key, "unk_token"))
             st = keep_string (c, &p->unknown, err);
         else if (is (&key, "continuing_subword_prefix"))
@@ -288,8 +288,10 @@ static DpsStatus read_post (const Parts *p, DpsTokenizer *tok, DpsError *err)
 
 static DpsStatus read_parts (Parts *p, DpsTokenizer *tok, DpsError *err)
 {
-    if (!p->has_model || (p->type.len && !is (&p->type, "BPE")))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "model type \"%.40s\"; supported is BPE", p->type.len ? p->type.data : "");
+    if (!p->has_model || (p->has_type && !p->type.len))
+        return dps_fail (err, DPS_ERR_FORMAT, "%s", p->has_model ? "model: \"type\" is empty" : "no \"model\"");
+    if (p->has_type && !is (&p->type, "BPE")) /* older files have none */
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "model type \"%.40s\"; supported is BPE", p->type.data);
     if (!p->vocab.s)
         return dps_fail (err, DPS_ERR_FORMAT, "model lacks \"vocab\"");
     if (p->has_dropout || p->prefix.len || p->suffix.len)

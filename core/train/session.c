@@ -86,11 +86,7 @@ DpsStatus dps_session_begin (DpsSession *s, const DpsRegistry *reg, const DpsSes
     if (unties || o->own_head)
         DPS_TRY (dps_source_own_head (s->source, err));
     DPS_TRY (dps_session_dtype (&s->ex, s->source, o->dtype, &s->compute, err));
-    DpsStatus st = dps_model_init (&s->model, dps_source_config (s->source), err);
-    if (st != DPS_OK) {
-        dps_error_prefix (err, "%s", o->model);
-        return st;
-    }
+    DPS_TRY (dps_source_model (s->source, &s->model, err));
     DPS_TRY (dps_source_check (s->source, &s->model, err));
     DPS_TRY (dps_model_quantise (&s->model, s->source, &o->quantise, err));
     DPS_TRY (dps_tokenizer_from_source (reg, s->source, &s->tok, err));

@@ -79,6 +79,10 @@ static DpsStatus check_base (const Putting *p, DpsError *err)
                   "%s: trained on the base with digest %.12s…, %s has %.12s…: the shapes fit, the weights differ. Hint: "
                   "--allow-base-mismatch (in a recipe allow_base_mismatch: true) uses it all the same",
                   p->path, p->a->base_sha256, o->model, expected);
+    else if (st != DPS_OK) {
+        dps_error_prefix (err, "%s", p->path);
+        dps_error_hint (err, "give the model that base_model_name_or_path in its " DPS_CKPT_ADAPTER_CONFIG " names");
+    }
     if (st == DPS_OK && expected && strcmp (expected, p->a->base_sha256) != 0)
         dps_log (DPS_LOG_WARNING, "%s was trained on other weights than those of %s", p->path, o->model);
     return st == DPS_OK ? check_under (p, err) : st;

@@ -171,10 +171,15 @@ static DpsStatus dtype (Scan *s, Entry *e)
     uint32_t at, len;
     DPS_TRY (string (s, &at, &len));
     int d = dtype_find (s->f->names.data + at, len);
-    if (d < 0)
-        return dps_fail (s->err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' has dtype '%.*s', which has no reader", s->f->path,
+    if (d < 0) {
+        char list[128] = "";
+        const Dtype *known;
+        for (size_t i = 0, n = 0; (known = dtype_at (i)); i++, n = strlen (list))
+            snprintf (list + n, sizeof list - n, "%s%s", i ? ", " : "", known->name);
+        return dps_fail (s->err, DPS_ERR_UNSUPPORTED, "%s: tensor '%.*s' has dtype '%.*s', which has no reader; there are: %s", s->f->path,
                          (int)(e->name_len < 200 ? e->name_len : 200), s->f->names.data + e->name, (int)(len < 40 ? len : 40),
-                         s->f->names.data + at);
+                         s->f->names.data + at, list);
+    }
     s->f->names.len = at;
     e->dtype = (uint8_t)d;
     return DPS_OK;

@@ -16,6 +16,7 @@ item() {
     (ulimit -v $limit_kib; exec timeout 20 "$@") > out 2> err < /dev/null || got=$?
     [ "$got" = "$want" ] || { tail -n 5 err >&2; fail "$name: exit code $got, expected $want"; }
     [ "$want" = 0 ] || grep -q -F -- "$text" err || { cat err >&2; fail "$name: standard error does not say '$text'"; }
+    [ "$want" != 1 ] || grep -q "Hint: " err || { cat err >&2; fail "$name: no hint what to do"; }
     [ "$want" = 0 ] || absent written
     n_items=$((n_items + 1))
 }
@@ -72,10 +73,18 @@ tokenizer() { # NAME CODE TEXT MEMBERS [ROWS]
     item "tokenizer.json $1" "$2" "$3" "$dia" tokenize --model bad --data "${5:-ab.jsonl}" --out written
 }
 bomb='{"type":"Replace","pattern":{"Regex":"(a+)+$"},"content":"x"}'
-tokenizer "ReDoS in Replace" 1 "backtracks without end" "{\"normalizer\":$bomb}" many.jsonl
-tokenizer "ReDoS in Split" 1 "backtracks without end" '{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"}}' many.jsonl
+tokenizer "ReDoS in Replace" 1 "many.jsonl:1: a regular expression of the tokenizer backtracks without end" "{\"normalizer\":$bomb}" many.jsonl
+tokenizer "ReDoS in Split" 1 "many.jsonl:1: a regular expression" '{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+$"},"behavior":"Isolated"}}' many.jsonl
 jq -n '{normalizer: {type: "Replace", pattern: {String: "a"}, content: ("x" * 1000000)}}' > members
 tokenizer "content of 10^6 characters" 1 "the limit is" "$(cat members)"
+tokenizer "a normaliser of an empty type" 1 'bad: tokenizer.json: normalizer: "type" is missing, empty or no string' '{"normalizer":{"type":""}}'
+tokenizer "a step without a type" 1 'tokenizer.json: pretokenizers[1]: pre_tokenizer: "type" is missing' '{"pre_tokenizer":{"type":"Sequence","pretokenizers":[{"type":"Whitespace"},{}]}}'
+tokenizer "a decoder whose type is a number" 1 'tokenizer.json: decoder: "type"' '{"decoder":{"type":3}}'
+tokenizer "a post-processor of an empty type" 1 'tokenizer.json: post_processor: "type"' '{"post_processor":{"type":""}}'
+tokenizer "a model of an empty type" 1 'tokenizer.json: model: "type" is empty' '{"model":{"type":""}}'
+tokenizer "a model whose type is a number" 1 'expected a string' '{"model":{"type":3}}'
+tokenizer "no model" 1 'found byte 0x6e, expected an object' '{"model":null}'
+tokenizer "a model of another type" 1 'tokenizer.json: model type "WordPiece"; supported is BPE' '{"model":{"type":"WordPiece"}}'
 tokenizer "id 2^32-1" 1 "token id 4294967295" '{"added_tokens":[{"id":4294967295,"content":"z","special":true}]}'
 tokenizer "id -1" 1 "an integer that is not negative" '{"model":{"vocab":{"z":-1}}}'
 tokenizer "added id -1" 1 "added_tokens[0]" '{"added_tokens":[{"id":-1,"content":"z","special":true}]}'

@@ -76,6 +76,34 @@ wrong 2 "trained is the adapter itself" merge --model "$models/gemma3" --adapter
 [ "$(sha256sum trained/*.*)" = "$before" ] || fail "the adapter was written over"
 ok "paths"
 
+# A model's files that cannot be read: every verb says what to do about it.
+tiny_model cut '{}'
+tiny_recipe cut.yaml never model_name_or_path=cut adapter_init=-
+damaged() { # FILE TEXT: all of them meet it
+    for verb in score generate tokenize; do
+        wrong 1 "$2" $verb --model cut --data rows.jsonl
+        said "cut/$1"
+    done
+    wrong 1 "$2" eval --model cut --suite rows.jsonl
+    wrong 1 "$2" merge --model cut --adapter trained --out never
+    for verb in train plan explain "data check" "data mask"; do
+        wrong 1 "$2" $verb cut.yaml
+        said "cut/$1"
+    done
+    absent never
+}
+truncate -s 100 cut/config.json
+damaged config.json "Hint: fetch or copy the model again"
+cp "$models/gemma3/config.json" cut/
+echo '{' > cut/tokenizer_config.json
+wrong 1 "cut/tokenizer_config.json:2:0: not valid JSON: string or '}' expected near end of file. Hint: fetch or copy the tokenizer again" \
+    tokenize --model cut --data rows.jsonl
+wrong 1 "Hint: fetch or copy the tokenizer again" train cut.yaml
+rm cut/tokenizer_config.json
+jq '.hidden_size = 64' "$models/gemma3/config.json" > cut/config.json
+wrong 1 "is (80, 32), expected (80, 64) from the configuration. Hint: config.json and weights are of two models, or were edited" score --model cut --data rows.jsonl
+ok "files of a model"
+
 # Rows: what is in the file, without a recipe too.
 tiny_model "modèle à moi" '{}'
 check=(data check --model "modèle à moi" --data)

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "diapason/bench.h"
-#include "graph/source.h"
+#include "graph/source_check.h"
 #include "train/train.h"
 
 enum { ANSWERS = 8, MAX_BYTES = 64 << 20 };
@@ -201,7 +201,7 @@ DpsStatus bench_objective (DpsExec *ex, DpsRegistry *reg, const BenchOptions *o,
     s.output = g_build_filename (s.folder, "run", NULL);
     DpsStatus st = dps_source_open (reg, o->model, &source, err);
     if (st == DPS_OK)
-        st = dps_model_init (&s.model, dps_source_config (source), err);
+        st = dps_source_model (source, &s.model, err);
     dps_source_close (source);
     if (st == DPS_OK)
         st = run_steps (&s, reg, err);

@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "diapason/bench.h"
 #include "graph/quantise.h"
+#include "graph/source_check.h"
 #include "infer/generate.h"
 #include "infer/pass.h"
 #include "optim/step.h"
@@ -63,7 +64,7 @@ static DpsStatus open_bench (Bench *b, DpsExec *ex, const DpsRegistry *reg, cons
     DPS_TRY (dps_source_open (reg, o->model, &b->source, err));
     DpsQuantise how;
     DPS_TRY (dps_quantise_parse (o->quantization, &how, err));
-    DPS_TRY (dps_model_init (&b->model, dps_source_config (b->source), err));
+    DPS_TRY (dps_source_model (b->source, &b->model, err));
     DPS_TRY (dps_model_quantise (&b->model, b->source, &how, err));
     if (training)
         DPS_TRY (attach_lora (b, reg, err));

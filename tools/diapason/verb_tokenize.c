@@ -49,6 +49,7 @@ static DpsStatus put_row (const DpsTokenizer *tok, const DpsEncoder *encoder, co
         DpsIds ids = {0};
         DpsStatus st =
             dps_tokenizer_encode (tok, row->answers[0].text, row->answers[0].text_len, no_special ? 0 : DPS_TOKENIZE_SPECIAL, &ids, err);
+        dps_row_place (row, st, err);
         if (st == DPS_OK)
             st = put_ids (tok, ids.ids, ids.n, b, err);
         dps_free (ids.ids);
@@ -82,9 +83,6 @@ static DpsStatus tokenize_with (const DpsTokenizer *tok, DpsError *err)
     CliOutput o;
     DpsDataset *ds = NULL;
     DpsEncoder *encoder = NULL;
-    if (!tok)
-        return dps_fail (err, DPS_ERR_NOT_FOUND,
-                         "%s has no tokenizer. Hint: score, generate and train take rows of input_ids, which need none", model);
     DpsStatus st = dps_dataset_from_file (data, &ds, err);
     if (st == DPS_OK)
         st = dps_encoder_new (NULL, tok, &encoder, err);
@@ -122,7 +120,7 @@ static int run_tokenize (int argc, char **argv)
     if (st == DPS_OK)
         st = dps_source_open (reg, model, &source, &err);
     if (st == DPS_OK)
-        st = dps_tokenizer_from_source (reg, source, &tok, &err);
+        st = dps_tokenizer_require (reg, source, &tok, &err);
     if (st == DPS_OK)
         st = tokenize_with (tok, &err);
     dps_tokenizer_free (tok);

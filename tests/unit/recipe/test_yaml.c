@@ -63,6 +63,8 @@ static const struct {
     {"not closed", "seed: [1\n", "not valid YAML"},
     {"no space", "seed: 3\nmax_steps:3\nlr: 1\n",
      ":2:1: 'max_steps:3' has no space behind the colon, so it is no key with a value: write 'max_steps: 3'"},
+    {"no space at all", "max_steps:3\n", ":1:1: 'max_steps:3' has no space behind the colon"},
+    {"no space on any line", "# two\nmax_steps:3\nseed:4\n", ":2:1: 'max_steps:3' has no space behind the colon"},
     {"no space in a list", "datasets:\n  - path:x\n    split: a\n", ":2:5: 'path:x' has no space behind the colon"},
     {"tab", "datasets:\n\t- path: x\n", ":2:1: a tab in the indentation, where YAML takes spaces only"},
     {"tab on the next line", "seed: 3\n\tlr: 1\n", ":2:1: a tab in the indentation"},
