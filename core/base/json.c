@@ -12,12 +12,17 @@
 
 /*
  * jansson's parser goes on when it could not grow its token buffer, and then reads past the end of it. So while it parses, an allocation
- * that fails does not return: it jumps out of the parser, and what the parser had allocated is freed from this list.
+ * that fails does not return: it jumps out of the parser, and what the parser had allocated is freed from this list. What it gives back is
+ * nearly always among the newest; else, as the value of a key that comes again, it waits for the end: a million such cost no search.
  */
+enum { NEWEST = 64 };
+
 static _Thread_local struct {
     jmp_buf *escape; /* NULL: not parsing */
     void **blocks;
     size_t n, capacity;
+    void **waiting; /* given back, still in blocks */
+    size_t n_waiting, waiting_capacity;
 } parsing;
 
 static void *json_malloc (size_t n)
@@ -35,12 +40,25 @@ static void *json_malloc (size_t n)
 
 static void json_release (void *p)
 {
-    for (size_t i = parsing.escape && p ? parsing.n : 0; i-- > 0;) /* what is freed is nearly always among the newest */
-        if (parsing.blocks[i] == p) {
-            parsing.blocks[i] = parsing.blocks[--parsing.n];
-            break;
+    if (!parsing.escape || !p) {
+        dps_free (p);
+        return;
+    }
+    for (size_t i = parsing.n; i > 0 && i + NEWEST > parsing.n; i--)
+        if (parsing.blocks[i - 1] == p) {
+            parsing.blocks[i - 1] = parsing.blocks[--parsing.n];
+            dps_free (p);
+            return;
         }
-    dps_free (p);
+    if (DPS_GROW (parsing.waiting, parsing.n_waiting, parsing.waiting_capacity))
+        longjmp (*parsing.escape, 1);
+    parsing.waiting[parsing.n_waiting++] = p;
+}
+
+static void free_all (void **list, size_t n)
+{
+    while (n)
+        dps_free (list[--n]);
 }
 
 void dps_json_init (void) { json_set_alloc_funcs (json_malloc, json_release); }
@@ -51,19 +69,17 @@ static json_t *load_guarded (const char *data, size_t len, size_t options, json_
     jmp_buf escape;
     json_t *volatile value = NULL;
     *out_of_memory = 0;
-    parsing.n = 0;
     parsing.escape = &escape;
-    if (setjmp (escape) == 0)
+    if (setjmp (escape) == 0) {
         value = json_loadb (data, len, options, e);
-    else {
+        free_all (parsing.waiting, parsing.n_waiting);
+    } else {
         *out_of_memory = 1;
-        while (parsing.n)
-            dps_free (parsing.blocks[--parsing.n]);
+        free_all (parsing.blocks, parsing.n);
     }
     dps_free (parsing.blocks);
-    parsing.blocks = NULL;
-    parsing.n = parsing.capacity = 0;
-    parsing.escape = NULL;
+    dps_free (parsing.waiting);
+    memset (&parsing, 0, sizeof parsing);
     return value;
 }
 

@@ -114,6 +114,9 @@ jq -n '{added_tokens: [{id: 9, content: ("y" * 1000000), special: true}]}' > mem
 tokenizer "an added token of 10^6 characters" 1 "the limit is 65536" "$(cat members)"
 jq -n '{model: {vocab: {("z" * 1000000): 9}}}' > members
 tokenizer "a vocabulary entry of 10^6 characters" 0 "" "$(cat members)"
+tiny_model bad '{}'
+awk 'BEGIN { for (i = 0; i < 200000; i++) printf "%s\"k%d\":1", i ? "," : "{", i % 100000; print "}" }' > bad/tokenizer_config.json
+item "tokenizer_config.json 10^5 keys, each twice" 0 "" "$dia" tokenize --model bad --data ab.jsonl --out written
 ok "tokenizer.json: $n_items items"
 
 # ---- adapter_config.json ----
