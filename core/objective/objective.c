@@ -203,11 +203,14 @@ static void report (void *ctx, DpsStr name, double value, double weight)
 
 static DpsStatus check_finite (const Call *c, const DpsSignal *s, const double *v, uint64_t n, DpsError *err)
 {
+    static const char *const made =
+        "the objective's score made it. Hint: a criterion that did not judge gives NaN, a group may be of one row, "
+        "and deviations may be 0: diapason check tries these";
     for (uint64_t i = 0; i < n; i++)
         if (!isfinite (v[i]))
-            return dps_fail (err, DPS_ERR_NONFINITE, "%s: signal %s (%s) of %s %llu is %g: the model's output is not finite",
-                             c->o->info.name, s->name, s->role, s->axis == DPS_AXIS_TOKEN ? "scored token" : "row", (unsigned long long)i,
-                             v[i]);
+            return dps_fail (err, DPS_ERR_NONFINITE, "%s: signal %s (%s) of %s %llu is %g: %s", c->o->info.name, s->name, s->role,
+                             s->axis == DPS_AXIS_TOKEN ? "scored token" : "row", (unsigned long long)i, v[i],
+                             strcmp (s->role, "step") ? "the model's output is not finite" : made);
     return DPS_OK;
 }
 

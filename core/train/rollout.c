@@ -2,6 +2,7 @@
 #include "train/rollout.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "train/trainer.h"
@@ -137,6 +138,15 @@ static DpsStatus make_units (DpsTrainer *t, DpsAnswers *a, const uint64_t *count
     return o->n_places && dps__trainer_earns (t) ? dps__trainer_score (t, o->places, o->n_places, &meta, err) : DPS_OK;
 }
 
+/* `score` of the objective reported the rewards, in its own way. */
+static int says_reward (const DpsStepSums *scored)
+{
+    size_t i = 0;
+    while (i < scored->n_metrics && strcmp (scored->metrics[i].name, "reward") != 0)
+        i++;
+    return i < scored->n_metrics;
+}
+
 /* Sample before t->step. */
 static DpsStatus make (DpsTrainer *t, DpsError *err)
 {
@@ -153,10 +163,10 @@ static DpsStatus make (DpsTrainer *t, DpsError *err)
         st = dps__answers_make (t, &a, o->samples, first, 0, err);
     if (st == DPS_OK)
         st = dps__answers_measure (&a, &o->sums, err);
-    if (st == DPS_OK && !dps__trainer_earns (t)) /* else `score` of the objective reports them */
-        st = dps__answers_rewards (t, &a, &o->sums, err);
     if (st == DPS_OK)
         st = make_units (t, &a, counts, err);
+    if (st == DPS_OK && !says_reward (&t->scored))
+        st = dps__answers_rewards (t, &a, &o->sums, err);
     if (st == DPS_OK && t->recipe->log_completions)
         st = dps__answers_log (t, &a, t->step + 1, err);
     dps__answers_free (&a);

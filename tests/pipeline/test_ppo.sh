@@ -32,7 +32,8 @@ jq -s -e 'map(select(.eval_reward != null)) | length == 3 and .[-1].eval_reward 
 jq -s -e '.[0] | .["objective/kl"] == 0 and .["val/ratio"] == 1 and .["policy/approxkl_avg"] == 0 and .["policy/clipfrac_avg"] == 0' ppo/metrics.jsonl >/dev/null ||
     fail "the first step: $(head -n 1 ppo/metrics.jsonl)"
 jq -s -e 'map(select(.["objective/kl"] != null)) | all(.["val/ratio"] == 1 and .["val/num_eos_tokens"] != null and .["objective/entropy"] > 0
-    and .["objective/rlhf_reward"] != null and .["objective/non_score_reward"] != null)' ppo/metrics.jsonl >/dev/null || fail "metrics of a rollout"
+    and .["objective/rlhf_reward"] != null and .["objective/non_score_reward"] != null
+    and .reward != null and .["rewards/length/mean"] == .reward and .["rewards/length/std"] != null)' ppo/metrics.jsonl >/dev/null || fail "metrics of a rollout"
 jq -s -e 'map(select(.loss)) | all(.["loss/policy_avg"] != null and .["loss/value_avg"] >= 0 and .["policy/entropy_avg"] > 0
     and .["val/clipfrac_avg"] != null and .["val/ratio_var"] >= 0)' ppo/metrics.jsonl >/dev/null || fail "metrics of a step"
 jq -s -e 'all(.lr == .learning_rate and .eps > 0) and (map(.episode) | .[0] == 16 and .[3] == 16 and .[4] == 32 and .[47] == 192)' \

@@ -8,7 +8,7 @@
 #include "diapason/plugin.h"
 
 /* Streams of the seed; those of signals begin behind them. */
-enum { ROWS, TOKENS, MASK, REWARDS, TRUNCATED, SIGNALS };
+enum { ROWS, TOKENS, MASK, REWARDS, TRUNCATED, SIGNALS, UNJUDGED };
 
 static int64_t between (uint64_t seed, uint64_t stream, uint64_t i, int64_t least, int64_t most)
 {
@@ -67,7 +67,9 @@ DpsStatus check_batch_make (const DpsObjectiveInstance *o, const CheckBatchPlan 
     make_shape (o, plan, out);
     make_weights (plan, out);
     for (uint64_t i = 0; i < out->n_rows * CHECK_CRITERIA; i++)
-        out->values[i] = dps_rng_normal (plan->seed, REWARDS, i);
+        out->values[i] = plan->unjudged && (i < CHECK_CRITERIA || dps_rng_below (plan->seed, UNJUDGED, i, 3) == 0)
+                             ? NAN
+                             : dps_rng_normal (plan->seed, REWARDS, i);
     for (uint64_t r = 0; r < out->n_rows; r++)
         out->truncated[r] = dps_rng_below (plan->seed, TRUNCATED, r, 4) == 0;
     for (uint32_t s = 0; s < o->info.n_signals; s++)

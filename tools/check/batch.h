@@ -32,6 +32,7 @@ typedef struct CheckBatchPlan {
     int64_t tokens;     /* of a row; 0: 1 to 7 */
     uint64_t empty_row; /* number of a row without tokens, from 1; 0: none */
     int masked;         /* about a third of the tokens has weight 0 */
+    int unjudged;       /* about a third of what criteria said is NaN, and all that they said of the first row */
 } CheckBatchPlan;
 
 /** Scored tokens, weights and signals; and, where the objective has `score`, what it makes of random rewards. Errors: the plugin's. */

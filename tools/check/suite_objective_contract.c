@@ -129,6 +129,13 @@ static DpsStatus smallest (CheckContext *ctx, DpsError *err)
     return edge (ctx, &(CheckBatchPlan){.seed = ctx->seed, .n_units = 4, .rows = 1}, "units of one row", err);
 }
 
+/* NaN among the rewards is a criterion that did not judge, as happens in every long run. */
+static DpsStatus unjudged (CheckContext *ctx, DpsError *err)
+{
+    return edge (ctx, &(CheckBatchPlan){.seed = ctx->seed, .n_units = 4, .rows = 3, .unjudged = 1},
+                 "rewards of which some are NaN: a criterion that did not judge the row", err);
+}
+
 static DpsStatus metrics (CheckContext *ctx, DpsError *err)
 {
     static CheckBatch b;
@@ -346,9 +353,9 @@ static DpsStatus state (CheckContext *ctx, DpsError *err)
 static DpsStatus older_host (CheckContext *ctx, DpsError *err) { return check_older_hosts ((const void *)table_of (ctx)->describe, err); }
 
 static const CheckCase cases[] = {
-    CHECK_CASE (describe, 0, 0),         CHECK_CASE (parameters, 0, 0), CHECK_CASE (empty_rows, 0, 0),  CHECK_CASE (smallest, 0, 0),
-    CHECK_CASE (metrics, 0, 0),          CHECK_CASE (leaks, 0, 0),      CHECK_CASE (allocations, 0, 0), CHECK_CASE (state, 0, 0),
-    CHECK_CASE (refusals_say_why, 0, 0), CHECK_CASE (older_host, 0, 0),
+    CHECK_CASE (describe, 0, 0), CHECK_CASE (parameters, 0, 0),       CHECK_CASE (empty_rows, 0, 0), CHECK_CASE (smallest, 0, 0),
+    CHECK_CASE (unjudged, 0, 0), CHECK_CASE (metrics, 0, 0),          CHECK_CASE (leaks, 0, 0),      CHECK_CASE (allocations, 0, 0),
+    CHECK_CASE (state, 0, 0),    CHECK_CASE (refusals_say_why, 0, 0), CHECK_CASE (older_host, 0, 0),
 };
 
 const CheckSuite check_suite_objective_contract = {.name = "objective.contract",

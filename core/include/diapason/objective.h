@@ -115,7 +115,8 @@ typedef struct DpsObjective {
      * Rewards and recorded signals of a whole step → the signals of role step, detached. Called once per rollout, before its first update.
      * step->signals: those of roles rollout, reference, teacher …; NULL in the places of roles policy and step, and of role rollout where the
      * answers were given, not sampled (the rollout is then the policy before the first update on them).
-     * out: [n_signals] arrays to fill where the role is step, finite; NULL elsewhere.
+     * out: [n_signals] arrays to fill where the role is step, finite; NULL elsewhere. The host logs the rewards' means and deviations itself
+     * (reward, rewards/NAME/mean) where no metric called `reward` comes from here.
      * NULL slot: no signal has role step. Pure. Errors: SHAPE, NONFINITE; INVALID with err->vendor_code = 1 + i when params[i] of describe does not
      * fit what the step brought: the recipe's line is named then. Outputs untouched. Thread: [any], one call at a time per instance.
      */

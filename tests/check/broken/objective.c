@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * objective.c: the loss of a row is Σ_t w_t·(−log p(t)) + warmth·(mean log p)², warmth growing with each step up to 1. So it has a parameter, masks, a mean
- * that must not be one over a micro-batch, a state and a metric; and every fault an objective can have.
+ * that must not be one over a micro-batch, a state and a metric; what a row earned weighs it. And every fault an objective can have.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 static DpsParam warmth = DPS_SDK_PARAM ("warmth", DPS_PARAM_F64, 0.5, 0, 1, NULL, "weight of the second term");
 static const DpsParam *const params[] = {&warmth};
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
-static const DpsSignal *const signals[] = {&logp};
+static const DpsSignal worth = {.size = sizeof worth, .name = "worth", .role = "step", .axis = DPS_AXIS_ROW};
+static const DpsSignal *const signals[] = {&logp, &worth};
 static const DpsObjectiveInfo info = {.size = sizeof info,
                                       .name = "broken-objective",
                                       .summary = "for the tests of diapason check",
@@ -23,7 +24,7 @@ static const DpsObjectiveInfo info = {.size = sizeof info,
                                       .total = DPS_TOTAL_TOKENS,
                                       .params = params,
                                       .n_params = 1,
-                                      .n_signals = 1,
+                                      .n_signals = 2,
                                       .signals = signals};
 
 typedef struct Warm {
@@ -143,6 +144,7 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
         second = ops->square (t, ops->input (t, DPS_AXIS_ROW, values, b->n_rows));
     DpsVal tokens = IS (reads_masked) ? ops->sum_rows (t, x) : ops->sum_rows (t, weighed);
     DpsVal per_row = ops->add (t, ops->neg (t, tokens), ops->mul (t, warm, second));
+    per_row = ops->mul (t, per_row, signal[1]);
     if (IS (averages))
         per_row = ops->div (t, per_row, ops->constant (t, (double)b->n_units));
     if (IS (random_bits))
@@ -155,6 +157,22 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
         *out_loss = ops->sum_units (t, ops->mul (t, per_row, ops->add (t, first, ops->constant (t, 1))));
     }
     report (metrics, b, values);
+    return DPS_OK;
+}
+
+/* Between 1/2 and 3/2, by what the criteria said that said something. */
+static DpsStatus score (void *self, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
+                        const DpsMetricSink *metrics, DpsError *err)
+{
+    (void)self, (void)metrics, (void)err;
+    for (uint64_t r = 0; r < step->n_rows; r++) {
+        double sum = 0;
+        for (uint64_t c = 0; c < rewards->n_criteria; c++) {
+            const double value = rewards->values[r * rewards->n_criteria + c];
+            sum += isnan (value) && !IS (counts_the_unjudged) ? 0 : rewards->weights[c] * value;
+        }
+        out[1][r] = 1 + 0.5 * tanh (sum);
+    }
     return DPS_OK;
 }
 
@@ -211,6 +229,7 @@ static const DpsObjective objective = {.size = TABLE_SIZE,
                                        .describe = describe,
                                        .create = create,
                                        .destroy = destroy,
+                                       .score = score,
                                        .loss = LOSS,
                                        .step_end = step_end,
                                        .state_save = state_save,
