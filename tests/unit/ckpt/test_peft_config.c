@@ -118,7 +118,7 @@ static void test_hostile_files_are_refused_by_name (void)
         {"{" KIND ", \"r\": -4}", "found -4", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": 2147483648}", "found 2147483648", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": 9223372036854775807}", "'r'", DPS_ERR_FORMAT},
-        {"{" KIND ", \"r\": 99999999999999999999}", "not valid JSON", DPS_ERR_FORMAT},
+        {"{" KIND ", \"r\": 99999999999999999999}", "expected a whole number from 1 to 65536", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": 4.5}", "'r'", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": \"4\"}", "'r'", DPS_ERR_FORMAT},
         {"{" KIND ", \"r\": null}", "'r'", DPS_ERR_FORMAT},
