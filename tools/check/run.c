@@ -180,7 +180,7 @@ static void wait_for (Slot *slots, int jobs)
         if (slots[i].result) {
             double left = slots[i].start + slots[i].limit - now ();
             soonest = left < soonest ? left : soonest;
-            exiting |= slots[i].gone_at > 0;
+            exiting |= slots[i].gone_at > 0 || slots[i].process.verdict.len > 0;
             of[n] = &slots[i];
             polls[n++] = (struct pollfd){.fd = slots[i].ended ? -1 : slots[i].process.fd, .events = POLLIN};
             exiting |= slots[i].ended;
