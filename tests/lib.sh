@@ -54,8 +54,9 @@ await() {
     done
     fail "not true after two minutes: $*"
 }
-# at_step FOLDER STEP: the run that writes there is in this step or behind it, by its breadcrumb.
-at_step() { [ "0$(od -An -tu8 -j16 -N8 "$1/breadcrumb" 2>/dev/null | tr -d ' ')" -ge "$2" ]; }
+# step_of FOLDER: the step of the run that writes there, by its breadcrumb; at_step FOLDER STEP: it is in this step or behind it.
+step_of() { echo "$((10#0$(od -An -tu8 -j16 -N8 "$1/breadcrumb" 2>/dev/null | tr -d ' ')))"; }
+at_step() { [ "$(step_of "$1")" -ge "$2" ]; }
 
 same() { cmp -s "$1" "$2" || fail "$1 and $2 differ"; }
 exists() { local f; for f; do [ -e "$f" ] || fail "$f was not written"; done; }
