@@ -83,10 +83,11 @@ static void test_very_short_answers (void)
             const double expected = w % 2 ? cases[i].en : cases[i].fr;
             uint32_t status;
             const double got = kit_reward_status (self, &(KitAnswer){.completion = cases[i].answer}, &status);
-            if (w > 1 || isnan (expected))
-                CU_ASSERT_EQUAL (status, DPS_SCORE_NOT_JUDGED)
-            else
+            if (w > 1 || isnan (expected)) {
+                CU_ASSERT_EQUAL (status, DPS_SCORE_NOT_JUDGED);
+            } else {
                 CHECK_NEAR (got, expected, 0);
+            }
         }
         kit_reward ()->close (self);
     }
