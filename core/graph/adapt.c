@@ -21,9 +21,14 @@ static DpsNode build_base (struct DpsBuilder *b, DpsNode x)
     return dps_build_linear (b->g, x, dps__model_weight (b->m, b->g, b->weight), -1, -1, 1, b->g->compute);
 }
 
+/* An op's alpha of 0 counts as 1 (ops.h); here it is 0: the product is recorded, and taken no times. */
 static DpsNode build_linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, double alpha)
 {
-    return dps_build_linear (b->g, x, p, -1, c, alpha, b->g->compute);
+    if (alpha != 0)
+        return dps_build_linear (b->g, x, p, -1, c, alpha, b->g->compute);
+    DpsNode y = dps_build_linear (b->g, x, p, -1, -1, 1, b->g->compute);
+    DpsScalar times[] = {{.f = 1}, {.f = c < 0 ? -1 : 0}};
+    return dps_graph_op (b->g, DPS_OP_add, (DpsNode[]){c < 0 ? y : c, y}, 2, times, 2, b->g->compute, NULL, 1);
 }
 
 static DpsNode build_add (struct DpsBuilder *b, DpsNode x, DpsNode y) { return dps_build_add (b->g, x, y, b->g->compute); }
@@ -40,7 +45,7 @@ static DpsNode build_mul_cols (struct DpsBuilder *b, DpsNode x, DpsNode v)
 
 static uint32_t vector_dtype (const DpsGraph *g) { return g->compute == DPS_DTYPE_F64 ? DPS_DTYPE_F64 : DPS_DTYPE_F32; }
 
-/* Rows (N,D) by a vector (D): by its reciprocal, column by column. */
+/* Rows (N,D) by a vector (D): by its reciprocal, column by column; detached, also where the vector trains. */
 static DpsNode build_div (struct DpsBuilder *b, DpsNode x, DpsNode y)
 {
     if (x < 0 || y < 0)
@@ -51,7 +56,10 @@ static DpsNode build_div (struct DpsBuilder *b, DpsNode x, DpsNode y)
         return dps_graph_op (b->g, DPS_OP_div, (DpsNode[]){x, y}, 2, NULL, 0, dtype, NULL, 1);
     DpsNode ones = dps_graph_temp (b->g, dtype, 1, ty.shape);
     dps_graph_op (b->g, DPS_OP_fill, NULL, 0, (DpsScalar[]){{.f = 1}}, 1, dtype, &ones, 1);
-    return build_mul_cols (b, x, dps_graph_op (b->g, DPS_OP_div, (DpsNode[]){ones, y}, 2, NULL, 0, dtype, NULL, 1));
+    DpsNode reciprocal = dps_graph_op (b->g, DPS_OP_div, (DpsNode[]){ones, y}, 2, NULL, 0, dtype, NULL, 1);
+    if (reciprocal >= 0)
+        b->g->tensors[reciprocal].requires_grad = 0;
+    return build_mul_cols (b, x, reciprocal);
 }
 
 static DpsNode build_dropout (struct DpsBuilder *b, DpsNode x, double p)

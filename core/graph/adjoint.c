@@ -55,12 +55,13 @@ static void adjoint_copy (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 
 static void adjoint_add (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
+    const int plain = !r->n_attrs || (r->attrs[0].f == 0 && r->attrs[1].f == 0); /* ops.h: 1 and 1 */
     for (int i = 0; i < 2; i++) {
-        double factor = r->n_attrs ? r->attrs[i].f : 1;
+        double factor = plain ? 1 : r->attrs[i].f;
         DpsNode x = r->in[i];
-        if (!wants (a, x))
+        if (!wants (a, x) || factor == 0)
             continue;
-        if (factor == 1 || (r->attrs[0].f == 0 && r->attrs[1].f == 0))
+        if (factor == 1)
             contribute (a, x, dy);
         else
             contribute (a, x,
@@ -98,10 +99,9 @@ static void adjoint_add_cols (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
         emit_into (a, DPS_OP_bias_db, (DpsNode[]){dy, roots_of (a, dy)}, 2, NULL, 0, dps_graph_grad_of (graph (a), r->in[1]));
 }
 
+/* The divisor is detached (adapter.h). */
 static void adjoint_div (DpsAdjoint *a, const DpsRecord *r, DpsNode dy)
 {
-    if (wants (a, r->in[1]))
-        adjoint_none (a, r, dy);
     if (wants (a, r->in[0]))
         contribute (a, r->in[0], emit (a, DPS_OP_div, (DpsNode[]){dy, r->in[1]}, 2, NULL, 0, a->g->tensors[r->in[0]].dtype));
 }

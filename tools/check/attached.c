@@ -108,7 +108,7 @@ void attached_drop (Attached *a)
 
 DpsStatus attached_begin (const CheckContext *ctx, size_t variant, int fresh, Attached *a, char *name, size_t cap, DpsError *err)
 {
-    *a = (Attached){.table = ctx->table};
+    *a = (Attached){.ctx = ctx, .table = ctx->table};
     for (int64_t i = 0; i < O * K; i++)
         a->w[i] = (float)dps_rng_normal (ctx->seed, 1, (uint64_t)i) / 6;
     for (int64_t i = 0; i < N * K; i++)
@@ -147,4 +147,34 @@ DpsStatus attached_forward (const Attached *a, double *y, DpsError *err)
 {
     struct DpsBuilder b = {.n = 0};
     return attached_forward_with (a, &b, 0, N, y, err);
+}
+
+static int64_t largest_param (const Attached *a)
+{
+    int64_t most = 0;
+    for (uint32_t i = 0; i < a->n; i++)
+        most = attached_elements (&a->layout[i]) > most ? attached_elements (&a->layout[i]) : most;
+    return most;
+}
+
+DpsStatus attached_case (CheckContext *ctx, DpsError *err)
+{
+    static Attached a;
+    const AttachedLook *how = ctx->test->data;
+    for (size_t v = 0; v == 0 || how->variants; v++) {
+        char name[96];
+        DpsStatus st = attached_begin (ctx, v, how->fresh, &a, name, sizeof name, err);
+        if (st == DPS_ERR_NOT_FOUND && v)
+            return DPS_OK;
+        if (st != DPS_OK && v)
+            continue; /* refused: what `parameters` looks at */
+        DPS_TRY (st);
+        /* the most a rank may be: `parameters` runs it once, and that is enough */
+        st = v && largest_param (&a) > REPEATS ? DPS_OK : how->look (&a, err);
+        attached_drop (&a);
+        if (st != DPS_OK && st != CHECK_SKIPPED)
+            return dps_error_prefix (err, "%s", name);
+        DPS_TRY (st);
+    }
+    return DPS_OK;
 }

@@ -13,6 +13,7 @@ extern const char attached_name[];
 
 /** An adapter attached to one weight, with values for all it asked for. */
 typedef struct Attached {
+    const CheckContext *ctx;
     const DpsAdapter *table;
     void *self;
     DpsAdapterParam layout[CHECK_MAX_PARAMS], *list[CHECK_MAX_PARAMS];
@@ -43,5 +44,32 @@ DpsAdapterRows attached_rows (Attached *a);
 DpsStatus attached_forward_with (const Attached *a, struct DpsBuilder *b, int64_t first, int64_t rows, double *y, DpsError *err);
 /** All rows, y (N,O). */
 DpsStatus attached_forward (const Attached *a, double *y, DpsError *err);
+
+/** Gradients of a number that y makes: of x (N,K), and of each parameter. */
+typedef struct AttachedGrads {
+    float x[N * K];
+    float *params[CHECK_MAX_PARAMS];
+} AttachedGrads;
+
+/**
+ * What training would make of it: gradients of Σ rows[n]·y[n,o]·cols[o] by the adjoints of the host's own graph, run on ref; dropout left out. End with
+ * drop, also after an error. Errors: what the graph refuses; NOMEM. (attached_graph.c)
+ */
+DpsStatus attached_gradients (const Attached *a, const float *rows, const float *cols, AttachedGrads *out, DpsError *err);
+void attached_gradients_drop (AttachedGrads *g);
+
+/** A case that looks at one attached adapter: ATTACHED_LOOK (name, …), and the function is name_look. */
+typedef struct AttachedLook {
+    DpsStatus (*look) (Attached *a, DpsError *err);
+    int fresh;    /* values as a new run starts */
+    int variants; /* with each parameter at another value too */
+} AttachedLook;
+
+DpsStatus attached_case (CheckContext *ctx, DpsError *err);
+
+#define ATTACHED_LOOK(name_, fresh_, variants_)                                                                                            \
+    {                                                                                                                                      \
+        .name = #name_, .run = attached_case, .data = &(const AttachedLook) { name_##_look, fresh_, variants_ }                            \
+    }
 
 #endif

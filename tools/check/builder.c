@@ -77,6 +77,23 @@ static DpsNode linear (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, do
     return begin (b) ? product (b, x, p, c, alpha) : -1;
 }
 
+/* n numbers that count as constants: v, or what was kept of them. */
+static const double *constant (struct DpsBuilder *b, const double *v, int64_t n)
+{
+    CheckHeld *h = b->held;
+    if (!h)
+        return v;
+    if ((size_t)n > CHECK_MAX_HELD - h->n) {
+        misused (b, "more constants than this check holds");
+        return v;
+    }
+    double *at = h->v + h->n;
+    h->n += (size_t)n;
+    if (h->keep)
+        memcpy (at, v, (size_t)n * sizeof *v);
+    return at;
+}
+
 /* y is a matrix of x's shape, or one row. */
 static DpsNode each (struct DpsBuilder *b, DpsNode x, DpsNode y, char op)
 {
@@ -88,8 +105,9 @@ static DpsNode each (struct DpsBuilder *b, DpsNode x, DpsNode y, char op)
     if (kx.cols != ky.cols || (ky.rows != 1 && ky.rows != kx.rows))
         return misused (b, "an elementwise op whose shapes do not fit");
     DpsNode z = check_node (b, kx.rows, kx.cols, NULL);
+    const double *second = op == '/' ? constant (b, ky.v, ky.rows * ky.cols) : ky.v;
     for (int64_t i = 0; z >= 0 && i < kx.rows * kx.cols; i++) {
-        double p = kx.v[i], q = ky.v[ky.rows == 1 ? i % ky.cols : i];
+        double p = kx.v[i], q = second[ky.rows == 1 ? i % ky.cols : i];
         b->nodes[z].v[i] = op == '+' ? p + q : op == '-' ? p - q : op == '*' ? p * q : p / q;
     }
     return z;
@@ -134,6 +152,9 @@ static DpsNode weight_norm (struct DpsBuilder *b, DpsNode a, DpsNode bb, double 
         }
         b->nodes[y].v[o] = sqrt (sum);
     }
+    const double *kept = y >= 0 ? constant (b, b->nodes[y].v, w.rows) : NULL;
+    if (kept && kept != b->nodes[y].v)
+        memcpy (b->nodes[y].v, kept, (size_t)w.rows * sizeof *kept);
     return y;
 }
 

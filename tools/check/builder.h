@@ -11,12 +11,19 @@
 #include "base/status.h"
 #include "diapason/adapter.h"
 
-enum { CHECK_MAX_NODES = 64, CHECK_MAX_PARAMS = 8 };
+enum { CHECK_MAX_NODES = 64, CHECK_MAX_PARAMS = 8, CHECK_MAX_HELD = 1 << 12 };
 
 typedef struct CheckNode {
     int64_t rows, cols; /* a vector is one row */
     double *v;
 } CheckNode;
+
+/** What a graph takes for constants: divisors and weight norms. They are kept in one forward, and stay so in others: differences then see what adjoints see. */
+typedef struct CheckHeld {
+    double v[CHECK_MAX_HELD];
+    size_t n;
+    int keep; /* this forward's, else give those of the forward that kept them */
+} CheckHeld;
 
 struct DpsBuilder {
     CheckNode nodes[CHECK_MAX_NODES];
@@ -29,6 +36,7 @@ struct DpsBuilder {
     uint64_t other_at; /* before this call, `meanwhile` runs */
     void (*meanwhile) (void *ctx);
     void *ctx;
+    CheckHeld *held;    /* NULL: nothing is held */
     const char *misuse; /* a call that no graph would take; NULL: none */
 };
 

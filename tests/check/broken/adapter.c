@@ -40,7 +40,7 @@ static DpsStatus attach (void *self, DpsStr name, int64_t out_features, int64_t 
     (void)self, (void)name;
     if (*n < N_PARTS && !IS (overruns_room))
         return dps_sdk_fail (err, DPS_ERR_SHAPE, "no room for three parameters");
-    dps_sdk_adapter_param (out[A], "a.weight", DPS_INIT_KAIMING_UNIFORM, R, in_features);
+    dps_sdk_adapter_param (out[A], "a.weight", IS (starts_at_rest) ? DPS_INIT_ZERO : DPS_INIT_KAIMING_UNIFORM, R, in_features);
     dps_sdk_adapter_param (out[B], IS (same_name_twice) ? "a.weight" : "b.weight", DPS_INIT_ZERO, out_features, R);
     dps_sdk_adapter_param (out[S], "scale", IS (not_identity) ? DPS_INIT_NORMAL : DPS_INIT_OWN, out_features, 0);
     out[S]->init_scale = 0.1;
@@ -62,6 +62,27 @@ static DpsStatus init (void *self, DpsStr name, uint32_t param, const DpsAdapter
     return st;
 }
 
+/* y · s with s constant: two divisions, since what div divides by is detached. */
+static DpsNode scaled_by_constant (const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode y, DpsNode s)
+{
+    return ops->div (b, y, ops->div (b, y, ops->mul_cols (b, y, s)));
+}
+
+static DpsNode scaled (const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode y, DpsNode s)
+{
+    if (IS (ignores_parameter))
+        return y;
+    if (IS (never_trained))
+        return scaled_by_constant (ops, b, y, s);
+    if (IS (vector_is_no_parameter))
+        s = ops->sub (b, ops->add (b, s, s), s);
+    DpsNode z = ops->mul_cols (b, y, s);
+    if (!IS (wrong_sign))
+        return z;
+    DpsNode constant = scaled_by_constant (ops, b, y, s);
+    return ops->sub (b, ops->add (b, constant, constant), z);
+}
+
 static DpsStatus forward (void *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x, const DpsNode *p, uint32_t n_params,
                           DpsNode *out_y, DpsError *err)
 {
@@ -74,7 +95,7 @@ static DpsStatus forward (void *self, const DpsBuilderOps *ops, struct DpsBuilde
     low = ops->linear (b, x, p[IS (wrong_shape) ? B : A], -1, 1);
     DpsNode mine = low, base = ops->base (b, x);
     DpsNode sum = ops->linear (b, IS (shares_memory) ? low : mine, p[B], base, alpha);
-    *out_y = IS (ignores_parameter) ? sum : ops->mul_cols (b, sum, p[S]);
+    *out_y = scaled (ops, b, sum, p[S]);
     if (IS (goes_on_after_failure) && *out_y < 0)
         *(volatile DpsNode *)NULL = 0;
     return *out_y < 0 ? dps_sdk_fail (err, DPS_ERR_SHAPE, "the graph refused an op") : DPS_OK;
