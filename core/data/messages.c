@@ -30,6 +30,18 @@ int dps__message_add (json_t *list, const char *role, const json_t *content)
     return json_array_append_new (list, m);
 }
 
+int dps_message_text (const json_t *message, DpsBuf *out)
+{
+    const json_t *content = json_object_get (message, "content"), *part;
+    int bad = json_is_string (content) && dps_buf_add (out, json_string_value (content), json_string_length (content));
+    size_t i;
+    json_array_foreach (content, i, part) {
+        const json_t *text = json_object_get (part, "text");
+        bad = bad || (json_is_string (text) && dps_buf_add (out, json_string_value (text), json_string_length (text)));
+    }
+    return bad ? -1 : 0;
+}
+
 /* Where a message stands, for errors. */
 typedef struct Place {
     const DpsRow *row;
@@ -66,34 +78,29 @@ static const char *find_role (const DpsRowMap *map, const char *name)
     return NULL;
 }
 
-/* [{"type":"text","text":…}, …] → one string. */
-static DpsStatus join_parts (const Place *at, const json_t *parts, json_t **out, DpsError *err)
+/* Text parts, of which some are written as plain strings. Which templates read them is for token/chat_parts.h to find. */
+static DpsStatus read_parts (const Place *at, const json_t *parts, json_t **out, DpsError *err)
 {
-    DpsBuf text = {0};
-    DpsStatus st = DPS_OK;
     size_t i;
     json_t *part;
+    if (!(*out = json_array ()))
+        return dps__row_no_memory (at->row, err);
     json_array_foreach (parts, i, part) {
         const char *type = json_string_value (json_object_get (part, "type"));
         const json_t *piece = json_is_string (part) ? part : json_object_get (part, "text");
         if (!json_is_string (piece) || (type && strcmp (type, "text")))
-            st = dps_row_fail (at->row, err, "%s[%zu].content[%zu]: only text parts are read, found type \"%.40s\"", at->what, at->i, i,
-                               type ? type : "?");
-        else if (dps_buf_add (&text, json_string_value (piece), json_string_length (piece)))
-            st = dps__row_no_memory (at->row, err);
-        if (st != DPS_OK)
-            break;
+            return dps_row_fail (at->row, err, "%s[%zu].content[%zu]: only text parts are read, found type \"%.40s\"", at->what, at->i, i,
+                                 type ? type : "?");
+        if (json_array_append_new (*out, type ? json_incref (part) : json_pack ("{s:s, s:O}", "type", "text", "text", piece)))
+            return dps__row_no_memory (at->row, err);
     }
-    if (st == DPS_OK && !(*out = json_stringn (text.data ? text.data : "", text.len)))
-        st = dps__row_no_memory (at->row, err);
-    dps_buf_free (&text);
-    return st;
+    return DPS_OK;
 }
 
 static DpsStatus read_content (const Place *at, const json_t *content, int may_be_null, json_t **out, DpsError *err)
 {
     if (json_is_array (content))
-        return join_parts (at, content, out, err);
+        return read_parts (at, content, out, err);
     if (json_is_string (content)) {
         *out = json_incref ((json_t *)content);
         return DPS_OK;
@@ -152,6 +159,9 @@ static DpsStatus calls_from_text (const Place *at, const json_t *content, json_t
 {
     json_t *value = NULL, *calls = json_array ();
     DpsStatus st = calls ? DPS_OK : dps__row_no_memory (at->row, err);
+    if (st == DPS_OK && !json_is_string (content))
+        st = dps_row_fail (at->row, err, "%s[%zu]: a function_call holds its call as text, found %s", at->what, at->i,
+                           dps__json_kind (content));
     if (st == DPS_OK) {
         DpsError why = DPS_ERROR_INIT;
         st = dps_json_parse (json_string_value (content), json_string_length (content), "", 1, 0, &value, &why);

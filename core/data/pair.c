@@ -126,10 +126,15 @@ DpsStatus dps__answer_check (const DpsRow *row, const DpsContent *c, const char 
 {
     if (!c->messages)
         return c->text_len ? DPS_OK : dps_row_fail (row, err, "%s: the completion is empty", name);
-    const json_t *last = json_array_get (c->messages, json_array_size (c->messages) - 1), *content = json_object_get (last, "content");
+    const json_t *last = json_array_get (c->messages, json_array_size (c->messages) - 1);
+    DpsBuf said = {0};
     if (strcmp (json_string_value (json_object_get (last, "role")), "assistant"))
         return dps_row_fail (row, err, "%s: its last message must be the assistant's", name);
-    if (!json_string_length (content) && !json_object_get (last, "tool_calls"))
+    int bad = dps_message_text (last, &said), empty = said.len == 0;
+    dps_buf_free (&said);
+    if (bad)
+        return dps__row_no_memory (row, err);
+    if (empty && !json_object_get (last, "tool_calls"))
         return dps_row_fail (row, err, "%s: the completion is empty", name);
     return DPS_OK;
 }

@@ -48,7 +48,8 @@ typedef struct DpsContent {
     const char *text; /* borrowed from the row's object; may hold U+0000 */
     size_t text_len;
     json_t *
-        messages; /* array of {role, content, …}: content a string, or absent where only tools are called; arguments objects where they parse */
+        messages; /* array of {role, content, …}: content a string, a list of {type: text, text} parts, or absent where only tools are called;
+                     arguments objects where they parse */
     uint8_t *train; /* [messages] DPS_TRAIN_* */
     int32_t *ids;
     float *weights; /* [n_ids] 0 or 1 as labels or masks say; NULL: not said */
@@ -121,6 +122,8 @@ const char *dps_row_missing_side (const DpsRow *row);
 
 /** "plain text" … Static. */
 const char *dps_row_kind_name (DpsRowKind kind);
+/** Append what a message says: its content, or the texts of its parts one behind the other. 0, or -1 when out of memory. */
+int dps_message_text (const json_t *message, DpsBuf *out);
 /** DATA with "file:line: " in front. */
 DpsStatus dps_row_fail (const DpsRow *row, DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
 /** Put "file:line: " before an error of what knows no row: a tokenizer's. Returns st. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "token/chat_guard.h"
+#include "token/chat_parts.h"
 #include "token/jinja.h"
 
 void dps_rendered_free (DpsRendered *r)
@@ -24,33 +25,33 @@ typedef struct Turns {
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "out of memory for the chat text"); }
 
-/* A string, or the texts of a list of {"type":"text","text":…} parts; null is empty. Trimmed as Python trims. */
+/* Trimmed as Python trims. */
+static DpsStatus add_trimmed (Turns *t, const char *text, size_t len)
+{
+    DpsJval v = dps__jinja_text (text, len);
+    v = dps__jinja_strip (&v, NULL, 3);
+    return dps_buf_add (&t->out->text, v.s, v.len) ? no_memory (t->err) : DPS_OK;
+}
+
+/* A string, or a list of {"type":"text","text":…} parts, each trimmed as Gemma 3's own template does; null is empty. */
 static DpsStatus add_content (Turns *t, json_t *content, size_t i)
 {
     json_t *part;
     size_t k;
-    DpsBuf joined = {0};
-    DpsStatus st = dps_buf_add (&joined, "", 0) ? no_memory (t->err) : DPS_OK;
-    if (st == DPS_OK && json_is_string (content) && dps_buf_add (&joined, json_string_value (content), json_string_length (content)))
-        st = no_memory (t->err);
-    else if (st == DPS_OK && json_is_array (content))
-        json_array_foreach (content, k, part) {
-            json_t *text = json_object_get (part, "text");
-            if (st == DPS_OK && !json_is_string (text))
-                st = dps_fail (t->err, DPS_ERR_FORMAT, "messages[%zu]: content part %zu has no \"text\"; only text parts are supported", i,
-                               k);
-            else if (st == DPS_OK && dps_buf_add (&joined, json_string_value (text), json_string_length (text)))
-                st = no_memory (t->err);
-        }
-    else if (st == DPS_OK && content && !json_is_null (content) && !json_is_string (content))
-        st = dps_fail (t->err, DPS_ERR_FORMAT, "messages[%zu]: \"content\" is no string and no list of parts", i);
-    if (st == DPS_OK) {
-        DpsJval text = dps__jinja_text (joined.data, joined.len);
-        text = dps__jinja_strip (&text, NULL, 3);
-        st = dps_buf_add (&t->out->text, text.s, text.len) ? no_memory (t->err) : DPS_OK;
+    if (!content || json_is_null (content))
+        return DPS_OK;
+    if (json_is_string (content))
+        return add_trimmed (t, json_string_value (content), json_string_length (content));
+    if (!json_is_array (content))
+        return dps_fail (t->err, DPS_ERR_FORMAT, "messages[%zu]: \"content\" is no string and no list of parts", i);
+    json_array_foreach (content, k, part) {
+        json_t *text = json_object_get (part, "text");
+        if (!json_is_string (text))
+            return dps_fail (t->err, DPS_ERR_FORMAT, "messages[%zu]: content part %zu has no \"text\"; only text parts are supported", i,
+                             k);
+        DPS_TRY (add_trimmed (t, json_string_value (text), json_string_length (text)));
     }
-    dps_buf_free (&joined);
-    return st;
+    return DPS_OK;
 }
 
 static DpsStatus add_turn (Turns *t, json_t *message, json_t *system, size_t i)
@@ -107,7 +108,7 @@ static DpsStatus render_turns (json_t *messages, const DpsTokenizer *tok, const 
     }
     if (system)
         return dps_fail (err, DPS_ERR_FORMAT, "messages[0]: a system message without a user message to put it before");
-    if (options && options->add_generation_prompt && dps_buf_str (&out->text, "<start_of_turn>model\n"))
+    if (options->add_generation_prompt && dps_buf_str (&out->text, "<start_of_turn>model\n"))
         return no_memory (err);
     return DPS_OK;
 }
@@ -117,38 +118,36 @@ static DpsStatus render_turns (json_t *messages, const DpsTokenizer *tok, const 
 /* What apply_chat_template gives a template: messages, tools, the special tokens' texts, and the caller's own variables over them. */
 static int fill_context (DpsJinja *in, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options, DpsJval *context)
 {
-    static const char *const names[] = {"bos_token", "eos_token", "pad_token"};
     const char *key;
     json_t *value;
     DpsJval v;
     if (dps__jinja_new_dict (in, DPS_J_DICT, context))
         return -1;
-    for (int i = 0; tok && i < 3; i++) {
-        int32_t id = i == 0 ? dps_tokenizer_bos (tok) : i == 1 ? dps_tokenizer_eos (tok) : dps_tokenizer_pad (tok);
-        const char *text = dps_tokenizer_token (tok, id);
-        if (text && dps__jinja_put (in, context->dict, dps__jinja_word (names[i]), dps__jinja_word (text)))
+    for (int i = 0; tok && i < DPS_NAMED_TOKENS; i++) {
+        const char *text = dps_tokenizer_token (tok, dps_tokenizer_named (tok, i));
+        if (text && dps__jinja_put (in, context->dict, dps__jinja_word (dps_named_token (i)), dps__jinja_word (text)))
             return -1;
     }
     if (dps__jinja_from_json (in, messages, 0, &v) || dps__jinja_put (in, context->dict, dps__jinja_word ("messages"), v) ||
-        dps__jinja_from_json (in, options ? options->tools : NULL, 0, &v) ||
-        dps__jinja_put (in, context->dict, dps__jinja_word ("tools"), v))
+        dps__jinja_from_json (in, options->tools, 0, &v) || dps__jinja_put (in, context->dict, dps__jinja_word ("tools"), v))
         return -1;
     v = (DpsJval){.kind = DPS_J_NONE};
     if (dps__jinja_put (in, context->dict, dps__jinja_word ("documents"), v) ||
-        dps__jinja_put (in, context->dict, dps__jinja_word ("add_generation_prompt"),
-                        dps__jinja_bool (options && options->add_generation_prompt)))
+        dps__jinja_put (in, context->dict, dps__jinja_word ("add_generation_prompt"), dps__jinja_bool (options->add_generation_prompt)))
         return -1;
-    if (options && options->kwargs)
+    if (options->kwargs)
         json_object_foreach (options->kwargs, key, value)
             if (dps__jinja_from_json (in, value, 0, &v) || dps__jinja_put (in, context->dict, dps__jinja_word (key), v))
                 return -1;
     return 0;
 }
 
-static DpsStatus render_template (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,
+static DpsStatus render_messages (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,
                                   DpsRendered *out, DpsError *err)
 {
-    DpsJinja in = {.err = err, .arena_limit = DPS_JINJA_ARENA, .steps = DPS_JINJA_STEPS, .date = options ? options->date : NULL, .line = 1};
+    DpsJinja in = {.err = err, .arena_limit = DPS_JINJA_ARENA, .steps = DPS_JINJA_STEPS, .line = 1};
+    in.date = options->date;
+    in.where = options->where ? options->where : "template";
     DpsJval context;
     if (!fill_context (&in, tok, messages, options, &context))
         dps__jinja_render (&in, source, strlen (source), &context, &out->text);
@@ -156,6 +155,38 @@ static DpsStatus render_template (const char *source, const DpsTokenizer *tok, j
     out->n_generation = in.n_spans;
     dps__jinja_free (&in);
     return in.status;
+}
+
+/* Of the roles with lists of parts those whose lists this template does not read. */
+static DpsStatus find_unread (const char *source, const DpsTokenizer *tok, const DpsChatOptions *options, unsigned *roles, DpsError *err)
+{
+    for (int role = 0; role < DPS_PARTS_ROLES; role++) {
+        DpsRendered probe = {0};
+        DpsError unread = DPS_ERROR_INIT;
+        json_t *messages = *roles >> role & 1 ? dps__parts_probe (role) : NULL;
+        DpsStatus st = messages ? render_messages (source, tok, messages, options, &probe, &unread) : DPS_OK;
+        if (st == DPS_OK && messages && dps__parts_were_read (&probe.text))
+            *roles &= ~(1u << role);
+        json_decref (messages);
+        dps_rendered_free (&probe);
+        if (st == DPS_ERR_NOMEM)
+            return no_memory (err);
+    }
+    return DPS_OK;
+}
+
+static DpsStatus render_template (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,
+                                  DpsRendered *out, DpsError *err)
+{
+    unsigned unread = dps__parts_roles (messages);
+    json_t *joined = NULL;
+    if (unread)
+        DPS_TRY (find_unread (source, tok, options, &unread, err));
+    if (unread)
+        DPS_TRY (dps__parts_join (messages, unread, &joined, err));
+    DpsStatus st = render_messages (source, tok, joined ? joined : messages, options, out, err);
+    json_decref (joined);
+    return st;
 }
 
 static DpsStatus render (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options, DpsRendered *out,

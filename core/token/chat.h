@@ -10,7 +10,8 @@ typedef struct DpsChatOptions {
     json_t *tools;  /* array, or NULL; borrowed */
     json_t *kwargs; /* chat_template_kwargs object, or NULL; borrowed */
     int add_generation_prompt;
-    const char *date; /* strftime_now's clock as "YYYY-MM-DD", so that renderings are reproducible; NULL: 2024-07-26 */
+    const char *where; /* names the template in errors; NULL: "template" */
+    const char *date;  /* strftime_now's clock as "YYYY-MM-DD", so that renderings are reproducible; NULL: 2024-07-26 */
 } DpsChatOptions;
 
 typedef struct DpsRendered {
@@ -24,7 +25,7 @@ typedef struct DpsRendered {
 
 /**
  * Render a JSON array of messages. template_source: Jinja, or NULL for Gemma's turn format (parity/README "chat.jsonl").
- * Errors: FORMAT "template:LINE: …" for what the template refuses (raise_exception) or the subset lacks; LIMIT for steps, depth, output.
+ * Errors: FORMAT "WHERE:LINE: …" for what the template refuses (raise_exception) or the subset lacks; LIMIT for steps, depth, output.
  * Thread: [any].
  */
 DpsStatus dps_chat_render (const char *template_source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,

@@ -26,15 +26,20 @@ static DpsStatus merge_kwargs (const DpsEncoder *e, const DpsRow *row, json_t **
 
 static DpsStatus render (const DpsEncoder *e, const DpsRow *row, json_t *messages, int generation_prompt, DpsRendered *out, DpsError *err)
 {
-    DpsChatOptions o = {.tools = row->tools, .add_generation_prompt = generation_prompt};
-    const char *source = e->template_source ? e->template_source : dps_tokenizer_chat_template (e->tok);
+    DpsTemplate template = {.source = e->template_source, .where = e->template_source ? e->recipe->chat_template_path : NULL};
+    if (!template.source)
+        DPS_TRY (dps_row_place (row, dps_tokenizer_chat_template (e->tok, row->tools != NULL, &template, err), err));
+    DpsChatOptions o = {.tools = row->tools, .add_generation_prompt = generation_prompt, .where = template.where};
     DPS_TRY (merge_kwargs (e, row, &o.kwargs, err));
     DpsError why = DPS_ERROR_INIT;
-    DpsStatus st = dps_chat_render (source, e->tok, messages, &o, out, &why);
+    DpsStatus st = dps_chat_render (template.source, e->tok, messages, &o, out, &why);
     json_decref (o.kwargs);
+    if (st == DPS_OK)
+        return DPS_OK;
     if (st == DPS_ERR_NOMEM)
         return no_memory (row, err);
-    return st == DPS_OK ? DPS_OK : dps_row_fail (row, err, "%s", why.msg);
+    dps_error_hint (&why, "put the row as the template wants it, or give another template as chat_template_path");
+    return dps_row_fail (row, err, "%s", why.msg);
 }
 
 static DpsStatus encode_rendered (const DpsEncoder *e, const DpsRow *row, const DpsRendered *r, size_t len, unsigned flags, DpsIds *out,

@@ -115,7 +115,8 @@ struct DpsJinja {
     DpsBuf *main_out; /* the rendered text, where generation spans are counted */
     struct DpsSpan *spans;
     size_t n_spans, spans_capacity;
-    const char *date; /* "YYYY-MM-DD" */
+    const char *date;  /* "YYYY-MM-DD" */
+    const char *where; /* names the template in errors */
 
     DpsStatus status; /* of the first failure */
     DpsError *err;

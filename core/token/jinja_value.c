@@ -19,7 +19,7 @@ int dps__jinja_fail (DpsJinja *in, DpsStatus code, const char *fmt, ...)
     va_start (ap, fmt);
     vsnprintf (text, sizeof text, fmt, ap);
     va_end (ap);
-    in->status = dps_fail (in->err, code, "template:%d: %s", in->line, text);
+    in->status = dps_fail (in->err, code, "%s:%d: %s", in->where, in->line, text);
     return -1;
 }
 

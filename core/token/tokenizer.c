@@ -13,7 +13,8 @@ DpsTokenizer *dps__tokenizer_new (void)
 {
     DpsTokenizer *tok = dps_calloc (1, sizeof *tok);
     if (tok) {
-        tok->bos = tok->eos = tok->pad = -1;
+        for (int i = 0; i < DPS_NAMED_TOKENS; i++)
+            tok->named[i] = -1;
         tok->bpe.unknown = -1;
         tok->bpe.vocab = &tok->vocab;
     }
@@ -36,7 +37,11 @@ void dps_tokenizer_free (DpsTokenizer *tok)
     dps_free (tok->prefix.ids);
     dps_free (tok->suffix.ids);
     dps_free (tok->is_end);
-    dps_free (tok->chat_template);
+    for (int i = 0; i < DPS_CHAT_TEMPLATES; i++) {
+        dps_free (tok->chat[i].source);
+        dps_free (tok->chat[i].where);
+    }
+    dps_buf_free (&tok->other_chats);
     dps_free (tok);
 }
 
@@ -73,7 +78,7 @@ DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err)
         if (dps_tokenizer_is_special (tok, id))
             tok->is_end[id] = 1;
     }
-    dps__tokenizer_set_end (tok, tok->eos);
+    dps__tokenizer_set_end (tok, tok->named[DPS_NAMED_EOS]);
     return dps_bpe_finish (&tok->bpe, err);
 }
 
@@ -261,11 +266,11 @@ DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, siz
 }
 
 size_t dps_tokenizer_vocab (const DpsTokenizer *tok) { return tok->vocab.n; }
-int32_t dps_tokenizer_bos (const DpsTokenizer *tok) { return tok->bos; }
-int32_t dps_tokenizer_eos (const DpsTokenizer *tok) { return tok->eos; }
-int32_t dps_tokenizer_pad (const DpsTokenizer *tok) { return tok->pad; }
+int32_t dps_tokenizer_named (const DpsTokenizer *tok, int which) { return tok->named[which]; }
+int32_t dps_tokenizer_bos (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_BOS]; }
+int32_t dps_tokenizer_eos (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_EOS]; }
+int32_t dps_tokenizer_pad (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_PAD]; }
 int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len) { return dps_vocab_find (&tok->vocab, text, len); }
-const char *dps_tokenizer_chat_template (const DpsTokenizer *tok) { return tok->chat_template; }
 
 const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id) { return known (tok, id) ? dps_vocab_text (&tok->vocab, id) : NULL; }
 
@@ -276,4 +281,46 @@ int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id)
 
 int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id) { return known (tok, id) && tok->is_end[id]; }
 
-int dps_tokenizer_adds_bos (const DpsTokenizer *tok) { return tok->bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == tok->bos; }
+int dps_tokenizer_adds_bos (const DpsTokenizer *tok)
+{
+    int32_t bos = dps_tokenizer_bos (tok);
+    return bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == bos;
+}
+
+const char *dps_named_token (int which)
+{
+    static const char *const names[DPS_NAMED_TOKENS] = {"bos_token", "eos_token", "pad_token", "unk_token",
+                                                        "sep_token", "cls_token", "mask_token"};
+    return names[which];
+}
+
+/* ---- chat templates ---- */
+
+static const char *const chat_names[DPS_CHAT_TEMPLATES] = {"default", "tool_use"};
+
+DpsStatus dps__tokenizer_add_chat (DpsTokenizer *tok, const char *name, DpsStr source, const char *where, DpsError *err)
+{
+    int i = 0, bad = 0;
+    while (i < DPS_CHAT_TEMPLATES && strcmp (name, chat_names[i]))
+        i++;
+    if (i == DPS_CHAT_TEMPLATES)
+        bad = dps_buf_printf (&tok->other_chats, "%s%.60s", tok->other_chats.len ? ", " : "", name);
+    else if (!tok->chat[i].source) {
+        tok->chat[i].source = dps_strndup (source.ptr, source.len);
+        tok->chat[i].where = dps_strdup (where);
+        bad = !tok->chat[i].source || !tok->chat[i].where;
+    }
+    return bad ? dps_fail (err, DPS_ERR_NOMEM, "out of memory for the chat template") : DPS_OK;
+}
+
+DpsStatus dps_tokenizer_chat_template (const DpsTokenizer *tok, int with_tools, DpsTemplate *out, DpsError *err)
+{
+    int i = with_tools && tok->chat[DPS_CHAT_TOOL_USE].source ? DPS_CHAT_TOOL_USE : DPS_CHAT_DEFAULT;
+    *out = (DpsTemplate){tok->chat[i].source, tok->chat[i].where};
+    if (out->source || (!tok->other_chats.len && !tok->chat[DPS_CHAT_TOOL_USE].source))
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                     "the model has chat templates, none of them named \"default\": %s%s. Hint: chat_template_path names the file of one",
+                     tok->other_chats.len ? tok->other_chats.data : "tool_use",
+                     tok->other_chats.len && tok->chat[DPS_CHAT_TOOL_USE].source ? ", tool_use" : "");
+}

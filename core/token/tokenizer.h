@@ -26,7 +26,7 @@ typedef struct DpsSpan {
     size_t start, end;
 } DpsSpan;
 
-/** Load tokenizer.json (and tokenizer_config.json, chat_template.jinja, generation_config.json when there) of a Hugging Face folder. [any] */
+/** Load tokenizer.json (and tokenizer_config.json, the chat templates, generation_config.json when there) of a Hugging Face folder. [any] */
 DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err);
 /** Load from GGUF metadata (tokenizer.ggml.*), borrowed until return; *out is NULL where there is none. `where` names the file in errors. [any] */
 DpsStatus dps_tokenizer_from_meta (const DpsMeta *const *meta, size_t n_meta, const char *where, DpsTokenizer **out, DpsError *err);
@@ -46,7 +46,11 @@ int dps_tokenizer_find_special (const DpsTokenizer *tok, const char *text, size_
 DpsStatus dps_tokenizer_decode (const DpsTokenizer *tok, const int32_t *ids, size_t n, unsigned flags, DpsBuf *out, DpsError *err);
 
 size_t dps_tokenizer_vocab (const DpsTokenizer *tok);
+/** The special tokens that have a name, and that name: "bos_token" …, as transformers gives it to chat templates. */
+enum { DPS_NAMED_BOS, DPS_NAMED_EOS, DPS_NAMED_PAD, DPS_NAMED_UNK, DPS_NAMED_SEP, DPS_NAMED_CLS, DPS_NAMED_MASK, DPS_NAMED_TOKENS };
+const char *dps_named_token (int which);
 /** Ids of the named special tokens, or -1. */
+int32_t dps_tokenizer_named (const DpsTokenizer *tok, int which);
 int32_t dps_tokenizer_bos (const DpsTokenizer *tok);
 int32_t dps_tokenizer_eos (const DpsTokenizer *tok);
 int32_t dps_tokenizer_pad (const DpsTokenizer *tok);
@@ -59,7 +63,14 @@ int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id);
 int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id);
 /** 1 when DPS_TOKENIZE_SPECIAL puts bos in front. */
 int dps_tokenizer_adds_bos (const DpsTokenizer *tok);
-/** The model's own chat template (Jinja source), or NULL. */
-const char *dps_tokenizer_chat_template (const DpsTokenizer *tok);
+/** A chat template: its Jinja source, NULL when there is none, and where that stands, for errors. Both borrowed. */
+typedef struct DpsTemplate {
+    const char *source, *where;
+} DpsTemplate;
+/**
+ * The model's own chat template, chosen as transformers does: for conversations with tools the one named "tool_use", else "default".
+ * Errors: UNSUPPORTED when the model has templates of other names only. [any]
+ */
+DpsStatus dps_tokenizer_chat_template (const DpsTokenizer *tok, int with_tools, DpsTemplate *out, DpsError *err);
 
 #endif

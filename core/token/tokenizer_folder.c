@@ -114,27 +114,53 @@ static DpsStatus explicit_ends (const DpsTokenizerFiles *f, DpsTokenizer *tok, D
     if (!json_is_boolean (bos) && !json_is_boolean (eos))
         return DPS_OK;
     tok->prefix.n = tok->suffix.n = 0;
-    if (json_is_true (bos) && tok->bos >= 0)
-        DPS_TRY (dps_ids_add (&tok->prefix, tok->bos, err));
-    return json_is_true (eos) && tok->eos >= 0 ? dps_ids_add (&tok->suffix, tok->eos, err) : DPS_OK;
+    if (json_is_true (bos) && tok->named[DPS_NAMED_BOS] >= 0)
+        DPS_TRY (dps_ids_add (&tok->prefix, tok->named[DPS_NAMED_BOS], err));
+    return json_is_true (eos) && tok->named[DPS_NAMED_EOS] >= 0 ? dps_ids_add (&tok->suffix, tok->named[DPS_NAMED_EOS], err) : DPS_OK;
 }
 
-/* chat_template.jinja, else tokenizer_config.json (a string, or a list of named ones), else chat_template.json. */
-static const char *find_template (const DpsTokenizerFiles *f)
+static DpsStatus add_chat (const DpsTokenizerFiles *f, DpsTokenizer *tok, const char *name, const char *source, const char *file,
+                           const char *key, DpsError *err)
 {
-    json_t *value = json_object_get (f->config, "chat_template"), *item;
+    char *where = dps_strf ("%s/%s%s", f->folder ? f->folder : "", file, key);
+    DpsStatus st = where ? dps__tokenizer_add_chat (tok, name, (DpsStr){source, strlen (source)}, where, err)
+                         : dps_fail (err, DPS_ERR_NOMEM, "out of memory for the chat template");
+    dps_free (where);
+    return st;
+}
+
+/* "chat_template" of a JSON file: one template, or several as [{"name": …, "template": …}, …] or {name: template, …}. */
+static DpsStatus json_chats (const DpsTokenizerFiles *f, DpsTokenizer *tok, json_t *holder, const char *file, DpsError *err)
+{
+    json_t *value = json_object_get (holder, "chat_template"), *item;
+    const char *name;
     size_t i;
-    if (f->chat_template)
-        return f->chat_template;
-    if (json_is_array (value))
-        json_array_foreach (value, i, item) {
-            const char *name = json_string_value (json_object_get (item, "name"));
-            if (name && !strcmp (name, "default"))
-                return json_string_value (json_object_get (item, "template"));
-        }
     if (json_is_string (value))
-        return json_string_value (value);
-    return json_string_value (json_object_get (f->chat, "chat_template"));
+        return add_chat (f, tok, "default", json_string_value (value), file, ": chat_template", err);
+    json_array_foreach (value, i, item) {
+        const char *source = json_string_value (json_object_get (item, "template"));
+        name = json_string_value (json_object_get (item, "name"));
+        if (name && source)
+            DPS_TRY (add_chat (f, tok, name, source, file, ": chat_template", err));
+    }
+    json_object_foreach (value, name, item)
+        if (json_is_string (item))
+            DPS_TRY (add_chat (f, tok, name, json_string_value (item), file, ": chat_template", err));
+    return DPS_OK;
+}
+
+/* Files of their own, where there are any, replace what tokenizer_config.json says, and that chat_template.json: as in transformers 5. */
+static DpsStatus find_chats (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsError *err)
+{
+    if (f->chat_template)
+        DPS_TRY (add_chat (f, tok, "default", f->chat_template, DPS_CHAT_FILE, "", err));
+    if (f->tool_template)
+        DPS_TRY (add_chat (f, tok, "tool_use", f->tool_template, DPS_CHAT_TOOL_FILE, "", err));
+    if (f->chat_template || f->tool_template)
+        return DPS_OK;
+    json_t *value = json_object_get (f->config, "chat_template");
+    return value && !json_is_null (value) ? json_chats (f, tok, f->config, "tokenizer_config.json", err)
+                                          : json_chats (f, tok, f->chat, "chat_template.json", err);
 }
 
 static DpsStatus load (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsError *err)
@@ -145,18 +171,15 @@ static DpsStatus load (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsError *
     tok->is_end = dps_calloc (tok->vocab.n, 1);
     if (!tok->is_end)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory for special tokens");
-    tok->bos = named (tok, f, "bos_token");
-    tok->eos = named (tok, f, "eos_token");
-    tok->pad = named (tok, f, "pad_token");
+    for (int i = 0; i < DPS_NAMED_TOKENS; i++)
+        tok->named[i] = named (tok, f, dps_named_token (i));
     DPS_TRY (explicit_ends (f, tok, err));
-    int32_t bos = generation_id (tok, f->generation, "bos_token_id", 0), eos = generation_id (tok, f->generation, "eos_token_id", 1);
-    int32_t pad = generation_id (tok, f->generation, "pad_token_id", 0);
-    tok->bos = tok->bos < 0 ? bos : tok->bos;
-    tok->eos = tok->eos < 0 ? eos : tok->eos;
-    tok->pad = tok->pad < 0 ? pad : tok->pad;
-    const char *template = find_template (f);
-    if (template && !(tok->chat_template = dps_strdup (template)))
-        return dps_fail (err, DPS_ERR_NOMEM, "out of memory for the chat template");
+    static const char *const keys[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+    for (int i = DPS_NAMED_BOS; i <= DPS_NAMED_PAD; i++) {
+        int32_t id = generation_id (tok, f->generation, keys[i], i == DPS_NAMED_EOS);
+        tok->named[i] = tok->named[i] < 0 ? id : tok->named[i];
+    }
+    DPS_TRY (find_chats (f, tok, err));
     return dps__tokenizer_finish (tok, err);
 }
 
@@ -194,21 +217,24 @@ static DpsStatus optional_text (const char *folder, const char *name, DpsBuf *ou
     return st;
 }
 
-static DpsStatus read_folder (const char *folder, DpsTokenizerFiles *f, DpsBuf *template, DpsError *err)
+static DpsStatus read_folder (const char *folder, DpsTokenizerFiles *f, DpsBuf templates[2], DpsError *err)
 {
     DPS_TRY (optional_json (folder, "tokenizer_config.json", &f->config, err));
     DPS_TRY (optional_json (folder, "special_tokens_map.json", &f->special_map, err));
     DPS_TRY (optional_json (folder, "generation_config.json", &f->generation, err));
     DPS_TRY (optional_json (folder, "chat_template.json", &f->chat, err));
-    DPS_TRY (optional_text (folder, "chat_template.jinja", template, err));
-    f->chat_template = template->data;
+    DPS_TRY (optional_text (folder, DPS_CHAT_FILE, &templates[0], err));
+    DPS_TRY (optional_text (folder, DPS_CHAT_TOOL_FILE, &templates[1], err));
+    f->folder = folder;
+    f->chat_template = templates[0].data;
+    f->tool_template = templates[1].data;
     return DPS_OK;
 }
 
 DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, DpsError *err)
 {
     DpsTokenizerFiles files = {0};
-    DpsBuf template = {0};
+    DpsBuf templates[2] = {0};
     DpsMap map = {0};
     *out = NULL;
     char *path = dps_path_join (folder, "tokenizer.json");
@@ -223,7 +249,7 @@ DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, Dps
     if (st == DPS_OK && map.len > LARGEST_TOKENIZER)
         st = dps_fail (err, DPS_ERR_LIMIT, "%s: %zu bytes, the limit is %d", path, map.len, LARGEST_TOKENIZER);
     if (st == DPS_OK)
-        st = read_folder (folder, &files, &template, err);
+        st = read_folder (folder, &files, templates, err);
     if (st == DPS_OK) {
         files.tokenizer = map.data ? (const char *)map.data : "";
         files.tokenizer_len = map.len;
@@ -237,7 +263,8 @@ DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, Dps
     json_decref (files.special_map);
     json_decref (files.generation);
     json_decref (files.chat);
-    dps_buf_free (&template);
+    dps_buf_free (&templates[0]);
+    dps_buf_free (&templates[1]);
     dps_free (path);
     return st;
 }

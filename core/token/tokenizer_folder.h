@@ -10,12 +10,17 @@
 DpsStatus dps__tokenizer_json (const char *data, size_t len, DpsTokenizer *tok, DpsError *err);
 /** Read a post_processor (NULL or null: none) into prefix and suffix. */
 DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsError *err);
+/** Chat templates in files of their own, as transformers saves them. */
+#define DPS_CHAT_FILE      "chat_template.jinja"
+#define DPS_CHAT_FOLDER "additional_chat_templates"
+#define DPS_CHAT_TOOL_FILE DPS_CHAT_FOLDER "/tool_use.jinja"
 /** The whole of dps_tokenizer_from_folder on text in memory; every file but tokenizer.json may be NULL. For tests and fuzzing too. */
 typedef struct DpsTokenizerFiles {
     const char *tokenizer; /* tokenizer.json */
     size_t tokenizer_len;
     json_t *config, *special_map, *generation, *chat; /* tokenizer_config, special_tokens_map, generation_config, chat_template .json */
-    const char *chat_template;                        /* chat_template.jinja */
+    const char *chat_template, *tool_template;        /* DPS_CHAT_FILE and DPS_CHAT_TOOL_FILE */
+    const char *folder;                               /* for errors; may be NULL */
 } DpsTokenizerFiles;
 DpsStatus dps__tokenizer_from_files (const DpsTokenizerFiles *files, DpsTokenizer **out, DpsError *err);
 

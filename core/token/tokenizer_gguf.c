@@ -15,6 +15,7 @@
 typedef struct Reader {
     const DpsMeta *const *meta;
     size_t n;
+    const char *where; /* the file */
 } Reader;
 
 static const DpsMeta *find (const Reader *r, const char *key)
@@ -66,15 +67,19 @@ static DpsStatus get_id (const Reader *r, const char *key, size_t vocab, int32_t
     return DPS_OK;
 }
 
-static DpsStatus text_of (const Reader *r, const char *key, char **out, DpsError *err)
+/* A chat template by its name; the one without is "default". */
+static DpsStatus read_chat (const Reader *r, const char *key, const char *name, DpsTokenizer *tok, DpsError *err)
 {
     const DpsMeta *m = find (r, key);
     if (!m)
         return DPS_OK;
     if (m->type != DPS_META_STR)
         return dps_fail (err, DPS_ERR_FORMAT, "%s is no string", key);
-    *out = dps_strndup (m->v.s.ptr, m->v.s.len);
-    return *out ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "out of memory for %s", key);
+    char *where = dps_strf ("%s: %s", r->where, key);
+    DpsStatus st =
+        where ? dps__tokenizer_add_chat (tok, name, m->v.s, where, err) : dps_fail (err, DPS_ERR_NOMEM, "out of memory for %s", key);
+    dps_free (where);
+    return st;
 }
 
 static int is_byte_text (DpsStr s)
@@ -226,7 +231,10 @@ static DpsStatus find_pre (const Reader *r, const Pre **out, DpsError *err)
     const DpsMeta *m = find (r, "tokenizer.ggml.pre");
     *out = &pres[0];
     if (!m) {
-        dps_log (DPS_LOG_WARNING, "no tokenizer.ggml.pre: GPT-2's pre-tokenizer is assumed; ids may differ from the model's own");
+        dps_log (DPS_LOG_WARNING,
+                 "%s: no tokenizer.ggml.pre: GPT-2's pre-tokenizer is assumed; ids may differ from the model's own. Hint: convert the "
+                 "model again, or use its folder with tokenizer.json",
+                 r->where);
         return DPS_OK;
     }
     if (m->type == DPS_META_STR)
@@ -299,11 +307,14 @@ static DpsStatus read_named (const Reader *r, DpsTokenizer *tok, int sentencepie
 {
     size_t n = tok->vocab.n;
     int32_t id;
-    DPS_TRY (get_id (r, "tokenizer.ggml.bos_token_id", n, sentencepiece ? 1 : -1, &tok->bos, err));
-    DPS_TRY (get_id (r, "tokenizer.ggml.eos_token_id", n, sentencepiece ? 2 : -1, &tok->eos, err));
-    DPS_TRY (get_id (r, "tokenizer.ggml.padding_token_id", n, -1, &tok->pad, err));
-    DPS_TRY (get_id (r, "tokenizer.ggml.unknown_token_id", n, sentencepiece ? 0 : -1, &id, err));
-    tok->bpe.unknown = sentencepiece ? id : -1;
+    DPS_TRY (get_id (r, "tokenizer.ggml.bos_token_id", n, sentencepiece ? 1 : -1, &tok->named[DPS_NAMED_BOS], err));
+    DPS_TRY (get_id (r, "tokenizer.ggml.eos_token_id", n, sentencepiece ? 2 : -1, &tok->named[DPS_NAMED_EOS], err));
+    DPS_TRY (get_id (r, "tokenizer.ggml.padding_token_id", n, -1, &tok->named[DPS_NAMED_PAD], err));
+    DPS_TRY (get_id (r, "tokenizer.ggml.unknown_token_id", n, sentencepiece ? 0 : -1, &tok->named[DPS_NAMED_UNK], err));
+    tok->bpe.unknown = sentencepiece ? tok->named[DPS_NAMED_UNK] : -1;
+    DPS_TRY (get_id (r, "tokenizer.ggml.seperator_token_id", n, -1, &tok->named[DPS_NAMED_SEP], err)); /* so spelt in GGUF */
+    DPS_TRY (get_id (r, "tokenizer.ggml.cls_token_id", n, -1, &tok->named[DPS_NAMED_CLS], err));
+    DPS_TRY (get_id (r, "tokenizer.ggml.mask_token_id", n, -1, &tok->named[DPS_NAMED_MASK], err));
     static const char *const ends[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
     tok->is_end = dps_calloc (n, 1);
     if (!tok->is_end)
@@ -312,11 +323,12 @@ static DpsStatus read_named (const Reader *r, DpsTokenizer *tok, int sentencepie
         DPS_TRY (get_id (r, ends[i], n, -1, &id, err));
         dps__tokenizer_set_end (tok, id);
     }
-    if (tok->bos >= 0 && get_bool (r, "tokenizer.ggml.add_bos_token", sentencepiece || (pre && pre->adds_bos)))
-        DPS_TRY (dps_ids_add (&tok->prefix, tok->bos, err));
-    if (tok->eos >= 0 && get_bool (r, "tokenizer.ggml.add_eos_token", 0))
-        DPS_TRY (dps_ids_add (&tok->suffix, tok->eos, err));
-    return text_of (r, "tokenizer.chat_template", &tok->chat_template, err);
+    if (tok->named[DPS_NAMED_BOS] >= 0 && get_bool (r, "tokenizer.ggml.add_bos_token", sentencepiece || (pre && pre->adds_bos)))
+        DPS_TRY (dps_ids_add (&tok->prefix, tok->named[DPS_NAMED_BOS], err));
+    if (tok->named[DPS_NAMED_EOS] >= 0 && get_bool (r, "tokenizer.ggml.add_eos_token", 0))
+        DPS_TRY (dps_ids_add (&tok->suffix, tok->named[DPS_NAMED_EOS], err));
+    DPS_TRY (read_chat (r, "tokenizer.chat_template", "default", tok, err));
+    return read_chat (r, "tokenizer.chat_template.tool_use", "tool_use", tok, err);
 }
 
 static DpsStatus load (const Reader *r, DpsTokenizer *tok, DpsError *err)
@@ -338,7 +350,7 @@ static DpsStatus load (const Reader *r, DpsTokenizer *tok, DpsError *err)
 
 DpsStatus dps_tokenizer_from_meta (const DpsMeta *const *meta, size_t n_meta, const char *where, DpsTokenizer **out, DpsError *err)
 {
-    Reader r = {.meta = meta, .n = n_meta};
+    Reader r = {.meta = meta, .n = n_meta, .where = where};
     *out = NULL;
     if (!find (&r, "tokenizer.ggml.model") && !find (&r, "tokenizer.ggml.tokens"))
         return DPS_OK; /* converted without a vocabulary */

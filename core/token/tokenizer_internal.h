@@ -21,6 +21,9 @@ typedef struct DpsAdded {
     uint8_t flags; /* DPS_ADDED_* */
 } DpsAdded;
 
+/** The chat templates that are used, and their names. */
+enum { DPS_CHAT_DEFAULT, DPS_CHAT_TOOL_USE, DPS_CHAT_TEMPLATES };
+
 struct DpsTokenizer {
     DpsVocab vocab;
     DpsBpe bpe;
@@ -32,9 +35,12 @@ struct DpsTokenizer {
     uint8_t *added_special; /* [n_added], for DPS_TOKENIZE_LITERAL */
     DpsTrie raw, normalised;
     DpsIds prefix, suffix; /* what DPS_TOKENIZE_SPECIAL adds */
-    int32_t bos, eos, pad;
+    int32_t named[DPS_NAMED_TOKENS];
     uint8_t *is_end; /* [vocab] */
-    char *chat_template;
+    struct {
+        char *source, *where;
+    } chat[DPS_CHAT_TEMPLATES];
+    DpsBuf other_chats; /* names of further ones, with commas */
 };
 
 /** An empty tokenizer with the defaults above, or NULL. */
@@ -42,6 +48,8 @@ DpsTokenizer *dps__tokenizer_new (void);
 /** Remember an added token; its text must be in the vocabulary already. content: what is looked for, when it differs from that text. */
 DpsStatus dps__tokenizer_add (DpsTokenizer *tok, int32_t id, const char *content, size_t len, unsigned flags, int normalised,
                               DpsError *err);
+/** Remember a chat template; names but "default" and "tool_use" are only kept to be told. source, where: copied. */
+DpsStatus dps__tokenizer_add_chat (DpsTokenizer *tok, const char *name, DpsStr source, const char *where, DpsError *err);
 /** Last step of loading: derived tables, ends of generation by name. */
 DpsStatus dps__tokenizer_finish (DpsTokenizer *tok, DpsError *err);
 /** Mark an id as ending generation; out of range is ignored. */

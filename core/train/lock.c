@@ -92,21 +92,31 @@ static DpsStatus add_beside (const DpsTrainer *t, DpsEntries *e, const char *fil
     return st;
 }
 
-/* The chat template that conversations are rendered by: the recipe's, or the model's own. */
+static DpsStatus add_digest (DpsEntries *e, const char *key, const DpsDigest *digest, const char *detail, DpsError *err)
+{
+    return dps__entries_add (e, dps_strdup (key), digest->hex, detail) ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : DPS_OK;
+}
+
+/* The chat templates that conversations are rendered by: the recipe's, or the model's own, without and with tools. */
 static DpsStatus add_template (const DpsTrainer *t, DpsEntries *e, DpsError *err)
 {
+    static const char *const keys[] = {"chat_template.sha256", "chat_template.tool_use.sha256"};
     DpsDigest digest;
     const char *path = t->recipe->chat_template_path;
-    const char *own = t->session.tok ? dps_tokenizer_chat_template (t->session.tok) : NULL;
-    if (!path && !own)
-        return DPS_OK;
-    if (path)
+    if (path) {
         DPS_TRY (dps_sha256_file (path, &digest, err));
-    else
-        DPS_TRY (dps_sha256 (own, strlen (own), &digest, err));
-    return dps__entries_add (e, dps_strdup ("chat_template.sha256"), digest.hex, path ? path : "the model's own")
-               ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory")
-               : DPS_OK;
+        return add_digest (e, keys[0], &digest, path, err);
+    }
+    DpsTemplate own[2] = {0};
+    for (int tools = 0; t->session.tok && tools < 2; tools++) {
+        DpsError none = DPS_ERROR_INIT; /* told with the row that wants it */
+        (void)dps_tokenizer_chat_template (t->session.tok, tools, &own[tools], &none);
+        if (!own[tools].source || (tools && own[1].source == own[0].source))
+            continue;
+        DPS_TRY (dps_sha256 (own[tools].source, strlen (own[tools].source), &digest, err));
+        DPS_TRY (add_digest (e, keys[tools], &digest, "the model's own", err));
+    }
+    return DPS_OK;
 }
 
 /* The digest of an adapter's tensors. key: as add takes it. */

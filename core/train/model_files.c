@@ -6,9 +6,10 @@
 #include "base/file.h"
 #include "base/seal.h"
 #include "infer/tokenizer_source.h"
+#include "token/tokenizer_folder.h"
 
 static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                    "chat_template.jinja"};
+                                    DPS_CHAT_FILE};
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory"); }
 
@@ -45,6 +46,21 @@ static DpsStatus copy_file (const char *from_dir, const char *to_dir, const char
     return st;
 }
 
+/* The template for tools, in its folder. */
+static DpsStatus copy_tool_template (const char *from_dir, const char *to_dir, DpsError *err)
+{
+    char *from = dps_path_join (from_dir, DPS_CHAT_TOOL_FILE), *folder = dps_path_join (to_dir, DPS_CHAT_FOLDER);
+    DpsStatus st = from && folder ? DPS_OK : no_memory (err);
+    if (st == DPS_OK && dps_is_file (from)) {
+        st = dps_mkdirs (folder, err);
+        if (st == DPS_OK)
+            st = copy_file (from_dir, to_dir, DPS_CHAT_TOOL_FILE, err);
+    }
+    dps_free (from);
+    dps_free (folder);
+    return st;
+}
+
 DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err)
 {
     json_t *config = config_of (source, dtype);
@@ -55,7 +71,7 @@ DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, con
     json_decref (config);
     for (size_t i = 0; st == DPS_OK && !dps_source_is_gguf (source) && i < sizeof names / sizeof *names; i++)
         st = copy_file (dps_source_path (source), dir, names[i], err);
-    return st;
+    return st == DPS_OK && !dps_source_is_gguf (source) ? copy_tool_template (dps_source_path (source), dir, err) : st;
 }
 
 DpsStatus dps_model_files_seal (const char *dir, char *const *weights, size_t n, DpsError *err)

@@ -7,7 +7,7 @@
 #include "graph/source.h"
 
 /**
- * Of a folder its config.json, generation_config.json, tokenizer files and chat template; of a GGUF a config.json that says where its tokenizer
+ * Of a folder its config.json, generation_config.json, tokenizer files and chat templates; of a GGUF a config.json that says where its tokenizer
  * is. dtype: what config.json says the weights are stored in, or NULL: as it was. Into folder `dir`. Errors: IO, NOMEM. [any]
  */
 DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err);

@@ -64,12 +64,14 @@ static void close_model (void *self)
 static DpsStatus render (const RewardModel *m, const char *reply, int generation_prompt, DpsRendered *out, DpsError *err)
 {
     const DpsTokenizer *tok = m->session.tok;
-    const DpsChatOptions o = {.add_generation_prompt = generation_prompt};
+    DpsTemplate template;
+    DPS_TRY (dps_tokenizer_chat_template (tok, 0, &template, err));
+    const DpsChatOptions o = {.add_generation_prompt = generation_prompt, .where = template.where};
     json_t *messages = json_pack (reply ? "[{s:s, s:s}, {s:s, s:s}]" : "[{s:s, s:s}]", "role", "user", "content", "Q", "role", "assistant",
                                   "content", reply);
     if (!messages)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
-    DpsStatus st = dps_chat_render (dps_tokenizer_chat_template (tok), tok, messages, &o, out, err);
+    DpsStatus st = dps_chat_render (template.source, tok, messages, &o, out, err);
     json_decref (messages);
     return st;
 }

@@ -26,7 +26,8 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
         const int32_t named[] = {dps_tokenizer_bos (tok), dps_tokenizer_eos (tok), dps_tokenizer_pad (tok)};
         for (size_t i = 0; i < sizeof named / sizeof *named; i++)
             require (named[i] >= -1 && named[i] < (int32_t)dps_tokenizer_vocab (tok));
-        require (!jinja || dps_tokenizer_chat_template (tok));
+        DpsTemplate own;
+        require (!jinja || (dps_tokenizer_chat_template (tok, 0, &own, &err) == DPS_OK && own.source));
         fuzz_use (tok);
         dps_tokenizer_free (tok);
     } else

@@ -83,11 +83,8 @@ static void answer_free (Answer *a)
 static int put_plain (const DpsContent *c, size_t first, size_t end, DpsBuf *out)
 {
     int bad = dps_buf_add (out, c->text ? c->text : "", c->text_len);
-    for (size_t i = first; c->messages && !bad && i < end; i++) {
-        const json_t *text = json_object_get (json_array_get (c->messages, i), "content");
-        bad = (i > first && dps_buf_str (out, "\n")) ||
-              dps_buf_add (out, json_string_value (text) ? json_string_value (text) : "", json_string_length (text));
-    }
+    for (size_t i = first; c->messages && !bad && i < end; i++)
+        bad = (i > first && dps_buf_str (out, "\n")) || dps_message_text (json_array_get (c->messages, i), out);
     for (size_t i = 0; c->ids && !bad && i < c->n_ids; i++)
         bad = dps_buf_printf (out, "%s%d", i ? " " : "", (int)c->ids[i]);
     return bad;

@@ -94,8 +94,9 @@ static const struct {
     /* it: conversations */
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}]}", "conversation: [" UA "] ??"},
     {"{\"messages\":[{\"role\":\"developer\",\"content\":\"s\"},{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},"
-     "{\"type\":\"text\",\"text\":\"c\"}]}]}",
-     "conversation: [" MSG ("system", "s") "," MSG ("user", "ac") "] ??"},
+     "\"c\"]}]}",
+     "conversation: [" MSG (
+         "system", "s") ",{\"content\":[{\"text\":\"a\",\"type\":\"text\"},{\"text\":\"c\",\"type\":\"text\"}],\"role\":\"user\"}] ??"},
     {"{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\",\"weight\":0},{\"role\":\"user\","
      "\"content\":\"c\"},{\"role\":\"assistant\",\"content\":\"d\",\"weight\":1}]}",
      "conversation: [" UA "," MSG ("user", "c") "," MSG ("assistant", "d") "] ?0?1"},
