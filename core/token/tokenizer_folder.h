@@ -12,7 +12,7 @@ DpsStatus dps__tokenizer_json (const char *data, size_t len, DpsTokenizer *tok, 
 DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsError *err);
 /** Chat templates in files of their own, as transformers saves them. */
 #define DPS_CHAT_FILE      "chat_template.jinja"
-#define DPS_CHAT_FOLDER "additional_chat_templates"
+#define DPS_CHAT_FOLDER    "additional_chat_templates"
 #define DPS_CHAT_TOOL_FILE DPS_CHAT_FOLDER "/tool_use.jinja"
 /** The whole of dps_tokenizer_from_folder on text in memory; every file but tokenizer.json may be NULL. For tests and fuzzing too. */
 typedef struct DpsTokenizerFiles {
