@@ -98,26 +98,42 @@ static DpsStatus no_stray_key (const DpsRecipe *r, const char *owner, const DpsP
     return DPS_OK;
 }
 
+DpsStatus dps__no_such_param (const char *place, const char *name, const char *owner, const char *const *words, DpsError *err)
+{
+    const char *near = dps_suggest (name, words);
+    DpsBuf list = {0};
+    int bad = 0;
+    for (size_t i = 0; words[i]; i++)
+        bad = bad || dps_buf_printf (&list, "%s%s", i ? ", " : "", words[i]);
+    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", place)
+                       : dps_fail (err, DPS_ERR_USAGE, "%s'%.60s' is not a parameter of %s%s%s%s; %s%s", place, name, owner,
+                                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+                                   list.len ? "there are: " : "it has none", list.len ? list.data : "");
+    dps_buf_free (&list);
+    return st;
+}
+
 DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *owner, const DpsParam *const *params, uint32_t n,
                                  DpsError *err)
 {
     const char *group = dps_recipe_key_name (key), *name, *words[DPS_PARAMS_MAX + 1] = {NULL};
     json_t *args = key == DPS_KEY_objective_args ? r->objective_args : r->adapter_args, *value;
+    size_t k = 0;
     for (uint32_t i = 0; i < n && i < DPS_PARAMS_MAX; i++)
-        words[i] = params[i]->name;
+        if (!own_key (key, params[i]->name))
+            words[k++] = params[i]->name;
     if (key == DPS_KEY_adapter_args)
         DPS_TRY (no_stray_key (r, owner, params, n, err));
     json_object_foreach (args, name, value) {
-        uint32_t i = 0;
-        while (i < n && i < DPS_PARAMS_MAX && strcmp (words[i], name))
-            i++;
-        const char *where = where_of (r, key, name), *own = own_key (key, name), *near = dps_suggest (name, words);
+        const char *where = where_of (r, key, name), *own = own_key (key, name);
         if (own)
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s has a key of its own: %s", where, group, name, own);
-        const char *its_group = strcmp (where, dps_recipe_where (r, key)) ? "" : group;
-        if (i == n)
-            return dps_fail (err, DPS_ERR_USAGE, "%s: %s%s'%.60s' is not a parameter of %s%s%s%s", where, its_group, *its_group ? ": " : "",
-                             name, owner, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        if (dps_params_index (params, n, name) == n) {
+            const int among = !strcmp (where, dps_recipe_where (r, key));
+            char place[512];
+            snprintf (place, sizeof place, "%s: %s%s", where, among ? group : "", among ? ": " : "");
+            return dps__no_such_param (place, name, owner, words, err);
+        }
         if (json_is_object (value) || json_is_array (value))
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s: expected a word or a number", where, group, name);
     }

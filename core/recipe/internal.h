@@ -94,6 +94,8 @@ int dps__reward_dump (const DpsRecipeReward *r, DpsBuf *out);
 int dps__value_dump (const DpsRecipe *r, const DpsKey *key, DpsBuf *out);
 /** A word, number or boolean of a recipe as a plugin's parameter. */
 void dps__param_scalar (const json_t *v, const char *where, DpsParamValue *out);
+/** Refuse a parameter, saying which there are. place: where it stands, up to its name; words: NULL-terminated. Errors: USAGE, NOMEM. */
+DpsStatus dps__no_such_param (const char *place, const char *name, const char *owner, const char *const *words, DpsError *err);
 /** 0 for keys that hold nothing or whose value another key took over. */
 int dps__key_is_dumped (DpsKeyId id);
 /** What no single key can tell: keys that need or exclude each other, and values that follow from others. */

@@ -211,10 +211,13 @@ DpsStatus dps_recipe_reward_known (const DpsRecipe *recipe, size_t i, const DpsP
         size_t at = 0;
         while (at < k && strcmp (words[at], name) != 0)
             at++;
-        const char *near = dps_suggest (name, words), *where = json_string_value (json_object_get (r->places, name));
-        if (at == k)
-            return dps_fail (err, DPS_ERR_USAGE, "%s: '%.60s' is not a parameter of reward %s%s%s%s", where ? where : r->where, name,
-                             r->name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+        if (at < k)
+            continue;
+        const char *where = json_string_value (json_object_get (r->places, name));
+        char place[512], owner[80];
+        snprintf (place, sizeof place, "%s: ", where ? where : r->where);
+        snprintf (owner, sizeof owner, "reward %s", r->name);
+        return dps__no_such_param (place, name, owner, words, err);
     }
     return DPS_OK;
 }

@@ -37,7 +37,9 @@ static void fill_texts (const DpsTrainer *t, Texts *x)
     snprintf (x->steps, sizeof x->steps, "%llu", (unsigned long long)t->step);
     snprintf (x->tokens, sizeof x->tokens, "%llu", (unsigned long long)t->seen_tokens);
     snprintf (x->rate, sizeof x->rate, "%.0f", t->pace.total_s > 0 ? t->pace.total_tokens / t->pace.total_s : 0);
-    snprintf (x->loss, sizeof x->loss, "%.4f", t->loss_steps ? t->loss_total / (double)t->loss_steps : 0);
+    snprintf (x->loss, sizeof x->loss, "none");
+    if (t->loss_steps)
+        snprintf (x->loss, sizeof x->loss, "%.4f", t->loss_total / (double)t->loss_steps);
     snprintf (x->lr, sizeof x->lr, "%g", r->learning_rate);
     snprintf (x->batch, sizeof x->batch, "%lld × %lld", (long long)r->per_device_train_batch_size,
               (long long)r->gradient_accumulation_steps);
@@ -120,7 +122,7 @@ DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err)
               dps_metrics_set (&m, "train_samples_per_second", (double)t->rows_done / took) ||
               dps_metrics_set (&m, "train_steps_per_second", (double)(t->step - t->step_at_start) / took) ||
               dps_metrics_set (&m, "total_flos", state->total_flos) ||
-              dps_metrics_set (&m, "train_loss", t->loss_steps ? t->loss_total / (double)t->loss_steps : 0);
+              (t->loss_steps && dps_metrics_set (&m, "train_loss", t->loss_total / (double)t->loss_steps));
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_finish (t->observer, &m, err);
     dps_metrics_free (&m);
     return st == DPS_OK ? write_pages (t, err) : st;

@@ -116,7 +116,7 @@ static DpsStatus take_step (DpsTrainer *t, double *out_loss, double *out_norm, d
     dps_pace_add (&t->pace, took, (double)tokens);
     if (t->rollout.samples)
         DPS_TRY (dps__rollout_metrics (t, took, err));
-    return dps__window_add (t, t->applied ? *out_loss : NAN, took, tokens, err);
+    return dps__window_add (t, t->applied ? *out_loss : NAN, *out_norm, took, tokens, err);
 }
 
 static int asked_to_stop (const DpsTrainer *t) { return t->options->should_stop && t->options->should_stop (); }
@@ -155,7 +155,7 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
         dps__trainer_progress (t, "training", loss, lr);
         int last = t->step == t->plan.steps;
         if (last || t->step % (uint64_t)r->logging_steps == 0)
-            DPS_TRY (dps__window_log (t, norm, lr, err));
+            DPS_TRY (dps__window_log (t, lr, err));
         t->owes_eval = t->eval_feed && is_due (t, r->eval_strategy, (uint64_t)r->eval_steps);
         DPS_TRY (evaluate_and_save (t, !last && asked_to_stop (t), err));
     }

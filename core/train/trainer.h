@@ -22,8 +22,9 @@
 /** What the next line of metrics will say: sums over the steps since the last one. In the checkpoint, so that a resumed run says the same. */
 typedef struct DpsWindow {
     DpsStepSums sums;             /* the objective's metrics */
-    uint64_t steps;               /* that were finite */
-    double loss, seconds, tokens; /* sums over them; seconds and tokens over all */
+    uint64_t taught, steps;       /* steps that had something to learn from; those of them that were finite */
+    double loss, grad_norm;       /* the finite ones' sum; the last one's norm before clipping, NAN unknown */
+    double seconds, tokens;       /* sums over all steps */
 } DpsWindow;
 
 /** Log-probs of the reference policy by DpsSequence.row: those of a root's scored tokens. All zeros: none are kept. */
@@ -89,9 +90,9 @@ DpsStatus dps__adapter_args (const DpsTrainer *t, json_t **out, DpsError *err);
 
 /* window.c */
 /** Add the step that t->sums describes; loss NaN: it was skipped, and only its time and tokens count. */
-DpsStatus dps__window_add (DpsTrainer *t, double loss, double seconds, uint64_t tokens, DpsError *err);
+DpsStatus dps__window_add (DpsTrainer *t, double loss, double grad_norm, double seconds, uint64_t tokens, DpsError *err);
 /** The line of metrics, and an empty window. */
-DpsStatus dps__window_log (DpsTrainer *t, double grad_norm, double lr, DpsError *err);
+DpsStatus dps__window_log (DpsTrainer *t, double lr, DpsError *err);
 /** For the checkpoint. NULL when out of memory. */
 json_t *dps__window_json (const DpsWindow *w);
 /** Errors: FORMAT, NOMEM. */

@@ -8,15 +8,17 @@
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "train: out of memory"); }
 
-DpsStatus dps__window_add (DpsTrainer *t, double loss, double seconds, uint64_t tokens, DpsError *err)
+DpsStatus dps__window_add (DpsTrainer *t, double loss, double grad_norm, double seconds, uint64_t tokens, DpsError *err)
 {
     DpsWindow *w = &t->window;
     w->seconds += seconds;
     w->tokens += (double)tokens;
+    w->taught += !t->empty;
     if (!isfinite (loss) && !t->empty)
         return DPS_OK;
     if (!t->empty) {
         w->loss += loss;
+        w->grad_norm = grad_norm;
         w->steps++;
         t->loss_total += loss;
         t->loss_steps++;
@@ -28,15 +30,21 @@ DpsStatus dps__window_add (DpsTrainer *t, double loss, double seconds, uint64_t 
     return DPS_OK;
 }
 
-DpsStatus dps__window_log (DpsTrainer *t, double grad_norm, double lr, DpsError *err)
+/* Without a step that had something to learn from there is no loss and no gradient, not even one that is not finite. */
+static int set_loss (DpsMetrics *m, const DpsWindow *w)
+{
+    return w->taught && (dps_metrics_set (m, "loss", w->steps ? w->loss / (double)w->steps : NAN) ||
+                         dps_metrics_set (m, "grad_norm", w->steps ? w->grad_norm : NAN));
+}
+
+DpsStatus dps__window_log (DpsTrainer *t, double lr, DpsError *err)
 {
     DpsWindow *w = &t->window;
     DpsMetrics m = {0};
     uint64_t answers = 0;
     if (t->rollout.samples)
         DPS_TRY (dps__rollout_answers (t, &answers, err));
-    int bad = dps_metrics_set (&m, "loss", w->steps ? w->loss / (double)w->steps : NAN) || dps_metrics_set (&m, "grad_norm", grad_norm) ||
-              dps_metrics_set (&m, "learning_rate", lr);
+    int bad = set_loss (&m, w) || dps_metrics_set (&m, "learning_rate", lr);
     if (t->rollout.samples && dps_objective_signal (t->objective, "value", "policy") >= 0) { /* what TRL's PPO calls them */
         const double took = dps__trainer_now () - t->started;
         bad = bad || dps_metrics_set (&m, "lr", lr) || dps_metrics_set (&m, "episode", (double)answers) ||
@@ -49,7 +57,7 @@ DpsStatus dps__window_log (DpsTrainer *t, double grad_norm, double lr, DpsError 
     DpsStatus st = bad ? no_memory (err) : dps_observer_log (t->observer, t->step, t->epoch, &m, err);
     dps_metrics_free (&m);
     dps_step_reset (&w->sums);
-    w->steps = 0;
+    w->taught = w->steps = 0;
     w->loss = w->seconds = w->tokens = 0;
     return st;
 }
@@ -64,20 +72,25 @@ json_t *dps__window_json (const DpsWindow *w)
             metrics = NULL;
         }
     }
-    return json_pack ("{s:I, s:f, s:f, s:f, s:o}", "steps", (json_int_t)w->steps, "loss", w->loss, "seconds", w->seconds, "tokens",
+    return json_pack ("{s:I, s:I, s:f, s:o, s:f, s:f, s:o}", "taught", (json_int_t)w->taught, "steps", (json_int_t)w->steps, "loss", w->loss,
+                      "grad_norm", isfinite (w->grad_norm) ? json_real (w->grad_norm) : json_null (), "seconds", w->seconds, "tokens",
                       w->tokens, "metrics", metrics);
 }
 
 DpsStatus dps__window_from_json (const json_t *j, DpsWindow *out, DpsError *err)
 {
-    json_int_t steps;
+    json_int_t steps, taught = -1; /* older checkpoints do not say; nor the norm */
     json_t *metrics, *item;
     size_t i;
-    if (json_unpack ((json_t *)j, "{s:I, s:F, s:F, s:F, s:o}", "steps", &steps, "loss", &out->loss, "seconds", &out->seconds, "tokens",
-                     &out->tokens, "metrics", &metrics) ||
+    out->grad_norm = NAN;
+    if (json_unpack ((json_t *)j, "{s:I, s?I, s:F, s:F, s:F, s:o}", "steps", &steps, "taught", &taught, "loss", &out->loss, "seconds",
+                     &out->seconds, "tokens", &out->tokens, "metrics", &metrics) ||
         steps < 0)
         return dps_fail (err, DPS_ERR_FORMAT, "window: a sum is missing");
+    if (json_is_number (json_object_get (j, "grad_norm")))
+        out->grad_norm = json_number_value (json_object_get (j, "grad_norm"));
     out->steps = (uint64_t)steps;
+    out->taught = (uint64_t)(taught < steps ? steps : taught);
     dps_step_reset (&out->sums);
     json_array_foreach (metrics, i, item) {
         const char *name;

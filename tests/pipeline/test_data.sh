@@ -64,6 +64,12 @@ tiny_recipe long.yaml dropped max_length=16 truncation_mode=drop max_steps=- num
 run 0 "$dia" train long.yaml
 [ "$(grep -c 'none of its rows is left: nothing to learn from' err)" = 10 ] || fail "not 10 of 20 steps are passed over"
 holds dropped/trainer_state.json '.global_step == 20 and ([.log_history[] | select(has("loss") and .loss != null)] | length) == 10'
+# A line of metrics has the norm of its last step that had rows; without one it has neither loss nor norm.
+run 0 "$dia" train long.yaml --set output_dir=dropped-two --set logging_steps=2
+jq -n -e --slurpfile one dropped/metrics.jsonl --slurpfile two dropped-two/metrics.jsonl '
+    def last_of($step): [$one[] | select(.step > $step - 2 and .step <= $step and has("loss")) | .grad_norm] | last;
+    $two[:10] | all(.grad_norm == last_of(.step) and has("loss") == has("grad_norm")) and any(has("loss") | not)' > /dev/null ||
+    fail "lines of steps without rows: $(cat dropped/metrics.jsonl dropped-two/metrics.jsonl)"
 tiny_recipe long.yaml dropped-all max_length=3 truncation_mode=drop
 run 5 "$dia" train long.yaml
 said "none of the 10 rows is left"

@@ -39,7 +39,7 @@ refused 'packing_strategy: bfd_split' 'bfd_split is not implemented'
 refused 'quantization: gptq' 'gptq is not implemented'
 refused 'beta: 0.1' "'beta' is not a parameter of sft"
 refused 'report_to: wandb' wandb
-refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft"
+refused 'objective_args: {margin: 3}' "'margin' is not a parameter of sft; it has none"
 refused 'adapter_args: {margin: 3}' "'margin' is not a parameter of lora"
 refused 'adapter_args: {r: 3}' lora_r
 refused 'lr_scheduler_kwargs: {cycles: 3}' num_cycles

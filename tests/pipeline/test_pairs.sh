@@ -92,7 +92,7 @@ run 2 "$dia" train prompts.yaml
 said 'max_prompt_length is for stages on preference pairs'
 tiny_recipe keys.yaml keys stage=dpo simpo_gamma=1
 run 2 "$dia" train keys.yaml
-said "'simpo_gamma' is not a parameter of dpo"
+said "'simpo_gamma' is not a parameter of dpo; there are: beta, loss_type, label_smoothing"
 tiny_recipe type.yaml type stage=dpo loss_type=exo
 run 2 "$dia" train type.yaml
 said "loss_type is 'exo', expected one of sigmoid|ipo|hinge"

@@ -230,7 +230,7 @@ refused() {
 }
 common=(simulate --model "$model" --data prompts.jsonl --out no.jsonl)
 refused 2 "no reward 'lenght'; did you mean 'length'?" "${common[@]}" --reward lenght
-refused 2 "'mxa' is not a parameter of reward length; did you mean 'max'?" "${common[@]}" --reward '{name: length, mxa: 3}'
+refused 2 "'mxa' is not a parameter of reward length; did you mean 'max'?; there are: min, max, " "${common[@]}" --reward '{name: length, mxa: 3}'
 refused 2 'neither min nor max is given' "${common[@]}" --reward length
 refused 2 'no rewards: give --reward' "${common[@]}"
 refused 2 'no model: give --model' simulate --data prompts.jsonl --out no.jsonl --reward language

@@ -80,18 +80,21 @@ static void show_progress (void *ctx, const DpsTrainProgress *p)
 /* name: the stage's, or NULL. */
 static void print_result (const DpsRecipe *r, const char *name, const DpsTrainResult *out)
 {
+    char mean[40] = "no step had anything to learn from";
+    if (isfinite (out->train_loss))
+        snprintf (mean, sizeof mean, "mean loss %.4f", out->train_loss);
     if (cli_common.json) {
-        json_t *o =
-            json_pack ("{s:I, s:f, s:f, s:s}", "step", (json_int_t)out->step, "train_loss",
-                       isfinite (out->train_loss) ? out->train_loss : 0, "train_runtime", out->runtime_s, "output_dir", out->output_dir);
+        json_t *o = json_pack ("{s:I, s:o, s:f, s:s}", "step", (json_int_t)out->step, "train_loss",
+                               isfinite (out->train_loss) ? json_real (out->train_loss) : json_null (), "train_runtime", out->runtime_s,
+                               "output_dir", out->output_dir);
         if (name)
             json_object_set_new (o, "name", json_string (name));
         json_dumpf (o, stdout, JSON_COMPACT);
         putchar ('\n');
         json_decref (o);
     } else if (!cli_common.quiet)
-        fprintf (stderr, "%s written to %s (%llu steps, mean loss %.4f, %.0f s); open %s/report.html\n", r->adapter ? "Adapter" : "Model",
-                 out->output_dir, (unsigned long long)out->step, out->train_loss, out->runtime_s, out->output_dir);
+        fprintf (stderr, "%s written to %s (%llu steps, %s, %.0f s); open %s/report.html\n", r->adapter ? "Adapter" : "Model",
+                 out->output_dir, (unsigned long long)out->step, mean, out->runtime_s, out->output_dir);
 }
 
 static void show_merging (double share) { cli_progress_paced ("merging", share, 1, 0); }
