@@ -42,7 +42,7 @@ extern const DpsKey dps__keys[DPS_N_KEYS];
 int dps__key_find (const char *name);
 /** 1 when `word` is one of the words of list "a|b|c". */
 int dps__word_in (const char *list, const char *word, size_t len);
-/** "; did you mean 'learning_rate'?" or "", into buf, which is returned. */
+/** "; did you mean 'learning_rate'?", or where a plugin's parameters go, into buf, which is returned. */
 const char *dps__key_hint (const char *name, char *buf, size_t cap);
 
 /** Apply one override to the tree of a recipe; its path begins after `skip` bytes. The new nodes belong to *out_doc, which must live as long. */

@@ -107,7 +107,7 @@ const char *dps__key_hint (const char *name, char *buf, size_t cap)
 {
     size_t len = strlen (name);
     unsigned least = tolerance (len) + 1;
-    buf[0] = '\0';
+    snprintf (buf, cap, ". Hint: a plugin's own parameters go under objective_args or adapter_args");
     for (int i = 0; i < DPS_N_KEYS; i++) {
         const char *s = dps__keys[i].name, *rest = dps__keys[i].aliases;
         for (size_t n = strlen (s); n; n = strcspn (s = rest, "|")) {

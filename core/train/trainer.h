@@ -21,10 +21,10 @@
 
 /** What the next line of metrics will say: sums over the steps since the last one. In the checkpoint, so that a resumed run says the same. */
 typedef struct DpsWindow {
-    DpsStepSums sums;             /* the objective's metrics */
-    uint64_t taught, steps;       /* steps that had something to learn from; those of them that were finite */
-    double loss, grad_norm;       /* the finite ones' sum; the last one's norm before clipping, NAN unknown */
-    double seconds, tokens;       /* sums over all steps */
+    DpsStepSums sums;       /* the objective's metrics */
+    uint64_t taught, steps; /* steps that had something to learn from; those of them that were finite */
+    double loss, grad_norm; /* the finite ones' sum; the last one's norm before clipping, NAN unknown */
+    double seconds, tokens; /* sums over all steps */
 } DpsWindow;
 
 /** Log-probs of the reference policy by DpsSequence.row: those of a root's scored tokens. All zeros: none are kept. */

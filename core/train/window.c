@@ -72,9 +72,9 @@ json_t *dps__window_json (const DpsWindow *w)
             metrics = NULL;
         }
     }
-    return json_pack ("{s:I, s:I, s:f, s:o, s:f, s:f, s:o}", "taught", (json_int_t)w->taught, "steps", (json_int_t)w->steps, "loss", w->loss,
-                      "grad_norm", isfinite (w->grad_norm) ? json_real (w->grad_norm) : json_null (), "seconds", w->seconds, "tokens",
-                      w->tokens, "metrics", metrics);
+    return json_pack ("{s:I, s:I, s:f, s:o, s:f, s:f, s:o}", "taught", (json_int_t)w->taught, "steps", (json_int_t)w->steps, "loss",
+                      w->loss, "grad_norm", isfinite (w->grad_norm) ? json_real (w->grad_norm) : json_null (), "seconds", w->seconds,
+                      "tokens", w->tokens, "metrics", metrics);
 }
 
 DpsStatus dps__window_from_json (const json_t *j, DpsWindow *out, DpsError *err)

@@ -418,10 +418,40 @@ static DpsStatus non_finite (CheckContext *ctx, DpsError *err)
     return st;
 }
 
+/* Everybody is certain of row r: log-probs of exactly 0, which f32 gives of a token that has all but 6e-8 of the probability. */
+static DpsStatus certain_of (const DpsObjectiveInstance *o, const CheckBatch *from, uint64_t r, DpsError *err)
+{
+    static CheckBatch b;
+    static CheckLoss l;
+    b = *from;
+    for (uint32_t s = 0; s < o->info.n_signals; s++)
+        for (int64_t i = b.row_offsets[r]; !strcmp (o->signals[s].name, "logp") && i < b.row_offsets[r + 1]; i++)
+            b.signal[s][i] = 0;
+    DPS_TRY (check_batch_loss (o, &b, NULL, &l, err));
+    int finite = isfinite (size_of (&b, &l));
+    for (uint32_t s = 0; s < o->info.n_signals; s++)
+        for (uint64_t i = 0; i < check_signal_length (o, &b, s); i++)
+            finite = finite && isfinite (l.grads[s][i]);
+    return finite ? DPS_OK
+                  : dps_fail (err, DPS_ERR_INVALID,
+                              "row %llu has log-probs of 0, and its loss or gradient is not finite: training would skip such steps. Hint: "
+                              "bound what a log or a division gets, as in log (1 - exp (min (m, -1e-6)))",
+                              (unsigned long long)r);
+}
+
+static DpsStatus certain_look (const DpsObjectiveInstance *o, CheckBatch *b, DpsError *err)
+{
+    for (uint64_t r = 0; r < b->n_rows; r++)
+        DPS_TRY (certain_of (o, b, r, err));
+    return DPS_OK;
+}
+
+static DpsStatus certain (CheckContext *ctx, DpsError *err) { return each_seed (ctx, &(CheckBatchPlan){.n_units = 3}, certain_look, err); }
+
 static const CheckCase cases[] = {
-    CHECK_CASE (gradient, 0, 0),         CHECK_CASE (masked, 0, 0),      CHECK_CASE (permutation, 0, 0),
-    CHECK_CASE (micro_batch, 0, 0),      CHECK_CASE (same_bits, 0, 0),   CHECK_CASE (inputs, 0, 0),
-    CHECK_CASE (keeps_no_pointer, 0, 0), CHECK_CASE (two_at_once, 0, 0), CHECK_CASE (non_finite, 0, 0),
+    CHECK_CASE (gradient, 0, 0),   CHECK_CASE (masked, 0, 0),  CHECK_CASE (permutation, 0, 0),      CHECK_CASE (micro_batch, 0, 0),
+    CHECK_CASE (same_bits, 0, 0),  CHECK_CASE (inputs, 0, 0),  CHECK_CASE (keeps_no_pointer, 0, 0), CHECK_CASE (two_at_once, 0, 0),
+    CHECK_CASE (non_finite, 0, 0), CHECK_CASE (certain, 0, 0),
 };
 
 const CheckSuite check_suite_objective_loss = {.name = "objective.loss",

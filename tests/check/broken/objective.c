@@ -144,6 +144,8 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
         second = ops->square (t, ops->input (t, DPS_AXIS_ROW, values, b->n_rows));
     DpsVal tokens = IS (reads_masked) ? ops->sum_rows (t, x) : ops->sum_rows (t, weighed);
     DpsVal per_row = ops->add (t, ops->neg (t, tokens), ops->mul (t, warm, second));
+    if (IS (infinite_when_certain)) /* ORPO's odds of an answer */
+        per_row = ops->sub (t, per_row, ops->log (t, ops->sub (t, ops->constant (t, 1), ops->exp (t, mean))));
     per_row = ops->mul (t, per_row, signal[1]);
     if (IS (averages))
         per_row = ops->div (t, per_row, ops->constant (t, (double)b->n_units));

@@ -19,7 +19,7 @@ static const struct {
     {"unknown key one edit away", "seed: 1\nlearing_rate: 1\n", "r.yaml:2:1: no key 'learing_rate'; did you mean 'learning_rate'?"},
     {"letters swapped", "laerning_rate: 1\n", "did you mean 'learning_rate'?"},
     {"alias one edit away", "cutof_len: 1\n", "did you mean 'cutoff_len'?"},
-    {"unknown key far from all", "zzzzzzzzz: 1\n", "r.yaml:1:1: no key 'zzzzzzzzz'"},
+    {"unknown key far from all", "zzzzzzzzz: 1\n", "r.yaml:1:1: no key 'zzzzzzzzz'. Hint: a plugin's own parameters go under"},
     {"lr NaN", "lr: .nan\n", "r.yaml:1:5: learning_rate: expected a number from 1e-30 to 1000, found .nan"},
     {"lr infinite", "lr: .inf\n", "found .inf"},
     {"lr -1", "learning_rate: -1\n", "found -1"},
