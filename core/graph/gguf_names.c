@@ -209,8 +209,8 @@ static void read_layer_types (Reader *r)
 
 static void read_gemma3 (Reader *r)
 {
-    put (r, "rope_local_base_freq", json_real (10000));
-    number (r, "rope.freq_base_swa", "rope_local_base_freq");
+    if (!json_object_get (r->config, "rope_local_base_freq"))
+        put (r, "rope_local_base_freq", json_real (10000));
     put (r, "hidden_activation", json_string ("gelu_pytorch_tanh"));
 }
 
@@ -248,6 +248,44 @@ static DpsStatus refuse_arch (const Name *known, size_t n, DpsStr arch, const ch
                      (int)(arch.len < 60 ? arch.len : 60), arch.ptr, list);
 }
 
+/* Metadata "ARCH.SUFFIX" and the key of config.json that it becomes. */
+enum { INTEGER, REQUIRED, NUMBER };
+static const struct {
+    const char *suffix, *hf;
+    int kind;
+} keys[] = {
+    {"block_count", "num_hidden_layers", REQUIRED},
+    {"embedding_length", "hidden_size", REQUIRED},
+    {"feed_forward_length", "intermediate_size", REQUIRED},
+    {"attention.head_count", "num_attention_heads", REQUIRED},
+    {"attention.head_count_kv", "num_key_value_heads", INTEGER},
+    {"attention.key_length", "head_dim", INTEGER},
+    {"context_length", "max_position_embeddings", INTEGER},
+    {"attention.sliding_window", "sliding_window", INTEGER},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NUMBER},
+    {"rope.freq_base", "rope_theta", NUMBER},
+    {"rope.freq_base_swa", "rope_local_base_freq", NUMBER},
+    {"attn_logit_softcapping", "attn_logit_softcapping", NUMBER},
+    {"final_logit_softcapping", "final_logit_softcapping", NUMBER},
+};
+
+void dps__gguf_reword (DpsStr arch, DpsError *err)
+{
+    static const char file[] = "config.json: ";
+    for (size_t i = 0; i < COUNT (keys); i++) {
+        char quoted[64], text[sizeof err->msg];
+        snprintf (quoted, sizeof quoted, "\"%s\"", keys[i].hf);
+        const char *at = strstr (err->msg, quoted);
+        if (!at)
+            continue;
+        snprintf (text, sizeof text, "%.*s%.*s.%s%s", (int)(at - err->msg), err->msg, (int)arch.len, arch.ptr, keys[i].suffix,
+                  at + strlen (quoted));
+        memcpy (err->msg, text, sizeof text);
+    }
+    if (!strncmp (err->msg, file, sizeof file - 1))
+        memmove (err->msg, err->msg + sizeof file - 1, strlen (err->msg) - sizeof file + 2);
+}
+
 DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *where, int64_t vocab, int tied, json_t **out, DpsError *err)
 {
     static const Name types[] = {{"gemma3", "gemma3_text"}, {"gemma2", "gemma2"}, {"llama", "llama"},
@@ -266,18 +304,11 @@ DpsStatus dps__gguf_config (const DpsMeta *const *meta, size_t n, const char *wh
     put (&r, "model_type", json_string (type));
     put (&r, "vocab_size", json_integer (vocab));
     put (&r, "tie_word_embeddings", json_boolean (tied));
-    integer (&r, "block_count", "num_hidden_layers", 1);
-    integer (&r, "embedding_length", "hidden_size", 1);
-    integer (&r, "feed_forward_length", "intermediate_size", 1);
-    integer (&r, "attention.head_count", "num_attention_heads", 1);
-    integer (&r, "attention.head_count_kv", "num_key_value_heads", 0);
-    integer (&r, "attention.key_length", "head_dim", 0);
-    integer (&r, "context_length", "max_position_embeddings", 0);
-    integer (&r, "attention.sliding_window", "sliding_window", 0);
-    number (&r, "attention.layer_norm_rms_epsilon", "rms_norm_eps");
-    number (&r, "rope.freq_base", "rope_theta");
-    number (&r, "attn_logit_softcapping", "attn_logit_softcapping");
-    number (&r, "final_logit_softcapping", "final_logit_softcapping");
+    for (size_t i = 0; i < COUNT (keys); i++)
+        if (keys[i].kind == NUMBER)
+            number (&r, keys[i].suffix, keys[i].hf);
+        else
+            integer (&r, keys[i].suffix, keys[i].hf, keys[i].kind == REQUIRED);
     rope_scaling (&r);
     token (&r, "tokenizer.ggml.bos_token_id", "bos_token_id");
     token (&r, "tokenizer.ggml.eos_token_id", "eos_token_id");

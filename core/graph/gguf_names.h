@@ -22,6 +22,9 @@ typedef struct DpsGgufName {
 /** Translate a tensor name of architecture `arch` ("gemma3"). */
 void dps__gguf_name (const char *arch, DpsStr name, DpsGgufName *out);
 
+/** Make an error about a key of config.json one about the metadata of architecture `arch` that it came from. */
+void dps__gguf_reword (DpsStr arch, DpsError *err);
+
 /** A metadata value by key, or NULL. */
 const DpsMeta *dps__gguf_find (const DpsMeta *const *meta, size_t n, const char *key);
 

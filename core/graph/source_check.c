@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "graph/gguf_names.h"
 
 static DpsStatus check_weight (const DpsSource *src, const DpsModel *m, const DpsWeight *w, uint8_t *used, DpsError *err)
 {
@@ -69,6 +70,10 @@ DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsErro
 DpsStatus dps_source_model (const DpsSource *src, DpsModel *out, DpsError *err)
 {
     DpsStatus st = dps_model_init (out, dps_source_config (src), err);
+    size_t n;
+    const DpsMeta *const *meta = dps_source_meta (src, &n), *arch = dps__gguf_find (meta, n, "general.architecture");
+    if (st != DPS_OK && err && arch) /* a GGUF, which has one: it was opened */
+        dps__gguf_reword (arch->v.s, err);
     if (st != DPS_OK)
         dps_error_prefix (err, "%s", dps_source_path (src));
     return dps_error_hint_files (err, st, "model");

@@ -219,7 +219,10 @@ static DpsStatus open_shell (const char *arch, uint32_t layers, void (*add) (Ggu
     write_file (&m);
     DpsSource *src;
     DPS_TRY (dps_source_open (reg, path, &src, &err));
-    DpsStatus st = dps_decoder_read (dps_source_config (src), out, &err);
+    DpsModel model = {0};
+    DpsStatus st = dps_source_model (src, &model, &err);
+    *out = model.dec;
+    dps_model_free (&model);
     dps_source_close (src);
     return st;
 }
@@ -290,6 +293,21 @@ static void test_scalars_and_windows (void)
     CU_ASSERT (d.layers[0].window == 16 && d.layers[1].window == 16 && !strcmp (d.arch, "mistral"));
     CHECK_OK (open_shell ("qwen2", 2, add_key, "qwen2.attention.sliding_window=16", &d));
     CU_ASSERT (d.layers[0].window == 0 && d.layers[1].window == 0);
+}
+
+/* What is wrong is in the metadata, and is named as it is there: a GGUF has no config.json. */
+static void test_errors_name_the_metadata (void)
+{
+    static const char *const cases[][2] = {
+        {"llama.attention.head_count_kv=3", "llama.attention.head_count 1 is not a multiple of llama.attention.head_count_kv 3"},
+        {"llama.attention.key_length=7", "llama.attention.key_length 7 is odd"},
+        {"llama.context_length=0", "llama.context_length must be an integer"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        DpsDecoder d;
+        CHECK_FAILS (open_shell ("llama", 1, add_key, cases[i][0], &d), DPS_ERR_FORMAT, cases[i][1]);
+        CU_ASSERT (!strncmp (err.msg, path, strlen (path)) && !strstr (err.msg, "config.json"));
+    }
 }
 
 typedef struct Scaling {
@@ -370,6 +388,7 @@ static void run_all (void)
     test_six_models_from_gguf ();
     test_rope_divisors ();
     test_scalars_and_windows ();
+    test_errors_name_the_metadata ();
     test_rope_scaling ();
     test_biases ();
     test_others_are_refused ();
