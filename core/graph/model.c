@@ -309,6 +309,8 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
     }
     dps_free (numbers);
     if (st == DPS_OK && matched == 0)
+        st = dps_targets_check (targets, err); /* names the setting */
+    if (st == DPS_OK && matched == 0)
         return dps_fail (
             err, DPS_ERR_NOT_FOUND,
             "adapter: the target modules match no linear map of this %s model. Hint: all-linear, or names among " DPS_LINEAR_NAMES,

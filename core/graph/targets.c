@@ -279,6 +279,17 @@ int dps_targets_saves (const DpsTargets *t, const char *path)
     return 0;
 }
 
+/* The embedding and the head are no maps that an adapter goes on: they can be trained whole. */
+static DpsStatus refuse_name (const DpsTargets *t, const char *name, DpsError *err)
+{
+    dps_fail (err, DPS_ERR_USAGE, "%s: '%.100s' matches no linear map of this model", t->where, name);
+    if (is_head_or_embedding (name))
+        dps_error_hint (err, "an adapter goes on linear maps alone: name it in lora_modules_to_save, which trains it whole");
+    else
+        dps_error_hint (err, "all-linear, or names among " DPS_LINEAR_NAMES);
+    return DPS_ERR_USAGE;
+}
+
 DpsStatus dps_targets_check (const DpsTargets *t, DpsError *err)
 {
     if (t->seen->over_limit)
@@ -287,9 +298,7 @@ DpsStatus dps_targets_check (const DpsTargets *t, DpsError *err)
                          t->where, DPS_MATCHER_STEPS);
     for (size_t i = 0; i < t->n_modules; i++)
         if (!t->seen->name[i])
-            return dps_fail (err, DPS_ERR_USAGE,
-                             "%s: '%.100s' matches no linear map of this model. Hint: all-linear, or names among " DPS_LINEAR_NAMES,
-                             t->where, t->modules[i]);
+            return refuse_name (t, t->modules[i], err);
     if (t->seen->n_matched == 0 && (t->pattern || t->all_linear))
         return dps_fail (err, DPS_ERR_USAGE,
                          "%s: no module of this model matches. Hint: an expression must match the whole path, as in "

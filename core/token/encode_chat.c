@@ -67,10 +67,11 @@ DpsStatus dps__encode_prefix (const DpsEncoder *e, const DpsRow *row, const DpsR
         i++;
     if (st == DPS_OK && i < part.n)
         st = dps_row_fail (row, err,
-                           "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: "
-                           "white space between "
-                           "them belongs to the beginning of what follows; or use messages",
-                           what, i, (int)part.ids[i], i < ids->n ? (int)ids->ids[i] : -1);
+                           "the %s's tokens are not the beginning of the whole's: token %zu is %d alone and %d with what follows. Hint: %s",
+                           what, i, (int)part.ids[i], i < ids->n ? (int)ids->ids[i] : -1,
+                           is_chat ? "the tokenizer joins the beginning of the reply with what the template puts before it: take white "
+                                     "space away from the reply's beginning"
+                                   : "white space between them belongs to the beginning of what follows; or use messages");
     *out_n = part.n;
     dps_free (part.ids);
     return st;

@@ -116,6 +116,9 @@ static void test_nothing_matched_is_an_error (void)
     } cases[] = {
         {"q_porj", "'q_porj' matches no linear map"},
         {"q_proj,q_porj", "'q_porj' matches no linear map"},
+        {"q_proj,embed_tokens",
+         "'embed_tokens' matches no linear map of this model. Hint: an adapter goes on linear maps alone: name it in "
+         "lora_modules_to_save"},
         {"q_(proj)", "must match the whole path"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
