@@ -6,11 +6,11 @@
 #include "plugin/module.h"
 
 #include <dlfcn.h>
-#include <glib.h>
 #include <link.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "plugin/registry.h"
 
 enum { MAX_MODULES = 256 };
@@ -28,12 +28,14 @@ static size_t n_modules;
 
 void dps__one_line (char *s)
 {
-    const char *bad;
-    while (!g_utf8_validate (s, -1, &bad))
-        s[bad - s] = '?';
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = ' ';
+    for (size_t left = strlen (s), n; left; s += n, left -= n) {
+        n = dps_utf8_sequence (s, left);
+        if (n == 0) {
+            *s = '?';
+            n = 1;
+        } else if (!dps_utf8_is_plain (s, n))
+            memset (s, ' ', n);
+    }
 }
 
 /* Everything up to and including the size member has been in the struct since the first ABI. */

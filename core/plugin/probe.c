@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "plugin/module.h"
+#include "plugin/probe_report.h"
 
 extern char **environ;
 
@@ -20,10 +20,8 @@ enum { FIRST_FREE = 10 /* above every descriptor the child is given */ };
 
 typedef struct Child {
     pid_t pid;
-    int report;      /* read end */
-    char step[120];  /* the last whole line it wrote */
-    char line[120];  /* the one it is writing */
-    size_t line_len; /* may go past the room: what does not fit is dropped */
+    int report; /* read end */
+    DpsProbeReport said;
 } Child;
 
 static int add_actions (posix_spawn_file_actions_t *a, int module, int report)
@@ -68,7 +66,7 @@ static int spawn (pid_t *pid, const char *program, const char *path, int module,
 static DpsStatus start (Child *c, const char *program, const DpsSealed *sealed, const char *path, DpsError *err)
 {
     int ends[2] = {-1, -1}, module = fcntl (sealed->fd, F_DUPFD_CLOEXEC, FIRST_FREE), report = -1;
-    *c = (Child){.report = -1, .step = "start"};
+    *c = (Child){.report = -1, .said = {.step = "start"}};
     int bad = module < 0 || pipe2 (ends, O_CLOEXEC) ? errno : 0;
     if (!bad)
         bad = (report = fcntl (ends[1], F_DUPFD_CLOEXEC, FIRST_FREE)) < 0 ? errno : spawn (&c->pid, program, path, module, report);
@@ -85,33 +83,19 @@ static DpsStatus start (Child *c, const char *program, const DpsSealed *sealed, 
                      strerror (bad));
 }
 
-static int is_done (const Child *c) { return !strcmp (c->step, "done"); }
-
-static void take (Child *c, const char *data, size_t n)
-{
-    for (size_t i = 0; i < n && !is_done (c); i++)
-        if (data[i] == '\n') {
-            c->line[c->line_len < sizeof c->line - 1 ? c->line_len : sizeof c->line - 1] = '\0';
-            dps__one_line (c->line);
-            memcpy (c->step, c->line, sizeof c->step);
-            c->line_len = 0;
-        } else if (c->line_len++ < sizeof c->line - 1)
-            c->line[c->line_len - 1] = data[i];
-}
-
 /* Until it is done or its end of the pipe is closed: 1; 0 when one step took longer than the deadline. */
 static int follow (Child *c, int deadline_ms)
 {
     char data[256];
     struct pollfd p = {.fd = c->report, .events = POLLIN};
-    while (!is_done (c)) {
+    while (!dps__probe_is_done (&c->said)) {
         int ready = poll (&p, 1, deadline_ms);
         if (ready == 0)
             return 0;
         ssize_t n = ready < 0 && errno != EINTR ? 0 : ready < 0 ? -1 : read (c->report, data, sizeof data);
         if (n == 0)
             return 1;
-        take (c, data, n > 0 ? (size_t)n : 0);
+        dps__probe_take (&c->said, data, n > 0 ? (size_t)n : 0);
     }
     return 1;
 }
@@ -135,15 +119,15 @@ static int reap (Child *c, int deadline_ms)
 static DpsStatus verdict (const Child *c, int in_time, int status, int deadline_ms, DpsError *err)
 {
     const char *name;
-    if (is_done (c))
+    if (dps__probe_is_done (&c->said))
         return DPS_OK;
     if (!in_time || status == -1)
-        return dps_fail (err, DPS_ERR_POLICY, "did not come back within %d ms in %s", deadline_ms, c->step);
+        return dps_fail (err, DPS_ERR_POLICY, "did not come back within %d ms in %s", deadline_ms, c->said.step);
     if (WIFSIGNALED (status)) {
         name = sigabbrev_np (WTERMSIG (status));
-        return dps_fail (err, DPS_ERR_POLICY, "crashed (SIG%s) in %s", name ? name : "?", c->step);
+        return dps_fail (err, DPS_ERR_POLICY, "crashed (SIG%s) in %s", name ? name : "?", c->said.step);
     }
-    return dps_fail (err, DPS_ERR_POLICY, "ended the process (exit code %d) in %s", WEXITSTATUS (status), c->step);
+    return dps_fail (err, DPS_ERR_POLICY, "ended the process (exit code %d) in %s", WEXITSTATUS (status), c->said.step);
 }
 
 DpsStatus dps__probe (const char *program, int deadline_ms, const DpsSealed *sealed, const char *path, DpsError *err)
@@ -151,7 +135,7 @@ DpsStatus dps__probe (const char *program, int deadline_ms, const DpsSealed *sea
     Child c;
     DPS_TRY (start (&c, program, sealed, path, err));
     int in_time = follow (&c, deadline_ms);
-    int status = reap (&c, is_done (&c) || !in_time ? 0 : deadline_ms);
+    int status = reap (&c, dps__probe_is_done (&c.said) || !in_time ? 0 : deadline_ms);
     close (c.report);
     return verdict (&c, in_time, status, deadline_ms, err);
 }

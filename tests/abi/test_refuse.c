@@ -153,7 +153,7 @@ static void test_hostile_manifests (void)
     box_write (&box, "empty.plugin", "", 0);
     box_write (&box, "binary.plugin", "\x7f\x45\x4c\x46\x00\xff\xfe", 7);
     box_write (&box, "nul.plugin", "[plugin]\nid=com.acme.x\0evil\n", 28);
-    box_write (&box, "esc\033[31m\n.plugin", "[plugin]\nid=x\n", 14);
+    box_write (&box, "esc\033[31m\n\xc2\x9b.plugin", "[plugin]\nid=x\n", 14);
     box_write (&box, ".hidden.plugin", "[plugin]\n", 9);
     box_write (&box, "later.plugin.tmp-1", "[plugin]\n", 9);
     CU_ASSERT_EQUAL (mkdir (box_path (&box, "folder.plugin"), 0755), 0);
@@ -165,7 +165,7 @@ static void test_hostile_manifests (void)
     box_refuses (&box, "nul", "nul.plugin: not UTF-8");
     box_refuses (&box, "folder", "not a regular file");
     box_refuses (&box, "fifo", "not a regular file");
-    box_refuses (&box, "esc [31m ", "key 'id' is 'x'");
+    box_refuses (&box, "esc [31m   ", "key 'id' is 'x'");
     CU_ASSERT_PTR_NULL (box_find (&box, ".hidden"));
     finish (&box);
 }

@@ -90,6 +90,8 @@ run 2 "$dia" check cpu --filter 'no/*'
 said "no case to run matches"
 run 2 "$dia" check nothing
 said "no plugin 'nothing'"
+DIAPASON_PLUGINS=here run 2 "$dia" check nothing
+said "no plugin 'nothing', and plugin folder 'here' is relative"
 run 2 "$dia" check ./nothing.so
 said "no such file"
 cp "$build/lib/diapason/plugins/dps-backend-cpu.so" alone.so

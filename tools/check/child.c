@@ -81,6 +81,15 @@ static DpsStatus open_registry (const char *target, int all, DpsRegistry **out, 
     return st;
 }
 
+/* Why a folder was not searched, as `diapason plugins list` has it ("(folder)" stands for an id); NULL: each was. */
+static const char *folder_refused (const DpsRegistry *reg)
+{
+    for (size_t i = 0; i < dps_registry_count (reg); i++)
+        if (dps_registry_at (reg, i)->id[0] == '(')
+            return dps_registry_at (reg, i)->reason;
+    return NULL;
+}
+
 /* The plugin that `target` means: the one of its manifest, or the loaded one of that name. */
 static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const DpsPlugin **out, DpsError *err)
 {
@@ -94,11 +103,15 @@ static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const 
             found = p;
     }
     free (real); /* allocated by libc */
+    if (!found && folder_refused (reg))
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "no plugin '%s', and %s", target, folder_refused (reg));
     if (!found)
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "no plugin '%s' (searched: %s). Hint: %s", target, dps_registry_searched (reg),
-                         strchr (target, '/') ? "its manifest NAME.plugin must lie beside NAME.so; tools/dev/write-manifest writes it"
-                                              : "DIAPASON_PLUGINS=FOLDER names more folders, and a path to NAME.so checks that one; "
-                                                "'diapason plugins list' shows what is installed");
+        return dps_fail (
+            err, DPS_ERR_NOT_FOUND, "no plugin '%s' (searched: %s). Hint: %s", target, dps_registry_searched (reg),
+            strchr (target, '/')
+                ? "its manifest NAME.plugin must lie beside NAME.so; write-manifest of the SDK writes it (tools/dev in the source)"
+                : "DIAPASON_PLUGINS=FOLDER names more folders, and a path to NAME.so checks that one; "
+                  "'diapason plugins list' shows what is installed");
     *out = found;
     return found->loaded ? DPS_OK : dps_fail (err, DPS_ERR_FORMAT, "%s is refused at load: %s", found->id, found->reason);
 }

@@ -35,13 +35,4 @@ json_t *check_summary_json (const CheckReport *c);
 /** Errors: IO. */
 DpsStatus check_write_junit (const CheckReport *c, const char *path, DpsError *err);
 
-/** certificate.c: what ran, on what, with which verdicts, and a digest over all of it. Errors: IO. */
-DpsStatus check_write_certificate (const CheckReport *c, const char *path, DpsError *err);
-/**
- * The certificate at `path` is whole, its verdicts are all good, and plugin (at module_path, NULL: where the certificate says), ABI, suites and
- * budgets are those of today. *out: the certificate, a new reference. Errors: FORMAT, DIGEST (changed since), LOCK (of something else),
- * POLICY (it holds failures).
- */
-DpsStatus check_verify_certificate (const char *path, const char *module_path, json_t **out, DpsError *err);
-
 #endif

@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "check/budgets.h"
+#include "check/certificate.h"
 #include "check/report.h"
 #include "diapason/cli.h"
 
