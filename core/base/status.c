@@ -83,6 +83,13 @@ void dps_error_hint (DpsError *err, const char *fmt, ...)
     make_readable (err->msg);
 }
 
+DpsStatus dps_error_recode (DpsError *err, DpsStatus code)
+{
+    if (err)
+        err->code = code;
+    return code;
+}
+
 DpsStatus dps_error_hint_files (DpsError *err, DpsStatus st, const char *what)
 {
     switch (st) {

@@ -34,6 +34,9 @@ DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...) __attribute__ (
 /** Put ". Hint: next step" behind the message in `err`, which is cut to leave room; one that gives a hint keeps its own. [any] */
 void dps_error_hint (DpsError *err, const char *fmt, ...) __attribute__ ((format (printf, 2, 3)));
 
+/** Give the error in `err` (may be NULL) another code, its message kept; returns the code. [any] */
+DpsStatus dps_error_recode (DpsError *err, DpsStatus code);
+
 /** The hint for what a `what` ("model", "adapter") holds that cannot be read: damage, or what is not implemented. Returns st. [any] */
 DpsStatus dps_error_hint_files (DpsError *err, DpsStatus st, const char *what);
 

@@ -72,7 +72,7 @@ DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint
 
 /**
  * What --resume means. where NULL, "", "auto" or "true": the newest sound checkpoint of output_dir; each damaged one on the way is logged as
- * a warning and noted. Else a checkpoint folder, or an output folder in which to look so. A named checkpoint that is damaged is an error
+ * a warning. Else a checkpoint folder, or an output folder in which to look so. A named checkpoint that is damaged is an error
  * which names the newest sound one beside it.
  * Errors: NOT_FOUND when there is no checkpoint at all (message says where it looked); DIGEST when all are damaged; else as dps_ckpt_open.
  */
@@ -80,8 +80,6 @@ DpsStatus dps_ckpt_resume (const char *output_dir, const char *where, const DpsF
 
 const char *dps_ckpt_path (const DpsCheckpoint *c);
 uint64_t dps_ckpt_step (const DpsCheckpoint *c);
-/** Which damaged checkpoints were passed over and why, one a line; "" when none. */
-const char *dps_ckpt_note (const DpsCheckpoint *c);
 /** 1 when it holds the file. */
 int dps_ckpt_has (const DpsCheckpoint *c, const char *name);
 /** A file's bytes (not a tensor file's), its digest checked again on what was read. Errors: NOT_FOUND, DIGEST, LIMIT, IO, NOMEM. */

@@ -14,7 +14,6 @@ struct DpsCheckpoint {
     const DpsFormat *format;
     struct DpsFormatFile *file;
     uint64_t step;
-    DpsBuf note;
 };
 
 static DpsStatus no_memory (DpsError *err, const char *what) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", what); }
@@ -54,11 +53,10 @@ DpsStatus dps_ckpt_open (const char *dir, const DpsFormat *format, DpsCheckpoint
     return DPS_OK;
 }
 
-/* The newest sound one below `limit` (steps[0..n) rising), noting those passed over. NOT_FOUND when there is none. */
+/* The newest sound one of steps[0..n), which rise. NOT_FOUND when n is 0. */
 static DpsStatus open_newest (const char *output_dir, const uint64_t *steps, size_t n, const DpsFormat *format, DpsCheckpoint **out,
                               DpsError *err)
 {
-    DpsBuf note = {0};
     DpsError why = DPS_ERROR_INIT;
     DpsStatus st = DPS_ERR_NOT_FOUND;
     for (size_t i = n; i-- > 0;) {
@@ -68,16 +66,9 @@ static DpsStatus open_newest (const char *output_dir, const uint64_t *steps, siz
         if (st == DPS_OK || st == DPS_ERR_NOMEM)
             break;
         dps_log (DPS_LOG_WARNING, "checkpoint-%llu is not usable: %s", (unsigned long long)steps[i], why.msg);
-        if (dps_buf_printf (&note, "checkpoint-%llu: %s\n", (unsigned long long)steps[i], why.msg)) {
-            st = dps_fail (&why, DPS_ERR_NOMEM, "out of memory");
-            break;
-        }
     }
-    if (st == DPS_OK) {
-        (*out)->note = note;
+    if (st == DPS_OK)
         return DPS_OK;
-    }
-    dps_buf_free (&note);
     if (st == DPS_ERR_NOMEM)
         return no_memory (err, output_dir);
     if (n == 0)
@@ -136,14 +127,12 @@ void dps_ckpt_close (DpsCheckpoint *c)
         return;
     if (c->file)
         c->format->close (c->file);
-    dps_buf_free (&c->note);
     dps_free (c->path);
     dps_free (c);
 }
 
 const char *dps_ckpt_path (const DpsCheckpoint *c) { return c->path; }
 uint64_t dps_ckpt_step (const DpsCheckpoint *c) { return c->step; }
-const char *dps_ckpt_note (const DpsCheckpoint *c) { return c->note.data ? c->note.data : ""; }
 
 /* 1 when it holds the tensor file. */
 static int has_tensors (const DpsCheckpoint *c, const char *name)

@@ -21,9 +21,6 @@
 
 /* ---- writing ---- */
 
-/** "base_model.model.MODULE.SUFFIX"; suffix "lora_A.weight". NULL when out of memory; free with dps_free. [any] */
-char *dps_peft_key (const char *module, const char *suffix);
-
 /**
  * Write both files: into the checkpoint `into` when it is not NULL, else into folder `dir`, each file atomically, through `format` (peft; not used
  * with `into`). tensors: full keys; written sorted by

@@ -249,11 +249,8 @@ DpsStatus dps_peft_open (const char *dir, const DpsFormat *format, DpsPeftAdapte
         read_base_digest (a);
     if (st != DPS_OK) {
         dps_peft_close (a);
-        if (st == DPS_ERR_USAGE) { /* the file says it, not who named the file */
-            st = DPS_ERR_FORMAT;
-            if (err)
-                err->code = st;
-        }
+        if (st == DPS_ERR_USAGE) /* the file says it, not who named the file */
+            st = dps_error_recode (err, DPS_ERR_FORMAT);
         if (st == DPS_ERR_UNSUPPORTED)
             dps_error_hint (err, "merge it into its base with PEFT (merge_and_unload) and give that model");
         return dps_error_hint_files (err, st, "adapter");

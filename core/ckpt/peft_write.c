@@ -130,8 +130,6 @@ DpsStatus dps_peft_target_names (const DpsNames *adapted, const DpsNames *others
     return DPS_OK;
 }
 
-char *dps_peft_key (const char *module, const char *suffix) { return dps_strf (DPS_PEFT_PREFIX "%s.%s", module, suffix); }
-
 static int by_name (const void *a, const void *b) { return strcmp (((const DpsTensorOut *)a)->name, ((const DpsTensorOut *)b)->name); }
 
 /* In the order of names, whoever hands them over: the same adapter gives the same bytes. */

@@ -70,8 +70,6 @@ static void breadcrumb (DpsStr what)
     dps__crumb_detail (crumb);
 }
 
-const char *dps_host_breadcrumb (void) { return crumb; }
-
 void dps_host_request_stop (int stop) { atomic_store (&stop_requested, stop != 0); }
 int dps_host_should_stop (void) { return atomic_load (&stop_requested); }
 static int32_t should_stop (void) { return dps_host_should_stop (); }

@@ -21,9 +21,6 @@ DpsStatus dps_host_config_set (const char *key, const char *value, DpsError *err
 void dps_host_request_stop (int stop);
 int dps_host_should_stop (void);
 
-/** What this thread was about to run, "" when nothing was named. Async-signal-safe, valid on the same thread. [any] */
-const char *dps_host_breadcrumb (void);
-
 /**
  * On SIGSEGV, SIGBUS, SIGILL and SIGFPE write one line naming the signal and the breadcrumb of the crashing thread, then let the
  * signal do what it would have done. [init]

@@ -39,16 +39,6 @@ DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t
     return bad ? dps_fail (err, DPS_ERR_NOMEM, "recipe.lock.yaml: out of memory") : DPS_OK;
 }
 
-DpsStatus dps_lock_write (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
-{
-    DpsBuf text = {0};
-    DpsStatus st = dps_lock_dump (r, entries, n, &text, err);
-    if (st == DPS_OK)
-        st = dps_file_write (path, text.data, text.len, err);
-    dps_buf_free (&text);
-    return st;
-}
-
 static DpsStatus out_of_memory (const char *path, DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path); }
 
 /* A value of the lock in the spelling of the dump. */
@@ -142,13 +132,9 @@ static DpsStatus unreadable (DpsStatus st, DpsError *err)
 {
     if (st != DPS_ERR_IO && st != DPS_ERR_LIMIT)
         return st;
-    char what[sizeof err->msg] = "";
-    if (err)
-        memcpy (what, err->msg, sizeof what);
-    return dps_fail (err, DPS_ERR_LOCK,
-                     "%.400s: it was written by an earlier run, which cannot be gone on with unread. Hint: make it readable, or put it "
-                     "back; or train without --resume into another output_dir",
-                     what);
+    dps_error_hint (err, "an earlier run wrote it, and what that began with must be known: make it readable, or put it back; or train "
+                         "without --resume into another output_dir");
+    return dps_error_recode (err, DPS_ERR_LOCK);
 }
 
 static DpsStatus compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const DpsYaml *root, const char *path, DpsError *err)
@@ -166,12 +152,9 @@ DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err)
 {
     if (st != DPS_ERR_USAGE)
         return st;
-    char what[sizeof err->msg] = "";
-    if (err)
-        memcpy (what, err->msg, sizeof what);
-    return dps_fail (
-        err, DPS_ERR_LOCK,
-        "the lock is damaged: %.600s. Hint: put it back as the run wrote it, or train without --resume into another output_dir", what);
+    dps_error_prefix (err, "the lock is damaged");
+    dps_error_hint (err, "put it back as the run wrote it, or train without --resume into another output_dir");
+    return dps_error_recode (err, DPS_ERR_LOCK);
 }
 
 DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err)

@@ -28,8 +28,6 @@ typedef struct DpsLockEntry {
 int dps__lock_put_entries (DpsBuf *out, const DpsLockEntry *entries, size_t n);
 /** Append the lock's text. Errors: NOMEM. [any] */
 DpsStatus dps_lock_dump (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, DpsBuf *out, DpsError *err);
-/** Write it, atomically. Errors: IO, NOMEM. [any] */
-DpsStatus dps_lock_write (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err);
 
 /**
  * Compare with a lock written earlier. Errors: LOCK (exit code 4) naming the first key that differs, with both values: a locked key of the

@@ -281,12 +281,6 @@ int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id)
 
 int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id) { return known (tok, id) && tok->is_end[id]; }
 
-int dps_tokenizer_adds_bos (const DpsTokenizer *tok)
-{
-    int32_t bos = dps_tokenizer_bos (tok);
-    return bos >= 0 && tok->prefix.n > 0 && tok->prefix.ids[0] == bos;
-}
-
 const char *dps_named_token (int which)
 {
     static const char *const names[DPS_NAMED_TOKENS] = {"bos_token", "eos_token", "pad_token", "unk_token",

@@ -61,8 +61,6 @@ const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id);
 /** 1 for a control (special) token; 1 for one that ends generation (eos, end of turn). */
 int dps_tokenizer_is_special (const DpsTokenizer *tok, int32_t id);
 int dps_tokenizer_is_end (const DpsTokenizer *tok, int32_t id);
-/** 1 when DPS_TOKENIZE_SPECIAL puts bos in front. */
-int dps_tokenizer_adds_bos (const DpsTokenizer *tok);
 /** A chat template: its Jinja source, NULL when there is none, and where that stands, for errors. Both borrowed. */
 typedef struct DpsTemplate {
     const char *source, *where;

@@ -37,13 +37,9 @@ static DpsStatus changed (DpsStatus st, const char *folder, DpsError *err)
 {
     if (st != DPS_ERR_NOT_FOUND && st != DPS_ERR_DIGEST)
         return st;
-    char what[sizeof err->msg] = "";
-    if (err)
-        memcpy (what, err->msg, sizeof what);
-    return dps_fail (err, DPS_ERR_LOCK,
-                     "%s no longer holds what the chain left there (%.300s). Hint: put it back, or train without --resume into another "
-                     "output_dir",
-                     folder, what);
+    dps_error_prefix (err, "%s no longer holds what the chain left there", folder);
+    dps_error_hint (err, "put it back, or train without --resume into another output_dir");
+    return dps_error_recode (err, DPS_ERR_LOCK);
 }
 
 /* The folder is sealed by the seal with this digest, and all that was sealed is there, with its bytes. */

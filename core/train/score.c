@@ -154,7 +154,7 @@ static DpsStatus blame_parameter (const DpsTrainer *t, DpsStatus st, DpsError *e
         !v.where)
         return st;
     dps_error_prefix (err, "%s", v.where);
-    return err->code = DPS_ERR_USAGE;
+    return dps_error_recode (err, DPS_ERR_USAGE);
 }
 
 static DpsStatus score_batch (const DpsTrainer *t, const DpsReference *reference, DpsPlace *places, size_t n, const DpsBatch *b,

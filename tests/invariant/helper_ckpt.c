@@ -18,10 +18,11 @@ static DpsStatus save (const char *dir, const DpsFormat *format, uint64_t first,
 static DpsStatus check (const char *dir, const DpsFormat *format, DpsError *err)
 {
     DpsCheckpoint *c;
+    kit_watch ();
     DPS_TRY (dps_ckpt_resume (dir, "auto", format, &c, err));
     DpsStatus st = kit_check (c, err);
-    if (st == DPS_OK && dps_ckpt_note (c)[0])
-        st = dps_fail (err, DPS_ERR_DIGEST, "a damaged checkpoint was left: %s", dps_ckpt_note (c));
+    if (st == DPS_OK && kit_warning[0])
+        st = dps_fail (err, DPS_ERR_DIGEST, "a damaged checkpoint was left: %s", kit_warning);
     if (st == DPS_OK)
         printf ("%llu\n", (unsigned long long)dps_ckpt_step (c));
     dps_ckpt_close (c);

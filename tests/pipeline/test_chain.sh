@@ -136,7 +136,7 @@ said 'one/it no longer holds what the chain left there'
 cp before/it/adapter_config.json one/it/
 printf x >> one/it/adapter_model.safetensors
 run 4 "$dia" train chain.yaml --resume
-said 'one/it no longer holds what the chain left there (one/it/adapter_model.safetensors: has'
+said 'one/it no longer holds what the chain left there: one/it/adapter_model.safetensors: has'
 ! grep -q 'remove one/it/digests.json' err || fail "a hint that leads nowhere: $(cat err)"
 cp before/it/adapter_model.safetensors one/it/
 for lock in one/chain.lock.yaml one/it/recipe.lock.yaml; do

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "check.h"
 #include "ckpt/checkpoint.h"
 #include "plugin/registry.h"
@@ -25,6 +26,22 @@ static inline const DpsFormat *kit_plugin (const char *name)
 }
 
 static inline const DpsFormat *kit_format (void) { return kit_plugin ("checkpoint"); }
+
+static char kit_warning[2000]; /* the last one since kit_watch */
+
+static inline void kit_keep_warning (void *ctx, int level, const char *line)
+{
+    (void)ctx;
+    (void)level;
+    snprintf (kit_warning, sizeof kit_warning, "%s", line);
+}
+
+/** Keep warnings from now on: a damaged checkpoint that is passed over is named in one. */
+static inline void kit_watch (void)
+{
+    kit_warning[0] = '\0';
+    dps_log_install (kit_keep_warning, NULL, DPS_LOG_WARNING);
+}
 
 /** A folder of this process, emptied. */
 static inline const char *kit_dir (const char *name)

@@ -296,9 +296,9 @@ static void test_the_base_s_digest_travels_in_the_metadata (void)
     const char *dir = kit_dir ("digest");
     DpsPeftAdapter *a;
     DpsPeftConfig c = {.r = 2, .lora_alpha = 4, .base_model = "google/gemma-3-270m", .targets = {.modules = {modules, 1}}};
-    char *ka = dps_peft_key ("m.q_proj", "lora_A.weight"), *kb = dps_peft_key ("m.q_proj", "lora_B.weight");
-    const DpsTensorOut list[] = {{.name = ka, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {2, 5}, .data = zeros},
-                                 {.name = kb, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = zeros}};
+    const DpsTensorOut list[] = {
+        {.name = DPS_PEFT_PREFIX "m.q_proj.lora_A.weight", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {2, 5}, .data = zeros},
+        {.name = DPS_PEFT_PREFIX "m.q_proj.lora_B.weight", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = zeros}};
     CHECK_OK (dps_peft_write (dir, NULL, kit_plugin ("peft"), &c, list, 2, digest, NULL, &err));
     CHECK_OK (dps_peft_open (dir, kit_plugin ("peft"), &a, &err));
     CHECK_STR (a->base_sha256, digest);
@@ -322,8 +322,6 @@ static void test_the_base_s_digest_travels_in_the_metadata (void)
     a->n_modules = 1;
     dps_peft_close (a);
     dps_tensors_close (gemma);
-    dps_free (ka);
-    dps_free (kb);
     CHECK_OK (dps_remove_tree (dir, &err));
 }
 

@@ -271,7 +271,10 @@ static void test_lock (void)
         {"base.sha256", "aa", "model.gguf"}, {"datasets[0].sha256", "bb", "rows.jsonl\nx: y"}, {"isa", "avx2", NULL}};
     const DpsLockEntry changed[] = {entries[0], {"datasets[0].sha256", "cc", "rows.jsonl"}, entries[2]};
     DpsRecipe *r = parse (full, NULL, 0);
-    CHECK_OK (dps_lock_write (r, entries, 3, path, &err));
+    DpsBuf lock = {0};
+    CHECK_OK (dps_lock_dump (r, entries, 3, &lock, &err));
+    CHECK_OK (dps_file_write (path, lock.data, lock.len, &err));
+    dps_buf_free (&lock);
     dps_recipe_free (r);
 
     compare (path, full, entries, 3, NULL);

@@ -103,7 +103,6 @@ static void test_gemma_every_row (void)
     CU_ASSERT_EQUAL (dps_tokenizer_bos (gemma), 2);
     CU_ASSERT_EQUAL (dps_tokenizer_eos (gemma), 1);
     CU_ASSERT_EQUAL (dps_tokenizer_pad (gemma), 0);
-    CU_ASSERT (dps_tokenizer_adds_bos (gemma));
     CU_ASSERT (dps_tokenizer_is_end (gemma, 106)); /* <end_of_turn> */
     CHECK_OK (dps_tokenizer_chat_template (gemma, 0, &own, &err));
     CU_ASSERT (own.source == NULL);
@@ -115,7 +114,6 @@ static void test_smollm2_every_row (void)
     CU_ASSERT_EQUAL (check_rows (smollm2, DPS_TEST_DATA "/parity/tokenizers/smollm2.jsonl", 200), 0);
     CU_ASSERT_EQUAL (dps_tokenizer_vocab (smollm2), 49152);
     CU_ASSERT_EQUAL (dps_tokenizer_eos (smollm2), 2);
-    CU_ASSERT (!dps_tokenizer_adds_bos (smollm2));
     CHECK_OK (dps_tokenizer_chat_template (smollm2, 1, &own, &err));
     CU_ASSERT_PTR_NOT_NULL (own.source);
 }
