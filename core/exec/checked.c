@@ -165,10 +165,10 @@ static DpsStatus copy_one (Checked *c, const DpsView *from, const DpsView *to, D
     const DpsOp op = {.size = sizeof op, .n_in = 1, .n_out = 1, .in = &from, .out = &to};
     DPS_TRY (dps__checked_view (c, from, "copy from", err));
     DPS_TRY (dps__checked_view (c, to, "copy to", err));
-    if (dps__view_count (from) != dps__view_count (to) || from->dtype != to->dtype)
+    if (dps_view_count (from) != dps_view_count (to) || from->dtype != to->dtype)
         return dps__checked_fault (c, DPS_BLAME_HOST, "copy", err,
                                    "%lld elements go to %lld, or another dtype; expected one shape and dtype",
-                                   (long long)dps__view_count (from), (long long)dps__view_count (to));
+                                   (long long)dps_view_count (from), (long long)dps_view_count (to));
     if (!from->buffer && !to->buffer)
         return dps__checked_fault (c, DPS_BLAME_HOST, "copy", err, "both sides are host memory; expected at most one");
     DPS_TRY (dps__checked_conflict (c, 0, NULL, &op, err));
@@ -212,7 +212,7 @@ static DpsStatus take_scratch (Checked *c, DpsOp *op, uint64_t bytes, DpsError *
     if (!bytes)
         return DPS_OK;
     const DpsView *v = op->n_in ? op->in[op->n_in - 1] : NULL;
-    if (!v || v->dtype != DPS_DTYPE_U8 || (uint64_t)dps__view_count (v) < bytes)
+    if (!v || v->dtype != DPS_DTYPE_U8 || (uint64_t)dps_view_count (v) < bytes)
         return dps__checked_fault (c, DPS_BLAME_HOST, "run_plan", err,
                                    "the last input is no scratch of %llu bytes, which the plan asked for", (unsigned long long)bytes);
     op->n_in--;

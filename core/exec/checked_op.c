@@ -174,7 +174,7 @@ static int reads_finite (const DpsOp *op, const Watch *w)
     int keeps = dps__op_keeps_output (w->code);
     for (uint32_t i = 0; i < op->n_in + (keeps ? op->n_out : 0); i++) {
         const DpsView *v = dps__operand (op, i);
-        if (readable (v, w, i) && !dps__all_finite (v->dtype, v->host, dps__view_count (v)))
+        if (readable (v, w, i) && !dps__all_finite (v->dtype, v->host, dps_view_count (v)))
             return 0;
     }
     return 1;
@@ -249,7 +249,7 @@ static DpsStatus check_output (Checked *c, const DpsOp *op, Watch *w, uint32_t i
 {
     const DpsView *v = dps__operand (op, i);
     char subject[160];
-    int64_t at = readable (v, w, i) ? dps__first_nan (v->dtype, v->host, dps__view_count (v)) : -1;
+    int64_t at = readable (v, w, i) ? dps__first_nan (v->dtype, v->host, dps_view_count (v)) : -1;
     if (at < 0)
         return DPS_OK;
     if (w->finite < 0)

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "exec/decomposed.h"
 #include "exec/layer.h"
+#include "exec/operands.h"
 #include "exec/prepared.h"
 #include "exec/stage.h"
 #include "graph/decompose.h"
@@ -74,23 +75,25 @@ DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const voi
 
 /* Placement. */
 
-static uint64_t case_key (DpsOpCode op, const DpsOp *o)
+static DpsOperandKind operand_kind (const DpsView *v) { return v ? (DpsOperandKind){v->dtype, v->layout, v->rank} : (DpsOperandKind){0}; }
+
+static int is_case (const DpsCase *c, const DpsOp *o)
 {
-    uint64_t key = 0xcbf29ce484222325u ^ (uint64_t)op;
+    if (c->n_in != o->n_in || c->n_out != o->n_out)
+        return 0;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
-        const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
-        uint64_t word = v ? (uint64_t)v->dtype << 32 | v->layout << 4 | v->rank : 0;
-        key = (key ^ word) * 0x100000001b3u;
-        key ^= key >> 29;
+        const DpsOperandKind a = c->kinds[i], b = operand_kind (dps__operand (o, i));
+        if (a.dtype != b.dtype || a.layout != b.layout || a.rank != b.rank)
+            return 0;
     }
-    return key;
+    return 1;
 }
 
 static void describe_operands (DpsCase *c, const DpsOp *o)
 {
     size_t n = 0;
     for (uint32_t i = 0; i < o->n_in + o->n_out && n < sizeof c->operands - 24; i++) {
-        const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
+        const DpsView *v = dps__operand (o, i);
         const char *gap = i == o->n_in ? " → " : i ? ", " : "";
         n += (size_t)snprintf (c->operands + n, sizeof c->operands - n, "%s%s%s", gap, v ? dps_dtype_name (v->dtype) : "-",
                                v && v->layout >= DPS_LAYOUT_PACKED ? " packed" : "");
@@ -144,28 +147,51 @@ static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o
     return place_decomposed (ex, c, device, o, err);
 }
 
-static DpsStatus place_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t key, size_t *out, DpsError *err)
+/* A case not met before: kept even where no device takes it, so that explain tells why. */
+static DpsStatus add_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
 {
+    if (o->n_in > DPS_OP_MAX_IN || o->n_out > DPS_OP_MAX_OUT)
+        return dps_fail (err, DPS_ERR_INTERNAL, "%s: %u inputs and %u outputs are too many", dps_op_name (op), o->n_in, o->n_out);
     if (DPS_GROW (ex->cases, ex->n_cases, ex->case_capacity))
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
     DpsCase *c = &ex->cases[ex->n_cases];
-    *c = (DpsCase){.key = key, .op = op, .device = -1};
+    *c = (DpsCase){.op = op, .n_in = o->n_in, .n_out = o->n_out, .before = ex->newest_case[op], .device = -1};
+    for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
+        c->kinds[i] = operand_kind (dps__operand (o, i));
     describe_operands (c, o);
-    ex->n_cases++;
-    int asked = ex->prefer[op] - 1, first = asked < 0 ? 0 : asked;
-    if (asked >= 0)
-        DPS_TRY (try_device (ex, c, asked, o, err));
-    for (int i = 0; i < ex->n_devices && c->device < 0; i++)
-        if (i != asked)
-            DPS_TRY (try_device (ex, c, i, o, err));
-    if (c->device < 0 || (ex->strict && c->device != first))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (op), c->operands,
-                         c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
-    if (c->device != first)
-        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), c->operands, ex->devices[c->device].info.name,
-                 c->reasons);
-    *out = ex->n_cases - 1;
+    ex->newest_case[op] = ++ex->n_cases;
     return DPS_OK;
+}
+
+static void drop_newest_case (DpsExec *ex)
+{
+    DpsCase *c = &ex->cases[--ex->n_cases];
+    ex->newest_case[c->op] = c->before;
+    dps_free (c->reasons);
+}
+
+/* The device an op goes to when that takes it. */
+static int first_choice (const DpsExec *ex, DpsOpCode op) { return ex->prefer[op] ? ex->prefer[op] - 1 : 0; }
+
+static DpsStatus place_case (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *err)
+{
+    int first = first_choice (ex, c->op);
+    DPS_TRY (try_device (ex, c, first, o, err));
+    for (int i = 0; i < ex->n_devices && c->device < 0; i++)
+        if (i != first)
+            DPS_TRY (try_device (ex, c, i, o, err));
+    if (c->device >= 0 && c->device != first)
+        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (c->op), c->operands, ex->devices[c->device].info.name,
+                 c->reasons);
+    return DPS_OK;
+}
+
+static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, DpsError *err)
+{
+    if (c->device >= 0 && (!ex->strict || c->device == first_choice (ex, c->op)))
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (c->op), c->operands,
+                     c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
 }
 
 static double now (void)
@@ -177,14 +203,20 @@ static double now (void)
 
 static DpsStatus find_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsCase **out, DpsError *err)
 {
-    uint64_t key = case_key (op, o);
-    size_t at = 0;
-    while (at < ex->n_cases && ex->cases[at].key != key)
-        at++;
-    if (at == ex->n_cases)
-        DPS_TRY (place_case (ex, op, o, key, &at, err));
-    *out = &ex->cases[at];
-    return DPS_OK;
+    size_t at = ex->newest_case[op];
+    while (at && !is_case (&ex->cases[at - 1], o))
+        at = ex->cases[at - 1].before;
+    if (!at) {
+        DPS_TRY (add_case (ex, op, o, err));
+        at = ex->n_cases;
+        DpsStatus st = place_case (ex, &ex->cases[at - 1], o, err);
+        if (st != DPS_OK) {
+            drop_newest_case (ex);
+            return st;
+        }
+    }
+    *out = &ex->cases[at - 1];
+    return check_placed (ex, *out, err);
 }
 
 static DpsStatus run_decomposed (DpsExec *ex, const DpsCase *c, const DpsOp *o, DpsError *err)
@@ -274,7 +306,7 @@ static DpsStatus operand (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, 
 }
 
 typedef struct Operands {
-    DpsView views[DPS_OP_MAX_IN + DPS_OP_MAX_OUT];
+    DpsView views[DPS_OPERANDS_MAX];
     const DpsView *in[DPS_OP_MAX_IN], *out[DPS_OP_MAX_OUT];
 } Operands;
 

@@ -29,10 +29,17 @@ typedef struct DpsBlock {
     uint64_t bytes;
 } DpsBlock;
 
-/** Where one kind of op (name, dtypes, layouts) goes, and why not elsewhere. */
+/** What placement looks at in an operand; all 0: absent. */
+typedef struct DpsOperandKind {
+    uint32_t dtype, layout, rank;
+} DpsOperandKind;
+
+/** Where one kind of op (name, dtypes, layouts, ranks) goes, and why not elsewhere. */
 typedef struct DpsCase {
-    uint64_t key;
     DpsOpCode op;
+    uint32_t n_in, n_out;
+    DpsOperandKind kinds[DPS_OP_MAX_IN + DPS_OP_MAX_OUT]; /* inputs, then outputs */
+    size_t before;                                        /* 1 + the case of this op that was placed before; 0: none */
     int device;
     int decomposed; /* the device runs it as simple ops */
     uint64_t runs;
@@ -61,6 +68,7 @@ typedef struct DpsExec {
     uint64_t persistent_bytes; /* live blocks */
     DpsCase *cases;
     size_t n_cases, case_capacity;
+    size_t newest_case[DPS_OP_COUNT]; /* 1 + the last of an op's cases; 0: none */
     /* Where the first device has memory of its own, and for ops that go to another memory: stage.h. */
     DpsBlock inputs; /* of the run, at input_at[] */
     uint64_t input_at[DPS_INPUT_COUNT];

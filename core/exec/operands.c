@@ -58,14 +58,6 @@ int dps__op_may_be_nan (DpsOpCode op)
     return op == DPS_OP_log || op == DPS_OP_sqrt || op == DPS_OP_div || op == DPS_OP_put_rows || op == DPS_OP_COUNT;
 }
 
-int64_t dps__view_count (const DpsView *v)
-{
-    int64_t n = 1;
-    for (uint32_t i = 0; i < v->rank; i++)
-        n *= v->shape[i];
-    return n;
-}
-
 int dps__view_contiguous (const DpsView *v)
 {
     int64_t want = 1;
@@ -185,7 +177,7 @@ DpsStatus dps__index_check (DpsIndexKind kind, const DpsView *v, int64_t limit, 
     if (kind == DPS_INDEX_SEGMENTS)
         return check_segments (v, limit, keys, err);
     int64_t before = 0;
-    for (int64_t i = 0, n = dps__view_count (v); i < n; i++) {
+    for (int64_t i = 0, n = dps_view_count (v); i < n; i++) {
         int64_t x = v->dtype == DPS_DTYPE_I64 ? ((const int64_t *)v->host)[i] : ((const int32_t *)v->host)[i];
         if (kind == DPS_INDEX_ROOTS ? x < before || x > limit : x < 0 || x >= limit)
             return dps_fail (err, DPS_ERR_INVALID, "element %lld is %lld, expected %s %lld", (long long)i, (long long)x,

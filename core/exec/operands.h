@@ -6,9 +6,10 @@
 #ifndef DPS_EXEC_OPERANDS_H
 #define DPS_EXEC_OPERANDS_H
 
+#include "base/opcall.h"
 #include "exec/exec.h"
 
-enum { DPS_OPERANDS_MAX = 12, DPS_BYTES_UNKNOWN = 0 };
+enum { DPS_OPERANDS_MAX = DPS_OP_MAX_IN + DPS_OP_MAX_OUT, DPS_BYTES_UNKNOWN = 0 };
 
 /** Operand i of an op, inputs first; NULL when absent. */
 const DpsView *dps__operand (const DpsOp *op, uint32_t i);
@@ -27,7 +28,6 @@ int dps__op_may_be_nan (DpsOpCode op);
 
 /** Bytes from a view's first to behind its last element; packed: UNKNOWN. Errors: SHAPE, DTYPE in words: NULL, or what is wrong with it. */
 const char *dps__view_bytes (const DpsQuantNames *quants, const DpsView *v, uint64_t *out);
-int64_t dps__view_count (const DpsView *v);
 int dps__view_contiguous (const DpsView *v);
 
 /** What an integer operand holds. */

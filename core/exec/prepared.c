@@ -4,14 +4,15 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "exec/operands.h"
 #include "exec/stage.h"
 
 /* SLOTS is a power of two, and half of it is empty, so that a search ends. */
-enum { SLOTS = 2 * DPS_PREPARED_MAX, RANK = 4, OPERANDS = DPS_OP_MAX_IN + DPS_OP_MAX_OUT, VIEW_WORDS = 2 + 2 * RANK + 2 * DPS_QPARTS };
+enum { SLOTS = 2 * DPS_PREPARED_MAX, RANK = 4, VIEW_WORDS = 2 + 2 * RANK + 2 * DPS_QPARTS };
 
 /* All that a plan depends on, in words: the device, the op, then its operands in order. */
 typedef struct Form {
-    uint64_t words[2 + OPERANDS * VIEW_WORDS];
+    uint64_t words[2 + DPS_OPERANDS_MAX * VIEW_WORDS];
     size_t n;
 } Form;
 
@@ -60,7 +61,7 @@ static int form_of (int device, const DpsOp *o, Form *f)
     f->words[1] = o->n_in | o->n_out << 8 | o->n_attrs << 16;
     f->n = 2;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-        if (!put_view (f, i < o->n_in ? o->in[i] : o->out[i - o->n_in]))
+        if (!put_view (f, dps__operand (o, i)))
             return 0;
     return 1;
 }

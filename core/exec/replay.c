@@ -71,7 +71,7 @@ static double compare (const DpsReplayOperands *x, const DpsReplayOperands *y, u
     const DpsView *a = &x->views[i], *b = &y->views[i];
     double worst = 0, largest = 0;
     *out_at = 0;
-    for (int64_t k = 0, n = dps__view_count (a); k < n; k++) {
+    for (int64_t k = 0, n = dps_view_count (a); k < n; k++) {
         double p = dps__element (a->dtype, a->host, k), q = dps__element (b->dtype, b->host, k), d = fabs (p - q);
         if (isnan (p) && isnan (q))
             continue;

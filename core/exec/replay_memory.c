@@ -121,7 +121,7 @@ static double number (const DpsTraceFill *f, uint64_t i)
 
 DpsStatus dps__replay_fill (const DpsReplayMemory *m, const DpsTraceFill *f, const DpsView *v, uint64_t bytes, DpsError *err)
 {
-    int64_t n = dps__view_count (v);
+    int64_t n = dps_view_count (v);
     const DpsTraceData *d = f->kind == DPS_FILL_DATA ? &m->trace.data[f->seed] : NULL;
     if (d && d->n != bytes)
         return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "data of another size than its operand's bytes,", bytes);

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "base/opcall.h"
+#include "exec/operands.h"
 #include "exec/prepared.h"
 
-enum { ALIGN = 64, OPERANDS = DPS_OP_MAX_IN + DPS_OP_MAX_OUT };
+enum { ALIGN = 64 };
 
 static uint64_t aligned (uint64_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
 
@@ -117,7 +117,7 @@ typedef struct Staged {
 } Staged;
 
 typedef struct Stage {
-    Staged items[OPERANDS];
+    Staged items[DPS_OPERANDS_MAX];
     int n;
     uint64_t total;
 } Stage;

@@ -137,7 +137,7 @@ static int64_t put_data (uint64_t hash, const unsigned char *bytes, uint64_t n)
 
 static void fill_floats (const DpsView *v, uint32_t operand, uint64_t seed, DpsFillText *f)
 {
-    int64_t n = dps__view_count (v), bad = 0;
+    int64_t n = dps_view_count (v), bad = 0;
     double square = 0, least = 0, largest = 0;
     for (int64_t i = 0; i < n; i++) {
         double x = dps__element (v->dtype, v->host, i);
