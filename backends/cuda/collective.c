@@ -40,7 +40,7 @@ static int nccl_type (uint32_t dtype, NcclType *out)
 static DpsStatus address (Work *w, const DpsView *v, uint32_t slot, int copy_in, CuPointer *out)
 {
     struct DpsBuffer *b = v->buffer;
-    uint64_t offset = v->offset, bytes = (uint64_t)cuda_count (v) * w->item;
+    uint64_t offset = v->offset, bytes = (uint64_t)dps_view_count (v) * w->item;
     DPS_TRY (cuda_locate (w->c->dev, v->host, bytes, &b, &offset, w->err));
     if (b) {
         *out = b->ptr + offset;
@@ -66,8 +66,8 @@ static DpsStatus begin (struct DpsComm *c, const DpsView *in, const DpsView *out
     if (!nccl_type ((in ? in : out)->dtype, &w->type) || (in && out && in->dtype != out->dtype))
         return dps_fail (err, DPS_ERR_DTYPE, "%s: a collective from dtype %u to %u; one plain dtype is expected", c->dev->name,
                          in ? in->dtype : out->dtype, out ? out->dtype : in->dtype);
-    w->n_in = in ? (uint64_t)cuda_count (in) : 0;
-    w->n_out = out ? (uint64_t)cuda_count (out) : 0;
+    w->n_in = in ? (uint64_t)dps_view_count (in) : 0;
+    w->n_out = out ? (uint64_t)dps_view_count (out) : 0;
     int one = in == out || (in && out && in->buffer == out->buffer && in->host == out->host && in->offset == out->offset);
     if (in)
         DPS_TRY (address (w, in, DPS_SCRATCH_OP, 1, &w->from));

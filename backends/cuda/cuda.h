@@ -124,7 +124,6 @@ DpsStatus cuda_kernel (struct DpsDevice *dev, const char *family, const char *na
 
 /* memory.c */
 
-int64_t cuda_count (const DpsView *v);
 DpsStatus cuda_alloc (struct DpsDevice *dev, uint32_t kind, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err);
 void cuda_free (struct DpsDevice *dev, struct DpsBuffer *b);
 /**

@@ -69,7 +69,7 @@ static DpsStatus on_device (struct DpsDevice *dev, const DpsView *v, DpsError *e
 {
     struct DpsBuffer *b = v ? v->buffer : NULL;
     uint64_t at = v ? v->offset : 0;
-    if (!v || !cuda_count (v))
+    if (!v || !dps_view_count (v))
         return DPS_OK;
     DPS_TRY (cuda_locate (dev, v->host, 0, &b, &at, err));
     return b ? DPS_OK : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: an operand is host memory, which a graph does not copy", dev->name);

@@ -7,14 +7,6 @@
 
 #include "cuda.h"
 
-int64_t cuda_count (const DpsView *v)
-{
-    int64_t n = 1;
-    for (uint32_t i = 0; i < v->rank; i++)
-        n *= v->shape[i];
-    return n;
-}
-
 /* The first buffer whose host memory begins past `at`. */
 static size_t after (const struct DpsDevice *dev, uintptr_t at)
 {

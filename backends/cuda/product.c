@@ -52,7 +52,7 @@ static DpsStatus as_dtype (struct DpsQueue *q, const DpsView *v, uint32_t dtype,
     if (v->dtype == dtype)
         return DPS_OK;
     DpsLaunch l = cuda_launch_table (q);
-    *shape = cuda_count (v);
+    *shape = dps_view_count (v);
     DPS_TRY (dps_launch_temp (&l, slot, dtype, 1, shape, out, err));
     DpsKernel k = dps_kernel ("elementwise", "dps_copy");
     dps_arg (&k, v);
@@ -196,7 +196,7 @@ DpsStatus cuda_product (void *queue, const DpsProduct *p, DpsError *err)
     DpsLaunch l = cuda_launch_table (q);
     int64_t count = p->first || p->count ? p->count : p->w->shape[0];
     int64_t piece = dps_launch_quantised (&l, p->w) ? QUANTISED_ROWS : count;
-    if (!cuda_count (p->y))
+    if (!dps_view_count (p->y))
         return DPS_OK;
     return p->orientation == DPS_PACK_FORWARD ? forward (q, p, p->first, count, piece, err) : input_grad (q, p, p->first, count, err);
 }
@@ -223,7 +223,7 @@ DpsStatus cuda_outer (void *queue, const DpsView *dy, const DpsView *x, const Dp
     struct DpsQueue *q = queue;
     size_t n = (size_t)roots->shape[0];
     DpsLaunch l = cuda_launch_table (q);
-    if (!cuda_count (dw) || !dy->shape[0])
+    if (!dps_view_count (dw) || !dy->shape[0])
         return DPS_OK;
     int32_t *at = dps_malloc (n, sizeof *at);
     if (!at)

@@ -73,7 +73,7 @@ DpsStatus cuda_queue_copy (struct DpsQueue *q, const DpsView *from, const DpsVie
     uint64_t at = from->offset, into = to->offset;
     DPS_TRY (cuda_enter (dev, err));
     DPS_TRY (dps_queue_check_copy (dev->name, from, to, err));
-    uint64_t bytes = (uint64_t)cuda_count (from) * dps_launch_bytes (from->dtype);
+    uint64_t bytes = (uint64_t)dps_view_count (from) * dps_launch_bytes (from->dtype);
     DPS_TRY (cuda_locate (dev, from->host, bytes, &source, &at, err));
     DPS_TRY (cuda_locate (dev, to->host, bytes, &target, &into, err));
     if (!bytes)

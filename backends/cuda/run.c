@@ -31,7 +31,7 @@ typedef struct Operands {
 
 static uint64_t view_bytes (const DpsView *v)
 {
-    uint64_t n = (uint64_t)cuda_count (v) * dps_launch_bytes (v->dtype);
+    uint64_t n = (uint64_t)dps_view_count (v) * dps_launch_bytes (v->dtype);
     DpsQuantised q;
     uint64_t parts[DPS_QPARTS], codes = 0;
     if (n || dps_quant_from_view (&cuda_quants, v, 0, &q, NULL) != DPS_OK)

@@ -3,15 +3,6 @@
 
 #include "launch.h"
 
-static int contiguous (const DpsView *v)
-{
-    int64_t expected = 1;
-    for (uint32_t k = v->rank; v->stride && k-- > 0; expected *= v->shape[k])
-        if (v->stride[k] != expected && v->shape[k] > 1)
-            return 0;
-    return 1;
-}
-
 DpsStatus dps_queue_check_copy (const char *who, const DpsView *from, const DpsView *to, DpsError *err)
 {
     int same = from->rank == to->rank;
@@ -23,7 +14,7 @@ DpsStatus dps_queue_check_copy (const char *who, const DpsView *from, const DpsV
     if (from->dtype != to->dtype || !dps_launch_bytes (from->dtype))
         return dps_fail (err, DPS_ERR_DTYPE, "%s: a copy from dtype %u to %u; one dtype of fixed size is expected, the op 'copy' casts",
                          who, from->dtype, to->dtype);
-    if (!contiguous (from) || !contiguous (to))
+    if (!dps_view_contiguous (from) || !dps_view_contiguous (to))
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: a copy of a strided window; contiguous ones are expected", who);
     return DPS_OK;
 }

@@ -26,6 +26,15 @@ int64_t dps_view_count (const DpsView *v)
     return n;
 }
 
+int dps_view_contiguous (const DpsView *v)
+{
+    int64_t want = 1;
+    for (uint32_t i = v->rank; v->stride && i-- > 0; want *= v->shape[i])
+        if (v->shape[i] != 1 && v->stride[i] != want)
+            return 0;
+    return 1;
+}
+
 double dps_opcall_f (const DpsOpCall *c, uint32_t i) { return i < c->op->n_attrs ? c->op->attrs[i].f : 0.0; }
 int64_t dps_opcall_i (const DpsOpCall *c, uint32_t i) { return i < c->op->n_attrs ? c->op->attrs[i].i : 0; }
 

@@ -149,7 +149,7 @@ static DpsStatus check_indices (Checked *c, const DpsOp *op, const Watch *w, Dps
         char subject[160];
         DpsError why = DPS_ERROR_INIT;
         DpsIndexKind kind = op->in[i] ? dps__op_index (w->code, op, i, &limit, &keys) : DPS_INDEX_NONE;
-        if (kind != DPS_INDEX_NONE && w->bytes[i] && dps__view_contiguous (op->in[i]) &&
+        if (kind != DPS_INDEX_NONE && w->bytes[i] && dps_view_contiguous (op->in[i]) &&
             dps__index_check (kind, op->in[i], limit, keys, &why) != DPS_OK)
             return dps__checked_fault (c, DPS_BLAME_HOST, dps__checked_subject (c, op, i, subject, sizeof subject), err, "%s", why.msg);
     }
@@ -165,7 +165,7 @@ static int updated (const DpsOp *op, const Watch *w, uint32_t i)
 /* The numbers of an operand can be read here, one after the other. */
 static int readable (const DpsView *v, const Watch *w, uint32_t i)
 {
-    return v && w->bytes[i] && v->layout < DPS_LAYOUT_PACKED && dps__view_contiguous (v) && dps_dtype_bytes (v->dtype);
+    return v && w->bytes[i] && v->layout < DPS_LAYOUT_PACKED && dps_view_contiguous (v) && dps_dtype_bytes (v->dtype);
 }
 
 /* Is everything that this op reads finite? What is only bytes here (packed, quantised) was made of finite numbers, one assumes. */
@@ -187,7 +187,7 @@ static uint64_t fringe (Checked *c, const DpsOp *op, const Watch *w, uint32_t i)
     const Memory *m = v && w->bytes[i] ? dps__checked_memory (c, v->buffer, v->host) : NULL;
     char near[2 * DPS_CHECKED_GUARD];
     size_t n = 0;
-    if (!m || !m->host || !dps__view_contiguous (v))
+    if (!m || !m->host || !dps_view_contiguous (v))
         return 0;
     const char *first = v->host, *end = first + w->bytes[i], *from = m->host, *to = m->host + m->bytes + DPS_CHECKED_GUARD;
     from = first - from > DPS_CHECKED_GUARD ? first - DPS_CHECKED_GUARD : from;
@@ -229,7 +229,7 @@ DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *
         if (op->in[i] && w->bytes[i] && !updated (op, w, i))
             w->digest[i] = dps__bytes_hash (i, op->in[i]->host, w->bytes[i]);
     for (uint32_t i = op->n_in; i < n && w->code < DPS_OP_COUNT && !dps__op_keeps_output (w->code); i++)
-        if (dps__operand (op, i) && w->bytes[i] && dps__view_contiguous (dps__operand (op, i)))
+        if (dps__operand (op, i) && w->bytes[i] && dps_view_contiguous (dps__operand (op, i)))
             memset (dps__operand (op, i)->host, POISON, w->bytes[i]);
     for (uint32_t i = op->n_in; i < n; i++)
         w->digest[i] = fringe (c, op, w, i);

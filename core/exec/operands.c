@@ -58,15 +58,6 @@ int dps__op_may_be_nan (DpsOpCode op)
     return op == DPS_OP_log || op == DPS_OP_sqrt || op == DPS_OP_div || op == DPS_OP_put_rows || op == DPS_OP_COUNT;
 }
 
-int dps__view_contiguous (const DpsView *v)
-{
-    int64_t want = 1;
-    for (uint32_t i = v->rank; v->stride && i-- > 0; want *= v->shape[i])
-        if (v->shape[i] != 1 && v->stride[i] != want)
-            return 0;
-    return 1;
-}
-
 /* The matrix of a block format: its bytes follow from the whole, not from an element. */
 static const char *quantised_bytes (const DpsQuantNames *quants, const DpsView *v, uint64_t *out)
 {

@@ -28,7 +28,6 @@ int dps__op_may_be_nan (DpsOpCode op);
 
 /** Bytes from a view's first to behind its last element; packed: UNKNOWN. Errors: SHAPE, DTYPE in words: NULL, or what is wrong with it. */
 const char *dps__view_bytes (const DpsQuantNames *quants, const DpsView *v, uint64_t *out);
-int dps__view_contiguous (const DpsView *v);
 
 /** What an integer operand holds. */
 typedef enum DpsIndexKind {

@@ -51,7 +51,7 @@ static void stand_in (Replay *r, const DpsTraceCall *c, DpsReplayOperands *x)
         for (uint32_t i = c->kind->n_in; i < c->kind->n_in + c->kind->n_out; i++) {
             const DpsTraceView *v = &c->kind->views[i];
             const DpsTraceFill f = {.kind = DPS_FILL_NORMAL, .seed = c->number, .rms = 1};
-            if (x[s].list[i] && v->dtype >= DPS_DTYPE_F32 && v->dtype <= DPS_DTYPE_F64 && dps__view_contiguous (&x[s].views[i]))
+            if (x[s].list[i] && v->dtype >= DPS_DTYPE_F32 && v->dtype <= DPS_DTYPE_F64 && dps_view_contiguous (&x[s].views[i]))
                 dps__replay_fill (&r->memory, &f, &x[s].views[i], x[s].bytes[i], NULL);
         }
 }
@@ -94,7 +94,7 @@ static void compare_all (Replay *r, const DpsTraceCall *c, DpsReplayOperands *x)
     int told = 0;
     for (uint32_t i = c->kind->n_in; i < c->kind->n_in + c->kind->n_out; i++) {
         int64_t at;
-        if (!x[0].list[i] || !x[1].list[i] || !dps__view_contiguous (&x[0].views[i]))
+        if (!x[0].list[i] || !x[1].list[i] || !dps_view_contiguous (&x[0].views[i]))
             continue;
         double d = compare (&x[0], &x[1], i, &at);
         if (d > op->worst) {

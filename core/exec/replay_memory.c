@@ -290,7 +290,7 @@ DpsStatus dps__replay_place (DpsReplayMemory *m, int side, const DpsTraceCall *c
         if (c->kind->views[i].present)
             DPS_TRY (place_operand (m, side, c, i, to, err));
     for (uint32_t i = 0; i < n; i++)
-        if (c->fill[i].kind != DPS_FILL_NONE && to->list[i] && !is_special (&c->kind->views[i]) && dps__view_contiguous (&to->views[i]))
+        if (c->fill[i].kind != DPS_FILL_NONE && to->list[i] && !is_special (&c->kind->views[i]) && dps_view_contiguous (&to->views[i]))
             DPS_TRY (dps__replay_fill (m, &c->fill[i], &to->views[i], to->bytes[i], err));
     return DPS_OK;
 }

@@ -175,7 +175,7 @@ static void fill_operand (const DpsOp *op, uint32_t i, const DpsView *v, uint64_
 static void look_at (const DpsOp *op, uint32_t i, const DpsView *v, DpsFillText *f)
 {
     uint64_t bytes = 0, hash;
-    if ((!v->host && v->layout < DPS_LAYOUT_PACKED) || !dps__view_contiguous (v) || dps__view_bytes (&r.quants, v, &bytes))
+    if ((!v->host && v->layout < DPS_LAYOUT_PACKED) || !dps_view_contiguous (v) || dps__view_bytes (&r.quants, v, &bytes))
         return;
     DpsTracedBuffer *b = dps__traced_find (v->buffer, v->host);
     uint64_t first = b ? dps__traced_place (v, b) : 0;
