@@ -9,7 +9,7 @@
 #include "data/dataset.h"
 #include "diapason/objective.h"
 #include "token/encode.h"
-#include "token/pack.h"
+#include "train/bins.h"
 #include "train/wrap.h"
 
 /* Larger files are not read ahead: their rows are checked when they are reached. */
@@ -20,13 +20,6 @@ typedef struct RowSize {
     uint32_t tokens, scored;
     uint16_t segments, sequences;
 } RowSize;
-
-/* The places of one epoch with packing: place p holds rows[starts[p]] … rows[starts[p + 1] − 1], each a place of the unpacked epoch. */
-typedef struct Packed {
-    uint64_t epoch;
-    uint64_t n;
-    uint64_t *starts, *rows;
-} Packed;
 
 struct DpsFeed {
     DpsDataset *ds;
@@ -43,9 +36,9 @@ struct DpsFeed {
     DpsBatchCounts most;       /* of the scanned rows, each count by itself */
     uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
     uint64_t n_undecided;      /* groups of which a pair was wanted, with no answer better than another */
-    Packed packed;
-    DpsWrap wrap;     /* with wrapped in place of packed */
-    uint64_t *counts; /* [n_counts] places of the epochs seen so far */
+    DpsBins bins;              /* with packing: each row by its place in the unpacked epoch */
+    DpsWrap wrap;              /* with wrapped in place of bins */
+    uint64_t *counts;          /* [n_counts] places of the epochs seen so far */
     size_t n_counts, count_capacity;
 };
 
@@ -91,18 +84,11 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     return st;
 }
 
-static void free_packed (Packed *p)
-{
-    dps_free (p->starts);
-    dps_free (p->rows);
-    *p = (Packed){0};
-}
-
 void dps_feed_close (DpsFeed *f)
 {
     if (!f)
         return;
-    free_packed (&f->packed);
+    dps_bins_free (&f->bins);
     dps_wrap_free (&f->wrap);
     dps_dataset_close (f->ds);
     dps_encoder_free (f->encoder);
@@ -124,81 +110,35 @@ uint64_t dps_feed_row (const DpsFeed *f, uint64_t epoch, uint64_t k)
 
 static const RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[dps_feed_row (f, epoch, k)]; }
 
-/* Rows to places of an epoch. Bins are filled within windows, so that an epoch's order stays nearly what the permutation says. */
-enum { PACK_WINDOW = 8192 };
-
-typedef struct PackWindow {
-    uint32_t *lengths, *bins;
-    uint64_t *fill; /* [bins + 1] */
-} PackWindow;
-
-static DpsStatus pack_window (const DpsFeed *f, uint64_t first, size_t n, PackWindow *w, Packed *p, DpsError *err)
+static DpsStatus make_places (DpsFeed *f, uint64_t epoch, const uint32_t *tokens, DpsError *err)
 {
-    size_t bins;
-    for (size_t i = 0; i < n; i++)
-        w->lengths[i] = size_of (f, p->epoch, first + i)->tokens;
-    DPS_TRY (dps_pack_bfd (w->lengths, n, (uint32_t)f->max_length, w->bins, &bins, err));
-    memset (w->fill, 0, (bins + 1) * sizeof *w->fill);
-    for (size_t i = 0; i < n; i++)
-        w->fill[w->bins[i] + 1]++;
-    for (size_t b = 0; b < bins; b++) {
-        p->starts[p->n + b] = first + w->fill[b];
-        w->fill[b + 1] += w->fill[b];
+    DpsBins bins = {0};
+    DpsWrap wrap = {0};
+    if (f->wrapped) {
+        DPS_TRY (dps_wrap_make (epoch, tokens, f->ds->n_rows, f->max_length, &wrap, err));
+        dps_wrap_free (&f->wrap);
+        f->wrap = wrap;
+    } else {
+        DPS_TRY (dps_bins_make (epoch, tokens, f->ds->n_rows, f->max_length, &bins, err));
+        dps_bins_free (&f->bins);
+        f->bins = bins;
     }
-    for (size_t i = 0; i < n; i++)
-        p->rows[first + w->fill[w->bins[i]]++] = first + i;
-    p->n += bins;
-    p->starts[p->n] = first + n;
     return DPS_OK;
 }
 
-static DpsStatus pack_epoch (const DpsFeed *f, uint64_t epoch, Packed *p, DpsError *err)
+/* The places of an epoch, which stay known until another epoch's are asked for. */
+static DpsStatus need_places (DpsFeed *f, uint64_t epoch, DpsError *err)
 {
-    uint64_t rows = f->ds->n_rows;
-    PackWindow w = {.lengths = dps_malloc (PACK_WINDOW, sizeof *w.lengths),
-                    .bins = dps_malloc (PACK_WINDOW, sizeof *w.bins),
-                    .fill = dps_malloc (PACK_WINDOW + 1, sizeof *w.fill)};
-    *p = (Packed){.epoch = epoch, .starts = dps_malloc (rows + 1, sizeof *p->starts), .rows = dps_malloc (rows, sizeof *p->rows)};
-    DpsStatus st = w.lengths && w.bins && w.fill && p->starts && p->rows ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
-    for (uint64_t i = 0; st == DPS_OK && i < rows; i += PACK_WINDOW)
-        st = pack_window (f, i, rows - i < PACK_WINDOW ? (size_t)(rows - i) : PACK_WINDOW, &w, p, err);
-    dps_free (w.lengths);
-    dps_free (w.bins);
-    dps_free (w.fill);
-    if (st != DPS_OK)
-        free_packed (p);
-    return st;
-}
-
-static DpsStatus need_wrapped (DpsFeed *f, uint64_t epoch, DpsError *err)
-{
-    DpsWrap next = {0};
-    uint32_t *tokens;
-    if (f->wrap.n && f->wrap.epoch == epoch)
+    if (f->wrapped ? f->wrap.n && f->wrap.epoch == epoch : f->bins.n && f->bins.epoch == epoch)
         return DPS_OK;
-    if (!(tokens = dps_malloc (f->ds->n_rows, sizeof *tokens)))
+    uint32_t *tokens = dps_malloc (f->ds->n_rows, sizeof *tokens);
+    if (!tokens)
         return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
     for (uint64_t k = 0; k < f->ds->n_rows; k++)
         tokens[k] = size_of (f, epoch, k)->tokens;
-    DpsStatus st = dps_wrap_make (epoch, tokens, f->ds->n_rows, f->max_length, &next, err);
+    DpsStatus st = make_places (f, epoch, tokens, err);
     dps_free (tokens);
-    DPS_TRY (st);
-    dps_wrap_free (&f->wrap);
-    f->wrap = next;
-    return DPS_OK;
-}
-
-static DpsStatus need_packed (DpsFeed *f, uint64_t epoch, DpsError *err)
-{
-    Packed next;
-    if (f->wrapped)
-        return need_wrapped (f, epoch, err);
-    if (f->packed.n && f->packed.epoch == epoch)
-        return DPS_OK;
-    DPS_TRY (pack_epoch (f, epoch, &next, err));
-    free_packed (&f->packed);
-    f->packed = next;
-    return DPS_OK;
+    return st;
 }
 
 DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *err)
@@ -209,8 +149,8 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
     while (f->n_counts <= epoch) {
         if (DPS_GROW (f->counts, f->n_counts, f->count_capacity))
             return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
-        DPS_TRY (need_packed (f, f->n_counts, err));
-        f->counts[f->n_counts++] = f->wrapped ? f->wrap.n : f->packed.n;
+        DPS_TRY (need_places (f, f->n_counts, err));
+        f->counts[f->n_counts++] = f->wrapped ? f->wrap.n : f->bins.n;
     }
     *out = f->counts[epoch];
     return DPS_OK;
@@ -296,16 +236,16 @@ DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, D
     DpsStatus st = DPS_OK;
     *out = (DpsPlace){0};
     if (f->packing)
-        DPS_TRY (need_packed (f, epoch, err));
+        DPS_TRY (need_places (f, epoch, err));
     if (f->wrapped) {
         st = get_wrapped (f, epoch, k, out, err);
         n = 0;
     } else if (f->packing) {
-        first = f->packed.starts[k];
-        n = f->packed.starts[k + 1] - first;
+        first = f->bins.starts[k];
+        n = f->bins.starts[k + 1] - first;
     }
     for (uint64_t i = 0; st == DPS_OK && i < n; i++)
-        st = append_row (f, epoch, f->packing ? f->packed.rows[first + i] : k, out, err);
+        st = append_row (f, epoch, f->packing ? f->bins.rows[first + i] : k, out, err);
     if (st != DPS_OK)
         dps_place_free (out);
     dps_batch_count (out->sequences, out->n, &out->counts);
@@ -425,7 +365,7 @@ DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts
         add_size (size_of (f, epoch, k), io);
         return DPS_OK;
     }
-    DPS_TRY (need_packed (f, epoch, err));
+    DPS_TRY (need_places (f, epoch, err));
     if (f->wrapped) {
         uint64_t row, skip;
         const int64_t tokens = (int64_t)dps_wrap_place (&f->wrap, k, &row, &skip);
@@ -436,8 +376,8 @@ DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts
         io->roots++;
         return DPS_OK;
     }
-    for (uint64_t i = f->packed.starts[k]; i < f->packed.starts[k + 1]; i++)
-        add_size (size_of (f, epoch, f->packed.rows[i]), io);
+    for (uint64_t i = f->bins.starts[k]; i < f->bins.starts[k + 1]; i++)
+        add_size (size_of (f, epoch, f->bins.rows[i]), io);
     return DPS_OK;
 }
 
