@@ -12,13 +12,7 @@
 
 enum { MAX_KERNELS = 2 * DNNL_KEPT, SLOTS = 4 * MAX_KERNELS, MAX_LAYOUTS = 256, REFERENCE_M = 64 };
 
-#if DNNL_VERSION_MAJOR >= 3
-typedef dnnl_memory_desc_t Desc;
-#define DESC(d) (d)
-#else
-typedef dnnl_memory_desc_t Desc;
-#define DESC(d) (&(d))
-#endif
+typedef dnnl_memory_desc_t Desc; /* v3: a handle, which free_desc gives back; v2: the description itself */
 
 struct DnnlKernel {
     DnnlProduct key;

@@ -77,10 +77,7 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
         return dps_fail (err, DPS_ERR_NOT_FOUND, "ref has one device");
     const DpsDeviceInfo info = {
         .size = sizeof info, .device = &the_device, .name = "ref", .detail = "plain C, f64 arithmetic", .flags = DPS_DEVICE_HOST_MEMORY};
-    size_t room = out->size;
-    for (size_t b = 0; b < room && b < sizeof info; b++)
-        ((unsigned char *)out)[b] = ((const unsigned char *)&info)[b];
-    out->size = room;
+    dps_table_copy (out, out->size < sizeof info ? out->size : sizeof info, &info);
     return DPS_OK;
 }
 

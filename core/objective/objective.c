@@ -104,66 +104,6 @@ double dps_objective_total (const DpsObjectiveInstance *o, uint64_t n_tokens, ui
     return (double)(o->info.total == DPS_TOTAL_TOKENS ? n_tokens : o->info.total == DPS_TOTAL_ROWS ? n_rows : n_units);
 }
 
-/* Sums of a step. */
-
-/* The metric called `name`, made if need be. */
-static DpsStatus find_metric (DpsStepSums *s, DpsStr name, size_t *out, DpsError *err)
-{
-    size_t i = 0;
-    while (i < s->n_metrics && !dps_str_is (name, s->metrics[i].name))
-        i++;
-    *out = i;
-    if (i < s->n_metrics)
-        return DPS_OK;
-    if (name.len == 0 || name.len >= sizeof s->metrics->name)
-        return dps_fail (err, DPS_ERR_LIMIT, "a metric's name has %zu bytes, expected 1 to %zu", name.len, sizeof s->metrics->name - 1);
-    if (DPS_GROW (s->metrics, s->n_metrics, s->capacity))
-        return dps_fail (err, DPS_ERR_NOMEM, "no memory for metric '%.*s'", (int)name.len, name.ptr);
-    s->metrics[i] = (DpsStepMetric){.sum = 0};
-    memcpy (s->metrics[i].name, name.ptr, name.len);
-    s->n_metrics++;
-    return DPS_OK;
-}
-
-DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight, DpsError *err)
-{
-    size_t i;
-    if (weight == 0)
-        return DPS_OK;
-    DPS_TRY (find_metric (s, name, &i, err));
-    s->metrics[i].sum += value * weight;
-    s->metrics[i].weight += weight;
-    return DPS_OK;
-}
-
-DpsStatus dps_step_extreme (DpsStepSums *s, DpsStr name, double value, int largest, DpsError *err)
-{
-    size_t i;
-    DPS_TRY (find_metric (s, name, &i, err));
-    DpsStepMetric *m = &s->metrics[i];
-    if (m->weight == 0 || (largest ? value > m->sum : value < m->sum))
-        m->sum = value;
-    m->weight = 1;
-    return DPS_OK;
-}
-
-double dps_step_loss (const DpsStepSums *s) { return s->total > 0 ? s->loss / s->total : 0; }
-
-double dps_step_metric (const DpsStepSums *s, size_t i) { return s->metrics[i].sum / s->metrics[i].weight; }
-
-void dps_step_reset (DpsStepSums *s)
-{
-    DpsStepMetric *metrics = s->metrics;
-    size_t capacity = s->capacity;
-    *s = (DpsStepSums){.metrics = metrics, .capacity = capacity};
-}
-
-void dps_step_free (DpsStepSums *s)
-{
-    dps_free (s->metrics);
-    *s = (DpsStepSums){0};
-}
-
 /* One micro-batch. */
 
 /* What an objective reports is kept aside until the whole call has succeeded. */
@@ -182,6 +122,11 @@ typedef struct Call {
     size_t n_reports, capacity;
     DpsStatus reported; /* the first failure of report */
 } Call;
+
+static uint64_t length_of (const Call *c, uint32_t signal)
+{
+    return c->o->signals[signal].axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+}
 
 static void report (void *ctx, DpsStr name, double value, double weight)
 {
@@ -219,7 +164,7 @@ static DpsStatus put_signals (Call *c, DpsError *err)
     const DpsHostTape *ops = dps_tape_table ();
     for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
         const DpsSignal *s = &c->o->signals[i];
-        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const uint64_t n = length_of (c, i);
         const double *v = c->batch.signals[i];
         c->signals[i] = -1;
         if (!dps_objective_reads (c->o, i))
@@ -251,7 +196,7 @@ static DpsStatus read_gradients (Call *c, double *const *out_grads, DpsError *er
     DPS_TRY (dps_tape_backward (c->tape, c->loss, 1 / c->batch.total, err));
     for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
         const DpsSignal *s = &c->o->signals[i];
-        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const uint64_t n = length_of (c, i);
         const double *g = dps_tape_gradient (c->tape, c->signals[i]);
         for (uint64_t j = 0; g && j < n; j++)
             if (!isfinite (g[j]))
@@ -259,8 +204,7 @@ static DpsStatus read_gradients (Call *c, double *const *out_grads, DpsError *er
                                  (unsigned long long)j, g[j]);
     }
     for (uint32_t i = 0; i < c->o->info.n_signals; i++) {
-        const DpsSignal *s = &c->o->signals[i];
-        uint64_t n = s->axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
+        const uint64_t n = length_of (c, i);
         const double *g = dps_tape_gradient (c->tape, c->signals[i]);
         for (uint64_t j = 0; out_grads[i] && j < n; j++)
             out_grads[i][j] = g ? g[j] : 0;
@@ -275,7 +219,7 @@ static DpsStatus add_reports (const Call *c, DpsStepSums *sums, DpsError *err)
     if (c->reported != DPS_OK)
         return dps_fail (err, c->reported, "%s: a metric could not be kept", c->o->info.name);
     for (size_t i = 0; i < c->n_reports; i++) { /* room first: what follows cannot fail */
-        DpsStatus st = find_metric (sums, dps_str (c->reports[i].name), &at, err);
+        DpsStatus st = dps__step_find (sums, dps_str (c->reports[i].name), &at, err);
         if (st != DPS_OK) {
             sums->n_metrics = before;
             return st;
@@ -356,11 +300,6 @@ DpsStatus dps_objective_micro_batch (const DpsObjectiveInstance *o, const DpsObj
 }
 
 /* A whole step, scored. */
-
-static uint64_t length_of (const Call *c, uint32_t signal)
-{
-    return c->o->signals[signal].axis == DPS_AXIS_TOKEN ? c->batch.n_tokens : c->batch.n_rows;
-}
 
 static int is_scored (const Call *c, uint32_t signal) { return !strcmp (c->o->signals[signal].role, "step"); }
 

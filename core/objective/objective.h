@@ -10,6 +10,7 @@
 #define DPS_OBJECTIVE_OBJECTIVE_H
 
 #include "diapason/objective.h"
+#include "objective/sums.h"
 #include "plugin/params.h"
 
 /** An open objective. Read only. */
@@ -19,21 +20,6 @@ typedef struct DpsObjectiveInstance {
     DpsSignal *signals;    /* [info.n_signals] */
     void *self;
 } DpsObjectiveInstance;
-
-/** A weighted mean over the step: Σ value·weight / Σ weight. */
-typedef struct DpsStepMetric {
-    char name[64];
-    double sum, weight;
-} DpsStepMetric;
-
-/** What one optimizer step (or one evaluation) adds up to; all zeros is empty. */
-typedef struct DpsStepSums {
-    double loss;  /* Σ of unit losses, in data order, not divided */
-    double total; /* of the step: loss/total is the loss */
-    uint64_t n_units, n_tokens;
-    DpsStepMetric *metrics; /* in the order of their first appearance */
-    size_t n_metrics, capacity;
-} DpsStepSums;
 
 /**
  * An instance of the plugin behind `table` (a registry's copy) with parameters from `lookup` (NULL: defaults).
@@ -70,16 +56,5 @@ DpsStatus dps_objective_micro_batch (const DpsObjectiveInstance *o, const DpsObj
  */
 DpsStatus dps_objective_score (const DpsObjectiveInstance *o, const DpsObjectiveBatch *step, const DpsRewards *rewards, double *const *out,
                                DpsStepSums *sums, DpsError *err);
-
-/** Add a metric to a step by hand (what the core measures itself). Errors: LIMIT for a long name, NOMEM. */
-DpsStatus dps_step_add (DpsStepSums *s, DpsStr name, double value, double weight, DpsError *err);
-/** A metric that is the largest (or smallest) value given in the step, under a name that nothing else adds to. Errors: LIMIT, NOMEM. */
-DpsStatus dps_step_extreme (DpsStepSums *s, DpsStr name, double value, int largest, DpsError *err);
-/** The step's loss, 0 when it is empty, and metric i. */
-double dps_step_loss (const DpsStepSums *s);
-double dps_step_metric (const DpsStepSums *s, size_t i);
-/** Forget everything, keep memory; and free it. */
-void dps_step_reset (DpsStepSums *s);
-void dps_step_free (DpsStepSums *s);
 
 #endif
