@@ -84,14 +84,15 @@ static int label_of (Labels *l, const char *name, gboolean add)
     return (int)GPOINTER_TO_UINT (at) - 1;
 }
 
-/* What a row's answer says, as text that begins where the prompt ends. */
-static DpsStatus gold_of (const DpsRow *row, const char **out, DpsError *err)
+/* What a row's answer says, as text that begins where the prompt ends; in out, which is freed by whoever gave it. */
+static DpsStatus gold_of (const DpsRow *row, DpsBuf *out, DpsError *err)
 {
     const DpsContent *c = row->answers;
     if (row->kind != DPS_ROW_COMPLETION)
         return dps_row_fail (row, err, "%s: labels are the completions of rows with prompt and completion", dps_row_kind_name (row->kind));
-    *out = c->text ? c->text : json_string_value (json_object_get (json_array_get (c->messages, 0), "content"));
-    return *out ? DPS_OK : dps_row_fail (row, err, "completion: expected text");
+    if (c->text ? dps_buf_add (out, c->text, c->text_len) : dps_message_text (json_array_get (c->messages, 0), out))
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", row->file);
+    return out->len ? DPS_OK : dps_row_fail (row, err, "completion: expected text");
 }
 
 static DpsStatus collect_labels (const EvalOptions *o, const DpsDataset *ds, Labels *l, DpsError *err)
@@ -104,11 +105,12 @@ static DpsStatus collect_labels (const EvalOptions *o, const DpsDataset *ds, Lab
     }
     for (uint64_t k = 0; k < ds->n_rows; k++) {
         DpsRow row;
-        const char *gold;
+        DpsBuf gold = {0};
         DPS_TRY (dps_dataset_row (ds, 0, k, &row, err));
         DpsStatus st = gold_of (&row, &gold, err);
         if (st == DPS_OK)
-            label_of (l, gold, TRUE);
+            label_of (l, gold.data, TRUE);
+        dps_buf_free (&gold);
         dps_row_clear (&row);
         DPS_TRY (st);
     }
@@ -175,15 +177,16 @@ static DpsStatus guess_rows (const EvalOptions *o, const DpsDataset *ds, Labels 
     uint64_t n = o->limit && o->limit < ds->n_rows ? o->limit : ds->n_rows, right = 0;
     for (uint64_t k = 0; k < n; k++) {
         DpsRow row;
-        const char *gold = NULL;
+        DpsBuf gold = {0};
         int guess = -1;
         DPS_TRY (dps_dataset_row (ds, 0, k, &row, err));
         DpsStatus st = gold_of (&row, &gold, err);
-        int want = st == DPS_OK ? label_of (l, gold, FALSE) : -1;
+        int want = st == DPS_OK ? label_of (l, gold.data, FALSE) : -1;
         if (st == DPS_OK && want < 0)
-            st = dps_row_fail (&row, err, "its completion '%.60s' is none of the %u labels", gold, l->names->len);
+            st = dps_row_fail (&row, err, "its completion '%.60s' is none of the %u labels", gold.data, l->names->len);
         if (st == DPS_OK)
             st = guess_row (o, &row, l, &guess, err);
+        dps_buf_free (&gold);
         dps_row_clear (&row);
         DPS_TRY (st);
         right += guess == want;
