@@ -186,7 +186,7 @@ static DpsStatus read_numbers (const Reader *r)
     if ((rank && !json_is_integer (rank)) || c->r < 1 || c->r > DPS_PEFT_MAX_RANK)
         return wrong (r, "r", "a whole number from 1 to 65536");
     if ((alpha && !json_is_number (alpha)) || !(c->lora_alpha > 0 && c->lora_alpha <= 1e9))
-        return wrong (r, "lora_alpha", "a number above 0");
+        return wrong (r, "lora_alpha", "a number above 0, at most 1e9");
     if ((p && !json_is_number (p)) || !(c->lora_dropout >= 0 && c->lora_dropout < 1))
         return wrong (r, "lora_dropout", "a number from 0 to below 1");
     DPS_TRY (read_flag (r, "use_rslora", &c->use_rslora));

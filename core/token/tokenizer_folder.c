@@ -129,6 +129,12 @@ static DpsStatus add_chat (const DpsTokenizerFiles *f, DpsTokenizer *tok, const 
     return st;
 }
 
+static DpsStatus wrong_chat (const char *file, DpsError *err)
+{
+    return dps_fail (err, DPS_ERR_FORMAT, "%s: chat_template: expected text, or texts by name as [{\"name\": …, \"template\": …}, …]",
+                     file);
+}
+
 /* "chat_template" of a JSON file: one template, or several as [{"name": …, "template": …}, …] or {name: template, …}. */
 static DpsStatus json_chats (const DpsTokenizerFiles *f, DpsTokenizer *tok, json_t *holder, const char *file, DpsError *err)
 {
@@ -137,15 +143,16 @@ static DpsStatus json_chats (const DpsTokenizerFiles *f, DpsTokenizer *tok, json
     size_t i;
     if (json_is_string (value))
         return add_chat (f, tok, "default", json_string_value (value), file, ": chat_template", err);
+    if (value && !json_is_null (value) && !json_is_array (value) && !json_is_object (value))
+        return wrong_chat (file, err);
     json_array_foreach (value, i, item) {
         const char *source = json_string_value (json_object_get (item, "template"));
         name = json_string_value (json_object_get (item, "name"));
-        if (name && source)
-            DPS_TRY (add_chat (f, tok, name, source, file, ": chat_template", err));
+        DPS_TRY (name && source ? add_chat (f, tok, name, source, file, ": chat_template", err) : wrong_chat (file, err));
     }
     json_object_foreach (value, name, item)
-        if (json_is_string (item))
-            DPS_TRY (add_chat (f, tok, name, json_string_value (item), file, ": chat_template", err));
+        DPS_TRY (json_is_string (item) ? add_chat (f, tok, name, json_string_value (item), file, ": chat_template", err)
+                                       : wrong_chat (file, err));
     return DPS_OK;
 }
 

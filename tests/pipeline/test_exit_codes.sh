@@ -121,7 +121,7 @@ printf '\377\377\377\177' >> nan/model.safetensors # the last number of the last
 printf '{"ids":[1,5,6]}\n{"ids":[1,7,8]}\n' > nan.jsonl
 for verb in score 'eval --suite nan.jsonl'; do
     run 1 "$dia" $verb --model nan $([ "$verb" != score ] || echo --data nan.jsonl --out nan.out)
-    said 'sequence 1, token 2 (id 5): its log-probability is'
+    said 'nan: sequence 1, token 2 (id 5): its log-probability is'
 done
 absent nan.out
 run 1 "$dia" generate --model nan --data nan.jsonl --json

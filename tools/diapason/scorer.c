@@ -10,10 +10,11 @@ static DpsStatus check_finite (const CliScorer *s, const DpsEncoded *x, const fl
 {
     for (size_t t = 1; t < x->n; t++)
         if (!isfinite (logp[t]))
-            return dps_fail (err, DPS_ERR_NONFINITE,
-                             "sequence %llu, token %zu (id %d): its log-probability is %g: the model's output is not finite. Hint: look at "
-                             "its weights and its configuration",
-                             (unsigned long long)s->n_scored + 1, t + 1, (int)x->ids[t], (double)logp[t]);
+            return dps_fail (
+                err, DPS_ERR_NONFINITE,
+                "%s: sequence %llu, token %zu (id %d): its log-probability is %g: the model's output is not finite. Hint: look "
+                "at its weights and its configuration",
+                dps_source_path (s->session->session.source), (unsigned long long)s->n_scored + 1, t + 1, (int)x->ids[t], (double)logp[t]);
     return DPS_OK;
 }
 

@@ -125,6 +125,7 @@ static void test_hostile_files_are_refused_by_name (void)
         {"{" KIND ", \"lora_alpha\": NaN}", "not valid JSON", DPS_ERR_FORMAT},
         {"{" KIND ", \"lora_alpha\": 1e999}", "not valid JSON", DPS_ERR_FORMAT},
         {"{" KIND ", \"lora_alpha\": 0}", "'lora_alpha': expected a number above 0", DPS_ERR_FORMAT},
+        {"{" KIND ", \"lora_alpha\": 1e308}", "expected a number above 0, at most 1e9, found 1e+308", DPS_ERR_FORMAT},
         {"{" KIND ", \"lora_alpha\": -1}", "'lora_alpha'", DPS_ERR_FORMAT},
         {"{" KIND ", \"lora_alpha\": null}", "'lora_alpha'", DPS_ERR_FORMAT},
         {"{" KIND ", \"lora_dropout\": 1}", "'lora_dropout'", DPS_ERR_FORMAT},

@@ -13,16 +13,22 @@ static const char vocabulary[] =
     "\"merges\":[\"a b\"]}}";
 
 /* A tokenizer of a folder "m" with this tokenizer_config.json and these files of their own (NULL: not there). */
-static DpsTokenizer *open_tokenizer (const char *config, const char *jinja, const char *tool_jinja)
+static DpsStatus try_tokenizer (const char *config, const char *jinja, const char *tool_jinja, DpsTokenizer **tok)
 {
-    DpsTokenizer *tok = NULL;
     DpsTokenizerFiles f = {.tokenizer = vocabulary, .tokenizer_len = sizeof vocabulary - 1, .folder = "m"};
     f.config = json_loads (config, 0, NULL);
     f.chat_template = jinja;
     f.tool_template = tool_jinja;
     CU_ASSERT_PTR_NOT_NULL_FATAL (f.config);
-    CHECK_OK (dps__tokenizer_from_files (&f, &tok, &err));
+    DpsStatus st = dps__tokenizer_from_files (&f, tok, &err);
     json_decref (f.config);
+    return st;
+}
+
+static DpsTokenizer *open_tokenizer (const char *config, const char *jinja, const char *tool_jinja)
+{
+    DpsTokenizer *tok = NULL;
+    CHECK_OK (try_tokenizer (config, jinja, tool_jinja, &tok));
     return tok;
 }
 
@@ -61,6 +67,19 @@ static void test_named_templates (void)
                 CHECK_STR (got.where, cases[i].where);
         }
         dps_tokenizer_free (tok);
+    }
+}
+
+/* Not taken for a model without a template, whose chats would be Gemma's. */
+static void test_wrong_templates (void)
+{
+    static const char *const configs[] = {"{\"chat_template\":5}", "{\"chat_template\":[\"C\"]}",
+                                          "{\"chat_template\":[{\"name\":\"default\",\"template\":7}]}",
+                                          "{\"chat_template\":{\"default\":\"D\",\"tool_use\":null}}"};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        DpsTokenizer *tok;
+        CHECK_FAILS (try_tokenizer (configs[i], NULL, NULL, &tok), DPS_ERR_FORMAT, "tokenizer_config.json: chat_template: expected text");
+        CU_ASSERT_PTR_NULL (tok);
     }
 }
 
@@ -120,4 +139,5 @@ static void test_parts (void)
         CHECK_STR (render (cases[i].source, NULL, cases[i].messages), cases[i].text);
 }
 
-CHECK_MAIN ("templates", T (test_named_templates), T (test_special_tokens_by_name), T (test_errors_say_where), T (test_parts))
+CHECK_MAIN ("templates", T (test_named_templates), T (test_wrong_templates), T (test_special_tokens_by_name), T (test_errors_say_where),
+            T (test_parts))
