@@ -66,14 +66,6 @@ void *cpu_scratch (int slot, uint64_t bytes)
     return scratch[slot].data;
 }
 
-uint64_t cpu_scratch_bytes (void)
-{
-    uint64_t sum = 0;
-    for (int i = 0; i < CPU_SLOTS; i++)
-        sum += scratch[i].bytes;
-    return sum;
-}
-
 static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 {
     static char detail[160];

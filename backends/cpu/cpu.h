@@ -132,7 +132,6 @@ const CpuMachine *cpu_machine (void);
 
 /** Scratch number `slot` of at least `bytes`, kept and grown between calls: bounded by the largest call. NULL: out of memory. [device-serial] */
 void *cpu_scratch (int slot, uint64_t bytes);
-uint64_t cpu_scratch_bytes (void);
 enum {
     CPU_SLOT_TILES,
     CPU_SLOT_A,

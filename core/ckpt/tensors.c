@@ -19,7 +19,8 @@ static const struct {
 };
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
-const char *dps_tensor_dtype_name (uint32_t dtype)
+/* safetensors' spelling of a dtype ("F32"), or NULL; bytes of one element, or 0. */
+static const char *dtype_name (uint32_t dtype)
 {
     for (size_t i = 0; i < N_DTYPES; i++)
         if (dtypes[i].dtype == dtype)
@@ -27,7 +28,7 @@ const char *dps_tensor_dtype_name (uint32_t dtype)
     return NULL;
 }
 
-size_t dps_tensor_dtype_bytes (uint32_t dtype)
+static size_t dtype_bytes (uint32_t dtype)
 {
     for (size_t i = 0; i < N_DTYPES; i++)
         if (dtypes[i].dtype == dtype)
@@ -45,7 +46,7 @@ typedef struct Lists {
 
 static DpsStatus describe (const DpsTensorOut *t, DpsTensorInfo *out, DpsError *err)
 {
-    const char *dtype = dps_tensor_dtype_name (t->dtype);
+    const char *dtype = dtype_name (t->dtype);
     uint64_t n = 1, bytes;
     if (!dtype)
         return dps_fail (err, DPS_ERR_DTYPE, "tensor '%.200s': dtype number %u cannot be saved", t->name, t->dtype);
@@ -54,7 +55,7 @@ static DpsStatus describe (const DpsTensorOut *t, DpsTensorInfo *out, DpsError *
     for (uint32_t d = 0; d < t->rank; d++)
         if (t->shape[d] < 0 || __builtin_mul_overflow (n, (uint64_t)t->shape[d], &n))
             return dps_fail (err, DPS_ERR_SHAPE, "tensor '%.200s': its shape is negative or too large", t->name);
-    if (__builtin_mul_overflow (n, dps_tensor_dtype_bytes (t->dtype), &bytes))
+    if (__builtin_mul_overflow (n, dtype_bytes (t->dtype), &bytes))
         return dps_fail (err, DPS_ERR_SHAPE, "tensor '%.200s': too large", t->name);
     *out = (DpsTensorInfo){.size = sizeof *out,
                            .name = dps_str (t->name),

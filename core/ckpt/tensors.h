@@ -61,8 +61,4 @@ DpsStatus dps__tensors_part (const DpsFormat *format, const char *path, struct D
 /** The number of metadata key part + key, or -1; no value is read. */
 int64_t dps__format_meta (const DpsFormat *format, struct DpsFormatFile *file, const char *part, const char *key);
 
-/** safetensors' spelling of a dtype ("F32"), or NULL; bytes of one element, or 0. [any] */
-const char *dps_tensor_dtype_name (uint32_t dtype);
-size_t dps_tensor_dtype_bytes (uint32_t dtype);
-
 #endif

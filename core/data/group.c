@@ -214,7 +214,8 @@ DpsStatus dps__group_read (DpsRow *row, const DpsRowMap *map, DpsError *err)
     return read_prompt (row, map, ids, err);
 }
 
-double dps_scores_weight (const DpsScores *s, size_t c, const json_t *weights)
+/* The weight of criterion c: the recipe's (a criterion it does not name: 0), or the row's, or 1. */
+static double weight_of (const DpsScores *s, size_t c, const json_t *weights)
 {
     if (weights)
         return json_number_value (json_object_get (weights, s->names[c]));
@@ -230,7 +231,7 @@ int dps_scores_extremes (const DpsScores *s, size_t n_answers, const json_t *wei
         for (size_t c = 0; c < s->n; c++) {
             const double v = s->values[k * s->n + c];
             judged |= !isnan (v);
-            total += isnan (v) ? 0 : v * dps_scores_weight (s, c, weights);
+            total += isnan (v) ? 0 : v * weight_of (s, c, weights);
         }
         if (judged && total > best) {
             best = total;

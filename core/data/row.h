@@ -114,8 +114,6 @@ void dps_row_clear (DpsRow *row);
  * weights: {criterion: number} of a recipe, or NULL: the row's own, and 1 where that says nothing. 0 when no answer is better than another. [any]
  */
 int dps_scores_extremes (const DpsScores *s, size_t n_answers, const json_t *weights, size_t out_which[2]);
-/** The weight of criterion c: the recipe's (a criterion it does not name: 0), or the row's, or 1. [any] */
-double dps_scores_weight (const DpsScores *s, size_t c, const json_t *weights);
 
 /** The column that would make the row a preference pair, when it has one side only: "rejected" …; else NULL. Static. */
 const char *dps_row_missing_side (const DpsRow *row);

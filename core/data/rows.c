@@ -208,7 +208,8 @@ uint64_t dps_rows_bytes (const DpsRows *r) { return r->size; }
 const char *dps_rows_path (const DpsRows *r) { return r->path; }
 const DpsDigest *dps_rows_digest (const DpsRows *r) { return &r->digest; }
 
-uint64_t dps_rows_line (const DpsRows *r, uint64_t i)
+/* The line row i begins at, from 1; 0 when the file cannot be read. */
+static uint64_t line_of (const DpsRows *r, uint64_t i)
 {
     char buf[16384];
     uint64_t anchor = i / DPS_SCAN_ANCHOR, line = r->scan.anchors[anchor], at = r->scan.starts[anchor * DPS_SCAN_ANCHOR],
@@ -320,7 +321,7 @@ DpsStatus dps_rows_get (const DpsRows *r, uint64_t i, json_t **out, uint64_t *ou
     *out = NULL;
     if (i >= r->scan.n)
         return dps_fail (err, DPS_ERR_INVALID, "%s: no row %llu, there are %zu", r->path, (unsigned long long)i, r->scan.n);
-    uint64_t start = r->scan.starts[i], end = i + 1 < r->scan.n ? r->scan.starts[i + 1] : r->size, line = dps_rows_line (r, i);
+    uint64_t start = r->scan.starts[i], end = i + 1 < r->scan.n ? r->scan.starts[i + 1] : r->size, line = line_of (r, i);
     /* Blank lines and a comma lie between this row and the next; they are no reason to read without bound. */
     if (end - start > DPS_ROW_MAX_BYTES + 1)
         end = start + DPS_ROW_MAX_BYTES + 1;

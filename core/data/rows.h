@@ -38,7 +38,4 @@ const DpsDigest *dps_rows_digest (const DpsRows *rows);
  */
 DpsStatus dps_rows_get (const DpsRows *rows, uint64_t i, json_t **out, uint64_t *out_line, DpsError *err);
 
-/** The line row i begins at, from 1; 0 when the file cannot be read. [any] */
-uint64_t dps_rows_line (const DpsRows *rows, uint64_t i);
-
 #endif

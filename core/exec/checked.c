@@ -34,7 +34,8 @@ DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsErr
     return dps_fail (err, DPS_ERR_INVALID, "%s", text);
 }
 
-void dps__checked_log (Checked *c, int blame, const char *subject, const char *fmt, ...)
+/* The same where no error can be returned: logged. */
+__attribute__ ((format (printf, 4, 5))) static void log_finding (Checked *c, int blame, const char *subject, const char *fmt, ...)
 {
     char text[900];
     va_list ap;
@@ -144,14 +145,14 @@ static void checked_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
     }
     Memory *m = buffer ? dps__checked_memory (c, buffer, NULL) : NULL;
     if (buffer && !m)
-        dps__checked_log (c, DPS_BLAME_HOST, "free", "a buffer that this device never gave; expected one of its own");
+        log_finding (c, DPS_BLAME_HOST, "free", "a buffer that this device never gave; expected one of its own");
     else if (m && !m->live)
-        dps__checked_log (c, DPS_BLAME_HOST, "free", "buffer %llu is freed a second time; expected once", (unsigned long long)m->number);
+        log_finding (c, DPS_BLAME_HOST, "free", "buffer %llu is freed a second time; expected once", (unsigned long long)m->number);
     else {
         if (m && dps__checked_in_flight (c, m))
-            dps__checked_log (c, DPS_BLAME_HOST, "free",
-                              "buffer %llu is freed while work on it is in a queue; expected an event after that work first",
-                              (unsigned long long)m->number);
+            log_finding (c, DPS_BLAME_HOST, "free",
+                         "buffer %llu is freed while work on it is in a queue; expected an event after that work first",
+                         (unsigned long long)m->number);
         if (m)
             m->live = 0;
         c->layer.below.backend->free (device (c), buffer);
@@ -322,13 +323,13 @@ static void checked_close (DpsCallLayer *layer)
     Checked *c = (Checked *)(void *)layer;
     for (size_t i = 0; i < c->shared->n_memory; i++)
         if (c->shared->memory[i].live && c->shared->memory[i].owner == c)
-            dps__checked_log (c, DPS_BLAME_HOST, "close", "buffer %llu of %llu bytes was never freed",
-                              (unsigned long long)c->shared->memory[i].number, (unsigned long long)c->shared->memory[i].bytes);
+            log_finding (c, DPS_BLAME_HOST, "close", "buffer %llu of %llu bytes was never freed",
+                         (unsigned long long)c->shared->memory[i].number, (unsigned long long)c->shared->memory[i].bytes);
     if (c->plans)
-        dps__checked_log (c, DPS_BLAME_HOST, "close", "%llu prepared plans were never freed", (unsigned long long)c->plans);
+        log_finding (c, DPS_BLAME_HOST, "close", "%llu prepared plans were never freed", (unsigned long long)c->plans);
     if (c->queues_open || c->events_open)
-        dps__checked_log (c, DPS_BLAME_HOST, "close", "%llu queues and %llu events were never freed", (unsigned long long)c->queues_open,
-                          (unsigned long long)c->events_open);
+        log_finding (c, DPS_BLAME_HOST, "close", "%llu queues and %llu events were never freed", (unsigned long long)c->queues_open,
+                     (unsigned long long)c->events_open);
     dps_log (DPS_LOG_INFO, "validate: %s: %llu calls checked, %llu rules broken in the process so far", c->layer.below.info.name,
              (unsigned long long)c->calls, (unsigned long long)dps_validate_faults ());
     if (!--c->shared->users) {

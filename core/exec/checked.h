@@ -58,8 +58,6 @@ enum { DPS_BLAME_HOST, DPS_BLAME_PLUGIN };
 /** Fill err with "validate: SUBJECT: WHAT. To blame: WHO", count it, return INVALID. */
 DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsError *err, const char *fmt, ...)
     __attribute__ ((format (printf, 5, 6)));
-/** The same where no error can be returned: logged. */
-void dps__checked_log (Checked *c, int blame, const char *subject, const char *fmt, ...) __attribute__ ((format (printf, 4, 5)));
 
 /** The allocation a view lies in: by its buffer, else by its address; NULL: the host's own memory. */
 Memory *dps__checked_memory (Checked *c, const struct DpsBuffer *buffer, const void *host);

@@ -27,7 +27,8 @@ typedef struct DpsReplayWeight {
 
 /* Buffers. */
 
-DpsStatus dps__replay_refuse (const DpsReplayMemory *m, DpsStatus st, DpsError *err, const char *what, uint64_t number)
+/* An error that names the record's line: "calls.jsonl:7: what number". */
+static DpsStatus refuse (const DpsReplayMemory *m, DpsStatus st, DpsError *err, const char *what, uint64_t number)
 {
     return dps_fail (err, st, "%s:%ld: %s %llu", m->trace.where, m->trace.line, what, (unsigned long long)number);
 }
@@ -73,7 +74,7 @@ static void free_on (DpsReplaySide *s, DpsBlock *block)
 DpsStatus dps__replay_alloc (DpsReplayMemory *m, uint64_t id, uint64_t bytes, DpsError *err)
 {
     if (find_buffer (m, id))
-        return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "an alloc of a buffer that is live:", id);
+        return refuse (m, DPS_ERR_FORMAT, err, "an alloc of a buffer that is live:", id);
     if (DPS_GROW (m->buffers, m->n_buffers, m->capacity))
         return dps_fail (err, DPS_ERR_NOMEM, "replay: out of memory");
     DPS_TRY (count_memory (m, bytes, err));
@@ -101,7 +102,7 @@ DpsStatus dps__replay_drop (DpsReplayMemory *m, uint64_t id, DpsError *err)
 {
     DpsReplayBuffer *b = find_buffer (m, id);
     if (!b)
-        return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "a free of a buffer that is not live:", id);
+        return refuse (m, DPS_ERR_FORMAT, err, "a free of a buffer that is not live:", id);
     for (int s = 0; s < m->n_sides; s++) {
         free_on (&m->sides[s], &b->block[s]);
         free_weights (m, &m->sides[s], id);
@@ -124,7 +125,7 @@ DpsStatus dps__replay_fill (const DpsReplayMemory *m, const DpsTraceFill *f, con
     int64_t n = dps_view_count (v);
     const DpsTraceData *d = f->kind == DPS_FILL_DATA ? &m->trace.data[f->seed] : NULL;
     if (d && d->n != bytes)
-        return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "data of another size than its operand's bytes,", bytes);
+        return refuse (m, DPS_ERR_FORMAT, err, "data of another size than its operand's bytes,", bytes);
     if (d)
         memcpy (v->host, d->bytes, bytes);
     for (int64_t i = 0; !d && i < n; i++)
@@ -267,17 +268,17 @@ static DpsStatus place_operand (DpsReplayMemory *m, int side, const DpsTraceCall
     }
     const DpsReplayBuffer *b = c->at[i].buffer ? find_buffer (m, c->at[i].buffer) : NULL;
     if (c->at[i].buffer && (!b || c->at[i].offset > b->bytes || to->bytes[i] > b->bytes - c->at[i].offset))
-        return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "an operand lies outside every live buffer: operand", i);
+        return refuse (m, DPS_ERR_FORMAT, err, "an operand lies outside every live buffer: operand", i);
     if (b) {
         view->buffer = b->block[side].buffer;
         view->offset = view->buffer ? c->at[i].offset : 0;
         view->host = (char *)b->block[side].host + c->at[i].offset;
         if (c->at[i].offset % dps_dtype_bytes (v->dtype))
-            return dps__replay_refuse (m, DPS_ERR_FORMAT, err, "an operand begins within an element: operand", i);
+            return refuse (m, DPS_ERR_FORMAT, err, "an operand begins within an element: operand", i);
         return DPS_OK;
     }
     if (to->bytes[i] > m->limit)
-        return dps__replay_refuse (m, DPS_ERR_LIMIT, err, "an operand of more bytes than --memory allows:", to->bytes[i]);
+        return refuse (m, DPS_ERR_LIMIT, err, "an operand of more bytes than --memory allows:", to->bytes[i]);
     view->host = to->own[i] = dps_calloc (to->bytes[i] ? to->bytes[i] : 1, 1);
     return view->host ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "replay: out of memory for %llu bytes", (unsigned long long)to->bytes[i]);
 }

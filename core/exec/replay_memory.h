@@ -40,9 +40,6 @@ typedef struct DpsReplayOperands {
     void *own[DPS_OPERANDS_MAX]; /* memory of the host, for this call */
 } DpsReplayOperands;
 
-/** An error that names the record's line: "calls.jsonl:7: what number". */
-DpsStatus dps__replay_refuse (const DpsReplayMemory *m, DpsStatus st, DpsError *err, const char *what, uint64_t number);
-
 /** Buffer `id` of the record begins, or ends. Errors: FORMAT, LIMIT, NOMEM. */
 DpsStatus dps__replay_alloc (DpsReplayMemory *m, uint64_t id, uint64_t bytes, DpsError *err);
 DpsStatus dps__replay_drop (DpsReplayMemory *m, uint64_t id, DpsError *err);

@@ -83,7 +83,7 @@ DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int
     return DPS_OK;
 }
 
-DpsStatus dps_config_number (const json_t *config, const char *key, double fallback, double *out, DpsError *err)
+static DpsStatus read_number (const json_t *config, const char *key, double fallback, double *out, DpsError *err)
 {
     const json_t *v = json_object_get (config, key);
     *out = fallback;
@@ -97,7 +97,7 @@ DpsStatus dps_config_number (const json_t *config, const char *key, double fallb
 
 DpsStatus dps_config_positive (const json_t *config, const char *key, double fallback, double *out, DpsError *err)
 {
-    DPS_TRY (dps_config_number (config, key, fallback, out, err));
+    DPS_TRY (read_number (config, key, fallback, out, err));
     return *out == fallback || ((float)*out > 0 && isfinite ((float)*out))
                ? DPS_OK
                : dps_fail (err, DPS_ERR_FORMAT, "config.json: \"%s\" is %g, expected a positive number of f32", key, *out);
@@ -161,7 +161,7 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
     DPS_TRY (dps_config_int (config, "num_key_value_heads", 1, 4096, out->n_heads, &out->n_kv_heads, err));
     DPS_TRY (dps_config_int (config, "head_dim", 1, 8192, out->hidden / out->n_heads, &out->head_dim, err));
     DPS_TRY (dps_config_int (config, "max_position_embeddings", 1, 1 << 30, 1 << 17, &out->max_position, err));
-    DPS_TRY (dps_config_number (config, "rms_norm_eps", 1e-6, &out->eps, err));
+    DPS_TRY (read_number (config, "rms_norm_eps", 1e-6, &out->eps, err));
     if (out->n_heads % out->n_kv_heads)
         return dps_fail (err, DPS_ERR_FORMAT, "config.json: \"num_attention_heads\" %lld is not a multiple of \"num_key_value_heads\" %lld",
                          (long long)out->n_heads, (long long)out->n_kv_heads);
@@ -182,7 +182,7 @@ DpsStatus dps_config_common (const json_t *config, DpsDecoder *out, DpsError *er
 static DpsStatus whole_rotation (const json_t *object, DpsError *err)
 {
     double part;
-    DPS_TRY (dps_config_number (object, "partial_rotary_factor", 1, &part, err));
+    DPS_TRY (read_number (object, "partial_rotary_factor", 1, &part, err));
     return part == 1 ? DPS_OK
                      : dps_fail (err, DPS_ERR_UNSUPPORTED,
                                  "config.json: \"partial_rotary_factor\" is %g: heads rotated in part only are "
@@ -194,10 +194,10 @@ static DpsStatus llama3_rope (const json_t *scaling, const json_t *config, DpsRo
 {
     double max_position;
     out->type = DPS_ROPE_LLAMA3;
-    DPS_TRY (dps_config_number (config, "max_position_embeddings", 8192, &max_position, err));
-    DPS_TRY (dps_config_number (scaling, "low_freq_factor", 1, &out->low_freq_factor, err));
-    DPS_TRY (dps_config_number (scaling, "high_freq_factor", 4, &out->high_freq_factor, err));
-    DPS_TRY (dps_config_number (scaling, "original_max_position_embeddings", max_position, &out->original_max_position, err));
+    DPS_TRY (read_number (config, "max_position_embeddings", 8192, &max_position, err));
+    DPS_TRY (read_number (scaling, "low_freq_factor", 1, &out->low_freq_factor, err));
+    DPS_TRY (read_number (scaling, "high_freq_factor", 4, &out->high_freq_factor, err));
+    DPS_TRY (read_number (scaling, "original_max_position_embeddings", max_position, &out->original_max_position, err));
     if (!(out->high_freq_factor > out->low_freq_factor && out->low_freq_factor > 0 && out->original_max_position > 0))
         return dps_fail (err, DPS_ERR_FORMAT,
                          "config.json: llama3 rope scaling needs 0 < low_freq_factor < high_freq_factor and "

@@ -59,7 +59,6 @@ DpsStatus dps_decoder_read (const json_t *config, DpsDecoder *out, DpsError *err
 
 /* What arch files share: typed reading of config.json, each error naming the key. A missing key gives `fallback`. */
 DpsStatus dps_config_int (const json_t *config, const char *key, int64_t lo, int64_t hi, int64_t fallback, int64_t *out, DpsError *err);
-DpsStatus dps_config_number (const json_t *config, const char *key, double fallback, double *out, DpsError *err);
 /** The fallback, or a number that is finite and above 0 in f32 too, in which it is computed with. */
 DpsStatus dps_config_positive (const json_t *config, const char *key, double fallback, double *out, DpsError *err);
 int dps_config_bool (const json_t *config, const char *key, int fallback);

@@ -85,7 +85,6 @@ DpsStatus dps__rollout_record (struct DpsTrainer *t, const char *name, const cha
 DpsStatus dps__rollout_units (struct DpsTrainer *t, const DpsAnswers *a, uint64_t first_prompt, uint64_t n_prompts, DpsError *err);
 
 /* rollout_start.c: the reference policy is the one the run began with: the same trained weights, kept beside. */
-int dps__rollout_needs_start (const struct DpsTrainer *t);
 uint64_t dps__rollout_start_bytes (const struct DpsTrainer *t);
 /** Keep the trained weights as they are. Errors: NOMEM. */
 DpsStatus dps__rollout_keep_start (struct DpsTrainer *t, DpsError *err);

@@ -7,13 +7,13 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-int dps__rollout_needs_start (const DpsTrainer *t) { return t->rollout.samples && dps__reference_wanted (t); }
+static int needs_start (const DpsTrainer *t) { return t->rollout.samples && dps__reference_wanted (t); }
 
 uint64_t dps__rollout_start_bytes (const DpsTrainer *t)
 {
     const DpsModel *m = &t->session.model;
     uint64_t bytes = 0;
-    for (size_t i = 0; dps__rollout_needs_start (t) && i < m->n_weights; i++)
+    for (size_t i = 0; needs_start (t) && i < m->n_weights; i++)
         bytes += m->weights[i].trainable ? (uint64_t)dps_weight_elements (&m->weights[i]) * sizeof (float) : 0;
     return bytes;
 }
@@ -22,7 +22,7 @@ DpsStatus dps__rollout_keep_start (DpsTrainer *t, DpsError *err)
 {
     DpsRollout *o = &t->rollout;
     const DpsWeights *w = &t->session.weights;
-    if (!dps__rollout_needs_start (t))
+    if (!needs_start (t))
         return DPS_OK;
     o->n_start = t->session.model.n_weights;
     o->start = dps_calloc (o->n_start, sizeof *o->start);
@@ -63,7 +63,7 @@ static DpsStatus exchange (DpsTrainer *t, DpsError *err)
 DpsStatus dps__rollout_reference (DpsTrainer *t, DpsError *err)
 {
     DpsError ignored = DPS_ERROR_INIT;
-    if (!dps__rollout_needs_start (t))
+    if (!needs_start (t))
         return DPS_OK;
     DPS_TRY (exchange (t, err));
     DpsStatus st = dps__rollout_record (t, "logp", "reference", err);

@@ -99,7 +99,6 @@ DpsStatus kit_packed (Kit *k, KitArray *w, uint32_t orientation, KitArray **out,
 /** kit_quant.c: every form of quantised weights there is: GGUF's types, codes plain and nested. */
 extern const DpsQuantForm kit_forms[];
 enum { KIT_FORMS = 19 };
-const char *kit_form_text (const DpsQuantForm *f, char *out, size_t cap);
 /** A quantised (O, K) matrix; `plain` are its numbers as rows of `dtype`, which the oracle gets. *out NULL: the form has no rows of K numbers. */
 DpsStatus kit_quantised (Kit *k, const DpsQuantForm *form, int64_t O, int64_t K, uint32_t dtype, KitArray **out, DpsError *err);
 void kit_clear (Kit *k);

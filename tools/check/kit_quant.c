@@ -17,15 +17,6 @@ const DpsQuantForm kit_forms[KIT_FORMS] = {
     {DPS_QUANT_NF4, 128, 0},  {DPS_QUANT_DYNAMIC8, 64, 0}, {DPS_QUANT_DYNAMIC8, 256, 0}, {DPS_QUANT_INT8, 0, 0},
 };
 
-const char *kit_form_text (const DpsQuantForm *f, char *out, size_t cap)
-{
-    char block[32] = "";
-    if (f->block)
-        snprintf (block, sizeof block, " in blocks of %d", f->block);
-    snprintf (out, cap, "%s%s%s", dps_quant_name (f->type), block, f->nested ? ", nested" : "");
-    return out;
-}
-
 static uint64_t aligned (uint64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 /* The parts behind the codes. A device with memory of its own sees them by buffer and offset. */
