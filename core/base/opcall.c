@@ -30,7 +30,7 @@ int dps_view_contiguous (const DpsView *v)
 {
     int64_t want = 1;
     for (uint32_t i = v->rank; v->stride && i-- > 0; want *= v->shape[i])
-        if (v->shape[i] != 1 && v->stride[i] != want)
+        if (v->shape[i] > 1 && v->stride[i] != want)
             return 0;
     return 1;
 }

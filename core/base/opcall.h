@@ -42,7 +42,7 @@ int64_t dps_opcall_i (const DpsOpCall *c, uint32_t i);
 
 /** Elements of a view. [any] */
 int64_t dps_view_count (const DpsView *v);
-/** 1 when its elements lie one behind the other, the last axis first; an axis of one element may have any stride. [any] */
+/** 1 when its elements lie one behind the other, the last axis first; an axis of one element or none may have any stride. [any] */
 int dps_view_contiguous (const DpsView *v);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "exec/exec.h"
 #include "exec/layer.h"
 #include "plugin/host.h"
@@ -69,6 +70,17 @@ static DpsStatus add_named (DpsExec *ex, const DpsRegistry *reg, const char *con
     return DPS_OK;
 }
 
+/* What would have been used, and was refused: said, where nothing but ref is left, which is far slower and has bits of its own. */
+static void say_refused (const DpsRegistry *reg)
+{
+    for (size_t i = 0; i < dps_registry_count (reg); i++) {
+        const DpsPlugin *p = dps_registry_at (reg, i);
+        if (!p->loaded && !p->absent && !p->on_request && strstr (p->kinds, "backend"))
+            dps_log (DPS_LOG_WARNING, "everything runs on ref, which is slow, since backend %s was refused (diapason doctor): %s", p->name,
+                     p->reason);
+    }
+}
+
 DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const *names, size_t n_names, DpsError *err)
 {
     static const char *const ref_name = "ref";
@@ -79,6 +91,8 @@ DpsStatus dps_exec_open (DpsExec *ex, const DpsRegistry *reg, const char *const 
         return dps_fail (err, DPS_ERR_LIMIT, "exec: no number is left for the dtypes of quantised weights");
     if (n_names == 0)
         DPS_TRY (add_named (ex, reg, NULL, 0, 0, 0, err));
+    if (n_names == 0 && ex->n_devices == 0)
+        say_refused (reg);
     for (size_t i = 0; i < n_names; i++)
         DPS_TRY (add_named (ex, reg, names, n_names, i, 0, err));
     int has_ref = 0;

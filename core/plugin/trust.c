@@ -216,13 +216,24 @@ static int copy_all (int from, int to)
     return n == 0 ? 0 : -1;
 }
 
+/*
+ * The kernel refuses while it holds a page itself, as reclaim and compaction do for a moment; it has waited 150 ms by then. 0, or -1 with
+ * errno.
+ */
+static int seal (int fd)
+{
+    int tries = 40, bad;
+    while ((bad = fcntl (fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)) && errno == EBUSY && --tries)
+        ;
+    return bad;
+}
+
 DpsStatus dps__seal_copy (int fd, const char *where, DpsSealed *out, DpsError *err)
 {
     const char *slash = strrchr (where, '/');
     struct stat sb;
     *out = (DpsSealed){.fd = anonymous_file (slash ? slash + 1 : where)};
-    if (out->fd < 0 || copy_all (fd, out->fd) || fcntl (out->fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ||
-        fstat (out->fd, &sb)) {
+    if (out->fd < 0 || copy_all (fd, out->fd) || seal (out->fd) || fstat (out->fd, &sb)) {
         DpsStatus code = errno == ENOMEM ? DPS_ERR_NOMEM : errno == EFBIG ? DPS_ERR_LIMIT : DPS_ERR_IO;
         dps_fail (err, code, "%s: cannot copy into sealed memory: %s", where, strerror (errno));
         dps__seal_close (out);

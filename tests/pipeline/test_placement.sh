@@ -105,3 +105,14 @@ grep -q '"plugin com.acme.cpu": ' named/stack.lock || fail "stack.lock does not 
 run 2 "$dia" explain cpu.yaml --set device=com.acme.npu
 said "no backend plugin 'com.acme.npu'"
 ok "names: ours before strangers', strangers' by their ids"
+
+# A backend that would have been first and does not load: the run is told, since ref has other bits and takes far longer.
+unset DIAPASON_PLUGINS
+mkdir -p damaged/lib
+cp -r "$build/bin" damaged/
+cp -r "$build/lib/diapason" damaged/lib/
+truncate -s 1000 damaged/lib/diapason/plugins/dps-backend-cpu.so
+tiny_recipe told.yaml told max_steps=1
+run 0 damaged/bin/diapason train told.yaml
+said "everything runs on ref, which is slow, since backend cpu was refused"
+ok "a refused backend is said where nothing but ref is left"
