@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * validate.c: a table's functions carry no context, so each of eight plugins of a kind has its own set of checking functions, made by the
+ * validate.c: a table's functions carry no context, so each of 32 plugins of a kind has its own set of checking functions, made by the
  * lists below: one line a slot, X (instance, type, slot, handle, tag, parameters, arguments).
  */
 #include "plugin/validate.h"
@@ -15,7 +15,7 @@
 #include "base/status.h"
 #include "diapason/diapason.h"
 
-enum { N_INSTANCES = 8, MAX_ACTIVE = 64, CANARY = 0x5a };
+enum { N_INSTANCES = 32, MAX_ACTIVE = 64, CANARY = 0x5a };
 enum { TAG_ANY, TAG_INIT, TAG_SERIAL }; /* SERIAL: one call at a time per handle */
 
 typedef struct Shim {
@@ -245,7 +245,12 @@ static DpsStatus end (Call *c, DpsStatus st)
         DpsError *err),                                                                                                                    \
        (self, rows, n, ms, value, status, tokens, &c.err))
 
-#define EACH(LIST, X) LIST (X, 0) LIST (X, 1) LIST (X, 2) LIST (X, 3) LIST (X, 4) LIST (X, 5) LIST (X, 6) LIST (X, 7)
+#define EIGHT(LIST, X, a, b, c, d, e, f, g, h)                                                                                             \
+    LIST (X, a) LIST (X, b) LIST (X, c) LIST (X, d) LIST (X, e) LIST (X, f) LIST (X, g) LIST (X, h)
+#define EACH(LIST, X)                                                                                                                      \
+    EIGHT (LIST, X, 0, 1, 2, 3, 4, 5, 6, 7)                                                                                                \
+    EIGHT (LIST, X, 8, 9, 10, 11, 12, 13, 14, 15)                                                                                          \
+    EIGHT (LIST, X, 16, 17, 18, 19, 20, 21, 22, 23) EIGHT (LIST, X, 24, 25, 26, 27, 28, 29, 30, 31)
 
 #define KINDS(K)                                                                                                                           \
     K (BACKEND, backend, DpsBackend, DPS_BACKEND_ID)                                                                                       \

@@ -51,6 +51,15 @@ sed 's/^id=.*/id=com.acme.sft/' "$build/lib/diapason/plugins/dps-algorithm-sft.p
 DIAPASON_PLUGINS=$work/twin run 0 "$dia" plugins show com.acme.sft --json
 holds out .loaded
 DIAPASON_PLUGINS=$work/twin run 0 "$dia" train cpu.yaml --set output_dir=beside --locked --stack-lock cpu/stack.lock
+# However many objectives there are, each is checked.
+for ((i = 0; i < 12; i++)); do
+    cp twin/dps-algorithm-sft.so "twin/acme$i.so"
+    sed -e "s/^id=.*/id=com.acme.sft$i/" -e "s/^module=.*/module=acme$i.so/" twin/dps-algorithm-sft.plugin > "twin/acme$i.plugin"
+done
+DIAPASON_PLUGINS=$work/twin DIAPASON_VALIDATE=1 run 0 "$dia" plugins list --json
+holds out '[.. | objects | select(.id? and (.id | startswith("com.acme.sft")) and .loaded)] | length == 13'
+! grep -q 'is not checked' err || fail "some are not checked: $(cat err)"
+rm twin/acme*
 run 0 "$dia" train cpu.yaml --set output_dir=held --locked --stack-lock cpu/stack.lock
 same held/stack.lock cpu/stack.lock
 run 4 "$dia" train cpu.yaml --set output_dir=none --locked
