@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -156,17 +157,23 @@ ssize_t child_read (const Child *c, char *out, size_t cap)
     return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? -1 : 0;
 }
 
-int child_exists (const char *program)
+const char *child_problem (const char *program)
 {
     const char *path = getenv ("PATH");
     char file[4096];
-    if (strchr (program, '/'))
-        return access (program, X_OK) == 0;
+    struct stat is;
+    if (strchr (program, '/')) {
+        if (stat (program, &is))
+            return errno == ENOENT || errno == ENOTDIR ? "there is no such file" : "it cannot be reached";
+        if (S_ISDIR (is.st_mode))
+            return "it is a folder";
+        return access (program, X_OK) == 0 ? NULL : "it is not executable. Hint: chmod +x it";
+    }
     for (path = path ? path : "/bin:/usr/bin"; *path; path += strspn (path, ":")) {
         size_t len = strcspn (path, ":");
         if ((size_t)snprintf (file, sizeof file, "%.*s/%s", (int)len, path, program) < sizeof file && access (file, X_OK) == 0)
-            return 1;
+            return NULL;
         path += len;
     }
-    return 0;
+    return "no folder of PATH has it. Hint: a file of this folder is written ./NAME";
 }

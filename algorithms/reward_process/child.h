@@ -31,7 +31,7 @@ ssize_t child_write (const Child *c, const char *data, size_t len);
 /** Bytes read, 0 when it closed its output, or -1: nothing is there now. */
 ssize_t child_read (const Child *c, char *out, size_t cap);
 
-/** 1 when a program of that name could be started, as far as can be seen. */
-int child_exists (const char *program);
+/** NULL when a program of that name could be started, as far as can be seen; else what is wrong: "there is no such file". */
+const char *child_problem (const char *program);
 
 #endif

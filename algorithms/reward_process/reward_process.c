@@ -99,10 +99,12 @@ static DpsStatus fill (Process *p, const DpsWords *words, DpsError *err)
             return dps_fail (err, DPS_ERR_INVALID, "command: word %zu holds a NUL byte", p->argc + 1);
         else if (!(p->argv[p->argc] = dps_strdup (words->items[p->argc].ptr)))
             return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
-    if (child_exists (p->argv[0]))
+    const char *problem = child_problem (p->argv[0]);
+    if (!problem)
         return DPS_OK;
-    return dps_fail (err, DPS_ERR_INVALID, "'%.200s' is no program that can be run%s", p->argv[0],
-                     p->argc == 1 && strchr (p->argv[0], ' ') ? ": no shell splits the command; write a list: [program, argument, …]" : "");
+    return dps_fail (err, DPS_ERR_INVALID, "'%.200s' is no program that can be run: %s", p->argv[0],
+                     p->argc == 1 && strchr (p->argv[0], ' ') ? "no shell splits the command; write a list: [program, argument, …]"
+                                                              : problem);
 }
 
 /* A recipe is data, and may come from a stranger: whoever starts the run says that it may start programs. */

@@ -213,12 +213,14 @@ static void test_refusals (void)
 {
     kit_reward_refuses ("", "command or path is missing");
     kit_reward_refuses ("command: sh, path: sh", "command and path are both given");
-    kit_reward_refuses ("command: no-such-program-anywhere", "'no-such-program-anywhere' is no program that can be run");
+    kit_reward_refuses ("command: no-such-program-anywhere", "'no-such-program-anywhere' is no program that can be run: no folder of PATH");
     kit_reward_refuses ("command: 'sh -c true; rm -rf x'", "no shell splits the command; write a list");
     kit_reward_refuses ("command: []", "the list is empty");
     kit_reward_refuses ("command: [sh, [a]]", "entry 2 of the list is not a word");
     kit_reward_refuses ("command: [sh, \"a\\0b\"]", "");
-    kit_reward_refuses ("path: /etc/passwd", "'/etc/passwd' is no program that can be run");
+    kit_reward_refuses ("path: /etc/passwd", "'/etc/passwd' is no program that can be run: it is not executable. Hint: chmod +x it");
+    kit_reward_refuses ("path: /etc/no-such-file", "'/etc/no-such-file' is no program that can be run: there is no such file");
+    kit_reward_refuses ("path: /etc", "'/etc' is no program that can be run: it is a folder");
     kit_reward_refuses ("command: sh, timeout: 0", "timeout is 0");
 }
 

@@ -3,6 +3,7 @@
 """A reward as a child process: one JSON object a line comes in, one line goes out.
 
 Use it with      reward_funcs: [{name: process, path: tools/examples/reward.py}]
+and              diapason train recipe.yaml --allow-programs: a recipe alone may start no program
 Try it with      diapason data reward --data rows.jsonl --reward '{name: process, path: tools/examples/reward.py}'
 
 This one likes answers that do not repeat themselves: the share of distinct words.
