@@ -20,8 +20,10 @@ typedef struct Reward {
     int is_open;
     char *label;       /* for messages */
     size_t first;      /* of its criteria */
-    uint64_t lost;     /* (row, criterion) failed or timed out since open */
+    uint64_t asked;    /* (row, criterion) since open */
+    uint64_t lost;     /* of `asked`: failed or timed out */
     uint64_t next_say; /* of `lost`: when to log again */
+    DpsError last;     /* failure that gave a reason */
 } Reward;
 
 struct DpsRewardSet {
@@ -280,6 +282,17 @@ void dps_rewards_criteria (const DpsRewardSet *s, const DpsStr **out_names, cons
 
 DpsRewardCounts dps_rewards_counts (const DpsRewardSet *s) { return s->counts; }
 
+DpsStatus dps_rewards_judged_any (const DpsRewardSet *s, DpsError *err)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const Reward *r = &s->rewards[i];
+        if (r->lost && r->lost == r->asked)
+            return dps_fail (err, DPS_ERR_IO, "reward %s: it failed on every answer%s%s", r->label, *r->last.msg ? "; the last time: " : "",
+                             r->last.msg);
+    }
+    return DPS_OK;
+}
+
 /* Scoring. */
 
 /* One log line each time the losses doubled. */
@@ -287,6 +300,8 @@ static void say_lost (Reward *r, const DpsRewardCounts *now, const char *why)
 {
     uint64_t lost = now->failed + now->timed_out;
     r->lost += lost;
+    if (lost && *why)
+        dps_fail (&r->last, DPS_ERR_IO, "%s", why);
     if (!lost || r->lost < r->next_say)
         return;
     while (r->next_say <= r->lost)
@@ -338,6 +353,7 @@ static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n
     for (size_t i = 0; st != DPS_OK && i < n; i++)
         status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
     const char *why = take (r, n_rows, stride, value, status, values, lost, &now);
+    r->asked += n;
     say_lost (r, &now, st == DPS_OK ? why : theirs.msg);
     counts->judged += now.judged;
     counts->not_judged += now.not_judged;

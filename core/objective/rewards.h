@@ -65,6 +65,9 @@ DpsStatus dps_rewards_score (DpsRewardSet *set, const DpsRewardRow *const *rows,
  */
 DpsStatus dps_rewards_plan (DpsRewardSet *set, uint64_t tokens, int reserve, uint64_t *out_bytes, DpsError *err);
 
+/** For who only wants to hear what rewards say. Errors: IO: a reward failed or timed out on all it was asked, with its last reason. [any] */
+DpsStatus dps_rewards_judged_any (const DpsRewardSet *set, DpsError *err);
+
 /** Since open. [any] */
 DpsRewardCounts dps_rewards_counts (const DpsRewardSet *set);
 

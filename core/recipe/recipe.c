@@ -150,11 +150,16 @@ DpsStatus dps_recipe_parse (const char *text, size_t len, const char *where, con
 DpsStatus dps__recipe_text (const char *path, DpsBuf *out, DpsError *err)
 {
     static const char *const others[] = {".jsonl", ".ndjson", ".csv", ".tsv", ".gguf", ".safetensors"};
+    enum { N_OF_ROWS = 4 };
     for (size_t i = 0; i < G_N_ELEMENTS (others); i++)
         if (g_str_has_suffix (path, others[i]))
             return dps_fail (err, DPS_ERR_USAGE,
-                             "%s: a recipe is expected here, YAML with model_name_or_path and datasets; a %s file is none", path,
-                             others[i]);
+                             "%s: a recipe is expected here, YAML with model_name_or_path and datasets; a %s file is none%s%s%s", path,
+                             others[i], i < N_OF_ROWS ? ". Hint: diapason data takes rows alone: --data " : "", i < N_OF_ROWS ? path : "",
+                             i < N_OF_ROWS ? " --model M" : "");
+    if (g_file_test (path, G_FILE_TEST_IS_DIR))
+        return dps_fail (err, DPS_ERR_USAGE, "%s is a folder; a recipe is expected here, a YAML file with model_name_or_path and datasets",
+                         path);
     DpsStatus st = dps_file_read (path, DPS_YAML_MAX_BYTES, out, err);
     if (st == DPS_OK && !out->data)
         st = dps_buf_str (out, "") ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : DPS_OK;

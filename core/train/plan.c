@@ -234,6 +234,23 @@ uint64_t dps_train_plan_total (const DpsTrainPlan *p)
            p->arena + p->scratch + p->rollout + p->rewards + p->value_model + p->fixed;
 }
 
+typedef struct SizeText {
+    char s[32];
+} SizeText;
+
+/* "1.50 GiB", "212.4 MiB", "6 bytes". */
+static SizeText size_text (uint64_t bytes)
+{
+    SizeText t;
+    if (bytes < 1u << 20)
+        snprintf (t.s, sizeof t.s, "%llu bytes", (unsigned long long)bytes);
+    else if (bytes < 1u << 30)
+        snprintf (t.s, sizeof t.s, "%.1f MiB", (double)bytes / 0x1p20);
+    else
+        snprintf (t.s, sizeof t.s, "%.2f GiB", (double)bytes / 0x1p30);
+    return t;
+}
+
 /* Checkpointing first, then ever smaller micro-batches: rows per step stay what the recipe says. */
 static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
 {
@@ -250,9 +267,10 @@ static DpsStatus fit (DpsTrainer *t, uint64_t budget, DpsError *err)
         }
     }
     return dps_fail (err, DPS_ERR_LIMIT,
-                     "plan: the least this run needs is %.2f GiB, with one row at a time and checkpointing; the budget is %.2f GiB. "
-                     "Hint: a shorter max_length, fewer lora_target_modules or a smaller model",
-                     (double)dps_train_plan_total (&t->plan) / 0x1p30, (double)budget / 0x1p30);
+                     "plan: the least this run needs is %s, with one row at a time and checkpointing; the budget is %s. Hint: %s",
+                     size_text (dps_train_plan_total (&t->plan)).s, size_text (budget).s,
+                     budget < 1u << 20 ? "a number without a unit is bytes; write 6GiB"
+                                       : "a shorter max_length, fewer lora_target_modules or a smaller model");
 }
 
 /* Of places that are one sequence each: a place of several rows or answers does not say how long its longest is. */

@@ -78,3 +78,19 @@ tiny_recipe long.yaml cut-error max_length=16 truncation_mode=error
 run 5 "$dia" train long.yaml
 said "rows.jsonl:6: 19 tokens, max_length is 16"
 ok "rows above max_length"
+
+# Rows alone where a recipe is expected, and whose turns a conversation trains.
+run 2 "$dia" data check rows.jsonl
+said 'a .jsonl file is none. Hint: diapason data takes rows alone: --data rows.jsonl --model M'
+run 2 "$dia" train "$work"
+said 'is a folder; a recipe is expected here'
+echo '{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ba"}]}' > turns.jsonl
+printf '%s' '{% for m in messages %}{{ m.content }}</s>{% endfor %}' > template.jinja
+turns=(--data turns.jsonl --model "$work/worded" --set chat_template_path="$work/template.jinja")
+run 0 "$dia" data check "${turns[@]}"
+grep -q '^1 conversation trains every turn; assistant_only_loss: true trains the answers only$' out || fail "$(cat out)"
+for said in true false; do
+    run 0 "$dia" data check "${turns[@]}" --set assistant_only_loss=$said
+    ! grep -q 'every turn' out || fail "assistant_only_loss: $said: $(cat out)"
+done
+ok "rows alone, a folder for a recipe, and which turns are trained"

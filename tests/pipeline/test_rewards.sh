@@ -202,6 +202,11 @@ if command -v python3 >/dev/null; then
     run 0 "$dia" data reward --data judged.jsonl --reward "{name: process, path: $src/tools/examples/reward.py}" --json
     jq -s -e 'length == 3 and all(.scores.process == 1)' out >/dev/null || fail "$(cat out)"
 fi
+# To hear what a reward says of nothing is an error; what the others said is written.
+run 1 "$dia" data reward --data judged.jsonl --reward language --reward '{name: process, command: [sh, -c, "exit 3"]}' --out heard.jsonl
+said 'reward process: it failed on every answer; the last time: '
+said '(exit code 3)'
+jq -s -e 'length == 3 and all(.scores.process == null) and any(.scores.language != null)' heard.jsonl >/dev/null || fail "$(cat heard.jsonl)"
 ok "text, conversations and groups; the example rewards"
 
 # A reward model that spells what the policy has words for: ten tokens for one. It judges fewer answers at once: no more memory than was planned.

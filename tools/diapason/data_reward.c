@@ -276,6 +276,8 @@ int data_reward (int argc, char **argv)
         st = cli_output_end (&t.out, judge_rows (&t, &err), &err);
     if (st == DPS_OK && !cli_common.quiet)
         print_summary (&t);
+    if (st == DPS_OK) /* what it wrote stays */
+        st = dps_rewards_judged_any (t.job.rewards, &err);
     for (size_t i = 0; i < t.n; i++)
         answer_free (&t.answers[i]);
     dps_encoder_free (t.encoder);

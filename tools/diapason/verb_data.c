@@ -121,6 +121,7 @@ static void close_rows (Rows *r)
 
 typedef struct Count {
     uint64_t rows, held_out, refused, dropped, cut, tokens, trained, longest, kinds[DPS_ROW_STEPS + 1];
+    uint64_t whole; /* conversations of which every token is trained, the user's too */
     json_t *problems;
     json_t *judged; /* {criterion: {judged, sum}} of groups */
     DpsCriteria criteria;
@@ -182,10 +183,11 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     DpsRow row;
     DpsEncodedUnit u = {0};
     DpsError why = DPS_ERROR_INIT;
+    DpsRowKind kind = DPS_ROW_STEPS;
     c->rows++;
     DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
     if (st == DPS_OK) {
-        c->kinds[row.kind]++;
+        c->kinds[kind = row.kind]++;
         st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
         if (st == DPS_OK)
             st = count_scores (r, &row, c, &why);
@@ -198,6 +200,7 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
     c->dropped += st == DPS_OK && u.n == 0;
     c->cut += u.n && u.n_long;
     c->tokens += u.n ? u.prefix : 0;
+    uint64_t before = c->trained;
     for (size_t side = 0; side < u.n; side++) {
         const DpsEncoded *x = &u.rows[side];
         c->tokens += x->n - u.prefix;
@@ -205,6 +208,7 @@ static DpsStatus check_row (const Rows *r, const DpsDatasetFile *file, uint64_t 
         for (size_t i = 0; i < x->n; i++)
             c->trained += x->weights[i] > 0;
     }
+    c->whole += st == DPS_OK && kind == DPS_ROW_MESSAGES && u.n == 1 && c->trained - before + 1 >= u.rows[0].n;
     dps_encoded_unit_free (&u);
     return DPS_OK;
 }
@@ -266,6 +270,9 @@ static void print_count (const Rows *r, const Count *c)
         printf ("%llu tokens, %llu trained (%.1f %%); the longest row has %llu\n", (unsigned long long)c->tokens,
                 (unsigned long long)c->trained, c->tokens ? 100 * (double)c->trained / (double)c->tokens : 0,
                 (unsigned long long)c->longest);
+        if (c->whole && !dps_recipe_given (r->recipe, DPS_KEY_assistant_only_loss))
+            printf ("%llu conversation%s every turn; assistant_only_loss: true trains the answers only\n", (unsigned long long)c->whole,
+                    c->whole == 1 ? " trains" : "s train");
     }
     json_decref (criteria);
     json_decref (kinds);
