@@ -229,8 +229,8 @@ static int add_samples (DpsBuf *out, const DpsReport *r)
     for (size_t i = 0; i < r->n_samples && !bad; i++) {
         const DpsReportSample *s = &r->samples[i];
         bad = dps_buf_str (out, "<article class=\"card sample\">\n") || add_said (out, "Prompt", s->prompt, "") ||
-              dps_buf_str (out, "<div class=\"said\">\n") || add_said (out, "Base model", s->before, "") ||
-              add_said (out, "After training", s->after, "after") || add_said (out, "Expected", s->expected, "") ||
+              dps_buf_str (out, "<div class=\"said\">\n") || add_said (out, "Early in training", s->early, "") ||
+              add_said (out, "Late in training", s->late, "after") || add_said (out, "Expected", s->expected, "") ||
               dps_buf_str (out, "</div></article>\n");
     }
     return bad;

@@ -30,9 +30,9 @@ typedef struct DpsReportScore {
     int percent;         /* values are shares of 1, shown as percentages */
 } DpsReportScore;
 
-/** One prompt with what was generated. Any text may be NULL. */
+/** One prompt with what was sampled for it early and late in the run. Any text may be NULL. */
 typedef struct DpsReportSample {
-    const char *prompt, *expected, *before, *after;
+    const char *prompt, *expected, *early, *late;
 } DpsReportSample;
 
 /** Everything borrowed. */

@@ -19,9 +19,11 @@ typedef struct Crumb {
     uint32_t version, pid;
     uint64_t step;
     int64_t began_ns;
-    char plugin[64], what[64], detail[256], zeros[96];
+    char plugin[64], what[64], detail[256];
+    uint32_t stopped;
+    char zeros[92];
 } Crumb;
-_Static_assert(sizeof (Crumb) == 512 && offsetof (Crumb, plugin) == 32 && offsetof (Crumb, zeros) == 416, "the layout of crumb.h");
+_Static_assert(sizeof (Crumb) == 512 && offsetof (Crumb, plugin) == 32 && offsetof (Crumb, stopped) == 416, "the layout of crumb.h");
 
 static Crumb own;           /* without a file, for crash reports */
 static Crumb *crumb = &own; /* own, or the mapped file */
@@ -35,6 +37,7 @@ static void put (char *to, size_t cap, const char *text)
     to[n] = '\0';
 }
 
+void dps_crumb_stopped (void) { crumb->stopped = 1; }
 void dps_crumb_step (uint64_t step) { crumb->step = step; }
 
 void dps_crumb_enter (const char *plugin, const char *what)
@@ -72,6 +75,11 @@ static void tell (const Crumb *c, const char *folder)
     char when[40];
     struct tm utc;
     time_t began = (time_t)(c->began_ns / 1000000000);
+    if (c->stopped) {
+        dps_log (DPS_LOG_WARNING, "%s: process %u was stopped by a second signal in step %llu, before it saved", folder, c->pid,
+                 (unsigned long long)c->step);
+        return;
+    }
     if (!c->began_ns) {
         dps_log (DPS_LOG_WARNING, "%s: process %u was killed or crashed in step %llu, while no plugin ran", folder, c->pid,
                  (unsigned long long)c->step);

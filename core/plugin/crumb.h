@@ -13,7 +13,8 @@
  *      32  64  plugin's id, NUL-terminated
  *      96  64  what it was asked for: an op, "loss" …
  *     160 256  the plugin's own words (dps.host/1 breadcrumb), "" when it said nothing
- *     416  96  zeros
+ *     416   4  1: a second signal ended the process, as its user wished
+ *     420  92  zeros
  */
 #ifndef DPS_PLUGIN_CRUMB_H
 #define DPS_PLUGIN_CRUMB_H
@@ -29,6 +30,9 @@
 void dps_crumb_open (const char *folder);
 /** The run has ended, well or not: nothing to tell. [init] */
 void dps_crumb_close (void);
+
+/** The process ends at once because its user says so: no plugin is to blame. Async-signal-safe. */
+void dps_crumb_stopped (void);
 
 /** The step that is being made. */
 void dps_crumb_step (uint64_t step);

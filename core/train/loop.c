@@ -146,6 +146,7 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
         DPS_TRY (evaluate_and_save (t, 0, err));
     if (r->eval_on_start && t->eval_feed && !t->resumed)
         DPS_TRY (evaluate_now (t, err));
+    dps__trainer_progress (t, "first step", NAN, NAN);
     while (t->step < t->plan.steps) {
         double loss = 0, norm = 0, lr = 0;
         DpsStatus st = take_step (t, &loss, &norm, &lr, err);

@@ -39,8 +39,8 @@ static int choose (json_t *const *lines, size_t n, DpsRolloutSamples *out)
         while (first < i && (!other || strcmp (other, prompt)))
             other = json_string_value (json_object_get (lines[++first], "prompt"));
         DpsReportSample *s = &out->items[out->n++];
-        *s = (DpsReportSample){.prompt = dps_strdup (prompt), .before = answer_of (lines[first]), .after = answer_of (lines[i])};
-        if (!s->prompt || !s->before || !s->after)
+        *s = (DpsReportSample){.prompt = dps_strdup (prompt), .early = answer_of (lines[first]), .late = answer_of (lines[i])};
+        if (!s->prompt || !s->early || !s->late)
             return -1;
     }
     return 0;
@@ -89,8 +89,8 @@ void dps__rollout_samples_free (DpsRolloutSamples *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         dps_free ((char *)s->items[i].prompt);
-        dps_free ((char *)s->items[i].before);
-        dps_free ((char *)s->items[i].after);
+        dps_free ((char *)s->items[i].early);
+        dps_free ((char *)s->items[i].late);
     }
     *s = (DpsRolloutSamples){0};
 }

@@ -118,7 +118,7 @@ static void scan_progress (void *ctx, double share)
     const DpsTrainer *t = ctx;
     if (t->options->progress) {
         DpsTrainProgress p = {
-            .phase = "reading rows", .step = (uint64_t)(1000 * share), .max_steps = 1000, .loss = NAN, .learning_rate = NAN, .pace = ""};
+            .phase = "reading rows", .step = (uint64_t)(1000 * share), .max_steps = 1000, .loss = NAN, .learning_rate = NAN};
         t->options->progress (t->options->ctx, &p);
     }
 }

@@ -8,10 +8,11 @@
 
 /** What a progress bar shows. */
 typedef struct DpsTrainProgress {
-    const char *phase; /* "reading rows", "loading weights", "computing the reference", "sampling", "training", "evaluating", "saving" */
+    /* "reading rows", "loading weights", "computing the reference", "first step", "sampling", "training", "evaluating", "saving" */
+    const char *phase;
     uint64_t step, max_steps;
     double loss, learning_rate;
-    const char *pace; /* "312 tokens/s, 2:10 left" */
+    const char *pace; /* "312 tokens/s, 2:10 left"; "": not known yet; NULL: step and max_steps count the phase, not the run */
 } DpsTrainProgress;
 
 typedef struct DpsTrainOptions {

@@ -88,12 +88,15 @@ ok "other rows to evaluate on are another run"
 rows=long.jsonl tiny_recipe twice.yaml twice max_steps=2 per_device_train_batch_size=64 gradient_accumulation_steps=100
 "$dia" train twice.yaml > log 2>&1 &
 pid=$!
-await test -e twice/runs
+await at_step twice 1
 kill -INT $pid
 sleep 0.2
 kill -TERM $pid
 code=0
 wait $pid || code=$?
 [ $code = 130 ] || { cat log >&2; fail "a second signal: exit code $code, expected 130"; }
+grep -q 'a second signal stops at once' log || fail "the first signal says nothing"
 [ -z "$(find twice -name 'checkpoint-*')" ] || fail "a second signal still saved"
 ok "a second signal leaves with 130"
+run 0 "$dia" train twice.yaml --set per_device_train_batch_size=1 --set gradient_accumulation_steps=1
+said "was stopped by a second signal in step 1"

@@ -274,10 +274,13 @@ void cli_progress (const char *label, double done, double total, const char *det
         ws.ws_col = 80;
     double share = total > 0 ? CLAMP (done / total, 0, 1) : 0;
     char head[64], tail[160];
-    snprintf (head, sizeof head, "%.20s %3.0f%% ", label, 100 * share);
+    if (total > 0)
+        snprintf (head, sizeof head, "%.30s %3.0f%% ", label, 100 * share);
+    else
+        snprintf (head, sizeof head, "%.30s", label);
     snprintf (tail, sizeof tail, " %.150s", detail ? detail : "");
     int width = (int)ws.ws_col - 1 - (int)strlen (head) - (int)g_utf8_strlen (tail, -1) - 2;
-    width = CLAMP (width, 0, 40);
+    width = total > 0 ? CLAMP (width, 0, 40) : 0;
     int filled = (int)(share * width);
     fprintf (stderr, "\r\033[K%s", head);
     if (width > 4) {

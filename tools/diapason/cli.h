@@ -69,6 +69,7 @@ void cli_labelled (const char *label, int indent, const char *colour, const char
 /**
  * One progress bar on stderr: redrawn in place on a terminal, nothing otherwise (callers print a line per logging step there).
  * done/total in units of `unit`; `detail` is appended ("312 tokens/s, 2:10 left"). cli_progress_end clears the line.
+ * total 0: there is no count, and label and detail stand alone.
  */
 void cli_progress (const char *label, double done, double total, const char *detail);
 /** The same; the detail is the pace since cli_progress_end: "312 tokens/s, 2:10 left". tokens: worked through so far; 0: not counted. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* verb_train.c: a recipe from beginning to end. The first SIGINT or SIGTERM saves and leaves with 75; a second one ends the process. */
+#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/json.h"
 #include "diapason/run_recipe.h"
 #include "diapason/watch.h"
+#include "plugin/crumb.h"
 #include "plugin/host.h"
 #include "train/chain.h"
 
@@ -54,22 +56,33 @@ static const GOptionEntry entries[] = {
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
+/* Only write(2) and stores: it may interrupt anything. */
 static void on_signal (int sig)
 {
+    static const char said[] = "\nstopping after this step at the latest, then saving; a second signal stops at once, unsaved\n";
+    const int kept = errno;
     (void)sig;
     if (dps_host_should_stop ()) {
+        dps_crumb_stopped ();
         signal (SIGINT, SIG_DFL);
         raise (SIGINT);
+        return;
     }
     dps_host_request_stop (1);
+    if (!cli_common.quiet && write (STDERR_FILENO, said, sizeof said - 1) < 0)
+        errno = kept; /* nobody to tell, and what was interrupted is not to see it */
 }
 
 static void show_progress (void *ctx, const DpsTrainProgress *p)
 {
     char detail[160];
     (void)ctx;
-    if (!isfinite (p->loss)) { /* reading, loading, evaluating */
+    if (!p->pace) {
         cli_progress_paced (p->phase, (double)p->step, (double)p->max_steps, 0);
+        return;
+    }
+    if (!isfinite (p->loss)) { /* loading, evaluating: before the first step nothing is counted */
+        cli_progress (p->phase, (double)p->step, p->step ? (double)p->max_steps : 0, p->pace);
         return;
     }
     snprintf (detail, sizeof detail, "step %llu/%llu  loss %.4f  %s", (unsigned long long)p->step, (unsigned long long)p->max_steps,

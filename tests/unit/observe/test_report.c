@@ -110,6 +110,8 @@ static void test_page_is_self_contained_and_escaped (void)
     CU_ASSERT_PTR_NOT_NULL (strstr (b.data, "&lt;script&gt;alert(1)&lt;/script&gt;"));
     CU_ASSERT_PTR_NOT_NULL (strstr (b.data, "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd &amp; l&#39;été à Noël"));
     CU_ASSERT_PTR_NOT_NULL (strstr (b.data, "▲ +70.6 points"));
+    CU_ASSERT_EQUAL (count (b.data, ">Early in training<"), 2);
+    CU_ASSERT_EQUAL (count (b.data, ">Late in training<"), 2);
     CU_ASSERT (b.len < 400000);
     dps_buf_free (&b);
     json_decref (log);
