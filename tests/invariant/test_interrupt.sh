@@ -32,6 +32,7 @@ make_recipe cut
 interrupted=0
 reach=0
 for try in $(seq $((20 * wanted))); do
+    [ $interrupted -lt $((4 * wanted)) ] || break
     "$dia" train cut.yaml --resume > log 2>&1 &
     pid=$!
     reach=$((reach + RANDOM % 12)) # the step it is in already: while it still loads
