@@ -301,11 +301,13 @@ static void report_shares (GrpoRewards *self, const Work *w, const DpsHost *host
         return;
     report (sink, "reward_dominance", most);
     if (most > self->dominance && ++self->alarms && (self->alarms & (self->alarms - 1)) == 0 && host->log) {
-        char line[256];
+        char line[320];
         const DpsStr name = w->rewards->names[largest];
-        snprintf (line, sizeof line,
-                  "grpo: criterion '%.*s' explains %.0f %% of the advantage's variance, more than reward_dominance %g (%llu times so far)",
-                  (int)(name.len < 60 ? name.len : 60), name.ptr, 100 * most, self->dominance, (unsigned long long)self->alarms);
+        snprintf (
+            line, sizeof line,
+            "grpo: criterion '%.*s' explains %.0f %% of the advantage's variance, more than reward_dominance %g (%llu times so far)%s",
+            (int)(name.len < 60 ? name.len : 60), name.ptr, 100 * most, self->dominance, (unsigned long long)self->alarms,
+            most > 1 ? ". Shares add up to 100 %: one is above where another is negative, pulling the other way" : "");
         host->log (DPS_HOST_LOG_WARNING, dps_str (line));
     }
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* finish.c: the end of a run: *_results.json, the model card README.md, report.html. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -13,7 +14,7 @@
 /* The texts a report and a card are made of; cut when they do not fit. */
 typedef struct Texts {
     char subtitle[256], duration[32], steps[32], tokens[48], rate[48], loss[48], lr[48], batch[64], memory[64], adapter[128], schedule[64],
-        seed[32];
+        seed[32], reward[64];
     char name[128];
 } Texts;
 
@@ -50,13 +51,34 @@ static void fill_texts (const DpsTrainer *t, Texts *x)
     snprintf (x->name, sizeof x->name, "%s", r->run_name ? r->run_name : dir && dir[1] ? dir + 1 : r->output_dir);
 }
 
+/* "0.271 → 0.482": what answers earned, as logged first and last; empty where nothing judged any. */
+static void reward_text (const json_t *history, char *out, size_t cap)
+{
+    double first = NAN, last = NAN;
+    size_t i;
+    json_t *entry;
+    json_array_foreach (history, i, entry) {
+        const json_t *v = json_object_get (entry, "reward");
+        v = v ? v : json_object_get (entry, "objective/scores"); /* ppo's name for it */
+        if (!json_is_number (v))
+            continue;
+        last = json_number_value (v);
+        first = isnan (first) ? last : first;
+    }
+    out[0] = '\0';
+    if (isfinite (last))
+        snprintf (out, cap, "%.4g → %.4g", first, last);
+}
+
 static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
     Texts x;
     fill_texts (t, &x);
-    const DpsReportPair facts[] = {
-        {"Duration", x.duration}, {"Steps", x.steps}, {"Tokens", x.tokens}, {"Tokens/s", x.rate}, {"Training loss", x.loss}};
+    reward_text (dps_observer_state (t->observer)->log_history, x.reward, sizeof x.reward);
+    const int judged = x.reward[0] != '\0'; /* the last fact only there */
+    const DpsReportPair facts[] = {{"Duration", x.duration}, {"Steps", x.steps},        {"Tokens", x.tokens},
+                                   {"Tokens/s", x.rate},     {"Training loss", x.loss}, {"Reward", x.reward}};
     const DpsReportPair settings[] = {{"stage", r->stage},
                                       {"adapter", x.adapter},
                                       {"dtype", t->plan.dtype},
@@ -79,7 +101,7 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
                         .subtitle = x.subtitle,
                         .version = DIAPASON_VERSION,
                         .facts = facts,
-                        .n_facts = sizeof facts / sizeof *facts,
+                        .n_facts = sizeof facts / sizeof *facts - !judged,
                         .groups = groups,
                         .n_groups = 3,
                         .log_history = dps_observer_state (t->observer)->log_history};

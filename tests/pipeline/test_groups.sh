@@ -130,6 +130,12 @@ tiny_recipe alarm.yaml alarm stage=grpo lora_dropout=0 max_steps=3 'criteria_wei
 run 0 "$dia" train alarm.yaml
 said "criterion 'accuracy' explains"
 jq -s -e '.[0].reward_dominance > 0.9' alarm/metrics.jsonl >/dev/null || fail "$(cat alarm/metrics.jsonl)"
+# Scores that pull the other way: one explains more than all of it.
+jq -c '.completions[].scores |= {accuracy, tone: (1 - .accuracy)}' rows.jsonl > opposed.jsonl
+rows=$work/opposed.jsonl tiny_recipe opposed.yaml opposed stage=grpo lora_dropout=0 max_steps=1
+run 0 "$dia" train opposed.yaml
+said "criterion 'accuracy' explains 133 %"
+said 'Shares add up to 100 %: one is above where another is negative'
 ok "a criterion that rules is told of"
 
 # A stage or adapter that no plugin is called is refused by what is loaded, so that a plugin of any name can be it.

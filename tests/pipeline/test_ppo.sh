@@ -24,6 +24,7 @@ run 0 "$dia" explain ppo.yaml
 run 0 "$dia" train ppo.yaml --log-level debug
 within_plan err
 exists ppo/report.html ppo/checkpoint-45/objective.bin ppo/checkpoint-45/rollout.json
+grep -q '<dt>Reward</dt>' ppo/report.html || fail "report.html has no tile for the score"
 scores='map(select(.["objective/scores"] != null) | .["objective/scores"])'
 jq -s -e "$scores"' | length == 12 and (.[-3:] | add) > 2 * (.[:3] | add)' ppo/metrics.jsonl >/dev/null ||
     fail "the score did not rise: $(jq -s -c "$scores" ppo/metrics.jsonl)"

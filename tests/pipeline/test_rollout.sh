@@ -34,6 +34,7 @@ for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s;
     [ "$(wc -l < $stage/completions.jsonl)" = $((24 * 4 * 4)) ] || [ $stage = grpo ] || fail "$stage: completions.jsonl has $(wc -l < $stage/completions.jsonl) lines"
     jq -s -e 'all(.prompt and .completion and .rewards.length == .reward and (.tokens >= 1) and .tokens <= 16)' $stage/completions.jsonl >/dev/null ||
         fail "$stage: completions.jsonl: $(head -n 1 $stage/completions.jsonl)"
+    grep -q '<dt>Reward</dt><dd>[0-9.]* → [0-9.]*</dd>' $stage/report.html || fail "$stage: report.html has no tile for the reward"
     cp -r $stage whole
     rm -r $stage/checkpoint-24 $stage/checkpoint-16
     run 0 "$dia" train $stage.yaml --resume

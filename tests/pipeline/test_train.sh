@@ -34,6 +34,7 @@ for entry in 'base.sha256": "[0-9a-f]\{64\}"' "datasets\[0\].sha256\": \"$digest
 done
 grep -q 'base_model' run/README.md || fail "the model card names no base model"
 grep -q '<svg' run/report.html || fail "report.html has no chart"
+! grep -q '<dt>Reward' run/report.html || fail "report.html has a reward, and nothing was judged"
 ! grep -q -E '(src|href)="https?:' run/report.html || fail "report.html is not self-contained"
 ok "adapter, lock, model card and report"
 
