@@ -294,12 +294,28 @@ static DpsStatus load_and_resume (DpsTrainer *t, const DpsSessionOptions *o, Dps
     return st;
 }
 
+/* The folder of what this run reads, in its own words, or NULL: output_dir is none of them. */
+static const char *read_from_output (const DpsRecipe *r)
+{
+    const char *const read[][2] = {{r->model_name_or_path, "the model"},
+                                   {r->adapter_init, "the adapter of adapter_init"},
+                                   {r->reward_model, "the reward model"},
+                                   {r->value_model, "the value model"}};
+    for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+        if (read[i][0] && dps_same_file (read[i][0], r->output_dir))
+            return read[i][1];
+    for (size_t i = 0; i < r->frozen_adapters.n; i++)
+        if (dps_same_file (r->frozen_adapters.items[i], r->output_dir))
+            return "a frozen adapter";
+    return NULL;
+}
+
 static DpsStatus check_output (const DpsRecipe *r, int plan_only, DpsError *err)
 {
-    if (r->model_name_or_path && dps_same_file (r->model_name_or_path, r->output_dir))
-        return dps_fail (err, DPS_ERR_USAGE,
-                         "%s: output_dir is the model itself, which the run would write over. Hint: give another folder",
-                         dps_recipe_where (r, DPS_KEY_output_dir));
+    const char *read = read_from_output (r);
+    if (read)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: output_dir is %s itself, which the run would write over. Hint: give another folder",
+                         dps_recipe_where (r, DPS_KEY_output_dir), read);
     DpsStatus st = plan_only || r->overwrite_output_dir > 0 ? DPS_OK : dps_ckpt_check_own (r->output_dir, err);
     if (st == DPS_ERR_USAGE)
         dps_error_prefix (err, "%s", dps_recipe_where (r, DPS_KEY_output_dir));

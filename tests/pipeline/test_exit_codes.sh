@@ -72,7 +72,18 @@ tiny_recipe recipe.yaml base model_name_or_path="$work/base"
 run 2 "$dia" train recipe.yaml
 said 'output_dir is the model itself'
 [ "$(sha256sum base/*)" = "$before" ] || fail "the base was written over"
-ok "a model is not trained into its own folder"
+tiny_recipe recipe.yaml first max_steps=1
+run 0 "$dia" train recipe.yaml
+before=$(sha256sum first/adapter_model.safetensors)
+for what in 'adapter_init=first lora_r=- lora_alpha=- lora_target_modules=-' frozen_adapters=first; do
+    # shellcheck disable=SC2086 # several keys
+    tiny_recipe recipe.yaml ./first overwrite_output_dir=true $what
+    run 2 "$dia" train recipe.yaml
+    said 'itself, which the run would write over'
+done
+[ "$(sha256sum first/adapter_model.safetensors)" = "$before" ] || fail "the adapter was written over"
+exists first/checkpoint-1
+ok "nothing is trained into the folder of the model or adapter it reads"
 
 # Rows that training refuses: data policy, exit 5, the row named.
 row_refused() {
