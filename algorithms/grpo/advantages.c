@@ -234,9 +234,9 @@ static void report (const DpsMetricSink *sink, const char *name, double value)
 
 static void report_criterion (const Work *w, size_t c, const char *what, double value, const DpsMetricSink *sink)
 {
-    char name[GRPO_NAME];
+    char name[GRPO_NAME + 32];
     const DpsStr criterion = w->rewards->names[c];
-    snprintf (name, sizeof name, "rewards/%.*s/%s", (int)(criterion.len < 40 ? criterion.len : 40), criterion.ptr, what);
+    snprintf (name, sizeof name, "rewards/%.*s/%s", (int)criterion.len, criterion.ptr, what);
     report (sink, name, value);
 }
 

@@ -108,7 +108,7 @@ double dps_objective_total (const DpsObjectiveInstance *o, uint64_t n_tokens, ui
 
 /* What an objective reports is kept aside until the whole call has succeeded. */
 typedef struct Report {
-    char name[64];
+    char name[DPS_METRIC_NAME];
     double value, weight;
 } Report;
 

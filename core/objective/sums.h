@@ -5,9 +5,11 @@
 
 #include "diapason/types.h"
 
+enum { DPS_METRIC_NAME = 80 }; /* bytes of a metric's name with its end: "rewards/", a criterion of 47, "/correlation" */
+
 /** A weighted mean over the step: Σ value·weight / Σ weight. */
 typedef struct DpsStepMetric {
-    char name[64];
+    char name[DPS_METRIC_NAME];
     double sum, weight;
 } DpsStepMetric;
 

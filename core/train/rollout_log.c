@@ -72,7 +72,7 @@ static DpsStatus add_moments (const char *mean_name, const char *std_name, const
 
 void dps__reward_metric (const DpsStr *name, const char *what, char *out, size_t cap)
 {
-    snprintf (out, cap, "rewards/%.*s/%s", (int)(name->len < 40 ? name->len : 40), name->ptr, what);
+    snprintf (out, cap, "rewards/%.*s/%s", (int)name->len, name->ptr, what);
 }
 
 DpsStatus dps__answers_rewards (const DpsTrainer *t, const DpsAnswers *a, DpsStepSums *sums, DpsError *err)

@@ -138,6 +138,16 @@ said "criterion 'accuracy' explains 133 %"
 said 'Shares add up to 100 %: one is above where another is negative'
 ok "a criterion that rules is told of"
 
+# Names as long as they may be, which differ in their last letters, and whose 40th byte is half a letter: each has its own metrics.
+same=$(printf 'n%.0s' {1..39})éèàn
+jq -n -c --arg a "$same" '{prompt_input_ids: [1, 2], completions: [{input_ids: [3], scores: {"\($a)A": 1, "\($a)B": 5}}, {input_ids: [4], scores: {"\($a)A": 0, "\($a)B": 1}}]}' > long.jsonl
+[ "$(printf '%sA' "$same" | wc -c)" = 47 ] || fail "a name of 47 bytes was meant"
+rows=$work/long.jsonl tiny_recipe long.yaml long stage=grpo lora_dropout=0 max_steps=1
+run 0 "$dia" train long.yaml
+jq -s -e --arg a "$same" '.[0] | .["rewards/\($a)A/mean"] == 0.5 and .["rewards/\($a)B/mean"] == 3 and (.["rewards/\($a)B/correlation"] - 1 | fabs) < 1e-9' long/metrics.jsonl >/dev/null ||
+    fail "$(cat long/metrics.jsonl)"
+ok "criteria with long names"
+
 # A stage or adapter that no plugin is called is refused by what is loaded, so that a plugin of any name can be it.
 tiny_recipe stage.yaml stage stage=kto
 run 2 "$dia" train stage.yaml
