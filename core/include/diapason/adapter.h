@@ -22,17 +22,19 @@ typedef struct DpsBuilderOps {
     size_t size;
     /** y = base linear map applied to x (or to a rewritten x): the opaque node of the host, bias excluded. */
     DpsNode (*base) (struct DpsBuilder *b, DpsNode x);
-    /** alpha · x · pᵀ [+ c], p a parameter of this adapter. c = -1: absent. */
+    /** alpha·x·pᵀ [+ c]: x (N,k), p (m,k) a parameter of this adapter, c and the result (N,m). c = -1: absent. */
     DpsNode (*linear) (struct DpsBuilder *b, DpsNode x, DpsNode p, DpsNode c, double alpha);
+    /** x + y, of one shape. */
     DpsNode (*add) (struct DpsBuilder *b, DpsNode x, DpsNode y);
-    /** x[n,d] · v[d]. */
+    /** x[n,d]·v[d]. */
     DpsNode (*mul_cols) (struct DpsBuilder *b, DpsNode x, DpsNode v);
-    /** a / b elementwise; b detached. */
+    /** x/y elementwise; no gradient flows to y. */
     DpsNode (*div) (struct DpsBuilder *b, DpsNode x, DpsNode y);
-    /** Dropout with the host's counter-based generator; the identity outside training. */
+    /** Dropout of probability p in [0, 1) with the host's counter-based generator; the identity outside training. */
     DpsNode (*dropout) (struct DpsBuilder *b, DpsNode x, double p);
-    /** ‖W + s·B·A‖ per output row (O,), detached: DoRA's norm. */
+    /** ‖W + s·B·A‖ per output row (O,), a (r,K), bb (O,r); no gradient flows through it: DoRA's norm. */
     DpsNode (*weight_norm) (struct DpsBuilder *b, DpsNode a, DpsNode bb, double s);
+    /** x - y, of one shape. */
     DpsNode (*sub) (struct DpsBuilder *b, DpsNode x, DpsNode y);
 } DpsBuilderOps;
 
@@ -65,9 +67,9 @@ enum {
 
 typedef struct DpsAdapterInfo {
     size_t size;
-    const char *name; /* "lora" */
-    const char *summary;
-    const char *reference;
+    const char *name;              /* "lora" */
+    const char *summary;           /* one line */
+    const char *reference;         /* paper or other source */
     const DpsParam *const *params; /* r, alpha, dropout … */
     uint32_t n_params;
     uint32_t reserved;
@@ -77,7 +79,10 @@ typedef struct DpsAdapter {
     size_t size;
     /** What this adapter is. Static storage. [any] */
     const DpsAdapterInfo *(*describe) (void);
-    /** An instance from parameter values in the order of describe (as DpsObjective.create). Owns: *out, freed with destroy. Errors: INVALID, NOMEM. [init] */
+    /**
+     * An instance from parameter values in the order of describe (as DpsObjective.create gets them; borrowed). Owns: *out, freed with destroy.
+     * Errors: INVALID, NOMEM. [init]
+     */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
     void (*destroy) (void *self); /* NULL is fine. [init] */
 
@@ -88,13 +93,16 @@ typedef struct DpsAdapter {
     DpsStatus (*attach) (void *self, DpsStr name, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out, uint32_t *n,
                          DpsError *err);
 
-    /** y from x: records ops; params in the order of attach. Errors: SHAPE, INVALID. [any] */
+    /**
+     * *out_y (N,O) from x (N,K): records ops; params in the order of attach. A builder's error needs no check here: the host looks for it on
+     * return. Errors: SHAPE, INVALID. [any]
+     */
     DpsStatus (*forward) (void *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x, const DpsNode *params, uint32_t n_params,
                           DpsNode *out_y, DpsError *err);
 
     /**
      * Rows [row, row+rows) of the adapted weight, f32, in place over those of W (rows, K). params in host f32, in the order of attach.
-     * NULL slot: the adapter cannot be merged. Pure. [any]
+     * NULL slot: the adapter cannot be merged. Errors: INVALID, NOMEM; w is undefined then. Pure. [any]
      */
     DpsStatus (*merge) (void *self, const float *const *params, int64_t out_features, int64_t in_features, int64_t row, int64_t rows,
                         float *w, DpsError *err);

@@ -52,7 +52,7 @@ typedef struct DpsBackend {
 
     /**
      * bytes (0 too) of device memory, aligned to 64, contents undefined. *out_host: its host address, or NULL where the host cannot reach it.
-     * Owns: *out, freed with free (NULL is fine). Errors: NOMEM. Thread: both [device-serial].
+     * Owns: *out, freed with free (NULL is fine). Errors: NOMEM, DEVICE. Thread: both [device-serial].
      */
     DpsStatus (*alloc) (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err);
     void (*free) (struct DpsDevice *dev, struct DpsBuffer *buffer);
@@ -105,7 +105,7 @@ typedef struct DpsPack {
 
     /**
      * Bytes of the packed form of W (O,K) in `compute_dtype` (f32 or bf16), and its layout number (≥ DPS_LAYOUT_PACKED).
-     * Errors: UNSUPPORTED: use the weight as it is. Thread: [any]. Pure.
+     * Errors: UNSUPPORTED, SHAPE, DTYPE, INVALID (orientation): the host then uses the weight as it is. Pure. Thread: [any].
      */
     DpsStatus (*query) (struct DpsDevice *dev, int64_t out_features, int64_t in_features, uint32_t compute_dtype, uint32_t orientation,
                         uint64_t *out_bytes, uint32_t *out_layout, DpsError *err);
@@ -113,13 +113,13 @@ typedef struct DpsPack {
     /**
      * Fill `to` (dtype = compute dtype, layout from query, shape (O,K)) with rows [row, row + rows(from)) of the weight; `from` is
      * row-major f32 or bf16, in host memory. Rows come in any pieces that are multiples of 64 rows except the last.
-     * Thread: [device-serial].
+     * Errors: SHAPE, DTYPE, NOMEM, DEVICE. Thread: [device-serial].
      */
     DpsStatus (*pack) (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err);
 
     /**
      * The reverse for a few rows: rows ids[0..n) of a packed FORWARD weight into row-major y (n,K): an embedding table needs
-     * no second copy. NULL slot: the host keeps a row-major copy. Thread: [device-serial].
+     * no second copy. NULL slot: the host keeps a row-major copy. Errors: INVALID (no such row), DEVICE. Thread: [device-serial].
      */
     DpsStatus (*unpack_rows) (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err);
 } DpsPack;

@@ -83,8 +83,8 @@ typedef struct DpsStream {
 /** One value of a model's graph: an input, a weight (then `name` is the tensor's) or what an op computes. */
 typedef struct DpsGraphValue {
     size_t size;
-    DpsStr name; /* empty: no name */
-    uint32_t dtype;
+    DpsStr name;    /* empty: no name */
+    uint32_t dtype; /* interned dtype */
     uint32_t rank;
     const int64_t *shape; /* -1: the number of tokens or rows, free */
 } DpsGraphValue;
@@ -130,7 +130,7 @@ typedef struct DpsFormat {
 
     /* Reading: one thread at a time per file. */
 
-    /** Counts. Any out pointer may be NULL. */
+    /** How many tensors and metadata values there are. Any out pointer may be NULL. Errors: none of its own. */
     DpsStatus (*info) (struct DpsFormatFile *file, uint64_t *out_n_tensors, uint64_t *out_n_meta, DpsError *err);
     /** Tensor i < n_tensors, in file order; out->size set by the caller. Errors: NOT_FOUND. */
     DpsStatus (*tensor_info) (struct DpsFormatFile *file, uint64_t i, DpsTensorInfo *out, DpsError *err);
@@ -149,7 +149,7 @@ typedef struct DpsFormat {
      */
     DpsStatus (*read_f32) (struct DpsFormatFile *file, uint64_t i, uint64_t first, uint64_t n, float *dst, DpsError *err);
 
-    /** The stored bytes of tensor i in place, valid until close; NULL slot or UNSUPPORTED when the format cannot. */
+    /** The stored bytes of tensor i in place, valid until close; NULL slot or UNSUPPORTED when the format cannot. Errors: NOT_FOUND. */
     DpsStatus (*map) (struct DpsFormatFile *file, uint64_t i, const void **out, DpsError *err);
 
     /* Writing. All four NULL in a read-only format. One thread at a time per writer. */

@@ -16,7 +16,7 @@ typedef struct DpsHost {
     /** An extension of the host by id ("dps.host.tape/1", "dps.host.rng/1" …), or NULL. [any] */
     const void *(*get_interface) (DpsStr id);
 
-    /** Hand one line (UTF-8, no newline) to the host's log. [any] */
+    /** Hand one line (UTF-8, no newline) to the host's log; level is a DPS_HOST_LOG_*. Keeps no pointer. [any] */
     void (*log) (uint32_t level, DpsStr line);
 
     /** Name what is about to run; after a crash the host names it as the culprit. Keeps no pointer. [any] */
@@ -25,7 +25,10 @@ typedef struct DpsHost {
     /** 1 when the user asked to stop; long operations return DPS_ERR_CANCELLED soon after. [any] */
     int32_t (*should_stop) (void);
 
-    /** A configuration value of this process ("threads", "isa"; "opencl.device" is also DIAPASON_OPENCL_DEVICE): copied into buf (NUL-terminated, cut at cap); its length, or 0. [any] */
+    /**
+     * A configuration value of this process ("threads", "isa"; "opencl.device" is also DIAPASON_OPENCL_DEVICE): copied into buf (NUL-terminated,
+     * cut at cap). Its length; 0: there is none. [any]
+     */
     size_t (*config_get) (DpsStr key, char *buf, size_t cap);
 
     /** The interned number of a name (an op, a dtype, a part role): the same for the life of the process, never 0; 0 when full. [any] */
@@ -35,7 +38,7 @@ typedef struct DpsHost {
 
     /**
      * A process-wide key-value store through which collectives bootstrap: kv_put copies; kv_get waits up to timeout_ms (< 0: for ever) and
-     * copies at most cap bytes, *out_len their number. Errors: LIMIT, NOMEM; TIMEOUT, LIMIT (cap too small). [any]
+     * copies at most cap bytes, *out_len their number. Errors: of kv_put LIMIT, NOMEM; of kv_get TIMEOUT, LIMIT (cap too small). [any]
      */
     DpsStatus (*kv_put) (DpsStr key, const void *data, size_t len, DpsError *err);
     DpsStatus (*kv_get) (DpsStr key, int64_t timeout_ms, void *buf, size_t cap, size_t *out_len, DpsError *err);

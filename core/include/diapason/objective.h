@@ -25,11 +25,11 @@ enum { DPS_PARAM_F64 = 1, DPS_PARAM_I64 = 2, DPS_PARAM_STR = 3, DPS_PARAM_BOOL =
 /** One parameter of a recipe: feeds validation, --help and the documentation. */
 typedef struct DpsParam {
     size_t size;
-    const char *name; /* "beta" */
-    uint32_t type;    /* DPS_PARAM_* */
-    uint32_t flags;   /* reserved, 0 */
-    double def, min, max;
-    const char *choices; /* strings: allowed values separated by '|', the first is the default; else NULL */
+    const char *name;     /* "beta" */
+    uint32_t type;        /* DPS_PARAM_* */
+    uint32_t flags;       /* reserved, 0 */
+    double def, min, max; /* of numbers and BOOL */
+    const char *choices;  /* strings: allowed values separated by '|', the first is the default; else NULL */
     const char *help;
 } DpsParam;
 
@@ -73,8 +73,8 @@ typedef struct DpsObjectiveBatch {
     const double *const *signals; /* [n_signals] in the order of describe: per token or per row */
     const double *weights;        /* per token, ≥ 0, 1 by default */
     double total;                 /* the step total named in describe */
-    uint64_t step_tokens, step_rows,
-        step_units;         /* counts of the whole step: for an objective whose loss_type chooses what it is a mean over */
+    /* Counts of the whole step: for an objective whose loss_type chooses what it is a mean over. */
+    uint64_t step_tokens, step_rows, step_units;
     uint64_t micro_batches; /* the step is split into so many */
 } DpsObjectiveBatch;
 
@@ -106,7 +106,7 @@ typedef struct DpsObjective {
 
     /**
      * An instance from parameter values in the order of describe: numbers in num[i] (BOOL: 0 or 1), strings in str[i]; already within min, max and
-     * choices; borrowed. Owns: *out, freed with destroy. Errors: INVALID with the parameter's name. Thread: [init].
+     * choices; borrowed. Owns: *out, freed with destroy. Errors: INVALID with the parameter's name; NOMEM. Thread: [init].
      */
     DpsStatus (*create) (const double *num, const DpsStr *str, void **out, DpsError *err);
     void (*destroy) (void *self); /* NULL is fine. [init] */
@@ -132,12 +132,13 @@ typedef struct DpsObjective {
     DpsStatus (*loss) (void *self, const DpsHostTape *ops, struct DpsTape *tape, const DpsObjectiveBatch *batch, const DpsVal *signals,
                        const DpsMetricSink *metrics, DpsVal *out_loss, DpsError *err);
 
-    /** After optimizer step `step`, counted from 1. NULL slot: nothing. [any], one call at a time per instance. */
+    /** After optimizer step `step`, counted from 1. NULL slot: nothing. Errors: any; the run ends with it. [any], one call at a time per instance. */
     DpsStatus (*step_end) (void *self, uint64_t step, DpsError *err);
 
     /**
      * The state between steps, for a checkpoint. save: *out_len bytes into buf; with buf NULL only their number. load: what save gave, in this
-     * version of the plugin or an earlier one. NULL slots: stateless. Errors: LIMIT (cap too small); FORMAT, VERSION. [any], one at a time.
+     * version of the plugin or an earlier one. NULL slots: stateless. Errors: of save LIMIT (cap too small); of load FORMAT, VERSION. [any], one
+     * call at a time per instance.
      */
     DpsStatus (*state_save) (void *self, void *buf, size_t cap, size_t *out_len, DpsError *err);
     DpsStatus (*state_load) (void *self, const void *buf, size_t len, DpsError *err);

@@ -12,8 +12,8 @@ enum { DPS_SCORE_OK = 0, DPS_SCORE_NOT_JUDGED = 1, DPS_SCORE_FAILED = 2, DPS_SCO
 
 typedef struct DpsRewardInfo {
     size_t size;
-    const char *name;
-    const char *summary;
+    const char *name;    /* "length" */
+    const char *summary; /* one line */
     const DpsParam *const *params;
     uint32_t n_params;
     uint32_t n_criteria;
@@ -25,7 +25,7 @@ typedef struct DpsRewardRow {
     size_t size;
     DpsStr prompt;     /* as rendered */
     DpsStr completion; /* decoded without special tokens */
-    DpsStr columns;    /* the data row's other columns, a JSON object */
+    DpsStr columns;    /* the data row's other columns, a JSON object as text */
     const int32_t *completion_ids;
     uint64_t n_completion_ids;
     uint32_t truncated; /* 1 when it stopped at the length limit */

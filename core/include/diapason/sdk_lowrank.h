@@ -28,7 +28,7 @@ static const DpsParam dps_low_rank_rslora =
 #define DPS_LOW_RANK_PARAMS &dps_low_rank_r, &dps_low_rank_alpha, &dps_low_rank_dropout, &dps_low_rank_rslora
 enum { DPS_LOW_RANK_N_PARAMS = 4 };
 
-/** From the values of DPS_LOW_RANK_PARAMS; root: √num[0] (this header uses no libm). */
+/** From the values of DPS_LOW_RANK_PARAMS; root: √num[0] (this header uses no libm). [any] */
 static inline DpsLowRank dps_low_rank_init (const double *num, double root)
 {
     DpsLowRank self;
@@ -40,7 +40,7 @@ static inline DpsLowRank dps_low_rank_init (const double *num, double root)
 
 /**
  * DpsAdapter.attach for the pair: out[0] A, uniform in ±1/√K, and out[1] B, zero: the adapted model starts as the base.
- * *n: room on entry, 2 on return. Errors: SHAPE.
+ * *n: room on entry, 2 on return. Errors: SHAPE. [any]
  */
 static inline DpsStatus dps_low_rank_attach (const DpsLowRank *self, int64_t out_features, int64_t in_features, DpsAdapterParam *const *out,
                                              uint32_t *n, DpsError *err)
@@ -53,13 +53,13 @@ static inline DpsStatus dps_low_rank_attach (const DpsLowRank *self, int64_t out
     return DPS_OK;
 }
 
-/** x as the pair receives it. The host answers x itself outside training. */
+/** x as the pair receives it. The host answers x itself outside training. [any] */
 static inline DpsNode dps_low_rank_drop (const DpsLowRank *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x)
 {
     return self->dropout > 0 ? ops->dropout (b, x, self->dropout) : x;
 }
 
-/** y + s·B·A·x. */
+/** y + s·B·A·x. [any] */
 static inline DpsNode dps_low_rank_add (const DpsLowRank *self, const DpsBuilderOps *ops, struct DpsBuilder *b, DpsNode x,
                                         const DpsNode *params, DpsNode y)
 {
@@ -68,7 +68,7 @@ static inline DpsNode dps_low_rank_add (const DpsLowRank *self, const DpsBuilder
 
 enum { DPS_LOW_RANK_BLOCK = 256 };
 
-/** Columns [first, first+n) of row o of W + s·B·A from host f32 parameters, n ≤ DPS_LOW_RANK_BLOCK; w: row o of W. */
+/** Columns [first, first+n) of row o of W + s·B·A from host f32 parameters, n ≤ DPS_LOW_RANK_BLOCK; w: row o of W. [any] */
 static inline void dps_low_rank_merged (const DpsLowRank *self, const float *const *params, int64_t in_features, int64_t o, int64_t first,
                                         int64_t n, const float *w, double *out)
 {
@@ -83,7 +83,7 @@ static inline void dps_low_rank_merged (const DpsLowRank *self, const float *con
         out[k] = (double)w[first + k] + self->scale * sum[k];
 }
 
-/** The length of the block that starts at `first`. */
+/** The length of the block of columns that starts at `first`. [any] */
 static inline int64_t dps_low_rank_block (int64_t first, int64_t in_features)
 {
     int64_t most = DPS_LOW_RANK_BLOCK;

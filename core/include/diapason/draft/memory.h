@@ -63,13 +63,13 @@ typedef struct DpsQuant {
     DpsStatus (*format) (struct DpsDevice *dev, uint32_t i, DpsQuantFormat *out, DpsError *err);
     /**
      * Bytes and layout number (≥ DPS_LAYOUT_PACKED) of W repacked for `orientation` (DPS_PACK_*). Errors: UNSUPPORTED: use the file's layout.
-     * NULL slot: always that. [any] Pure.
+     * NULL slot: always that. Pure. [any]
      */
     DpsStatus (*query) (struct DpsDevice *dev, uint32_t dtype, int64_t out_features, int64_t in_features, uint32_t orientation,
                         uint64_t *out_bytes, uint32_t *out_layout, DpsError *err);
-    /** Rows [row, row + rows(from)) of the file's blocks, in host memory, into `to`; pieces of 64 rows as DpsPack.pack. [device-serial] */
+    /** Rows [row, row + rows(from)) of the file's blocks, in host memory, into `to`; pieces of 64 rows as DpsPack.pack. Errors: as there. [device-serial] */
     DpsStatus (*repack) (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err);
-    /** A view of any of its formats and layouts into f32 or bf16 of the same shape: the oracle of its products. [device-serial] */
+    /** A view of any of its formats and layouts into f32 or bf16 of the same shape: the oracle of its products. Errors: SHAPE, DTYPE, DEVICE. [device-serial] */
     DpsStatus (*dequantize) (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err);
 } DpsQuant;
 
@@ -79,7 +79,10 @@ struct DpsImported;
 /** `dps.dlpack/1`: exchange at the edge of the program only; nothing inside it passes DLPack tensors. */
 typedef struct DpsDlpack {
     size_t size;
-    /** A view as a managed tensor, which shares its bytes. Owns: *out, freed by its own deleter; the buffer must outlive it. [device-serial] */
+    /**
+     * A view as a managed tensor, which shares its bytes. Owns: *out, freed by its own deleter; the buffer must outlive it.
+     * Errors: UNSUPPORTED (a dtype or layout that DLPack does not have), NOMEM. [device-serial]
+     */
     DpsStatus (*to) (struct DpsDevice *dev, const DpsView *view, struct DLManagedTensorVersioned **out, DpsError *err);
     /**
      * A managed tensor of this device's kind, in place. Takes over `tensor` when it succeeds, and calls its deleter in release.

@@ -55,7 +55,7 @@ typedef struct DpsRecorder {
 
     /**
      * How many of ops[0..n), from the first, it would take over as one: *out_n ≥ 1, or UNSUPPORTED with the reason a user reads in `explain`.
-     * Writes nothing else. [any] Pure.
+     * Writes nothing else. Pure. [any]
      */
     DpsStatus (*query) (struct DpsDevice *dev, const DpsOp *const *ops, uint64_t n, uint64_t *out_n, DpsError *err);
 
@@ -91,7 +91,7 @@ typedef struct DpsProfile {
     size_t size;
     /** Forget earlier records and begin. Errors: UNSUPPORTED (reason: missing rights, tool attached), DEVICE. [device-serial] */
     DpsStatus (*start) (struct DpsDevice *dev, DpsError *err);
-    /** End, after waiting for all queues. [device-serial] */
+    /** End, after waiting for all queues. Errors: DEVICE. [device-serial] */
     DpsStatus (*stop) (struct DpsDevice *dev, DpsError *err);
     /** Record i after stop, by start; NOT_FOUND past the last. [device-serial] */
     DpsStatus (*record) (struct DpsDevice *dev, uint64_t i, DpsProfileRecord *out, DpsError *err);
