@@ -42,6 +42,32 @@ struct DpsFeed {
     size_t n_counts, count_capacity;
 };
 
+/* Keys that do not suit what the stage makes of a row. */
+static DpsStatus check_keys (const DpsFeed *f, DpsError *err)
+{
+    const DpsRecipe *recipe = f->recipe;
+    if (f->packing && !f->max_length)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: packing needs a max_length to fill", dps_recipe_where (recipe, DPS_KEY_packing));
+    if (f->packing && f->unit != DPS_UNIT_SINGLE)
+        return dps_fail (err, DPS_ERR_USAGE,
+                         "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
+                         dps_recipe_where (recipe, DPS_KEY_packing));
+    if (recipe->max_prompt_length && f->unit == DPS_UNIT_SINGLE && !f->prompts)
+        return dps_fail (err, DPS_ERR_USAGE, "%s: max_prompt_length is for stages on preference pairs: remove it",
+                         dps_recipe_where (recipe, DPS_KEY_max_prompt_length));
+    return DPS_OK;
+}
+
+/* Where each file's rows begin in sizes. */
+static DpsStatus lay_bases (DpsFeed *f, DpsError *err)
+{
+    if (!(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
+        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
+    for (size_t i = 1; i < f->ds->n_files; i++)
+        f->bases[i] = f->bases[i - 1] + dps_rows_count (f->ds->files[i - 1].rows);
+    return DPS_OK;
+}
+
 DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const json_t *config, int64_t vocab, int eval,
                          const DpsObjectiveInstance *objective, DpsFeed **out, DpsError *err)
 {
@@ -55,16 +81,7 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
     f->wrapped = f->packing && !strcmp (recipe->packing_strategy, "wrapped");
     f->unit = objective->info.unit;
     f->last_state = dps_objective_signal (objective, "score", "policy") >= 0;
-    DpsStatus st = DPS_OK;
-    if (f->packing && !f->max_length)
-        st = dps_fail (err, DPS_ERR_USAGE, "%s: packing needs a max_length to fill", dps_recipe_where (recipe, DPS_KEY_packing));
-    if (f->packing && f->unit != DPS_UNIT_SINGLE)
-        st = dps_fail (err, DPS_ERR_USAGE,
-                       "%s: packing: this stage trains several answers to a prompt together, which are not packed: remove it",
-                       dps_recipe_where (recipe, DPS_KEY_packing));
-    if (recipe->max_prompt_length && f->unit == DPS_UNIT_SINGLE && !f->prompts)
-        st = dps_fail (err, DPS_ERR_USAGE, "%s: max_prompt_length is for stages on preference pairs: remove it",
-                       dps_recipe_where (recipe, DPS_KEY_max_prompt_length));
+    DpsStatus st = check_keys (f, err);
     if (st == DPS_OK)
         st = dps_dataset_from_recipe (recipe, eval, &f->ds, err);
     if (st == DPS_OK)
@@ -73,10 +90,8 @@ DpsStatus dps_feed_open (const DpsRecipe *recipe, const DpsTokenizer *tok, const
         st = dps_encoder_set_model (f->encoder, config, vocab, err);
     if (st == DPS_OK && f->wrapped)
         dps_encoder_keep_whole (f->encoder);
-    if (st == DPS_OK && !(f->bases = dps_calloc (f->ds->n_files, sizeof *f->bases)))
-        st = dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
-    for (size_t i = 1; st == DPS_OK && i < f->ds->n_files; i++)
-        f->bases[i] = f->bases[i - 1] + dps_rows_count (f->ds->files[i - 1].rows);
+    if (st == DPS_OK)
+        st = lay_bases (f, err);
     if (st == DPS_OK)
         return DPS_OK;
     dps_feed_close (f);
@@ -312,6 +327,24 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     return st;
 }
 
+/* What the scan of so many rows met: warnings, or DATA when none of them is left. */
+static DpsStatus tell_scanned (const DpsFeed *f, uint64_t wanted, DpsError *err)
+{
+    if (f->n_cut + f->n_dropped)
+        dps_log (DPS_LOG_WARNING, "%llu of %llu rows have more tokens than max_length %llu: %llu are cut, %llu dropped (truncation_mode)",
+                 (unsigned long long)(f->n_cut + f->n_dropped), (unsigned long long)wanted, (unsigned long long)f->max_length,
+                 (unsigned long long)f->n_cut, (unsigned long long)f->n_dropped);
+    if (f->n_undecided)
+        dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
+                 (unsigned long long)f->n_undecided, (unsigned long long)wanted);
+    if (f->n_dropped + f->n_undecided == wanted)
+        return dps_fail (err, DPS_ERR_DATA,
+                         "%s: none of the %llu rows is left: %llu are longer than max_length, %llu are groups without a better answer",
+                         dps_recipe_where (f->recipe, DPS_KEY_max_length), (unsigned long long)wanted, (unsigned long long)f->n_dropped,
+                         (unsigned long long)f->n_undecided);
+    return DPS_OK;
+}
+
 DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err)
 {
     uint64_t total = 0, done = 0, wanted = 0;
@@ -333,18 +366,7 @@ DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx
                 progress (ctx, (double)done / (double)wanted);
         }
     }
-    if (f->n_cut + f->n_dropped)
-        dps_log (DPS_LOG_WARNING, "%llu of %llu rows have more tokens than max_length %llu: %llu are cut, %llu dropped (truncation_mode)",
-                 (unsigned long long)(f->n_cut + f->n_dropped), (unsigned long long)wanted, (unsigned long long)f->max_length,
-                 (unsigned long long)f->n_cut, (unsigned long long)f->n_dropped);
-    if (f->n_undecided)
-        dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
-                 (unsigned long long)f->n_undecided, (unsigned long long)wanted);
-    if (f->n_dropped + f->n_undecided == wanted)
-        return dps_fail (err, DPS_ERR_DATA,
-                         "%s: none of the %llu rows is left: %llu are longer than max_length, %llu are groups without a better answer",
-                         dps_recipe_where (f->recipe, DPS_KEY_max_length), (unsigned long long)wanted, (unsigned long long)f->n_dropped,
-                         (unsigned long long)f->n_undecided);
+    DPS_TRY (tell_scanned (f, wanted, err));
     f->scanned = 1;
     *out_exact = !f->wrapped; /* how many of a cut row's tokens count is not known */
     return dps_criteria_settle (&f->criteria, f->recipe->criteria_weights, dps_recipe_where (f->recipe, DPS_KEY_criteria_weights), err);

@@ -125,19 +125,8 @@ DpsStatus dps__trainer_step (DpsTrainer *t, double *out_loss, double *out_grad_n
 DpsStatus dps__trainer_gradients (DpsTrainer *t, DpsPlace *places, size_t n, double *out_loss, double *out_grad_norm, DpsError *err);
 /** The mean loss over eval_datasets, or the first `most` places of it, and the objective's other metrics. */
 DpsStatus dps__trainer_evaluate (DpsTrainer *t, uint64_t most, DpsMetrics *out, DpsError *err);
-
-/* best.c */
-/** Before the first step: an evaluation has metric_for_best_model, where it decides anything. Errors: USAGE; those of an evaluation. */
-DpsStatus dps__best_check (DpsTrainer *t, DpsError *err);
-/** An evaluation of step t->step takes its place among those before it. Errors: USAGE, NOMEM. */
-DpsStatus dps__best_judge (DpsTrainer *t, const DpsMetrics *m, DpsError *err);
-
 /** What logits are divided by; 0: 1. */
 double dps__trainer_temperature (const DpsTrainer *t);
-/** 1 when the objective reads a score of each sequence instead of log-probs. */
-int dps__trainer_scores (const DpsTrainer *t);
-/** 1 when it reads values of a value head on the policy beside log-probs: there is no critic. */
-int dps__trainer_values (const DpsTrainer *t);
 /** What is done with a batch after its forward pass. */
 typedef DpsStatus (*DpsVisitPass) (void *ctx, DpsPass *p, const DpsBatch *b, DpsError *err);
 /** n places side by side. Free with dps_batch_free. */
@@ -148,6 +137,18 @@ DpsStatus dps__trainer_forward (DpsTrainer *t, const DpsPlace *places, size_t n,
 /** The same through other weights: the critic's. */
 DpsStatus dps__forward_in (const DpsTrainer *t, DpsWeights *w, const DpsPlace *places, size_t n, const DpsPassOptions *o,
                            DpsVisitPass visit, void *ctx, DpsError *err);
+
+/* judge.c; the rest of it is in judge.h */
+/** 1 when the objective reads a score of each sequence instead of log-probs. */
+int dps__trainer_scores (const DpsTrainer *t);
+/** 1 when it reads values of a value head on the policy beside log-probs: there is no critic. */
+int dps__trainer_values (const DpsTrainer *t);
+
+/* best.c */
+/** Before the first step: an evaluation has metric_for_best_model, where it decides anything. Errors: USAGE; those of an evaluation. */
+DpsStatus dps__best_check (DpsTrainer *t, DpsError *err);
+/** An evaluation of step t->step takes its place among those before it. Errors: USAGE, NOMEM. */
+DpsStatus dps__best_judge (DpsTrainer *t, const DpsMetrics *m, DpsError *err);
 
 /* score.c */
 /** 1 when the objective makes signals of role step from what answers earned. */
