@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data.h: the parts of the data verb that work with rewards, and what they share. */
+/* data.h: the parts of the data verb, and what they share. */
 #ifndef DPS_TOOLS_DATA_H
 #define DPS_TOOLS_DATA_H
 
@@ -9,6 +9,22 @@
 #include "objective/rewards.h"
 #include "token/encode.h"
 #include "train/session.h"
+
+/** A recipe's rows, and what makes tokens of them. */
+typedef struct DataRows {
+    DpsRegistry *reg;
+    DpsRecipe *recipe;
+    DpsSource *source;
+    DpsTokenizer *tok;
+    DpsDataset *ds; /* in the files' order */
+    DpsEncoder *encoder;
+    uint32_t unit; /* what the recipe's stage makes of a row */
+} DataRows;
+
+/** `diapason data check`. Errors: DATA when a row would be refused; those of training but of its rows. */
+DpsStatus data_check (const DataRows *r, DpsError *err);
+/** `diapason data mask` of n_rows from first_row on. Errors: USAGE past the last row; DATA. */
+DpsStatus data_mask (const DataRows *r, int first_row, int n_rows, DpsError *err);
 
 /** `diapason data simulate …`, `diapason data reward …`: argv[0] is the part's name. */
 int data_simulate (int argc, char **argv);
