@@ -175,10 +175,15 @@ int dps__jinja_is_case (const DpsJval *s, int how);                             
 const char *dps__jinja_find (const DpsJval *s, const DpsJval *what, size_t from); /* byte offset `from`; NULL: absent */
 int dps__jinja_replace (DpsJinja *in, const DpsJval *s, const DpsJval *old, const DpsJval *new, int64_t most, DpsJval *out);
 
-/* jinja_eval.c, jinja_call.c, jinja_exec.c */
-int dps__jinja_eval (DpsJinja *in, DpsJscope *scope, const DpsJnode *node, DpsJval *out);
+/* jinja_access.c: what is not there is an undefined value, which says why when it is used */
 int dps__jinja_attribute (DpsJinja *in, const DpsJval *object, const char *name, size_t len, DpsJval *out);
 int dps__jinja_item (DpsJinja *in, const DpsJval *object, const DpsJval *key, DpsJval *out);
+/* object[start:stop:step], step not 0. A bound that was left out is INT64_MAX, or as stop with a negative step INT64_MIN; start 0 forwards. */
+int dps__jinja_slice (DpsJinja *in, const DpsJval *object, int64_t start, int64_t stop, int64_t step, DpsJval *out);
+int dps__jinja_undefined_used (DpsJinja *in, const DpsJval *v); /* fails with why v is undefined; -1 */
+
+/* jinja_eval.c, jinja_call.c, jinja_exec.c */
+int dps__jinja_eval (DpsJinja *in, DpsJscope *scope, const DpsJnode *node, DpsJval *out);
 int dps__jinja_binary (DpsJinja *in, int op, const DpsJval *a, const DpsJval *b, DpsJval *out);
 int dps__jinja_contains (DpsJinja *in, const DpsJval *item, const DpsJval *container, int *out);
 int dps__jinja_args (DpsJinja *in, DpsJscope *scope, const DpsJnode *first, DpsJargs *out);
