@@ -37,7 +37,7 @@ static uint64_t shapes_of (const DpsOp *const *ops, uint64_t n)
         const DpsOp *o = ops[k];
         h = mix (h, (uint64_t)o->id << 32 | o->n_attrs << 16 | o->n_in << 8 | o->n_out);
         for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-            h = mix_view (h, i < o->n_in ? o->in[i] : o->out[i - o->n_in]);
+            h = mix_view (h, dps_op_operand (o, i));
     }
     return h;
 }
@@ -56,7 +56,7 @@ static uint64_t values_of (const DpsOp *const *ops, uint64_t n)
         for (uint32_t i = 0; i < o->n_attrs; i++)
             h = mix (h, (uint64_t)o->attrs[i].i);
         for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
-            const DpsView *v = i < o->n_in ? o->in[i] : o->out[i - o->n_in];
+            const DpsView *v = dps_op_operand (o, i);
             h = mix (h, v ? place (v->buffer, v->offset, v->host) : 0);
             for (uint32_t p = 0; v && p < v->n_parts; p++)
                 h = mix (h, place (v->parts[p]->buffer, v->parts[p]->offset, v->parts[p]->host));
@@ -90,7 +90,7 @@ static DpsStatus takes (struct DpsDevice *dev, const DpsOp *op, DpsError *err)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %.*s chooses its kernels by the numbers of an operand", dev->name,
                          (int)cuda_host.intern_name (op->id).len, cuda_host.intern_name (op->id).ptr);
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++)
-        DPS_TRY (on_device (dev, i < op->n_in ? op->in[i] : op->out[i - op->n_in], err));
+        DPS_TRY (on_device (dev, dps_op_operand (op, i), err));
     return DPS_OK;
 }
 

@@ -42,6 +42,8 @@ int64_t dps_opcall_i (const DpsOpCall *c, uint32_t i);
 
 /** Elements of a view. [any] */
 int64_t dps_view_count (const DpsView *v);
+/** Operand i < n_in + n_out of an op, inputs first; NULL when absent. [any] */
+static inline const DpsView *dps_op_operand (const DpsOp *op, uint32_t i) { return i < op->n_in ? op->in[i] : op->out[i - op->n_in]; }
 /** 1 when its elements lie one behind the other, the last axis first; an axis of one element or none may have any stride. [any] */
 int dps_view_contiguous (const DpsView *v);
 

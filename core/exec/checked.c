@@ -191,7 +191,7 @@ static DpsStatus ask (Checked *c, const DpsOp *op, uint32_t flags, DpsError *err
     uint64_t before[DPS_OPERANDS_MAX] = {0}, bytes[DPS_OPERANDS_MAX] = {0};
     uint32_t n = op->n_in + op->n_out;
     for (uint32_t i = 0; i < n && i < DPS_OPERANDS_MAX; i++) {
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         const Memory *m = v && v->host && v->buffer ? dps__checked_memory (c, v->buffer, NULL) : NULL;
         if (m && m->live && !dps__view_bytes (&c->quants, v, &bytes[i]) && v->offset <= m->bytes && bytes[i] <= m->bytes - v->offset)
             before[i] = dps__bytes_hash (i, v->host, bytes[i]);
@@ -199,7 +199,7 @@ static DpsStatus ask (Checked *c, const DpsOp *op, uint32_t flags, DpsError *err
     DpsStatus st = c->layer.below.backend->run (device (c), op, flags, err);
     for (uint32_t i = 0; i < n && i < DPS_OPERANDS_MAX; i++) {
         char subject[160];
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         if (before[i] && before[i] != dps__bytes_hash (i, v->host, bytes[i]))
             return dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), err,
                                        "was written by a call with DPS_RUN_DRY; expected no side effect");

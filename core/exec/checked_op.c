@@ -104,7 +104,7 @@ static DpsStatus check_shapes (Checked *c, const DpsOp *op, DpsOpCode code, DpsE
     if (!c->ref || code == DPS_OP_COUNT)
         return DPS_OK;
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++) {
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         list[i] = v ? &views[i] : NULL;
         if (v)
             views[i] = *v;
@@ -124,10 +124,10 @@ static DpsStatus check_shapes (Checked *c, const DpsOp *op, DpsOpCode code, DpsE
 static DpsStatus check_overlap (Checked *c, const DpsOp *op, const Watch *w, DpsError *err)
 {
     for (uint32_t o = op->n_in; o < op->n_in + op->n_out; o++) {
-        const DpsView *out = dps__operand (op, o);
+        const DpsView *out = dps_op_operand (op, o);
         const char *a = out ? out->host : NULL;
         for (uint32_t i = 0; a && i < o; i++) {
-            const DpsView *v = dps__operand (op, i);
+            const DpsView *v = dps_op_operand (op, i);
             const char *b = v ? v->host : NULL;
             char subject[160];
             if (!b || !w->bytes[i] || !w->bytes[o] || a >= b + w->bytes[i] || b >= a + w->bytes[o])
@@ -173,7 +173,7 @@ static int reads_finite (const DpsOp *op, const Watch *w)
 {
     int keeps = dps__op_keeps_output (w->code);
     for (uint32_t i = 0; i < op->n_in + (keeps ? op->n_out : 0); i++) {
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         if (readable (v, w, i) && !dps__all_finite (v->dtype, v->host, dps_view_count (v)))
             return 0;
     }
@@ -183,7 +183,7 @@ static int reads_finite (const DpsOp *op, const Watch *w)
 /* The bytes just before and behind an output, as far as they are its memory's and no other output's: whoever writes too far changes them. */
 static uint64_t fringe (Checked *c, const DpsOp *op, const Watch *w, uint32_t i)
 {
-    const DpsView *v = dps__operand (op, i);
+    const DpsView *v = dps_op_operand (op, i);
     const Memory *m = v && w->bytes[i] ? dps__checked_memory (c, v->buffer, v->host) : NULL;
     char near[2 * DPS_CHECKED_GUARD];
     size_t n = 0;
@@ -195,7 +195,7 @@ static uint64_t fringe (Checked *c, const DpsOp *op, const Watch *w, uint32_t i)
     for (const char *p = from; p < to; p = p + 1 == first ? end : p + 1) {
         int written = p >= first && p < end;
         for (uint32_t k = op->n_in; k < op->n_in + op->n_out && !written; k++) {
-            const char *other = dps__operand (op, k) ? dps__operand (op, k)->host : NULL;
+            const char *other = dps_op_operand (op, k) ? dps_op_operand (op, k)->host : NULL;
             written = other && p >= other && p < other + w->bytes[k];
         }
         if (!written)
@@ -213,7 +213,7 @@ DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *
         return dps__checked_fault (c, DPS_BLAME_HOST, op_name (c, op), err, "has %u operands, expected at most %d", (unsigned)n,
                                    DPS_OPERANDS_MAX);
     for (uint32_t i = 0; i < n; i++) {
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         if (!v)
             continue;
         DPS_TRY (dps__checked_view (c, v, dps__checked_subject (c, op, i, subject, sizeof subject), err));
@@ -229,8 +229,8 @@ DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *
         if (op->in[i] && w->bytes[i] && !updated (op, w, i))
             w->digest[i] = dps__bytes_hash (i, op->in[i]->host, w->bytes[i]);
     for (uint32_t i = op->n_in; i < n && w->code < DPS_OP_COUNT && !dps__op_keeps_output (w->code); i++)
-        if (dps__operand (op, i) && w->bytes[i] && dps_view_contiguous (dps__operand (op, i)))
-            memset (dps__operand (op, i)->host, POISON, w->bytes[i]);
+        if (dps_op_operand (op, i) && w->bytes[i] && dps_view_contiguous (dps_op_operand (op, i)))
+            memset (dps_op_operand (op, i)->host, POISON, w->bytes[i]);
     for (uint32_t i = op->n_in; i < n; i++)
         w->digest[i] = fringe (c, op, w, i);
     return DPS_OK;
@@ -247,7 +247,7 @@ static int is_poison (const DpsView *v, int64_t at)
 
 static DpsStatus check_output (Checked *c, const DpsOp *op, Watch *w, uint32_t i, DpsError *err)
 {
-    const DpsView *v = dps__operand (op, i);
+    const DpsView *v = dps_op_operand (op, i);
     char subject[160];
     int64_t at = readable (v, w, i) ? dps__first_nan (v->dtype, v->host, dps_view_count (v)) : -1;
     if (at < 0)
@@ -279,7 +279,7 @@ DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *e
             return dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), err,
                                        "an input was written; expected it unchanged");
     for (uint32_t i = op->n_in; i < op->n_in + op->n_out && !dps__op_may_be_nan (w->code); i++)
-        if (dps__operand (op, i))
+        if (dps_op_operand (op, i))
             DPS_TRY (check_output (c, op, w, i, err));
     return DPS_OK;
 }

@@ -62,7 +62,7 @@ static DpsStatus conflict (Checked *c, const Flight *f, const DpsOp *op, DpsErro
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++) {
         const char *first, *end;
         char subject[160];
-        if (!range_of (c, dps__operand (op, i), &first, &end))
+        if (!range_of (c, dps_op_operand (op, i), &first, &end))
             continue;
         for (uint32_t k = 0; k < f->n; k++)
             if (first < f->end[k] && f->first[k] < end && (i >= op->n_in || f->writes >> k & 1))
@@ -104,7 +104,7 @@ static DpsStatus take_off (Queue *q, const DpsOp *op, const char *name, DpsError
     *f = (Flight){.queue = q->id, .turn = ++q->turn};
     memcpy (f->name, name, strnlen (name, sizeof f->name - 1));
     for (uint32_t i = 0; i < op->n_in + op->n_out && i < DPS_OPERANDS_MAX; i++)
-        if (range_of (c, dps__operand (op, i), &f->first[f->n], &f->end[f->n]))
+        if (range_of (c, dps_op_operand (op, i), &f->first[f->n], &f->end[f->n]))
             f->writes |= (uint32_t)(i >= op->n_in) << f->n++;
     return DPS_OK;
 }
@@ -114,8 +114,8 @@ static DpsStatus before (Queue *q, const DpsOp *op, DpsError *err)
     char subject[160];
     q->c->calls++;
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++)
-        if (dps__operand (op, i))
-            DPS_TRY (dps__checked_view (q->c, dps__operand (op, i), dps__checked_subject (q->c, op, i, subject, sizeof subject), err));
+        if (dps_op_operand (op, i))
+            DPS_TRY (dps__checked_view (q->c, dps_op_operand (op, i), dps__checked_subject (q->c, op, i, subject, sizeof subject), err));
     return dps__checked_conflict (q->c, q->id, q->sees, op, err);
 }
 

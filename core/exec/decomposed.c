@@ -20,7 +20,7 @@ typedef struct Parts {
 
 static DpsNode add_operand (DpsGraph *g, const DpsOp *o, uint32_t i)
 {
-    const DpsView *v = dps__operand (o, i);
+    const DpsView *v = dps_op_operand (o, i);
     if (!v)
         return -1;
     if (v->stride)
@@ -34,7 +34,7 @@ static DpsStatus record (Parts *p, DpsOpCode op, DpsError *err)
     DpsRecord r = {.op = (uint16_t)op, .n_in = (uint8_t)o->n_in, .n_out = (uint8_t)o->n_out, .n_attrs = (uint8_t)o->n_attrs};
     uint32_t compute = DPS_DTYPE_F32;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-        if (dps__operand (o, i) && dps__operand (o, i)->dtype == DPS_DTYPE_F64)
+        if (dps_op_operand (o, i) && dps_op_operand (o, i)->dtype == DPS_DTYPE_F64)
             compute = DPS_DTYPE_F64;
     DPS_TRY (dps_graph_init (&p->g, 1, compute, 0, err));
     if (o->n_in > DPS_OP_MAX_IN || o->n_out > DPS_OP_MAX_OUT || o->n_attrs > DPS_OP_MAX_ATTRS)
@@ -57,7 +57,7 @@ static DpsView view_of (const Parts *p, DpsNode node, const DpsBlock *scratch)
     const DpsTensor *t = &p->g.tensors[node];
     DpsView v = dps_view (t->dtype, t->rank, t->shape, NULL);
     if (t->kind == DPS_TENSOR_STATE) {
-        const DpsView *from = dps__operand (p->o, (uint32_t)t->index);
+        const DpsView *from = dps_op_operand (p->o, (uint32_t)t->index);
         v.buffer = from->buffer;
         v.offset = from->offset;
         v.host = from->host;

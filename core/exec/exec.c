@@ -82,7 +82,7 @@ static int is_case (const DpsCase *c, const DpsOp *o)
     if (c->n_in != o->n_in || c->n_out != o->n_out)
         return 0;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
-        const DpsOperandKind a = c->kinds[i], b = operand_kind (dps__operand (o, i));
+        const DpsOperandKind a = c->kinds[i], b = operand_kind (dps_op_operand (o, i));
         if (a.dtype != b.dtype || a.layout != b.layout || a.rank != b.rank)
             return 0;
     }
@@ -93,7 +93,7 @@ static void describe_operands (DpsCase *c, const DpsOp *o)
 {
     size_t n = 0;
     for (uint32_t i = 0; i < o->n_in + o->n_out && n < sizeof c->operands - 24; i++) {
-        const DpsView *v = dps__operand (o, i);
+        const DpsView *v = dps_op_operand (o, i);
         const char *gap = i == o->n_in ? " → " : i ? ", " : "";
         n += (size_t)snprintf (c->operands + n, sizeof c->operands - n, "%s%s%s", gap, v ? dps_dtype_name (v->dtype) : "-",
                                v && v->layout >= DPS_LAYOUT_PACKED ? " packed" : "");
@@ -157,7 +157,7 @@ static DpsStatus add_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *
     DpsCase *c = &ex->cases[ex->n_cases];
     *c = (DpsCase){.op = op, .n_in = o->n_in, .n_out = o->n_out, .before = ex->newest_case[op], .device = -1};
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-        c->kinds[i] = operand_kind (dps__operand (o, i));
+        c->kinds[i] = operand_kind (dps_op_operand (o, i));
     describe_operands (c, o);
     ex->newest_case[op] = ++ex->n_cases;
     return DPS_OK;

@@ -5,11 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-const DpsView *dps__operand (const DpsOp *op, uint32_t i) { return i < op->n_in ? op->in[i] : op->out[i - op->n_in]; }
-
 const char *dps__operand_text (const DpsOp *op, uint32_t i, char *text, size_t cap)
 {
-    const DpsView *v = dps__operand (op, i);
+    const DpsView *v = dps_op_operand (op, i);
     int out = i >= op->n_in;
     size_t n = (size_t)snprintf (text, cap, "%s[%u]", out ? "out" : "in", (unsigned)(out ? i - op->n_in : i));
     if (!v || n + 60 > cap)
@@ -128,7 +126,7 @@ static const struct {
 static int64_t dimension (const DpsOp *o, int operand, int axis)
 {
     uint32_t i = operand < 0 ? o->n_in + (uint32_t)(-1 - operand) : (uint32_t)operand;
-    const DpsView *v = i < o->n_in + o->n_out ? dps__operand (o, i) : NULL;
+    const DpsView *v = i < o->n_in + o->n_out ? dps_op_operand (o, i) : NULL;
     return v && (uint32_t)axis < v->rank ? v->shape[axis] : 0;
 }
 

@@ -11,8 +11,6 @@
 
 enum { DPS_OPERANDS_MAX = DPS_OP_MAX_IN + DPS_OP_MAX_OUT, DPS_BYTES_UNKNOWN = 0 };
 
-/** Operand i of an op, inputs first; NULL when absent. */
-const DpsView *dps__operand (const DpsOp *op, uint32_t i);
 /** "in[1] bf16 (2048,640) packed": cut to fit. Returns text. */
 const char *dps__operand_text (const DpsOp *op, uint32_t i, char *text, size_t cap);
 

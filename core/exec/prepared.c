@@ -61,7 +61,7 @@ static int form_of (int device, const DpsOp *o, Form *f)
     f->words[1] = o->n_in | o->n_out << 8 | o->n_attrs << 16;
     f->n = 2;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-        if (!put_view (f, dps__operand (o, i)))
+        if (!put_view (f, dps_op_operand (o, i)))
             return 0;
     return 1;
 }

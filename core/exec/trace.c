@@ -51,7 +51,7 @@ static int put_places (const DpsOp *op)
 {
     int bad = dps_buf_str (&dps__trace_file.line, "\"at\":[");
     for (uint32_t i = 0; i < op->n_in + op->n_out && !bad; i++) {
-        const DpsView *v = dps__operand (op, i);
+        const DpsView *v = dps_op_operand (op, i);
         const DpsTracedBuffer *b = v ? dps__traced_find (v->buffer, v->host) : NULL;
         bad = dps_buf_str (&dps__trace_file.line, i ? "," : "");
         if (!v)

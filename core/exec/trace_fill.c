@@ -213,7 +213,7 @@ static void *fetched (const DpsExecDevice *d, const DpsView *v)
 
 void dps__fill_look (const DpsExecDevice *d, const DpsOp *op, uint32_t i, DpsFillText *f)
 {
-    const DpsView *v = dps__operand (op, i);
+    const DpsView *v = dps_op_operand (op, i);
     void *here = fetched (d, v);
     f->text[0] = '\0';
     if (!v)

@@ -128,7 +128,7 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
     if (flags & DPS_RUN_DRY)
         return ref ()->run (dev, op, flags, err);
     for (uint32_t k = 0; k < op->n_in + op->n_out; k++) {
-        const DpsView *v = k < op->n_in ? op->in[k] : op->out[k - op->n_in], **to = k < op->n_in ? &in[k] : &out[k - op->n_in];
+        const DpsView *v = dps_op_operand (op, k), **to = k < op->n_in ? &in[k] : &out[k - op->n_in];
         *to = NULL;
         if (!v)
             continue;

@@ -23,7 +23,7 @@ static uint32_t linear;
 
 static int64_t elements (const DpsOp *op, uint32_t i)
 {
-    const DpsView *v = i < op->n_in ? op->in[i] : op->out[i - op->n_in];
+    const DpsView *v = dps_op_operand (op, i);
     return v ? dps_view_count (v) : -1;
 }
 
