@@ -230,6 +230,14 @@ DpsStatus dps_file_write (const char *path, const void *data, size_t len, DpsErr
     return dps_writer_commit (&w, err);
 }
 
+DpsStatus dps_file_write_buf (const char *path, DpsBuf *text, int bad, DpsError *err)
+{
+    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path)
+                       : dps_file_write (path, text->data ? text->data : "", text->len, err);
+    dps_buf_free (text);
+    return st;
+}
+
 DpsStatus dps_mkdirs (const char *path, DpsError *err)
 {
     char *copy = dps_strdup (path);

@@ -28,6 +28,8 @@ void dps_map_close (DpsMap *map);
  * A PATH that is a device or a pipe (/dev/stdout, /dev/full) is written to as it stands, never replaced. [any]
  */
 DpsStatus dps_file_write (const char *path, const void *data, size_t len, DpsError *err);
+/** The same of a text that was put together, and free it. bad: a dps_buf_* call failed, and NOMEM is all there is to say. [any] */
+DpsStatus dps_file_write_buf (const char *path, DpsBuf *text, int bad, DpsError *err);
 
 /** The same in pieces: begin, then write to the fd (dps_fd_write), then commit or discard. Zero-initialise. */
 typedef struct DpsFileWriter {

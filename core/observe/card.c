@@ -126,8 +126,6 @@ int dps_card_markdown (DpsBuf *out, const DpsCard *c)
 DpsStatus dps_card_write (const char *path, const DpsCard *c, DpsError *err)
 {
     DpsBuf text = {0};
-    DpsStatus st = dps_card_markdown (&text, c) ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path)
-                                                : dps_file_write (path, text.data, text.len, err);
-    dps_buf_free (&text);
-    return st;
+    const int bad = dps_card_markdown (&text, c);
+    return dps_file_write_buf (path, &text, bad, err);
 }

@@ -52,10 +52,7 @@ static DpsStatus rewrite_metrics (DpsObserver *o, DpsError *err)
     int bad = 0;
     json_array_foreach (o->state.log_history, i, entry)
         bad = bad || dps_json_write (&text, entry, 0) || dps_buf_str (&text, "\n");
-    DpsStatus st = bad ? no_memory (err, o->metrics_path) : dps_file_write (o->metrics_path, text.data ? text.data : "", text.len, err);
-    dps_buf_free (&text);
-    if (st != DPS_OK)
-        return st;
+    DPS_TRY (dps_file_write_buf (o->metrics_path, &text, bad, err));
     o->metrics_fd = open (o->metrics_path, O_WRONLY | O_APPEND | O_CLOEXEC);
     return o->metrics_fd >= 0 ? DPS_OK : dps_fail (err, DPS_ERR_IO, "%s: cannot open: %s", o->metrics_path, strerror (errno));
 }

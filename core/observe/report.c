@@ -288,8 +288,6 @@ int dps_report_html (DpsBuf *out, const DpsReport *r)
 DpsStatus dps_report_write (const char *path, const DpsReport *r, DpsError *err)
 {
     DpsBuf page = {0};
-    DpsStatus st = dps_report_html (&page, r) ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path)
-                                              : dps_file_write (path, page.data, page.len, err);
-    dps_buf_free (&page);
-    return st;
+    const int bad = dps_report_html (&page, r);
+    return dps_file_write_buf (path, &page, bad, err);
 }

@@ -28,9 +28,7 @@ DpsStatus dps_chain_lock_write (const DpsChain *c, const DpsChainDone *done, Dps
     for (size_t i = 0; i < c->n && !bad; i++)
         bad = dps_buf_printf (&b, "  - {name: \"%s\"", c->stages[i].name) || put_digest (&b, "result", &done[i].result) ||
               put_digest (&b, "merged", &done[i].merged) || dps_buf_str (&b, "}\n");
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", c->lock) : dps_file_write (c->lock, b.data, b.len, err);
-    dps_buf_free (&b);
-    return st;
+    return dps_file_write_buf (c->lock, &b, bad, err);
 }
 
 static int read_digest (const DpsYaml *n, DpsDigest *out)

@@ -15,9 +15,7 @@ DpsStatus dps_stack_lock_write (const DpsLockEntry *entries, size_t n, const cha
     int bad =
         dps_buf_printf (&text, "# written by diapason; --locked refuses a difference\nstack_lock_version: %d\nstack:\n", STACK_VERSION);
     bad = bad || dps__lock_put_entries (&text, entries, n);
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : dps_file_write (path, text.data, text.len, err);
-    dps_buf_free (&text);
-    return st;
+    return dps_file_write_buf (path, &text, bad, err);
 }
 
 static const char *next_step (const char *key)

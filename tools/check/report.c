@@ -216,8 +216,6 @@ DpsStatus check_write_junit (const CheckReport *c, const char *path, DpsError *e
                     skipped, c->seconds);
     for (size_t i = 0; i < c->n; i++)
         put_junit_case (&b, &c->results[i], c->level);
-    DpsStatus st = dps_buf_str (&b, "</testsuite>\n") ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path)
-                                                      : dps_file_write (path, b.data, b.len, err);
-    dps_buf_free (&b);
-    return st;
+    const int bad = dps_buf_str (&b, "</testsuite>\n");
+    return dps_file_write_buf (path, &b, bad, err);
 }

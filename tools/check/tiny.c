@@ -74,11 +74,9 @@ static DpsStatus write_weights (const char *path, uint64_t seed, DpsError *err)
     uint64_t length = t.header.len;
     t.bad |= dps_buf_add (&file, &length, sizeof length) || dps_buf_add (&file, t.header.data, t.header.len) ||
              dps_buf_add (&file, t.data.data, t.data.len);
-    DpsStatus st = t.bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : dps_file_write (path, file.data, file.len, err);
     dps_buf_free (&t.header);
     dps_buf_free (&t.data);
-    dps_buf_free (&file);
-    return st;
+    return dps_file_write_buf (path, &file, t.bad, err);
 }
 
 /* Counting sequences with a stride of their own, the first third not trained: a pattern that a tiny model can learn. */
@@ -97,9 +95,7 @@ static DpsStatus write_rows (const char *path, uint64_t seed, DpsError *err)
         bad |= dps_buf_printf (&b, "],\"labels\":[%s]}\n", labels.data ? labels.data : "");
         dps_buf_free (&labels);
     }
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path) : dps_file_write (path, b.data, b.len, err);
-    dps_buf_free (&b);
-    return st;
+    return dps_file_write_buf (path, &b, bad, err);
 }
 
 DpsStatus tiny_write (const char *folder, uint64_t seed, DpsError *err)

@@ -54,9 +54,7 @@ static DpsStatus write_rows (Steps *s, DpsError *err)
                   add_ids (&b, "rejected_input_ids", r, 23, o->scored, vocab);
         bad = bad || dps_buf_str (&b, "}\n");
     }
-    DpsStatus st = bad ? no_memory (err) : dps_file_write (s->rows, b.data, b.len, err);
-    dps_buf_free (&b);
-    return st;
+    return dps_file_write_buf (s->rows, &b, bad, err);
 }
 
 /* The recipe's words for what --quantization says. */

@@ -234,10 +234,8 @@ static DpsStatus write_provenance (const Simulation *s, const json_t *result, Dp
     DpsBuf text = {0};
     json_t *all = json_pack ("{s:O, s:O}", "simulation", s->provenance, "output", (json_t *)result);
     int bad = !all || dps_json_write (&text, all, 2) || dps_buf_str (&text, "\n");
-    DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory") : dps_file_write (path, text.data, text.len, err);
     json_decref (all);
-    dps_buf_free (&text);
-    return st;
+    return dps_file_write_buf (path, &text, bad, err);
 }
 
 static void print_result (const Simulation *s, const json_t *result, int again)
