@@ -77,9 +77,10 @@ DpsView dps_view (uint32_t dtype, uint32_t rank, const int64_t *shape, const voi
 
 static DpsOperandKind operand_kind (const DpsView *v) { return v ? (DpsOperandKind){v->dtype, v->layout, v->rank} : (DpsOperandKind){0}; }
 
-static int is_case (const DpsCase *c, const DpsOp *o)
+/* Whether o, which goes where `met` says, is of case c. */
+static int is_case (const DpsCase *c, const DpsCase *met, const DpsOp *o)
 {
-    if (c->n_in != o->n_in || c->n_out != o->n_out)
+    if (c->n_in != o->n_in || c->n_out != o->n_out || c->device != met->device || c->decomposed != met->decomposed)
         return 0;
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
         const DpsOperandKind a = c->kinds[i], b = operand_kind (dps_op_operand (o, i));
@@ -116,7 +117,13 @@ static DpsStatus place_decomposed (DpsExec *ex, DpsCase *c, int device, const Dp
     DpsError why = DPS_ERROR_INIT;
     if (!dps_op_decomposes (c->op))
         return DPS_OK;
-    c->decomposed = dps__exec_decomposed (ex, device, c->op, o, DPS_RUN_DRY, NULL, NULL, &why) == DPS_OK;
+    uint64_t bytes;
+    c->decomposed = dps__exec_decomposed (ex, device, c->op, o, DPS_RUN_DRY, NULL, &bytes, &why) == DPS_OK;
+    if (c->decomposed && ex->sealed && bytes > ex->scratch.bytes) { /* other shapes than those that were planned went elsewhere */
+        c->decomposed = 0;
+        dps_fail (&why, DPS_ERR_NOMEM, "as simple ops: %llu bytes of scratch, %llu were planned", (unsigned long long)bytes,
+                  (unsigned long long)ex->scratch.bytes);
+    }
     if (!c->decomposed)
         return add_reason (c, ex->devices[device].info.name, why.msg, err);
     c->device = device;
@@ -147,27 +154,18 @@ static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o
     return place_decomposed (ex, c, device, o, err);
 }
 
-/* A case not met before: kept even where no device takes it, so that explain tells why. */
-static DpsStatus add_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
+/* A case not met before: kept even where no device takes it, so that explain tells why. Takes `met` and its reasons when that works. */
+static DpsStatus add_case (DpsExec *ex, DpsCase *met, const DpsOp *o, DpsError *err)
 {
-    if (o->n_in > DPS_OP_MAX_IN || o->n_out > DPS_OP_MAX_OUT)
-        return dps_fail (err, DPS_ERR_INTERNAL, "%s: %u inputs and %u outputs are too many", dps_op_name (op), o->n_in, o->n_out);
     if (DPS_GROW (ex->cases, ex->n_cases, ex->case_capacity))
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
-    DpsCase *c = &ex->cases[ex->n_cases];
-    *c = (DpsCase){.op = op, .n_in = o->n_in, .n_out = o->n_out, .before = ex->newest_case[op], .device = -1};
+    met->before = ex->newest_case[met->op];
     for (uint32_t i = 0; i < o->n_in + o->n_out; i++)
-        c->kinds[i] = operand_kind (dps_op_operand (o, i));
-    describe_operands (c, o);
-    ex->newest_case[op] = ++ex->n_cases;
+        met->kinds[i] = operand_kind (dps_op_operand (o, i));
+    describe_operands (met, o);
+    ex->cases[ex->n_cases] = *met;
+    ex->newest_case[met->op] = ++ex->n_cases;
     return DPS_OK;
-}
-
-static void drop_newest_case (DpsExec *ex)
-{
-    DpsCase *c = &ex->cases[--ex->n_cases];
-    ex->newest_case[c->op] = c->before;
-    dps_free (c->reasons);
 }
 
 /* The device an op goes to when that takes it. */
@@ -180,18 +178,16 @@ static DpsStatus place_case (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *
     for (int i = 0; i < ex->n_devices && c->device < 0; i++)
         if (i != first)
             DPS_TRY (try_device (ex, c, i, o, err));
-    if (c->device >= 0 && c->device != first)
-        dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (c->op), c->operands, ex->devices[c->device].info.name,
-                 c->reasons);
     return DPS_OK;
 }
 
-static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, DpsError *err)
+/* why: the refusals of this call. */
+static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, const char *why, DpsError *err)
 {
     if (c->device >= 0 && (!ex->strict || c->device == first_choice (ex, c->op)))
         return DPS_OK;
     return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (c->op), c->operands,
-                     c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", c->reasons);
+                     c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", why);
 }
 
 static double now (void)
@@ -201,22 +197,33 @@ static double now (void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/*
+ * Devices are asked about each call: a dry run answers for its shapes and attributes, not for the next call's. So a call's place depends on nothing that
+ * came before.
+ */
 static DpsStatus find_case (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsCase **out, DpsError *err)
 {
+    DpsCase met = {.op = op, .n_in = o->n_in, .n_out = o->n_out, .device = -1};
+    if (o->n_in > DPS_OP_MAX_IN || o->n_out > DPS_OP_MAX_OUT)
+        return dps_fail (err, DPS_ERR_INTERNAL, "%s: %u inputs and %u outputs are too many", dps_op_name (op), o->n_in, o->n_out);
+    DpsStatus st = place_case (ex, &met, o, err);
+    char *why = met.reasons;
     size_t at = ex->newest_case[op];
-    while (at && !is_case (&ex->cases[at - 1], o))
+    while (st == DPS_OK && at && !is_case (&ex->cases[at - 1], &met, o))
         at = ex->cases[at - 1].before;
-    if (!at) {
-        DPS_TRY (add_case (ex, op, o, err));
+    if (st == DPS_OK && !at && (st = add_case (ex, &met, o, err)) == DPS_OK) {
+        why = NULL; /* the case's */
         at = ex->n_cases;
-        DpsStatus st = place_case (ex, &ex->cases[at - 1], o, err);
-        if (st != DPS_OK) {
-            drop_newest_case (ex);
-            return st;
-        }
+        if (met.device >= 0 && met.device != first_choice (ex, op))
+            dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), met.operands, ex->devices[met.device].info.name,
+                     met.reasons);
     }
-    *out = &ex->cases[at - 1];
-    return check_placed (ex, *out, err);
+    if (st == DPS_OK) {
+        *out = &ex->cases[at - 1];
+        st = check_placed (ex, *out, met.reasons, err);
+    }
+    dps_free (why);
+    return st;
 }
 
 static DpsStatus run_decomposed (DpsExec *ex, const DpsCase *c, const DpsOp *o, DpsError *err)

@@ -34,7 +34,7 @@ typedef struct DpsOperandKind {
     uint32_t dtype, layout, rank;
 } DpsOperandKind;
 
-/** Where one kind of op (name, dtypes, layouts, ranks) goes, and why not elsewhere. */
+/** Where ops of one kind (name, dtypes, layouts, ranks) go, those of them that go there, and why the first such did not go elsewhere. */
 typedef struct DpsCase {
     DpsOpCode op;
     uint32_t n_in, n_out;

@@ -113,13 +113,13 @@ typedef struct DpsPack {
     /**
      * Fill `to` (dtype = compute dtype, layout from query, shape (O,K)) with rows [row, row + rows(from)) of the weight; `from` is
      * row-major f32 or bf16, in host memory. Rows come in any pieces that are multiples of 64 rows except the last.
-     * Errors: SHAPE, DTYPE, NOMEM, DEVICE. Thread: [device-serial].
+     * Errors: SHAPE, DTYPE, UNSUPPORTED (no layout of query), NOMEM, DEVICE. Thread: [device-serial].
      */
     DpsStatus (*pack) (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err);
 
     /**
      * The reverse for a few rows: rows ids[0..n) of a packed FORWARD weight into row-major y (n,K): an embedding table needs
-     * no second copy. NULL slot: the host keeps a row-major copy. Errors: INVALID (no such row), DEVICE. Thread: [device-serial].
+     * no second copy. NULL slot: the host keeps a row-major copy. Errors: SHAPE (no such row), and pack's. Thread: [device-serial].
      */
     DpsStatus (*unpack_rows) (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err);
 } DpsPack;
