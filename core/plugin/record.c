@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "plugin/crumb.h"
 #include "plugin/elf.h"
 #include "plugin/needs.h"
 #include "plugin/validate.h"
@@ -77,7 +78,9 @@ static DpsStatus take_interfaces (DpsRecord *r, const char *where, DpsError *err
 
 static DpsStatus start (DpsRecord *r, DpsModule *module, const char *path, DpsError *err)
 {
+    dps_crumb_enter (r->manifest.id, "init");
     DpsStatus st = dps__module_start (module, path, err);
+    dps_crumb_leave ();
     r->pub.absent = st == DPS_ERR_NOT_FOUND;
     DPS_TRY (st);
     r->module = module;

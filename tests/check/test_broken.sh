@@ -24,6 +24,8 @@ while read -r module fault case; do
         jq -e --arg case "$case" -s 'any (.[]; .case == $case and (.verdict | IN ("failed", "crashed", "timed out")))' out > /dev/null ||
         wrong "$module, $fault: not caught by $case"
 done < <(grep -v '^#' "$table")
+DIAPASON_BROKEN=crashes_when_asked check backend || true
+jq -e 'select (.case == "load") | .message | test ("/broken/backend.so: the process ended .* enumerate$")' out > /dev/null || wrong "who crashed at load is not named"
 for module in objective adapter format reward collective; do
     check "$module" || wrong "$module without a fault does not pass"
 done

@@ -70,6 +70,9 @@ ok "certificates that do not hold"
 # The ladder: a rung that is asked for must be there.
 run 3 "$dia" check ref --level 1 --filter 'backend.queued/*' --json
 holds out '.[1] | .case == "backend.queued/plans" and .verdict == "skipped" and .required' -s
+holds out '.[-1].summary.missing == 1 and (.[-1].summary | .skipped + .missing + .passed) == length - 1' -s
+run 3 "$dia" check ref --level 1 --filter 'backend.queued/plans'
+grep -q '^1 passed, 1 missing in' out || fail "$(cat out)"
 run 0 "$dia" check cpu --filter 'backend.queued/plans'
 grep -q 'no level is shown to hold' out || fail "$(cat out)"
 run 0 "$dia" check cpu --filter 'backend.collective/*' --json

@@ -136,6 +136,6 @@ for verb in score 'eval --suite nan.jsonl'; do
 done
 absent nan.out
 run 1 "$dia" generate --model nan --data nan.jsonl --json
-said 'no finite logit'
+said 'nan: generate: no finite logit'
 [ ! -s out ] || fail "an answer was made of NaN"
 ok "what is not finite is said, never written"

@@ -14,6 +14,7 @@
 #include "check/run.h"
 #include "diapason/open_registry.h"
 #include "objective/tape.h"
+#include "plugin/crumb.h"
 #include "plugin/host.h"
 #include "train/reward_model.h"
 
@@ -81,15 +82,6 @@ static DpsStatus open_registry (const char *target, int all, DpsRegistry **out, 
     return st;
 }
 
-/* Why a folder was not searched, as `diapason plugins list` has it ("(folder)" stands for an id); NULL: each was. */
-static const char *folder_refused (const DpsRegistry *reg)
-{
-    for (size_t i = 0; i < dps_registry_count (reg); i++)
-        if (dps_registry_at (reg, i)->id[0] == '(')
-            return dps_registry_at (reg, i)->reason;
-    return NULL;
-}
-
 /* The plugin that `target` means: the one of its manifest, or the loaded one of that name. */
 static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const DpsPlugin **out, DpsError *err)
 {
@@ -103,8 +95,8 @@ static DpsStatus find_plugin (const DpsRegistry *reg, const char *target, const 
             found = p;
     }
     free (real); /* allocated by libc */
-    if (!found && folder_refused (reg))
-        return dps_fail (err, DPS_ERR_NOT_FOUND, "no plugin '%s', and %s", target, folder_refused (reg));
+    if (!found && cli_folder_refused (reg))
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "no plugin '%s', and %s", target, cli_folder_refused (reg));
     if (!found)
         return dps_fail (
             err, DPS_ERR_NOT_FOUND, "no plugin '%s' (searched: %s). Hint: %s", target, dps_registry_searched (reg),
@@ -126,7 +118,9 @@ static DpsStatus describe_devices (const DpsRegistry *reg, const DpsPlugin *p, j
     DpsStatus st = DPS_OK;
     for (uint32_t i = 0; st == DPS_OK && i < 64; i++) {
         DpsDeviceInfo info = {.size = sizeof info};
+        dps_crumb_enter (p->id, "enumerate");
         st = backend->enumerate (i, &info, err);
+        dps_crumb_leave ();
         if (st == DPS_OK)
             json_array_append_new (list,
                                    json_pack ("{s:s, s:s}", "name", info.name ? info.name : "", "detail", info.detail ? info.detail : ""));

@@ -117,26 +117,31 @@ static const json_t *next_op (const CheckReport *c)
     return NULL;
 }
 
-static void count (const CheckReport *c, size_t counts[CHECK_VERDICTS])
+/* By verdict; counts[CHECK_VERDICTS]: skips that are failures, which no other number has. */
+static void count (const CheckReport *c, size_t counts[CHECK_VERDICTS + 1])
 {
-    for (size_t i = 0; i < c->n; i++)
-        counts[c->results[i].verdict]++;
+    for (size_t i = 0; i < c->n; i++) {
+        const CheckResult *r = &c->results[i];
+        counts[r->verdict == CHECK_SKIP && check_is_failure (r, c->level) ? CHECK_VERDICTS : r->verdict]++;
+    }
 }
+
+static const char *counted_name (int v) { return v < CHECK_VERDICTS ? check_verdict_names[v] : "missing"; }
 
 /* Whether the cases that ran are rungs of a ladder. */
 static int has_ladder (const CheckReport *c) { return c->devices != NULL; }
 
 void check_print_summary (const CheckReport *c)
 {
-    size_t counts[CHECK_VERDICTS] = {0};
+    size_t counts[CHECK_VERDICTS + 1] = {0};
     const CheckResult *missing;
     char name[160];
     count (c, counts);
     int reached = rung_reached (c, &missing);
     printf ("\n");
-    for (int v = 0, n = 0; v < CHECK_VERDICTS; v++)
+    for (int v = 0, n = 0; v <= CHECK_VERDICTS; v++)
         if (counts[v])
-            printf ("%s%zu %s", n++ ? ", " : "", counts[v], check_verdict_names[v]);
+            printf ("%s%zu %s", n++ ? ", " : "", counts[v], counted_name (v));
     printf (" in %.0f s: %s\n", c->seconds, check_failures (c) ? "FAILED" : "ok");
     if (!has_ladder (c))
         return;
@@ -155,7 +160,7 @@ void check_print_summary (const CheckReport *c)
 
 json_t *check_summary_json (const CheckReport *c)
 {
-    size_t counts[CHECK_VERDICTS] = {0};
+    size_t counts[CHECK_VERDICTS + 1] = {0};
     const CheckResult *missing;
     char name[160];
     count (c, counts);
@@ -163,8 +168,8 @@ json_t *check_summary_json (const CheckReport *c)
     json_t *all = json_pack ("{s:O?, s:O?, s:s, s:s, s:I, s:f, s:b}", "plugin", c->plugin, "devices", c->devices, "suite_version",
                              CHECK_SUITE_VERSION, "budgets_sha256", CHECK_BUDGETS_DIGEST, "seed", (json_int_t)c->seed, "seconds",
                              c->seconds, "ok", check_failures (c) == 0);
-    for (int v = 0; v < CHECK_VERDICTS; v++)
-        json_object_set_new (all, check_verdict_names[v], json_integer ((json_int_t)counts[v]));
+    for (int v = 0; v <= CHECK_VERDICTS; v++)
+        json_object_set_new (all, counted_name (v), json_integer ((json_int_t)counts[v]));
     if (has_ladder (c)) {
         json_object_set_new (all, "level_reached", json_integer (reached));
         json_object_set_new (all, "level_lacks", missing ? json_string (check_case_name (missing, name, sizeof name)) : json_null ());

@@ -24,6 +24,7 @@ const char *const check_verdict_names[CHECK_VERDICTS] = {"passed", "failed", "sk
 typedef struct Slot {
     CheckProcess process;
     CheckResult *result; /* NULL: free */
+    const char *target;
     double start, limit; /* seconds; limit as long as the case may take */
     char scratch[64], out[80], log[80];
     double gone_at; /* when its process had ended; 0: it has not */
@@ -65,7 +66,7 @@ static DpsStatus start (const CheckOptions *o, Slot *s, CheckResult *r, const ch
     char name[160], seed[32];
     const char *arguments[24];
     int n = 0;
-    *s = (Slot){.result = r, .start = now (), .limit = limit_of (o, r)};
+    *s = (Slot){.result = r, .target = o->target, .start = now (), .limit = limit_of (o, r)};
     snprintf (s->scratch, sizeof s->scratch, "/tmp/diapason-check-XXXXXX");
     if (!mkdtemp (s->scratch))
         return dps_fail (err, DPS_ERR_IO, "%s: %s", s->scratch, strerror (errno));
@@ -152,8 +153,9 @@ static void finish (Slot *slots, int jobs, Slot *s, int timed_out)
                   last[0] ? "; its last line: " : "", last);
         set_message (r, text);
     } else if (!take_verdict (r, &s->process) || status != 0) {
-        snprintf (text, sizeof text, "the process ended %s: %s%s%s", r->message ? "badly after its verdict" : "without a verdict",
-                  check_status_text (status, how, sizeof how), last[0] ? "; its last line: " : "", last);
+        snprintf (text, sizeof text, "%s%sthe process ended %s: %s%s%s", r->test ? "" : s->target, r->test ? "" : ": ",
+                  r->message ? "badly after its verdict" : "without a verdict", check_status_text (status, how, sizeof how),
+                  last[0] ? "; its last line: " : "", last);
         r->verdict = CHECK_CRASH;
         set_message (r, text);
     }

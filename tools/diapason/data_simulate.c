@@ -120,7 +120,10 @@ static DpsStatus sample (Simulation *s, const DataPrompt *prompts, size_t n, uin
         ids[i] = prompts[i].unit.rows[0].ids;
         lengths[i] = prompts[i].unit.rows[0].n;
     }
-    DPS_TRY (dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &o, answers, err));
+    DpsStatus st = dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &o, answers, err);
+    if (st == DPS_ERR_NONFINITE)
+        dps_error_prefix (err, "%s", dps_source_path (s->session.source));
+    DPS_TRY (st);
     for (size_t i = 0; i < n * s->k && !s->session.tok; i++) { /* rewards read ids as numbers */
         DpsBuf text = {0};
         DPS_TRY (dps_ids_text (NULL, answers[i].ids, answers[i].n, &text, err));

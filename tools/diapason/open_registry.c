@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "diapason/watch.h"
 #include "objective/tape.h"
 #include "train/reward_model.h"
@@ -14,11 +15,22 @@ DpsStatus cli_provide (DpsError *err)
     return dps_reward_model_provide (err);
 }
 
+const char *cli_folder_refused (const DpsRegistry *reg)
+{
+    for (size_t i = 0; i < dps_registry_count (reg); i++)
+        if (dps_registry_at (reg, i)->id[0] == '(')
+            return dps_registry_at (reg, i)->reason;
+    return NULL;
+}
+
 DpsStatus cli_open_registry_patient (int probe_ms, DpsRegistry **out, DpsError *err)
 {
     const DpsRegistryOptions options = {.prober = "/proc/self/exe", .probe_ms = probe_ms};
     DPS_TRY (cli_provide (err));
-    return dps_registry_open (&options, out, err);
+    DPS_TRY (dps_registry_open (&options, out, err));
+    if (cli_folder_refused (*out))
+        dps_log (DPS_LOG_WARNING, "%s", cli_folder_refused (*out));
+    return DPS_OK;
 }
 
 DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err) { return cli_open_registry_patient (0, out, err); }

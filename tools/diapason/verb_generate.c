@@ -195,6 +195,8 @@ static DpsStatus answer (CliSession *s, const DpsEncoded *prompts, size_t n, uin
                                                     : NULL,
                                   .ctx = live ? (void *)live : bar};
     DpsStatus st = dps_generate (&s->session.weights, s->session.tok, ids, lengths, n, &options, answers, err);
+    if (st == DPS_ERR_NONFINITE)
+        dps_error_prefix (err, "%s", dps_source_path (s->session.source));
     for (size_t i = 0; i < total; i++) {
         if (st == DPS_OK && !live && put_answer (&out->buf, &answers[i], several ? (int64_t)(options.first + i) : -1))
             st = dps_fail (err, DPS_ERR_NOMEM, "generate: out of memory");

@@ -148,8 +148,8 @@ static char *shell_word (const char *path)
 
 static void print_next (const struct Kind *k, const char *folder, const char *name, int in_tree)
 {
-    printf ("%s/%s.c           the %s\n%s/test_%s.c      its test\n%s/%s.plugin.in   its id and summary: change them\n\n", folder, name,
-            k->kind, folder, name, folder, name);
+    printf ("%s/%s.c           the %s\n%s/test_%s.c      its test%s\n%s/%s.plugin.in   its id and summary: change them\n\n", folder, name,
+            k->kind, folder, name, in_tree ? "" : ", built in Diapason's tree only: elsewhere `diapason check` is the test", folder, name);
     g_autofree char *prefix = own_prefix (), *config = g_build_filename (prefix, "lib/cmake/diapason", NULL);
     g_autofree char *source = shell_word (folder), *installed = shell_word (prefix);
     if (in_tree)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * reward.c: two rules. `length` falls linearly from 1 at `target` tokens to 0 at none and at twice as many; `finished` is 1 when the
- * completion ended by itself and 0 when it was cut at the length limit.
+ * completion ended by itself, with '.', '!' or '?', and 0 when it did not or was cut at the length limit.
  */
 #include "base/mem.h"
 #include "base/status.h"
@@ -47,6 +47,12 @@ static DpsStatus open_rules (const double *num, const DpsStr *str, void **out, D
 
 static void close_rules (void *self) { dps_free (self); }
 
+/* The text is UTF-8 by pointer and length, not NUL-terminated, and may be empty. */
+static int is_sentence (DpsStr text)
+{
+    return text.len > 0 && (text.ptr[text.len - 1] == '.' || text.ptr[text.len - 1] == '!' || text.ptr[text.len - 1] == '?');
+}
+
 /* One failed row would get DPS_SCORE_FAILED and the others their values; these rules cannot fail. */
 static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_rows, int64_t deadline_ms, double *value, uint32_t *status,
                         double *const *token_values, DpsError *err)
@@ -59,7 +65,7 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
         double off = ((double)rows[i]->n_completion_ids - r->target) / r->target;
         off = off < 0 ? -off : off;
         value[i * N_CRITERIA + LENGTH] = off < 1 ? 1 - off : 0;
-        value[i * N_CRITERIA + FINISHED] = rows[i]->truncated ? 0 : 1;
+        value[i * N_CRITERIA + FINISHED] = !rows[i]->truncated && is_sentence (rows[i]->completion);
         status[i * N_CRITERIA + LENGTH] = status[i * N_CRITERIA + FINISHED] = DPS_SCORE_OK;
     }
     return DPS_OK;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* backend.c: the reference backend under another name, with the faults that a backend can have. */
 #include <math.h>
+#include <signal.h>
 #include <string.h>
 
 #include "../../../backends/ref/ref.h"
@@ -29,6 +30,8 @@ static int64_t elements (const DpsView *v)
 static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 {
     static char moved[3];
+    if (IS (crashes_when_asked))
+        raise (SIGSEGV);
     DpsStatus st = ref ()->enumerate (i, out, err);
     if (st == DPS_OK && out->size >= offsetof (DpsDeviceInfo, detail))
         out->name = "broken";
