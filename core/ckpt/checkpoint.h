@@ -40,8 +40,6 @@ DpsStatus dps_ckpt_add_json (DpsCheckpointWriter *w, const char *name, const jso
 DpsStatus dps_ckpt_add_copy (DpsCheckpointWriter *w, const char *name, const char *from_path, DpsError *err);
 DpsStatus dps_ckpt_add_tensors (DpsCheckpointWriter *w, const char *name, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
                                 size_t n_meta, DpsError *err);
-/** Copy what makes a Hugging Face folder of it: config.json, generation_config.json, the tokenizer's files, chat_template.jinja; absent ones are left out. */
-DpsStatus dps_ckpt_add_model_files (DpsCheckpointWriter *w, const char *model_dir, DpsError *err);
 
 /** Write it, make it durable and visible; frees the writer, also on error. An older checkpoint of the same step is replaced in one step. */
 DpsStatus dps_ckpt_commit (DpsCheckpointWriter *w, DpsError *err);

@@ -147,23 +147,6 @@ DpsStatus dps_ckpt_add_copy (DpsCheckpointWriter *w, const char *name, const cha
     return add_text (w, name, text, err);
 }
 
-DpsStatus dps_ckpt_add_model_files (DpsCheckpointWriter *w, const char *model_dir, DpsError *err)
-{
-    static const char *const names[] = {"config.json",     "generation_config.json",  "tokenizer.json",    "tokenizer_config.json",
-                                        "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-                                        "merges.txt",      "chat_template.jinja"};
-    DpsStatus st = DPS_OK;
-    for (size_t i = 0; i < sizeof names / sizeof *names && st == DPS_OK; i++) {
-        char *from = dps_path_join (model_dir, names[i]);
-        if (!from)
-            return no_memory (err, model_dir);
-        if (dps_is_file (from))
-            st = dps_ckpt_add_copy (w, names[i], from, err);
-        dps_free (from);
-    }
-    return st;
-}
-
 static DpsStatus add_meta (DpsCheckpointWriter *w, const char *file, const DpsTensorMeta *meta, DpsError *err)
 {
     char *key = dps_strf ("%s/%s", file, meta->key), *value = dps_strdup (meta->value);

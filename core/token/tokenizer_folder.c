@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "token/utf8.h"
 
 enum {
     LARGEST_TOKENIZER = 512 << 20, /* bytes of tokenizer.json */
@@ -166,7 +167,7 @@ static DpsStatus find_chats (const DpsTokenizerFiles *f, DpsTokenizer *tok, DpsE
     if (f->chat_template || f->tool_template)
         return DPS_OK;
     json_t *value = json_object_get (f->config, "chat_template");
-    return value && !json_is_null (value) ? json_chats (f, tok, f->config, "tokenizer_config.json", err)
+    return value && !json_is_null (value) ? json_chats (f, tok, f->config, DPS_TOKENIZER_CONFIG, err)
                                           : json_chats (f, tok, f->chat, "chat_template.json", err);
 }
 
@@ -226,7 +227,7 @@ static DpsStatus optional_text (const char *folder, const char *name, DpsBuf *ou
 
 static DpsStatus read_folder (const char *folder, DpsTokenizerFiles *f, DpsBuf templates[2], DpsError *err)
 {
-    DPS_TRY (optional_json (folder, "tokenizer_config.json", &f->config, err));
+    DPS_TRY (optional_json (folder, DPS_TOKENIZER_CONFIG, &f->config, err));
     DPS_TRY (optional_json (folder, "special_tokens_map.json", &f->special_map, err));
     DPS_TRY (optional_json (folder, "generation_config.json", &f->generation, err));
     DPS_TRY (optional_json (folder, "chat_template.json", &f->chat, err));
@@ -273,5 +274,37 @@ DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, Dps
     dps_buf_free (&templates[0]);
     dps_buf_free (&templates[1]);
     dps_free (path);
+    return st;
+}
+
+/* {"name": …, "template": …} onto the list, where there is such a template. */
+static DpsStatus list_chat (json_t *list, const char *name, const char *folder, const char *file, DpsError *err)
+{
+    DpsBuf text = {0};
+    DpsStatus st = optional_text (folder, file, &text, err);
+    if (st == DPS_OK && text.data && dps_utf8_valid (text.data, text.len) < text.len)
+        st = dps_fail (err, DPS_ERR_FORMAT, "%s/%s: not UTF-8", folder, file);
+    else if (st == DPS_OK && text.data &&
+             json_array_append_new (list, json_pack ("{s:s, s:s%}", "name", name, "template", text.data, text.len)))
+        st = dps_fail (err, DPS_ERR_NOMEM, "%s/%s: out of memory", folder, file);
+    dps_buf_free (&text);
+    return st;
+}
+
+DpsStatus dps_tokenizer_gather_chats (const char *folder, DpsBuf *out, DpsError *err)
+{
+    json_t *config = NULL, *list = json_array ();
+    DpsStatus st =
+        list ? list_chat (list, "tool_use", folder, DPS_CHAT_TOOL_FILE, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    if (st == DPS_OK && json_array_size (list)) {
+        st = list_chat (list, "default", folder, DPS_CHAT_FILE, err);
+        if (st == DPS_OK)
+            st = optional_json (folder, DPS_TOKENIZER_CONFIG, &config, err);
+        config = config ? config : json_object ();
+        if (st == DPS_OK && (json_object_set (config, "chat_template", list) || dps_json_write (out, config, 2) || dps_buf_str (out, "\n")))
+            st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory for its chat templates", folder);
+    }
+    json_decref (config);
+    json_decref (list);
     return st;
 }

@@ -10,6 +10,7 @@
 DpsStatus dps__tokenizer_json (const char *data, size_t len, DpsTokenizer *tok, DpsError *err);
 /** Read a post_processor (NULL or null: none) into prefix and suffix. */
 DpsStatus dps__post_processor (json_t *part, DpsTokenizer *tok, int depth, DpsError *err);
+#define DPS_TOKENIZER_CONFIG "tokenizer_config.json"
 /** Chat templates in files of their own, as transformers saves them. */
 #define DPS_CHAT_FILE      "chat_template.jinja"
 #define DPS_CHAT_FOLDER    "additional_chat_templates"
@@ -23,5 +24,12 @@ typedef struct DpsTokenizerFiles {
     const char *folder;                               /* for errors; may be NULL */
 } DpsTokenizerFiles;
 DpsStatus dps__tokenizer_from_files (const DpsTokenizerFiles *files, DpsTokenizer **out, DpsError *err);
+
+/**
+ * A folder's tokenizer_config.json with the chat templates that lie in files of their own as its "chat_template", a list by name: for what
+ * holds no folders (a checkpoint, a seal). Left empty where no template lies in DPS_CHAT_FOLDER: the files can be copied as they are.
+ * Errors: FORMAT, LIMIT, IO, NOMEM. [any]
+ */
+DpsStatus dps_tokenizer_gather_chats (const char *folder, DpsBuf *out, DpsError *err);
 
 #endif

@@ -8,8 +8,16 @@
 #include "infer/tokenizer_source.h"
 #include "token/tokenizer_folder.h"
 
-static const char *const names[] = {"generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-                                    DPS_CHAT_FILE};
+/* Copied as they are, but for the templates where some lie in a folder. */
+static const char *const names[] = {"generation_config.json",  "tokenizer.json",    DPS_TOKENIZER_CONFIG, "tokenizer.model",
+                                    "special_tokens_map.json", "added_tokens.json", "vocab.json",         "merges.txt",
+                                    "chat_template.json",      DPS_CHAT_FILE};
+
+/* Where files go: one of the two. */
+typedef struct To {
+    const char *dir;
+    DpsCheckpointWriter *checkpoint;
+} To;
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory"); }
 
@@ -30,48 +38,83 @@ static json_t *config_of (const DpsSource *s, const char *dtype)
     return NULL;
 }
 
-static DpsStatus copy_file (const char *from_dir, const char *to_dir, const char *name, DpsError *err)
+static DpsStatus put_text (const To *to, const char *name, const DpsBuf *text, DpsError *err)
 {
-    char *from = dps_path_join (from_dir, name), *to = dps_path_join (to_dir, name);
-    DpsBuf bytes = {0};
-    DpsStatus st = from && to ? DPS_OK : no_memory (err);
-    if (st == DPS_OK && dps_is_file (from)) {
-        st = dps_file_read (from, (size_t)1 << 30, &bytes, err);
-        if (st == DPS_OK)
-            st = dps_file_write (to, bytes.data, bytes.len, err);
-    }
-    dps_buf_free (&bytes);
-    dps_free (from);
-    dps_free (to);
+    if (to->checkpoint)
+        return dps_ckpt_add_bytes (to->checkpoint, name, text->data, text->len, err);
+    char *path = dps_path_join (to->dir, name);
+    DpsStatus st = path ? dps_file_write (path, text->data, text->len, err) : no_memory (err);
+    dps_free (path);
     return st;
 }
 
-/* The template for tools, in its folder. */
-static DpsStatus copy_tool_template (const char *from_dir, const char *to_dir, DpsError *err)
+static DpsStatus put_copy (const To *to, const char *name, const char *from, DpsError *err)
 {
-    char *from = dps_path_join (from_dir, DPS_CHAT_TOOL_FILE), *folder = dps_path_join (to_dir, DPS_CHAT_FOLDER);
-    DpsStatus st = from && folder ? DPS_OK : no_memory (err);
-    if (st == DPS_OK && dps_is_file (from)) {
-        st = dps_mkdirs (folder, err);
-        if (st == DPS_OK)
-            st = copy_file (from_dir, to_dir, DPS_CHAT_TOOL_FILE, err);
-    }
-    dps_free (from);
-    dps_free (folder);
+    DpsBuf bytes = {0};
+    if (to->checkpoint)
+        return dps_ckpt_add_copy (to->checkpoint, name, from, err);
+    DpsStatus st = dps_file_read (from, (size_t)1 << 30, &bytes, err);
+    if (st == DPS_OK)
+        st = put_text (to, name, &bytes, err);
+    dps_buf_free (&bytes);
     return st;
+}
+
+/* What a folder held before of a name that this model does not have: it would be read as this model's. A checkpoint is new. */
+static DpsStatus put_nothing (const To *to, const char *name, DpsError *err)
+{
+    if (to->checkpoint)
+        return DPS_OK;
+    char *path = dps_path_join (to->dir, name);
+    DpsStatus st = path ? dps_remove_tree (path, err) : no_memory (err);
+    dps_free (path);
+    return st;
+}
+
+static DpsStatus put_config (const To *to, const DpsSource *source, const char *dtype, DpsError *err)
+{
+    DpsBuf text = {0};
+    json_t *config = config_of (source, dtype);
+    DpsStatus st = config && !dps_json_write (&text, config, 2) && !dps_buf_str (&text, "\n") ? put_text (to, "config.json", &text, err)
+                                                                                              : no_memory (err);
+    dps_buf_free (&text);
+    json_decref (config);
+    return st;
+}
+
+static DpsStatus put_files (const To *to, const DpsSource *source, DpsError *err)
+{
+    DpsBuf chats = {0};
+    const char *from_dir = dps_source_is_gguf (source) ? NULL : dps_source_path (source);
+    DpsStatus st = from_dir ? dps_tokenizer_gather_chats (from_dir, &chats, err) : DPS_OK;
+    for (size_t i = 0; st == DPS_OK && i < sizeof names / sizeof *names; i++) {
+        char *from = from_dir ? dps_path_join (from_dir, names[i]) : NULL;
+        if (from_dir && !from)
+            st = no_memory (err);
+        else if (chats.len && !strcmp (names[i], DPS_TOKENIZER_CONFIG))
+            st = put_text (to, names[i], &chats, err);
+        else if (from && dps_is_file (from) && !(chats.len && !strcmp (names[i], DPS_CHAT_FILE)))
+            st = put_copy (to, names[i], from, err);
+        else
+            st = put_nothing (to, names[i], err);
+        dps_free (from);
+    }
+    dps_buf_free (&chats);
+    return st == DPS_OK ? put_nothing (to, DPS_CHAT_FOLDER, err) : st;
 }
 
 DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err)
 {
-    json_t *config = config_of (source, dtype);
-    char *path = dps_path_join (dir, "config.json"), *text = config ? json_dumps (config, JSON_INDENT (2)) : NULL;
-    DpsStatus st = text && path ? dps_file_write (path, text, strlen (text), err) : no_memory (err);
-    dps_free (text);
-    dps_free (path);
-    json_decref (config);
-    for (size_t i = 0; st == DPS_OK && !dps_source_is_gguf (source) && i < sizeof names / sizeof *names; i++)
-        st = copy_file (dps_source_path (source), dir, names[i], err);
-    return st == DPS_OK && !dps_source_is_gguf (source) ? copy_tool_template (dps_source_path (source), dir, err) : st;
+    const To to = {.dir = dir};
+    DPS_TRY (put_config (&to, source, dtype, err));
+    return put_files (&to, source, err);
+}
+
+DpsStatus dps_model_files_add (const DpsSource *source, DpsCheckpointWriter *into, DpsError *err)
+{
+    const To to = {.checkpoint = into};
+    DPS_TRY (put_config (&to, source, NULL, err));
+    return put_files (&to, source, err);
 }
 
 DpsStatus dps_model_files_seal (const char *dir, char *const *weights, size_t n, DpsError *err)
@@ -87,15 +130,5 @@ DpsStatus dps_model_files_seal (const char *dir, char *const *weights, size_t n,
     memcpy (all + n + 2, names, sizeof names);
     DpsStatus st = dps_seal_write (dir, all, n + n_names + 2, err);
     dps_free (all);
-    return st;
-}
-
-DpsStatus dps_model_files_add (const DpsSource *source, DpsCheckpointWriter *into, DpsError *err)
-{
-    if (!dps_source_is_gguf (source))
-        return dps_ckpt_add_model_files (into, dps_source_path (source), err);
-    json_t *config = config_of (source, NULL);
-    DpsStatus st = dps_ckpt_add_json (into, "config.json", config, err);
-    json_decref (config);
     return st;
 }

@@ -30,3 +30,28 @@ full_recipe plain.yaml run-plain optim=sgd model_name_or_path="$models/qwen3" ma
 run 0 "$dia" train plain.yaml
 same run-sgd/model.safetensors run-plain/model.safetensors
 ok "activation checkpointing changes no bit"
+
+# A model with a template for tools, which transformers keeps in a folder: whatever is written of the model renders rows as it does.
+tiny_model "$work/called" '{}'
+printf '%s' '{% for m in messages %}a{{ m.content }}</s>{% endfor %}' > called/chat_template.jinja
+mkdir called/additional_chat_templates
+printf '%s' '{% for t in tools %}b{{ t.function.name }}{% endfor %}{% for m in messages %}c{{ m.content }}</s>{% endfor %}' > called/additional_chat_templates/tool_use.jinja
+printf '{"model_max_length": 1000000000000000019884624838656, "eos_token": "</s>", "chat_template": "ccc"}' > called/tokenizer_config.json
+turns='"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"ba"}]'
+printf '%s\n' "{$turns,\"tools\":[{\"name\":\"ab\"}]}" "{$turns}" > turns.jsonl
+printf '{"ids":[%s]}\n' 4,5,6,5,2,6,4,3,2 3,5,2,5,3,2 > ids.jsonl # b ab c ab </s> c b a </s>, and a ab </s> ab a </s>
+rows=$work/turns.jsonl full_recipe called.yaml run-called model_name_or_path="$work/called" max_steps=4 save_steps=2 per_device_train_batch_size=1
+run 0 "$dia" train called.yaml
+run 0 "$dia" train called.yaml --resume run-called/checkpoint-2
+holds run-called/checkpoint-4/manifest.json '.files | has("tokenizer_config.json") and (has("chat_template.jinja") | not)'
+holds run-called/digests.json '.files | has("tokenizer_config.json")'
+holds run-called/tokenizer_config.json '.model_max_length == 1e30 and .eos_token == "</s>" and [.chat_template[].name] == ["tool_use", "default"]'
+mkdir -p merged/additional_chat_templates # another model's, left there
+touch merged/chat_template.jinja merged/additional_chat_templates/tool_use.jinja
+run 0 "$dia" merge --model run-called/checkpoint-4 --out merged
+absent merged/chat_template.jinja merged/additional_chat_templates
+for model in called run-called run-called/checkpoint-2 run-called/checkpoint-4 merged; do
+    run 0 "$dia" tokenize --model $model --data turns.jsonl --out out.jsonl
+    same out.jsonl ids.jsonl
+done
+ok "what is written of a model renders tools by its template for them"
