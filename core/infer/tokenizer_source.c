@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/seal.h"
 
 static DpsStatus from_gguf (const DpsSource *source, DpsTokenizer **out, DpsError *err)
 {
@@ -52,12 +53,30 @@ DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *so
     return DPS_OK;
 }
 
-DpsStatus dps_tokenizer_require (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err)
+static DpsStatus require (const DpsRegistry *reg, const char *model, DpsTokenizer **out, DpsError *err)
 {
+    DpsSource *source;
+    DPS_TRY (dps_source_open (reg, model, &source, err));
     DpsStatus st = find (reg, source, out, err);
     if (st == DPS_OK && !*out)
-        st = dps_fail (err, DPS_ERR_NOT_FOUND, "%s has no tokenizer", dps_source_path (source));
-    if (st == DPS_ERR_UNSUPPORTED || st == DPS_ERR_NOT_FOUND)
+        st = dps_fail (err, DPS_ERR_NOT_FOUND,
+                       "%s has no tokenizer. Hint: score, generate and train take rows of input_ids, which need none", model);
+    dps_source_close (source);
+    return st;
+}
+
+DpsStatus dps_tokenizer_open (const DpsRegistry *reg, const char *model, DpsTokenizer **out, DpsError *err)
+{
+    *out = NULL;
+    char *file = dps_path_join (model, "tokenizer.json");
+    DpsStatus st = file ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", model);
+    int there = file && dps_is_file (file);
+    dps_free (file);
+    if (st == DPS_OK && there)
+        st = dps_seal_check (model, err);
+    if (st == DPS_OK)
+        st = there ? dps_error_hint_files (err, dps_tokenizer_from_folder (model, out, err), "tokenizer") : require (reg, model, out, err);
+    if (st == DPS_ERR_UNSUPPORTED)
         dps_error_hint (err, "score, generate and train take rows of input_ids, which need none");
     return st;
 }

@@ -15,7 +15,9 @@
  * Errors: FORMAT, LIMIT, IO, NOMEM. Free with dps_tokenizer_free. [init]
  */
 DpsStatus dps_tokenizer_from_source (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err);
-/** The same for who needs one. Errors: NOT_FOUND and UNSUPPORTED too. [init] */
-DpsStatus dps_tokenizer_require (const DpsRegistry *reg, const DpsSource *source, DpsTokenizer **out, DpsError *err);
-
+/**
+ * The same by the model's path, for who needs one and nothing else: a folder's weights and config.json need not be there.
+ * Errors: those of dps_source_open too. [init]
+ */
+DpsStatus dps_tokenizer_open (const DpsRegistry *reg, const char *model, DpsTokenizer **out, DpsError *err);
 #endif

@@ -104,7 +104,6 @@ static int run_tokenize (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     DpsRegistry *reg = NULL;
-    DpsSource *source = NULL;
     DpsTokenizer *tok = NULL;
     int code = cli_parse (&dps_verb_tokenize, entries, &argc, &argv);
     if (code >= 0)
@@ -118,13 +117,10 @@ static int run_tokenize (int argc, char **argv)
     if (st == DPS_OK)
         st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
-        st = dps_source_open (reg, model, &source, &err);
-    if (st == DPS_OK)
-        st = dps_tokenizer_require (reg, source, &tok, &err);
+        st = dps_tokenizer_open (reg, model, &tok, &err);
     if (st == DPS_OK)
         st = tokenize_with (tok, &err);
     dps_tokenizer_free (tok);
-    dps_source_close (source);
     if (reg)
         dps_registry_close (reg);
     return st == DPS_OK ? 0 : cli_fail (&dps_verb_tokenize, st, &err);
