@@ -86,11 +86,17 @@ static DpsStatus read_parts (const Place *at, const json_t *parts, json_t **out,
     if (!(*out = json_array ()))
         return dps__row_no_memory (at->row, err);
     json_array_foreach (parts, i, part) {
-        const char *type = json_string_value (json_object_get (part, "type"));
+        const json_t *kind = json_object_get (part, "type");
+        const char *type = json_string_value (kind);
         const json_t *piece = json_is_string (part) ? part : json_object_get (part, "text");
-        if (!json_is_string (piece) || (type && strcmp (type, "text")))
-            return dps_row_fail (at->row, err, "%s[%zu].content[%zu]: only text parts are read, found type \"%.40s\"", at->what, at->i, i,
-                                 type ? type : "?");
+        if (!json_is_string (piece) || (kind && (!type || strcmp (type, "text") != 0)))
+            return dps_row_fail (at->row, err,
+                                 "%s[%zu].content[%zu]: only text parts {\"type\":\"text\",\"text\":…} are read, found type %s%.40s%s",
+                                 at->what, at->i, i, type ? "\"" : "",
+                                 type   ? type
+                                 : kind ? dps__json_kind (kind)
+                                        : "none",
+                                 type ? "\"" : "");
         if (json_array_append_new (*out, type ? json_incref (part) : json_pack ("{s:s, s:O}", "type", "text", "text", piece)))
             return dps__row_no_memory (at->row, err);
     }

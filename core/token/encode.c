@@ -273,7 +273,7 @@ DpsStatus dps_encode_row (const DpsEncoder *e, const DpsRow *row, DpsEncoded *ou
             out->weights[i] = 0;
     if (st == DPS_OK && e->recipe)
         st = truncate_row (e, row, out, err);
-    if (st == DPS_OK && e->recipe && out->n)
+    if (st == DPS_OK && e->recipe && (out->n || !out->n_long)) /* not one that is dropped */
         st = dps__encode_check_trained (e, row, out, out->n_long, err);
     if (st != DPS_OK)
         dps_encoded_free (out);

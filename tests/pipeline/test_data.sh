@@ -38,6 +38,9 @@ refused "two beginnings" '{"input_ids":[1,1,5,6]}' "two beginning-of-sequence to
 refused "an untrained end of turn" '{"input_ids":[1,5,6,2,7],"labels":[-100,5,6,-100,7]}' "would not learn to stop"
 tiny_model worded '{}'
 refused "a prompt that is no prefix" '{"prompt":"a","completion":"b c"}' "are not the beginning of the whole's" model_name_or_path="$work/worded"
+refused "an empty text" '{"text":""}' "none of its 0 tokens is trained" model_name_or_path="$work/worded"
+refused "a part that is no text" '{"messages":[{"role":"user","content":[{"type":5,"text":"a"}]},{"role":"assistant","content":"b"}]}' \
+    'messages[0].content[0]: only text parts {"type":"text","text":…} are read, found type a number' model_name_or_path="$work/worded"
 refused "a reply that max_length cuts off" '{"prompt_input_ids":[1,5,6,7,8,9,5,6,7,8,9,5,6,7],"completion_input_ids":[5,2]}' "max_length 12 cuts 4 of them off" max_length=12 truncation_mode=keep_start
 
 # Longer rows are counted, and cut or dropped as truncation_mode says.
@@ -94,3 +97,10 @@ for said in true false; do
     ! grep -q 'every turn' out || fail "assistant_only_loss: $said: $(cat out)"
 done
 ok "rows alone, a folder for a recipe, and which turns are trained"
+
+# A tokenizer alone is enough to tokenize with.
+run 0 "$dia" tokenize --model worded --data turns.jsonl --out whole.jsonl
+mkdir alone && cp worded/tokenizer.json alone/
+run 0 "$dia" tokenize --model alone --data turns.jsonl --out alone.jsonl
+same alone.jsonl whole.jsonl
+ok "tokenize reads no weights and no config.json"
