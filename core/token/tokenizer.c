@@ -311,6 +311,10 @@ DpsStatus dps_tokenizer_chat_template (const DpsTokenizer *tok, int with_tools, 
 {
     int i = with_tools && tok->chat[DPS_CHAT_TOOL_USE].source ? DPS_CHAT_TOOL_USE : DPS_CHAT_DEFAULT;
     *out = (DpsTemplate){tok->chat[i].source, tok->chat[i].where};
+    if (out->source && !*out->source)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED,
+                         "%s is empty: it makes nothing of any conversation. Hint: chat_template_path names the file of another",
+                         out->where);
     if (out->source || (!tok->other_chats.len && !tok->chat[DPS_CHAT_TOOL_USE].source))
         return DPS_OK;
     return dps_fail (err, DPS_ERR_UNSUPPORTED,

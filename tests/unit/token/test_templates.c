@@ -46,6 +46,7 @@ static void test_named_templates (void)
         {LIST, "J", NULL, "J", "J", "m/chat_template.jinja"}, /* files of their own replace what the configuration says */
         {LIST, "J", "U", "J", "U", "m/additional_chat_templates/tool_use.jinja"},
         {"{}", NULL, NULL, NULL, NULL, NULL},
+        {"{\"chat_template\":\"\"}", NULL, NULL, "!is empty", "!is empty", NULL},
         /* no default: with tools there may be one all the same */
         {"{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"T\"}]}", NULL, NULL, "!tool_use", "T",
          "m/tokenizer_config.json: chat_template"},
