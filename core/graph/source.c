@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -180,6 +181,16 @@ static DpsStatus no_model (const char *folder, DpsError *err)
     return DPS_ERR_NOT_FOUND;
 }
 
+static DpsStatus no_such (const char *path, DpsError *err)
+{
+    char folder[512];
+    int relative = path[0] != '/' && getcwd (folder, sizeof folder);
+    return dps_fail (err, DPS_ERR_NOT_FOUND,
+                     "%s: no such file or folder%s%s. Expected a Hugging Face folder, a .gguf file or a checkpoint. Hint: nothing is "
+                     "downloaded here; tools/fetch --list names what it brings",
+                     path, relative ? " in " : "", relative ? folder : "");
+}
+
 static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
 {
     s->format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
@@ -216,10 +227,7 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
     if (dps_is_dir (path))
         st = open_folder (s, reg, path, err);
     else if (!dps_is_file (path))
-        st = dps_fail (err, DPS_ERR_NOT_FOUND,
-                       "%s: no such file or folder. Expected a Hugging Face folder, a .gguf file or a checkpoint. Hint: nothing is "
-                       "downloaded here; tools/fetch --list names what it brings",
-                       path);
+        st = no_such (path, err);
     else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
         st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);
     else

@@ -309,6 +309,7 @@ static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsErr
     DPS_TRY (dps_mkdirs (dir, err));
     DPS_TRY (dps_ckpt_sweep (dir, err)); /* a merge that was killed here left up to a shard, whose room this one may need */
     DPS_TRY (dps_seal_break (dir, err));
+    DPS_TRY (remove_file (dir, "config.json", err)); /* until the end no model, should this be killed */
     DPS_TRY (write_shards (m, f, dir, err));
     DPS_TRY (remove_others (f, dir, err));
     DPS_TRY (dps_model_files_write (m->s->source, m->dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err));
@@ -323,6 +324,26 @@ static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsE
     for (size_t i = 0; i < o->n_frozen; i++)
         is_adapter |= dps_same_file (o->frozen[i], dir);
     return is_adapter ? dps_fail (err, DPS_ERR_USAGE, "merge: %s is the adapter itself. Hint: give another folder", dir) : DPS_OK;
+}
+
+DpsStatus dps_merge_check (const DpsSessionOptions *o, const char *dir, DpsError *err)
+{
+    static const char *const names[] = {"config.json", DPS_SEAL_NAME, DPS_CKPT_ADAPTER_CONFIG};
+    int there[3];
+    DPS_TRY (check_folder (o, dir, err));
+    for (int i = 0; i < 3; i++) {
+        char *path = dps_path_join (dir, names[i]);
+        if (!path)
+            return dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
+        there[i] = dps_is_file (path);
+        dps_free (path);
+    }
+    if (there[2] || (there[0] && !there[1]))
+        return dps_fail (err, DPS_ERR_USAGE, "merge: %s holds %s. Hint: give another folder, or remove that one", dir,
+                         there[2] ? "an adapter, which PEFT would put on top of a model beside it" : "a model that no merge wrote");
+    if (there[0])
+        dps_log (DPS_LOG_INFO, "merge: the model in %s is written over", dir);
+    return DPS_OK;
 }
 
 DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char *name, uint32_t *out, DpsError *err)

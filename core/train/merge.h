@@ -13,6 +13,12 @@
 DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, uint64_t shard_bytes, const char *dir,
                      void (*progress) (double share), DpsError *err);
 
+/**
+ * That a person's merge of `o` may go into `dir`: over an earlier one, or one that was killed; never over a model of another make, nor beside an adapter.
+ * Errors: USAGE, NOMEM. [any]
+ */
+DpsStatus dps_merge_check (const DpsSessionOptions *o, const char *dir, DpsError *err);
+
 /** The dtype to write in: `name` as dps_session_dtype reads it; NULL: float32 where the model is stored in it, else bfloat16. [init] */
 DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char *name, uint32_t *out, DpsError *err);
 

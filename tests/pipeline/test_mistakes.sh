@@ -65,6 +65,8 @@ done
 tiny_recipe broken.yaml trained model_name_or_path=nowhere
 wrong 2 "broken.yaml:" data check broken.yaml
 wrong 2 "no plugin 'nowhere'" plugins show nowhere
+wrong 2 "nowhere: no such file or folder in $work. " tokenize --model nowhere --data rows.jsonl
+wrong 2 "/nowhere: no such file or folder. " tokenize --model /nowhere --data rows.jsonl
 tiny_recipe broken.yaml trained lora_target_modules='[q_proj, v_prj]'
 wrong 2 "'v_prj' matches no linear map of this model. Hint: all-linear, or names among q_proj k_proj" train broken.yaml
 sed 's/- path: .*/- path: absent.jsonl/' recipe.yaml > broken.yaml
@@ -72,6 +74,9 @@ wrong 2 "no file absent.jsonl, beside the recipe or in the current folder" train
 said broken.yaml:
 run 0 "$dia" train recipe.yaml
 before=$(sha256sum trained/*.*)
+wrong 2 "trained holds an adapter" merge --model "$models/gemma3" --out trained
+mkdir other && touch other/config.json
+wrong 2 "other holds a model that no merge wrote" merge --model "$models/gemma3" --adapter trained --out other
 wrong 2 "trained is the adapter itself" merge --model "$models/gemma3" --adapter trained --out trained
 [ "$(sha256sum trained/*.*)" = "$before" ] || fail "the adapter was written over"
 ok "paths"
@@ -79,8 +84,8 @@ ok "paths"
 # A model's files that cannot be read: every verb says what to do about it.
 tiny_model cut '{}'
 tiny_recipe cut.yaml never model_name_or_path=cut adapter_init=-
-damaged() { # FILE TEXT: all of them meet it
-    for verb in score generate tokenize; do
+damaged() { # FILE TEXT: all who read weights meet it
+    for verb in score generate; do
         wrong 1 "$2" $verb --model cut --data rows.jsonl
         said "cut/$1"
     done

@@ -16,7 +16,8 @@ const DpsVerb dps_verb_merge = {
         "Writes a Hugging Face folder: model.safetensors (shards of at most --max-shard-size, 5GB), config.json, the tokenizer's files. "
         "Without an adapter the "
         "base\n"
-        "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n\n"
+        "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n"
+        "An earlier merge in DIR is written over; a model of another make, or an adapter, is not.\n\n"
         "Example: diapason merge --model model.gguf --adapter run --format safetensors --out merged",
     .run = run_merge,
 };
@@ -62,6 +63,8 @@ static int run_merge (int argc, char **argv)
         return cli_usage (&dps_verb_merge, "--max-shard-size is '%s', expected a size such as 5GB or 200MB", shard_size);
     const DpsSessionOptions o = cli_session_options ();
     DpsStatus st = cli_open_registry (&reg, &err);
+    if (st == DPS_OK)
+        st = dps_merge_check (&o, out, &err);
     if (st == DPS_OK)
         st = dps_merge_dtype (reg, cli_model.model, cli_model.dtype, &dtype, &err);
     if (st == DPS_OK)
