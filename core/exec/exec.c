@@ -103,7 +103,10 @@ static void describe_operands (DpsCase *c, const DpsOp *o)
 
 static DpsStatus add_reason (DpsCase *c, const char *device, const char *why, DpsError *err)
 {
-    char *longer = dps_strf ("%s%s%s: %s", c->reasons ? c->reasons : "", c->reasons ? "\n" : "", device, why);
+    size_t n = strlen (device);
+    int named = !strncmp (why, device, n) && why[n] == ':'; /* a backend may begin with its own name */
+    char *longer =
+        dps_strf ("%s%s%s%s%s", c->reasons ? c->reasons : "", c->reasons ? "\n" : "", named ? "" : device, named ? "" : ": ", why);
     if (!longer)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
     dps_free (c->reasons);

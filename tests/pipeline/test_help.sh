@@ -16,6 +16,12 @@ for verb in doctor data plan explain train score generate tokenize eval merge ad
     said "no-such-flag"
     said "--help"
 done
+# On a terminal of 80 columns no line is longer, but for examples, which are there to be copied.
+for verb in '' train generate data eval; do
+    script -qec "stty cols 80; $dia $verb --help" /dev/null | tr -d '\r' | sed '/^Example/,$d' > wrapped
+    [ -s wrapped ] || fail "diapason $verb --help says nothing on a terminal"
+    ! grep -E '^.{81,}' wrapped || fail "diapason $verb --help: longer than 80 columns"
+done
 # A verb's own verbs: each has its help, with its own options only, and suggests one.
 for sub in 'data check' 'data mask' 'data reward' 'data simulate' 'bench matmul' 'bench train' 'bench decode' 'bench abi' 'plugins list' 'plugins show' \
     'plugins release' 'plugins sign' 'plugins verify' 'adapters list' 'adapters diff'; do

@@ -144,7 +144,7 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
     }
     if (help) {
         g_autofree char *text = g_option_context_get_help (context, FALSE, NULL);
-        fputs (text, stdout);
+        cli_print_help (text);
         return 0;
     }
     int level = cli_common.log_level ? log_level (cli_common.log_level) : cli_common.quiet ? DPS_LOG_ERROR : DPS_LOG_INFO;
@@ -234,18 +234,10 @@ static glong columns (void)
     return ioctl (STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-void cli_labelled (const char *label, int indent, const char *colour, const char *text)
+/* Words from column `indent` on, where the cursor is, and a newline. */
+static void wrap (const char *text, int indent, glong room)
 {
-    glong room = columns (), left;
-    int used = (int)g_utf8_strlen (label, -1), coloured = colour && cli_colour (stdout);
-    printf ("%s%s%s%s%s%*s", coloured ? "\033[" : "", coloured ? colour : "", coloured ? "m" : "", label, coloured ? "\033[0m" : "",
-            MAX (indent - used, 2), "");
-    indent = used + MAX (indent - used, 2);
-    if (room < indent + 20) { /* no terminal, or too narrow to indent in */
-        puts (text);
-        return;
-    }
-    left = room - indent;
+    glong left = room - indent;
     for (const char *word = text; *word;) {
         size_t bytes = strcspn (word, " ");
         glong wide = g_utf8_strlen (word, (gssize)bytes), gap = word > text;
@@ -259,6 +251,40 @@ void cli_labelled (const char *label, int indent, const char *colour, const char
         word += bytes + strspn (word + bytes, " ");
     }
     putchar ('\n');
+}
+
+void cli_labelled (const char *label, int indent, const char *colour, const char *text)
+{
+    glong room = columns ();
+    int used = (int)g_utf8_strlen (label, -1), coloured = colour && cli_colour (stdout);
+    printf ("%s%s%s%s%s%*s", coloured ? "\033[" : "", coloured ? colour : "", coloured ? "m" : "", label, coloured ? "\033[0m" : "",
+            MAX (indent - used, 2), "");
+    indent = used + MAX (indent - used, 2);
+    if (room < indent + 20) { /* no terminal, or too narrow to indent in */
+        puts (text);
+        return;
+    }
+    wrap (text, indent, room);
+}
+
+void cli_print_help (const char *text)
+{
+    glong room = columns ();
+    int example = 0; /* as they are, to be copied */
+    g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+    for (char **line = lines; *line && (line[1] || **line); line++) {
+        size_t label = strspn (*line, " ");
+        const char *gap = strstr (*line + label, "  ");
+        label = gap ? (size_t)(gap - *line) + strspn (gap, " ") : label;
+        glong indent = g_utf8_strlen (*line, (gssize)label);
+        example |= g_str_has_prefix (*line, "Example");
+        if (example || room < indent + 20 || g_utf8_strlen (*line, -1) <= room) {
+            puts (*line);
+            continue;
+        }
+        printf ("%.*s", (int)label, *line);
+        wrap (*line + label, (int)indent, room);
+    }
 }
 
 static int progress_drawn;

@@ -66,6 +66,9 @@ int cli_colour (FILE *stream);
  */
 void cli_labelled (const char *label, int indent, const char *colour, const char *text);
 
+/** A help text on stdout. On a terminal lines are wrapped at spaces, under where their text begins; those from "Example" on are left as they are. */
+void cli_print_help (const char *text);
+
 /**
  * One progress bar on stderr: redrawn in place on a terminal, nothing otherwise (callers print a line per logging step there).
  * done/total in units of `unit`; `detail` is appended ("312 tokens/s, 2:10 left"). cli_progress_end clears the line.

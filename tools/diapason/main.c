@@ -30,13 +30,24 @@ static const DpsVerb *find_verb (const char *name)
     return NULL;
 }
 
-static int print_help (FILE *to)
+static char *help_text (void)
 {
-    fprintf (to, "usage: diapason VERB …\n\nAdapts large language models from C: pretraining, fine-tuning, preference tuning, LoRA.\n\n");
+    GString *text = g_string_new (
+        "usage: diapason VERB …\n\nAdapts large language models from C: pretraining, fine-tuning, preference tuning, LoRA.\n\n");
     for (int i = 0; verbs[i]; i++)
         if (verbs[i]->summary)
-            fprintf (to, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
-    fprintf (to, "\n'diapason VERB --help' explains one, with an example. 'diapason --version' prints the version.\n");
+            g_string_append_printf (text, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+    g_string_append (text, "\n'diapason VERB --help' explains one, with an example. 'diapason --version' prints the version.\n");
+    return g_string_free (text, FALSE);
+}
+
+static int print_help (FILE *to)
+{
+    g_autofree char *text = help_text ();
+    if (to == stdout)
+        cli_print_help (text);
+    else
+        fputs (text, to);
     return to == stdout ? 0 : 2;
 }
 

@@ -15,8 +15,8 @@ const DpsVerb dps_verb_explain = {
     .help =
         "Records one step of the recipe (forward, backward, update), places every op on the first device that takes it, and runs none. A "
         "line\n"
-        "for each op with its operands, how often it comes up for one row, and the device; what other devices said when they refused. "
-        "What\n"
+        "for each op with its operands, how often it comes up for one row, and the device; under it what other devices said when they "
+        "refused. What\n"
         "is copied to and from devices with memory of their own is counted. `op_devices` of the recipe asks for other places.\n\n"
         "Example: diapason explain recipe.yaml --set device=cpu --set 'op_devices={attention: ref}'",
     .run = run_explain,
@@ -74,15 +74,10 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c, const ch
     add_moved (ex, c);
     if (c->decomposed)
         device = "simple ops";
-    int width = (int)g_utf8_strlen (c->operands, -1);
-    printf ("%-18s %5llu  %-10s %s%*s", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands,
-            c->reasons ? MAX (1, 60 - width) : 0, "");
-    for (const char *s = c->reasons; s && *s; s++)
-        if (*s == '\n')
-            fputs ("; ", stdout);
-        else
-            putchar (*s);
-    putchar ('\n');
+    printf ("%-18s %5llu  %-10s %s\n", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands);
+    g_auto (GStrv) reasons = g_strsplit (c->reasons ? c->reasons : "", "\n", -1);
+    for (char **reason = reasons; *reason; reason++)
+        cli_labelled ("    not on", 11, "2", *reason);
 }
 
 /* Stage i, printed, or in JSON at the end of `list`. */
