@@ -141,8 +141,9 @@ DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err)
     state->epoch = t->epoch;
     state->total_flos = t->plan.flops_per_step * (double)t->step;
     int bad = dps_metrics_set (&m, "train_runtime", took) ||
-              dps_metrics_set (&m, "train_samples_per_second", (double)t->rows_done / took) ||
-              dps_metrics_set (&m, "train_steps_per_second", (double)(t->step - t->step_at_start) / took) ||
+              (t->step > t->step_at_start && /* a finished run that was resumed made none */
+               (dps_metrics_set (&m, "train_samples_per_second", (double)t->rows_done / took) ||
+                dps_metrics_set (&m, "train_steps_per_second", (double)(t->step - t->step_at_start) / took))) ||
               dps_metrics_set (&m, "total_flos", state->total_flos) ||
               (t->loss_steps && dps_metrics_set (&m, "train_loss", t->loss_total / (double)t->loss_steps));
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_finish (t->observer, &m, err);
