@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -135,7 +136,11 @@ static DpsStatus fill_block (Merge *m, int32_t weight, int64_t row, DpsError *er
     DpsStatus st =
         values && m->bytes ? merged_rows (m, weight, row, n, values, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     for (int64_t i = 0; st == DPS_OK && i < count; i++)
-        if (m->dtype == DPS_DTYPE_BF16)
+        if (!isfinite (values[i]))
+            st = dps_fail (err, DPS_ERR_FORMAT,
+                           "%s: row %lld is not finite (%g) when merged. Hint: the base's file or an adapter's is damaged", w->name,
+                           (long long)(row + i / width), (double)values[i]);
+        else if (m->dtype == DPS_DTYPE_BF16)
             ((uint16_t *)m->bytes)[i] = to_bf16 (values[i]);
         else
             ((float *)m->bytes)[i] = values[i];

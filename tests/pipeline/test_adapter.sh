@@ -63,6 +63,14 @@ run 2 "$dia" merge --model merged --format safetensors --out ./merged
 exists merged/model.safetensors
 ok "$n shards give the same scores as one file; a merge replaces an earlier one, never the model itself"
 
+# A base with a weight that is no number: score refuses it, and merge makes no model of it.
+cp -rL "$base" damaged
+printf '\377\377' | dd of=damaged/model.safetensors bs=1 seek=$(($(stat -c %s damaged/model.safetensors) - 2)) conv=notrunc status=none
+run 1 "$dia" merge --model damaged --format safetensors --out nan
+said 'is not finite'
+absent nan/*
+ok "what is not finite is not merged"
+
 jq -c '{input_ids: .input_ids[:6]}' held.jsonl > prompts.jsonl
 run 0 "$dia" generate --model "$base" --adapter run --data prompts.jsonl --max-tokens 12 --temperature 0 --json
 cp out greedy.jsonl

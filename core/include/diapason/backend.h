@@ -119,7 +119,7 @@ typedef struct DpsPack {
 
     /**
      * The reverse for a few rows: rows ids[0..n) of a packed FORWARD weight into row-major y (n,K): an embedding table needs
-     * no second copy. NULL slot: the host keeps a row-major copy. Errors: SHAPE (no such row), and pack's. Thread: [device-serial].
+     * no second copy. NULL slot: the host keeps a row-major copy. Errors: INVALID (no such row), and those of pack. Thread: [device-serial].
      */
     DpsStatus (*unpack_rows) (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err);
 } DpsPack;
