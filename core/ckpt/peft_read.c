@@ -196,6 +196,18 @@ static DpsStatus check_module (DpsPeftAdapter *ad, const DpsTargets *targets, Dp
     return DPS_OK;
 }
 
+/* What modules_to_save names and the file does not hold would stay the base's without a word. Of a classifier PEFT lists both names that
+ * a head can have, and Diapason's is "score". */
+static DpsStatus check_saved (const DpsPeftAdapter *a, const DpsTargets *targets, const char *dir, DpsError *err)
+{
+    const DpsNames *names = &a->config.targets.modules_to_save;
+    for (size_t i = 0; i < names->n; i++)
+        if (!dps_targets_saved (targets, i) && !(a->config.classifies && !strcmp (names->names[i], "classifier")))
+            return dps_fail (err, DPS_ERR_FORMAT, "%s/%s: no tensor of '%.300s', which modules_to_save of %s names", dir, DPS_CKPT_ADAPTER,
+                             names->names[i], DPS_CKPT_ADAPTER_CONFIG);
+    return DPS_OK;
+}
+
 static DpsStatus read_tensors (DpsPeftAdapter *a, const char *dir, DpsError *err)
 {
     DpsTargetSpec spec = a->config.targets;
@@ -211,6 +223,8 @@ static DpsStatus read_tensors (DpsPeftAdapter *a, const char *dir, DpsError *err
         st = join_parts (a, dir, err);
     for (size_t i = 0; i < a->n_modules && st == DPS_OK; i++)
         st = check_module (a, targets, &a->modules[i], dir, err);
+    if (st == DPS_OK)
+        st = check_saved (a, targets, dir, err);
     dps_targets_free (targets);
     if (st == DPS_OK && a->n_modules == 0 && a->n_saved == 0)
         st = dps_fail (err, DPS_ERR_FORMAT, "%s/%s: adapts no module at all", dir, DPS_CKPT_ADAPTER);

@@ -17,7 +17,8 @@ static const DpsMatcherOptions whole = {.whole = 1}, ending = {.before = "(?:.*\
 
 /* What matching remembers; apart, so that a const DpsTargets can be asked. */
 typedef struct Seen {
-    unsigned char *name; /* [modules.n] */
+    unsigned char *name;  /* [modules.n] */
+    unsigned char *saved; /* [modules_to_save.n] */
     size_t n_matched;
     int over_limit;
 } Seen;
@@ -100,7 +101,8 @@ static DpsStatus fill (DpsTargets *t, const DpsTargetSpec *s, const char *where,
     t->where = dps_strdup (where);
     t->seen = dps_calloc (1, sizeof *t->seen);
     t->layers = dps_calloc (s->n_layers, sizeof *t->layers);
-    if (!t->where || !t->seen || !t->layers || !(t->seen->name = dps_calloc (s->modules.n, 1)))
+    if (!t->where || !t->seen || !t->layers || !(t->seen->name = dps_calloc (s->modules.n, 1)) ||
+        !(t->seen->saved = dps_calloc (s->modules_to_save.n, 1)))
         return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", where);
     if (s->n_layers)
         memcpy (t->layers, s->layers, s->n_layers * sizeof *t->layers);
@@ -183,8 +185,10 @@ void dps_targets_free (DpsTargets *t)
     dps_matcher_free (t->exclude_pattern);
     dps_free (t->layers);
     dps_free (t->where);
-    if (t->seen)
+    if (t->seen) {
         dps_free (t->seen->name);
+        dps_free (t->seen->saved);
+    }
     dps_free (t->seen);
     dps_free (t);
 }
@@ -273,11 +277,14 @@ int dps_targets_match (const DpsTargets *t, const char *path)
 
 int dps_targets_saves (const DpsTargets *t, const char *path)
 {
+    int hit = 0;
     for (size_t i = 0; i < t->n_save; i++)
-        if (is_saved_by (path, t->save[i]))
-            return 1;
-    return 0;
+        if ((!hit || !t->seen->saved[i]) && is_saved_by (path, t->save[i]))
+            hit = t->seen->saved[i] = 1;
+    return hit;
 }
+
+int dps_targets_saved (const DpsTargets *t, size_t i) { return t->seen->saved[i]; }
 
 /* The embedding and the head are no maps that an adapter goes on: they can be trained whole. */
 static DpsStatus refuse_name (const DpsTargets *t, const char *name, DpsError *err)

@@ -51,8 +51,13 @@ DpsStatus dps_targets_from_text (const char *text, const DpsTargetSpec *rest, Dp
  */
 int dps_targets_match (const DpsTargets *t, const char *module_path);
 
-/** 1 when the module is trained whole (modules_to_save: PEFT's rule, a component of the path ends with the name). [any] */
+/**
+ * 1 when the module is trained whole (modules_to_save: PEFT's rule, a component of the path ends with the name). Remembers what matched,
+ * for dps_targets_saved. Thread: [any], one at a time per object.
+ */
 int dps_targets_saves (const DpsTargets *t, const char *module_path);
+/** 1 when some module that dps_targets_saves was asked about is trained whole by name i of modules_to_save. [any] */
+int dps_targets_saved (const DpsTargets *t, size_t i);
 
 /**
  * To be called once every module was asked about. Errors: USAGE when nothing matched or a listed name matched nothing (each is named),

@@ -145,7 +145,7 @@ adapter "a URL for a base" 0 "" '{"base_model_name_or_path":"http://127.0.0.1:1/
 adapter "lora_alpha null" 1 "lora_alpha" '{"lora_alpha":null}'
 adapter "an absolute path in target_modules" 1 "does not name it" '{"target_modules":["/etc/passwd"]}'
 adapter "an absolute path as target_modules" 1 "does not name it" '{"target_modules":"/etc/passwd"}'
-adapter "modules_to_save that are not there" 0 "" '{"modules_to_save":["lm_head"]}'
+adapter "modules_to_save that are not there" 1 "no tensor of 'lm_head'" '{"modules_to_save":["lm_head"]}'
 adapter "dora without magnitudes" 1 "lora_magnitude_vector" '{"use_dora":true}'
 adapter "auto_mapping" 3 "auto_mapping" '{"auto_mapping":{"base_model_class":"x","parent_library":"os"}}'
 adapter "auto_map" 3 "auto_map" '{"auto_map":{"AutoModel":"evil--x.y"}}'
