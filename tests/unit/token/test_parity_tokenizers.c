@@ -14,7 +14,7 @@ static DpsTokenizer *gemma, *smollm2;
 static double now (void)
 {
     struct timespec t;
-    clock_gettime (CLOCK_MONOTONIC, &t);
+    clock_gettime (CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -118,7 +118,7 @@ static void test_smollm2_every_row (void)
     CU_ASSERT_PTR_NOT_NULL (own.source);
 }
 
-/* Floors far below what is measured (about 45 MB/s), so that a busy machine passes: 1 MB/s is promised. */
+/* 1 MB/s is promised of a core, so processor time counts and a busy machine passes; about 45 MB/s are measured. tests/peer has the other families. */
 static void test_speed (void)
 {
     DpsTokenizer *const both[] = {gemma, smollm2};
