@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     DpsStatus st = dps__rollout_samples (trainer, &samples, &err);
     require (samples.n <= DPS_ROLLOUT_SAMPLES && (st == DPS_OK || err.msg[0]));
     for (size_t i = 0; st == DPS_OK && i < samples.n; i++)
-        require (samples.items[i].prompt && samples.items[i].before && samples.items[i].after);
+        require (samples.items[i].prompt && samples.items[i].early && samples.items[i].late);
     dps__rollout_samples_free (&samples);
     require (dps__answers_log_open (trainer, &err) == DPS_OK);
     if (dps_is_file (path)) {
