@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "graph/gguf_names.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -130,12 +131,19 @@ static void integer (Reader *r, const char *suffix, const char *key, int require
         put (r, key, json_integer ((json_int_t)v));
 }
 
+/* 1 when it is one that JSON can say. */
+static int is_number (Reader *r, const char *suffix, const DpsMeta *m)
+{
+    if (m->type == DPS_META_F64 && isfinite (m->v.f))
+        return 1;
+    fail (r, suffix, m->type == DPS_META_F64 ? "is not finite" : "is not a number");
+    return 0;
+}
+
 static void number (Reader *r, const char *suffix, const char *key)
 {
     const DpsMeta *m = find (r, suffix);
-    if (m && m->type != DPS_META_F64)
-        fail (r, suffix, "is not a number");
-    else if (m)
+    if (m && is_number (r, suffix, m))
         put (r, key, json_real (m->v.f));
 }
 
@@ -154,9 +162,7 @@ static void rope_scaling (Reader *r)
     DpsStr name = type && type->type == DPS_META_STR ? type->v.s : (DpsStr){"linear", 6};
     if (!factor || (name.len == 4 && !memcmp (name.ptr, "none", 4)))
         return;
-    if (factor->type != DPS_META_F64)
-        fail (r, suffix, "is not a number");
-    else if (factor->v.f != 0)
+    if (is_number (r, suffix, factor) && factor->v.f != 0)
         put (r, "rope_scaling", json_pack ("{s:s%, s:f}", "rope_type", name.ptr, (size_t)name.len, "factor", factor->v.f));
 }
 

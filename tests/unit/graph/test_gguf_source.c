@@ -338,6 +338,13 @@ static void test_rope_scaling (void)
         CHECK_OK (open_shell ("llama", 1, add_scaling, &cases[i], &d));
         CU_ASSERT ((int)d.ropes[0].type == cases[i].want_type && d.ropes[0].factor == cases[i].want);
     }
+    static const Scaling endless[] = {{.key = "rope.scaling.factor", .factor = -INFINITY},
+                                      {.key = "rope.freq_base", .factor = INFINITY},
+                                      {.key = "attention.layer_norm_rms_epsilon", .factor = NAN}};
+    for (size_t i = 0; i < sizeof endless / sizeof *endless; i++) {
+        CHECK_FAILS (open_shell ("llama", 1, add_scaling, &endless[i], &d), DPS_ERR_FORMAT, endless[i].key);
+        CU_ASSERT_PTR_NOT_NULL (strstr (err.msg, "is not finite"));
+    }
     CHECK_FAILS (open_shell ("llama", 1, add_scaling, &(Scaling){"yarn", "rope.scaling.factor", 4, 0, 0}, &d), DPS_ERR_UNSUPPORTED, "yarn");
 }
 
