@@ -6,6 +6,12 @@
 #include "base/mem.h"
 #include "graph/gguf_names.h"
 
+/* "I32", "U8", "BOOL"; not the blocks "IQ4_NL". */
+static int is_whole (DpsStr dtype)
+{
+    return dps_str_is (dtype, "BOOL") || (dtype.len > 1 && strchr ("IU", dtype.ptr[0]) && dtype.ptr[1] >= '0' && dtype.ptr[1] <= '9');
+}
+
 static DpsStatus check_weight (const DpsSource *src, const DpsModel *m, const DpsWeight *w, uint8_t *used, DpsError *err)
 {
     DpsTensorInfo t = {.size = sizeof t};
@@ -14,6 +20,9 @@ static DpsStatus check_weight (const DpsSource *src, const DpsModel *m, const Dp
         return dps_fail (err, DPS_ERR_FORMAT, "%s: no tensor '%s', which a %s model needs", dps_source_path (src), w->name, m->dec.arch);
     used[at] = 1;
     DPS_TRY (dps_source_info (src, (size_t)at, &t, err));
+    if (is_whole (t.dtype))
+        return dps_fail (err, DPS_ERR_DTYPE, "%s: tensor '%s' is %.*s: a weight has no whole numbers", dps_source_path (src), w->name,
+                         (int)t.dtype.len, t.dtype.ptr);
     if (t.rank == w->rank && t.shape[0] == w->shape[0] && (w->rank < 2 || t.shape[1] == w->shape[1]))
         return DPS_OK;
     return dps_fail (err, DPS_ERR_SHAPE, "%s: tensor '%s' is (%lld, %lld), expected (%lld, %lld) from the configuration",
@@ -60,7 +69,7 @@ DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsErro
                            (long long)model->dec.n_layers);
     }
     dps_free (used);
-    if (st == DPS_ERR_FORMAT || st == DPS_ERR_SHAPE)
+    if (st == DPS_ERR_FORMAT || st == DPS_ERR_SHAPE || st == DPS_ERR_DTYPE)
         dps_error_hint (err, "%s: fetch or copy the model again",
                         dps_source_is_gguf (src) ? "the file was not written whole, or was edited"
                                                  : "config.json and weights are of two models, or were edited");

@@ -8,7 +8,7 @@
 
 /**
  * Every weight of the model is there in its shape, and no tensor of the decoder's layers is left over: a bias the configuration denies or a
- * layer it does not count would otherwise be ignored in silence. Errors: SHAPE, FORMAT, each with the tensor's name. [any]
+ * layer it does not count would otherwise be ignored in silence. Errors: SHAPE, DTYPE, FORMAT, each with the tensor's name. [any]
  */
 DpsStatus dps_source_check (const DpsSource *src, const DpsModel *model, DpsError *err);
 /** The model that the configuration describes: dps_model_init, whose errors say which model's configuration it is and what to do. [any] */

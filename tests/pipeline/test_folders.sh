@@ -222,6 +222,8 @@ rewrite new/model.safetensors broken/model.safetensors '. + {"language_model.mod
 refused_plain "broken: tensor 'model.norm.weight' is there twice, under two spellings of its name"
 rewrite new/model.safetensors broken/model.safetensors '. + {"model.language_model.layers.9.mlp.up_proj.weight": {dtype: "F32", shape: [1], data_offsets: [$at, $at + 4]}}' 4
 refused_plain "broken: tensor 'model.layers.9.mlp.up_proj.weight' has no place in the gemma3 model"
+rewrite new/model.safetensors broken/model.safetensors 'with_entries(if .value.shape == [32] then .value.dtype = "I32" else . end)' 0
+refused_plain "layernorm.weight' is I32: a weight has no whole numbers"
 jq '.text_config.model_type = "gemma9_text"' new/config.json > broken/config.json
 refused_plain 'model_type "gemma9_text" has no architecture here'
 jq '.text_config = 3' new/config.json > broken/config.json
