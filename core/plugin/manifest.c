@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define GROUP "plugin"
 
 /** What a value may look like: a predicate on the whole value or on each item of a list. */
@@ -207,9 +209,7 @@ static DpsStatus take_key (GKeyFile *file, const Key *key, const char *where, Dp
         return dps_fail (err, DPS_ERR_FORMAT, "%s: key '%s' is missing, expected %s", where, key->name, key->expected);
     }
     size_t len = strlen (value);
-    int good = len < key->room;
-    for (size_t i = 0; good && i < len; i++)
-        good = (unsigned char)value[i] >= 0x20 && value[i] != 0x7f;
+    int good = len < key->room && dps_utf8_is_plain (value, len);
     const char *at = value;
     DpsStr item = {value, len};
     if (good && !key->list)

@@ -107,6 +107,11 @@ static void test_bad_manifests_are_refused_by_place (void)
         {"runtimes=", "runtimes=a=b=c", "key 'runtimes'"},
         {"runtimes=", "runtimes=cudart=", "key 'runtimes'"},
         {"summary=", "summary=escape\x1b[2J", "key 'summary'"},
+        {"summary=",
+         "summary=escape\xc2\x9b"
+         "2J",
+         "key 'summary'"}, /* the same in one character */
+        {"version=", "version=1.0\xc2\x85", "key 'version'"},
         {"[plugin]", "", "Key file does not start with a group"},
         {"[plugin]", "[plugins]", "unknown group [plugins], expected [plugin]"},
         {"[plugin]", "[x-plugin]", "no group [plugin]"},
