@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 #include "exec/exec.h"
 #include "exec/layer.h"
 #include "plugin/host.h"
@@ -30,6 +31,23 @@ static int wanted (const char *name, const DpsPlugin *plugin, const char *device
     return !strcmp (name_here, plugin->name) || !strcmp (name_here, device);
 }
 
+/* What the rest of the host compares, prints and writes into JSON. */
+static int sound (const DpsDeviceInfo *info)
+{
+    return info->device && info->name && *info->name && dps_utf8_is_plain (info->name, strlen (info->name)) &&
+           (!info->detail || dps_utf8_is_plain (info->detail, strlen (info->detail)));
+}
+
+/* Refused where it was asked for by name; elsewhere the run goes on without it. */
+static DpsStatus unsound (const DpsPlugin *plugin, uint32_t i, int asked_for, DpsError *err)
+{
+    static const char what[] = "has no handle, or a name or detail that is no plain text. Hint: diapason check";
+    if (asked_for)
+        return dps_fail (err, DPS_ERR_INVALID, "backend %s: device %u %s %s", plugin->id, i, what, plugin->name);
+    dps_log (DPS_LOG_WARNING, "backend %s is left out: device %u %s %s", plugin->id, i, what, plugin->name);
+    return DPS_OK;
+}
+
 /* Every device of one backend whose name is asked for. */
 static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBackend *be, const DpsPlugin *plugin, const char *const *names,
                               size_t n, size_t rank, DpsError *err)
@@ -40,6 +58,8 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
         DpsStatus st = be->enumerate (i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
             return i == 0 && n && be == meant (reg, names[rank]) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
+        if (!sound (&d.info))
+            return unsound (plugin, i, n && be == meant (reg, names[rank]), err);
         if (n && !wanted (names[rank], plugin, d.info.name))
             continue;
         if (n == 0 && !(d.info.flags & DPS_DEVICE_HOST_MEMORY))

@@ -127,8 +127,11 @@ static DpsStatus untouched (const KitCall *c, const char *what, const KitArray *
     int64_t at = changed_at (a, elements_may), first = (int64_t)a->first, end = (int64_t)(a->first + a->span);
     if (at < 0)
         return DPS_OK;
-    const char *where = at < first ? "before the start" : at >= end ? "past the end" : elements_may ? "in the gap between rows" : "in";
-    return dps_fail (err, DPS_ERR_INVALID, "%s: %s wrote %s of an operand of %lld numbers (byte %lld from its first)",
+    const char *where = at < first     ? "before the start of"
+                        : at >= end    ? "past the end of"
+                        : elements_may ? "in the gap between rows of"
+                                       : "in";
+    return dps_fail (err, DPS_ERR_INVALID, "%s: %s wrote %s an operand of %lld numbers (byte %lld from its first)",
                      kit_call_text (c, text, sizeof text), what, where, (long long)a->n, (long long)(at - first));
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "check/kit.h"
+#include "check/plugin.h"
 
 enum { MOST_DEVICES = 64, LOOSE = 64 };
 
@@ -51,11 +52,15 @@ static DpsStatus devices (CheckContext *ctx, DpsError *err)
         DPS_TRY (st);
         if (!all[n].device || !all[n].name || !*all[n].name)
             return dps_fail (err, DPS_ERR_INVALID, "device %u has no %s", n, all[n].device ? "name" : "handle");
+        if (!check_is_text (all[n].name) || (all[n].detail && *all[n].detail && !check_is_text (all[n].detail)))
+            return dps_fail (err, DPS_ERR_INVALID, "device %u has a name or detail with bytes that are no plain text", n);
         for (uint32_t k = 0; k < n; k++)
             if (!strcmp (all[k].name, all[n].name))
                 return dps_fail (err, DPS_ERR_INVALID, "devices %u and %u are both called '%s'", k, n, all[n].name);
         DPS_TRY (device_within (be, n, offsetof (DpsDeviceInfo, detail), &again, err)); /* an older host's struct */
         DPS_TRY (device_within (be, n, sizeof again, &again, err));
+        if (strcmp (again.name ? again.name : "", all[n].name))
+            return dps_fail (err, DPS_ERR_INVALID, "device %u is called '%s', and something else when asked again", n, all[n].name);
         if (again.device != all[n].device)
             return dps_fail (err, DPS_ERR_INVALID,
                              "device %u has another handle when asked again: it must hold for the life of the process", n);
@@ -178,8 +183,8 @@ static DpsStatus copy (Kit *k, DpsError *err)
 
 static const struct {
     int64_t M, K, O;
-} shapes[] = {{0, 5, 3},     {1, 1, 1},     {1, 3, 17},     {3, 17, 5},     {7, 16, 16},  {16, 15, 33},
-              {17, 257, 31}, {65, 64, 257}, {70, 255, 259}, {129, 31, 300}, {33, 700, 17}};
+} shapes[] = {{0, 5, 3},     {1, 1, 1},     {1, 3, 17},     {3, 17, 5},     {7, 16, 16},   {16, 15, 33},
+              {17, 257, 31}, {65, 64, 257}, {70, 255, 259}, {129, 31, 300}, {33, 700, 17}, {3, 4099, 2}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 /* The matmul of the lowest rung: y = alpha·x·Wᵀ in f32, rows as they are. */

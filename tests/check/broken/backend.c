@@ -34,7 +34,9 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
         raise (SIGSEGV);
     DpsStatus st = ref ()->enumerate (i, out, err);
     if (st == DPS_OK && out->size >= offsetof (DpsDeviceInfo, detail))
-        out->name = "broken";
+        out->name = IS (has_no_name) ? NULL : IS (name_is_no_text) ? "bro\x1b[31mken" : "broken";
+    if (st == DPS_OK && IS (renames_devices))
+        out->name = &"broken"[n_calls++ % 3];
     if (st == DPS_OK && IS (moves_devices))
         out->device = (struct DpsDevice *)&moved[n_calls++ % 3];
     return st;
@@ -166,6 +168,8 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
         flags = 0;
     if (IS (dry_promises) && linear)
         return dry ? DPS_OK : dps_fail (err, DPS_ERR_UNSUPPORTED, "not today");
+    if (IS (dry_forgets_depth) && !dry && linear && op->in[0]->rank == 2 && op->in[0]->shape[1] > 2048)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "too deep");
     if ((IS (bits_by_threads) || IS (has_linear_only)) && !linear)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "linear is all that there is");
     if (IS (halves_in_bf16) && !dry && op->n_out && op->out[0] && op->out[0]->dtype == DPS_DTYPE_F16)
