@@ -25,7 +25,7 @@ while read -r module fault case; do
         wrong "$module, $fault: not caught by $case"
 done < <(grep -v '^#' "$table")
 DIAPASON_BROKEN=crashes_when_asked check backend || true
-jq -e 'select (.case == "load") | .message | test ("/broken/backend.so: the process ended .* enumerate$")' out > /dev/null || wrong "who crashed at load is not named"
+jq -e -s 'any (.[]; .case == "load" and (.message | test ("/broken/backend.so: the process ended .* enumerate$")))' out > /dev/null || wrong "who crashed at load is not named"
 for fault in has_no_name name_is_no_text; do # a run that asks for such a device says so; one that does not goes on without it
     export DIAPASON_BROKEN=$fault DIAPASON_PLUGINS=$work/broken
     mkdir -p broken && cp "$build"/tests/broken/backend.{so,plugin} broken
@@ -37,7 +37,7 @@ unset DIAPASON_BROKEN DIAPASON_PLUGINS
 for module in objective adapter format reward collective; do
     check "$module" || wrong "$module without a fault does not pass"
 done
-for case in $(awk '$1 == "backend" { print $3 }' "$table" | sort -u); do
+for case in $(awk '$1 == "backend" && $3 != "load" { print $3 }' "$table" | sort -u); do
     only=
     [ "$case" != backend.bits/threads ] || only=has_linear_only # every op of ref on large operands takes minutes
     DIAPASON_BROKEN=$only check backend --filter "$case" || wrong "backend without a fault does not pass $case"
