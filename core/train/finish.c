@@ -67,7 +67,7 @@ static void reward_text (const json_t *history, char *out, size_t cap)
     }
     out[0] = '\0';
     if (isfinite (last))
-        snprintf (out, cap, "%.4g → %.4g", first, last);
+        snprintf (out, cap, "%.3g → %.3g", first, last);
 }
 
 static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
