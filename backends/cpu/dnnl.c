@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dnnl.c: the only file that includes oneDNN. v2 (Debian's libdnnl-dev) and v3 differ in how descriptors are made; the rest is the same. */
+/* dnnl.c: the layouts that oneDNN chose for weights, and its products, made once and kept while they are used. */
 #include "dnnl.h"
 
-#include <dnnl.h>
-#include <dnnl_version.h>
 #include <omp.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cpu.h"
+#include "dnnl_desc.h"
 
 enum { MAX_KERNELS = 2 * DNNL_KEPT, SLOTS = 4 * MAX_KERNELS, MAX_LAYOUTS = 256, REFERENCE_M = 64 };
-
-typedef dnnl_memory_desc_t Desc; /* v3: a handle, which free_desc gives back; v2: the description itself */
 
 struct DnnlKernel {
     DnnlProduct key;
@@ -67,70 +64,6 @@ const char *dnnl_text (void)
     return text;
 }
 
-static dnnl_data_type_t type_of (uint32_t dtype) { return dtype == DPS_DTYPE_BF16 ? dnnl_bf16 : dnnl_f32; }
-
-/* Descriptors: the two APIs. */
-
-static dnnl_status_t plain_desc (Desc *d, int64_t rows, int64_t cols, uint32_t dtype, int64_t row_stride)
-{
-    dnnl_dims_t dims = {rows, cols}, strides = {row_stride, 1};
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_strides (d, 2, dims, type_of (dtype), strides);
-#else
-    return dnnl_memory_desc_init_by_strides (d, 2, dims, type_of (dtype), strides);
-#endif
-}
-
-static dnnl_status_t any_desc (Desc *d, int64_t rows, int64_t cols, uint32_t dtype)
-{
-    dnnl_dims_t dims = {rows, cols};
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag (d, 2, dims, type_of (dtype), dnnl_format_tag_any);
-#else
-    return dnnl_memory_desc_init_by_tag (d, 2, dims, type_of (dtype), dnnl_format_tag_any);
-#endif
-}
-
-static uint64_t desc_bytes (const Desc *d)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_get_size (*d);
-#else
-    return dnnl_memory_desc_get_size (d);
-#endif
-}
-
-static void free_desc (Desc *d)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    if (*d)
-        dnnl_memory_desc_destroy (*d);
-#else
-    (void)d;
-#endif
-}
-
-static dnnl_status_t keep_desc (Desc *to, dnnl_primitive_desc_t pd, dnnl_query_t what)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_clone (to, dnnl_primitive_desc_query_md (pd, what, 0));
-#else
-    *to = *dnnl_primitive_desc_query_md (pd, what, 0);
-    return dnnl_success;
-#endif
-}
-
-static dnnl_status_t matmul_desc (dnnl_primitive_desc_t *pd, const Desc *a, const Desc *b, const Desc *c, dnnl_primitive_attr_t attr)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_matmul_primitive_desc_create (pd, dnnl.engine, *a, *b, NULL, *c, attr);
-#else
-    dnnl_matmul_desc_t d;
-    dnnl_status_t st = dnnl_matmul_desc_init (&d, a, b, NULL, c);
-    return st == dnnl_success ? dnnl_primitive_desc_create (pd, &d, attr, dnnl.engine, NULL) : st;
-#endif
-}
-
 static dnnl_status_t make_attr (dnnl_primitive_attr_t *attr)
 {
     dnnl_status_t st = dnnl_primitive_attr_create (attr);
@@ -142,58 +75,18 @@ static dnnl_status_t make_attr (dnnl_primitive_attr_t *attr)
 
 /* Layouts. */
 
-static void blocking (const Desc *d, int *n, const int64_t **blocks, const int64_t **which, const int64_t **strides)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    static int32_t count;
-    static int64_t inner[DNNL_MAX_NDIMS], index[DNNL_MAX_NDIMS], outer[DNNL_MAX_NDIMS];
-    const int64_t *p = NULL;
-    int i32 = 0;
-    dnnl_memory_desc_query (*d, dnnl_query_inner_nblks_s32, &i32);
-    count = i32;
-    const dnnl_dims_t *dims = NULL;
-    dnnl_memory_desc_query (*d, dnnl_query_inner_blks, &dims);
-    p = dims ? *dims : NULL;
-    for (int i = 0; p && i < count; i++)
-        inner[i] = p[i];
-    dims = NULL;
-    dnnl_memory_desc_query (*d, dnnl_query_inner_idxs, &dims);
-    p = dims ? *dims : NULL;
-    for (int i = 0; p && i < count; i++)
-        index[i] = p[i];
-    dims = NULL;
-    dnnl_memory_desc_query (*d, dnnl_query_strides, &dims);
-    p = dims ? *dims : NULL;
-    for (int i = 0; p && i < 2; i++)
-        outer[i] = p[i];
-    *n = count;
-    *blocks = inner;
-    *which = index;
-    *strides = outer;
-#else
-    const dnnl_blocking_desc_t *b = &d->format_desc.blocking;
-    *n = b->inner_nblks;
-    *blocks = b->inner_blks;
-    *which = b->inner_idxs;
-    *strides = b->strides;
-#endif
-}
-
 /* Offset that index i of dimension `dim` contributes: outer blocks by stride, then its digits within the inner blocks. */
-static int64_t contribution (const Desc *d, int dim, int64_t i)
+static int64_t contribution (const DescBlocks *b, int dim, int64_t i)
 {
-    const int64_t *blocks, *which, *strides;
-    int n;
-    blocking (d, &n, &blocks, &which, &strides);
     int64_t offset = 0, inner_stride = 1;
-    for (int k = n - 1; k >= 0; k--) {
-        if (which[k] == dim) {
-            offset += i % blocks[k] * inner_stride;
-            i /= blocks[k];
+    for (int k = b->n - 1; k >= 0; k--) {
+        if (b->which[k] == dim) {
+            offset += i % b->blocks[k] * inner_stride;
+            i /= b->blocks[k];
         }
-        inner_stride *= blocks[k];
+        inner_stride *= b->blocks[k];
     }
-    return offset + i * strides[dim];
+    return offset + i * b->strides[dim];
 }
 
 static DpsStatus choose_layout (Layout *l, DpsError *err)
@@ -205,24 +98,24 @@ static DpsStatus choose_layout (Layout *l, DpsError *err)
     memset (&a, 0, sizeof a);
     memset (&b, 0, sizeof b);
     memset (&c, 0, sizeof c);
-    dnnl_status_t st = plain_desc (&a, REFERENCE_M, l->K, dtype, l->K);
+    dnnl_status_t st = desc_plain (&a, REFERENCE_M, l->K, dtype, l->K);
     if (st == dnnl_success)
-        st = any_desc (&b, l->K, l->N, dtype);
+        st = desc_any (&b, l->K, l->N, dtype);
     if (st == dnnl_success)
-        st = plain_desc (&c, REFERENCE_M, l->N, DPS_DTYPE_F32, l->N);
+        st = desc_plain (&c, REFERENCE_M, l->N, DPS_DTYPE_F32, l->N);
     if (st == dnnl_success)
         st = make_attr (&attr);
     if (st == dnnl_success)
-        st = matmul_desc (&pd, &a, &b, &c, attr);
+        st = desc_matmul (&pd, dnnl.engine, &a, &b, &c, attr);
     if (st == dnnl_success)
-        st = keep_desc (&l->desc, pd, dnnl_query_weights_md);
+        st = desc_chosen (&l->desc, pd, dnnl_query_weights_md);
     if (pd)
         dnnl_primitive_desc_destroy (pd);
     if (attr)
         dnnl_primitive_attr_destroy (attr);
-    free_desc (&a);
-    free_desc (&b);
-    free_desc (&c);
+    desc_free (&a);
+    desc_free (&b);
+    desc_free (&c);
     return check (st, "choosing a weight layout", err);
 }
 
@@ -234,14 +127,6 @@ static Layout *find_layout (int64_t K, int64_t N, uint64_t dtype)
             return l;
     }
     return NULL;
-}
-
-static int is_plain (const Desc *d)
-{
-    const int64_t *blocks, *which, *strides;
-    int n;
-    blocking (d, &n, &blocks, &which, &strides);
-    return n == 0;
 }
 
 DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, int64_t *k_offset, int64_t *n_offset, uint64_t *out_bytes, DpsError *err)
@@ -256,12 +141,14 @@ DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, int64_t *k_offset, 
         DPS_TRY (choose_layout (l, err));
         dnnl.n_layouts++;
     }
-    if (is_plain (&l->desc))
+    DescBlocks blocks;
+    desc_blocks (&l->desc, &blocks);
+    if (blocks.n == 0)
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "oneDNN: no packed layout for a weight of %lld x %lld", (long long)N, (long long)K);
     for (int64_t k = 0; k < K; k++)
-        k_offset[k] = contribution (&l->desc, 0, k);
+        k_offset[k] = contribution (&blocks, 0, k);
     for (int64_t n = 0; n < N; n++)
-        n_offset[n] = contribution (&l->desc, 1, n);
+        n_offset[n] = contribution (&blocks, 1, n);
     *out_bytes = desc_bytes (&l->desc);
     return DPS_OK;
 }
@@ -271,14 +158,10 @@ DpsStatus dnnl_layout (int64_t K, int64_t N, uint32_t dtype, int64_t *k_offset, 
 static dnnl_status_t describe (DnnlKernel *p, const Desc *packed)
 {
     const DnnlProduct *k = &p->key;
-    dnnl_status_t st = plain_desc (&p->a, k->M, k->K, (uint32_t)k->dtype, k->lda);
-#if DNNL_VERSION_MAJOR >= 3
+    dnnl_status_t st = desc_plain (&p->a, k->M, k->K, (uint32_t)k->dtype, k->lda);
     if (st == dnnl_success)
-        st = dnnl_memory_desc_clone (&p->b, *packed);
-#else
-    p->b = *packed;
-#endif
-    return st == dnnl_success ? plain_desc (&p->c, k->M, k->N, DPS_DTYPE_F32, k->N) : st;
+        st = desc_copy (&p->b, packed);
+    return st == dnnl_success ? desc_plain (&p->c, k->M, k->N, DPS_DTYPE_F32, k->N) : st;
 }
 
 static DpsStatus make_kernel (DnnlKernel *p, DpsError *err)
@@ -295,9 +178,9 @@ static DpsStatus make_kernel (DnnlKernel *p, DpsError *err)
     int threads = omp_get_max_threads ();
     omp_set_num_threads (1); /* a product divides its work among the threads there are when it is made */
     if (st == dnnl_success)
-        st = matmul_desc (&pd, &p->a, &p->b, &p->c, attr);
+        st = desc_matmul (&pd, dnnl.engine, &p->a, &p->b, &p->c, attr);
     if (st == dnnl_success)
-        st = keep_desc (&p->scratch, pd, dnnl_query_scratchpad_md);
+        st = desc_chosen (&p->scratch, pd, dnnl_query_scratchpad_md);
     if (st == dnnl_success)
         st = dnnl_primitive_create (&p->primitive, pd);
     omp_set_num_threads (threads);
@@ -313,10 +196,10 @@ static void drop_kernel (DnnlKernel *p)
 {
     if (p->primitive)
         dnnl_primitive_destroy (p->primitive);
-    free_desc (&p->a);
-    free_desc (&p->b);
-    free_desc (&p->c);
-    free_desc (&p->scratch);
+    desc_free (&p->a);
+    desc_free (&p->b);
+    desc_free (&p->c);
+    desc_free (&p->scratch);
     memset (p, 0, sizeof *p);
 }
 
@@ -392,25 +275,16 @@ DpsStatus dnnl_kernel (const DnnlProduct *product, const DnnlKernel **out, DpsEr
 
 uint64_t dnnl_kernel_scratch (const DnnlKernel *k) { return (k->scratch_bytes + 63) / 64 * 64; }
 
-static dnnl_status_t wrap (dnnl_memory_t *m, const Desc *d, const void *data)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_create (m, *d, dnnl.engine, (void *)data);
-#else
-    return dnnl_memory_create (m, d, dnnl.engine, (void *)data);
-#endif
-}
-
 DpsStatus dnnl_run (const DnnlKernel *p, const void *a, const void *b, void *c, void *scratch, DpsError *err)
 {
     dnnl_exec_arg_t args[4] = {{DNNL_ARG_SRC, NULL}, {DNNL_ARG_WEIGHTS, NULL}, {DNNL_ARG_DST, NULL}, {DNNL_ARG_SCRATCHPAD, NULL}};
-    dnnl_status_t st = wrap (&args[0].memory, &p->a, a);
+    dnnl_status_t st = desc_memory (&args[0].memory, &p->a, dnnl.engine, a);
     if (st == dnnl_success)
-        st = wrap (&args[1].memory, &p->b, b);
+        st = desc_memory (&args[1].memory, &p->b, dnnl.engine, b);
     if (st == dnnl_success)
-        st = wrap (&args[2].memory, &p->c, c);
+        st = desc_memory (&args[2].memory, &p->c, dnnl.engine, c);
     if (st == dnnl_success && p->scratch_bytes)
-        st = wrap (&args[3].memory, &p->scratch, scratch);
+        st = desc_memory (&args[3].memory, &p->scratch, dnnl.engine, scratch);
     if (st == dnnl_success)
         st = dnnl_primitive_execute (p->primitive, dnnl.stream, p->scratch_bytes ? 4 : 3, args);
     for (int i = 0; i < 4; i++)

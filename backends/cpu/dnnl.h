@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dnnl.h: oneDNN behind one function: C = A·B, B packed. Only dnnl.c sees oneDNN's API (v2 or v3). Products are strict in their dtype whatever
+ * dnnl.h: oneDNN behind one function: C = A·B, B packed. Only dnnl.c and dnnl_desc.c see oneDNN's API. Products are strict in their dtype whatever
  * ONEDNN_DEFAULT_FPMATH_MODE says. A product is made for, and run on, one thread: which threads there are cannot change it. tiles.h spreads
  * products of one kind over threads.
  */

@@ -178,6 +178,8 @@ int dps__jinja_replace (DpsJinja *in, const DpsJval *s, const DpsJval *old, cons
 /* jinja_access.c: what is not there is an undefined value, which says why when it is used */
 int dps__jinja_attribute (DpsJinja *in, const DpsJval *object, const char *name, size_t len, DpsJval *out);
 int dps__jinja_item (DpsJinja *in, const DpsJval *object, const DpsJval *key, DpsJval *out);
+/** v.a.b or v.0: the value at a dotted path; a path that is no string is a key. */
+int dps__jinja_at_path (DpsJinja *in, const DpsJval *v, const DpsJval *path, DpsJval *out);
 /* object[start:stop:step], step not 0. A bound that was left out is INT64_MAX, or as stop with a negative step INT64_MIN; start 0 forwards. */
 int dps__jinja_slice (DpsJinja *in, const DpsJval *object, int64_t start, int64_t stop, int64_t step, DpsJval *out);
 int dps__jinja_undefined_used (DpsJinja *in, const DpsJval *v); /* fails with why v is undefined; -1 */
@@ -204,7 +206,8 @@ typedef struct DpsJfilters {
     const char *name;
     int (*call) (DpsJinja *in, const DpsJval *v, const DpsJargs *args, DpsJval *out);
 } DpsJfilters;
-const DpsJfilters *dps__jinja_list_filters (void); /* jinja_lists.c */
+const DpsJfilters *dps__jinja_list_filters (void);
+const DpsJfilters *dps__jinja_order_filters (void);
 int dps__jinja_test (DpsJinja *in, const char *name, const DpsJval *v, DpsJargs *args, int *out, int *out_known);
 /** One row of a table of methods; the last has no name. */
 typedef struct DpsJmethods {

@@ -141,6 +141,30 @@ int dps__jinja_item (DpsJinja *in, const DpsJval *object, const DpsJval *key, Dp
     return in->status == DPS_OK ? 0 : -1;
 }
 
+int dps__jinja_at_path (DpsJinja *in, const DpsJval *v, const DpsJval *path, DpsJval *out)
+{
+    *out = *v;
+    if (path->kind != DPS_J_STR)
+        return dps__jinja_item (in, v, path, out);
+    for (size_t at = 0; at <= path->len;) {
+        const char *dot = memchr (path->s + at, '.', path->len - at);
+        size_t end = dot ? (size_t)(dot - path->s) : path->len;
+        DpsJval key = dps__jinja_text (path->s + at, end - at), object = *out;
+        int digits = key.len > 0 && key.len < 10;
+        int64_t index = 0;
+        for (size_t i = 0; i < key.len && digits; i++) {
+            digits = key.s[i] >= '0' && key.s[i] <= '9';
+            index = index * 10 + (key.s[i] - '0');
+        }
+        if (digits)
+            key = dps__jinja_int (index);
+        if (dps__jinja_item (in, &object, &key, out))
+            return -1;
+        at = end + 1;
+    }
+    return 0;
+}
+
 static int64_t clamp (int64_t i, int64_t n, int64_t low, int64_t high)
 {
     i = i < 0 && i >= -n ? i + n : i < -n ? low : i;

@@ -383,9 +383,9 @@ static const DpsJfilters filters[] = {
 
 int dps__jinja_filter (DpsJinja *in, const char *name, const DpsJval *v, DpsJargs *args, DpsJval *out, int *out_known)
 {
-    const DpsJfilters *const tables[] = {filters, dps__jinja_list_filters ()};
+    const DpsJfilters *const tables[] = {filters, dps__jinja_list_filters (), dps__jinja_order_filters ()};
     *out_known = 1;
-    for (int t = 0; t < 2; t++)
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
         for (const DpsJfilters *row = tables[t]; row->name; row++)
             if (!strcmp (row->name, name))
                 return row->call (in, v, args, out);

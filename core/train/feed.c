@@ -1,46 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "train/feed.h"
-
+/* feed.c: the rows of a recipe as the places of micro-batches, in the order of an epoch. */
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
-#include "data/criteria.h"
-#include "data/dataset.h"
 #include "diapason/objective.h"
-#include "token/encode.h"
-#include "train/bins.h"
-#include "train/wrap.h"
-
-/* Larger files are not read ahead: their rows are checked when they are reached. */
-static const uint64_t SCAN_MAX_BYTES = (uint64_t)64 << 20;
-
-/* One row of a file; all zeros before the scan, and of a row that is dropped. */
-typedef struct RowSize {
-    uint32_t tokens, scored;
-    uint16_t segments, sequences;
-} RowSize;
-
-struct DpsFeed {
-    DpsDataset *ds;
-    DpsEncoder *encoder;
-    const DpsRecipe *recipe;
-    DpsCriteria criteria; /* of groups, after the scan */
-    uint64_t max_length;
-    uint32_t unit;  /* DPS_UNIT_* */
-    int last_state; /* the objective reads scores */
-    int prompts;    /* rows are prompts that the run answers */
-    int packing, wrapped, scanned;
-    uint64_t *bases;           /* [n_files] index of a file's first row in sizes */
-    RowSize *sizes;            /* [all rows of all files]; NULL before the scan */
-    DpsBatchCounts most;       /* of the scanned rows, each count by itself */
-    uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
-    uint64_t n_undecided;      /* groups of which a pair was wanted, with no answer better than another */
-    DpsBins bins;              /* with packing: each row by its place in the unpacked epoch */
-    DpsWrap wrap;              /* with wrapped in place of bins */
-    uint64_t *counts;          /* [n_counts] places of the epochs seen so far */
-    size_t n_counts, count_capacity;
-};
+#include "train/feed_internal.h"
 
 /* Keys that do not suit what the stage makes of a row. */
 static DpsStatus check_keys (const DpsFeed *f, DpsError *err)
@@ -123,7 +87,7 @@ uint64_t dps_feed_row (const DpsFeed *f, uint64_t epoch, uint64_t k)
     return f->bases[file] + row;
 }
 
-static const RowSize *size_of (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[dps_feed_row (f, epoch, k)]; }
+const DpsRowSize *dps__feed_size (const DpsFeed *f, uint64_t epoch, uint64_t k) { return &f->sizes[dps_feed_row (f, epoch, k)]; }
 
 static DpsStatus make_places (DpsFeed *f, uint64_t epoch, const uint32_t *tokens, DpsError *err)
 {
@@ -141,8 +105,7 @@ static DpsStatus make_places (DpsFeed *f, uint64_t epoch, const uint32_t *tokens
     return DPS_OK;
 }
 
-/* The places of an epoch, which stay known until another epoch's are asked for. */
-static DpsStatus need_places (DpsFeed *f, uint64_t epoch, DpsError *err)
+DpsStatus dps__feed_need_places (DpsFeed *f, uint64_t epoch, DpsError *err)
 {
     if (f->wrapped ? f->wrap.n && f->wrap.epoch == epoch : f->bins.n && f->bins.epoch == epoch)
         return DPS_OK;
@@ -150,7 +113,7 @@ static DpsStatus need_places (DpsFeed *f, uint64_t epoch, DpsError *err)
     if (!tokens)
         return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
     for (uint64_t k = 0; k < f->ds->n_rows; k++)
-        tokens[k] = size_of (f, epoch, k)->tokens;
+        tokens[k] = dps__feed_size (f, epoch, k)->tokens;
     DpsStatus st = make_places (f, epoch, tokens, err);
     dps_free (tokens);
     return st;
@@ -164,23 +127,21 @@ DpsStatus dps_feed_places (DpsFeed *f, uint64_t epoch, uint64_t *out, DpsError *
     while (f->n_counts <= epoch) {
         if (DPS_GROW (f->counts, f->n_counts, f->count_capacity))
             return dps_fail (err, DPS_ERR_NOMEM, "packing: out of memory");
-        DPS_TRY (need_places (f, f->n_counts, err));
+        DPS_TRY (dps__feed_need_places (f, f->n_counts, err));
         f->counts[f->n_counts++] = f->wrapped ? f->wrap.n : f->bins.n;
     }
     *out = f->counts[epoch];
     return DPS_OK;
 }
 
-/* A unit's rows behind the n sequences there are; they own its ids and weights then. */
-static DpsStatus take_unit (const DpsFeed *f, DpsSequence **sequences, size_t *n, DpsEncodedUnit *u, uint64_t key, uint64_t row,
-                            DpsError *err)
+DpsStatus dps__feed_take_unit (const DpsFeed *f, DpsPlace *p, DpsEncodedUnit *u, uint64_t key, uint64_t row, DpsError *err)
 {
-    DpsSequence *grown = dps_realloc (*sequences, *n + u->n, sizeof *grown);
+    DpsSequence *grown = dps_realloc (p->sequences, p->n + u->n, sizeof *grown);
     if (!grown)
         return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory");
-    *sequences = grown;
+    p->sequences = grown;
     for (size_t i = 0; i < u->n; i++) {
-        grown[(*n)++] = (DpsSequence){.ids = u->rows[i].ids,
+        grown[p->n++] = (DpsSequence){.ids = u->rows[i].ids,
                                       .weights = u->rows[i].weights,
                                       .n = u->rows[i].n,
                                       .prefix = u->prefix,
@@ -222,7 +183,7 @@ static DpsStatus append_row (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *o
         st = take_scores (f, out, &row, &u, err);
     dps_row_clear (&row);
     if (st == DPS_OK && u.n)
-        st = take_unit (f, &out->sequences, &out->n, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
+        st = dps__feed_take_unit (f, out, &u, epoch * f->ds->n_rows + k, dps_feed_row (f, epoch, k), err);
     dps_encoded_unit_free (&u);
     return st;
 }
@@ -251,7 +212,7 @@ DpsStatus dps_feed_get (DpsFeed *f, uint64_t epoch, uint64_t k, DpsPlace *out, D
     DpsStatus st = DPS_OK;
     *out = (DpsPlace){0};
     if (f->packing)
-        DPS_TRY (need_places (f, epoch, err));
+        DPS_TRY (dps__feed_need_places (f, epoch, err));
     if (f->wrapped) {
         st = get_wrapped (f, epoch, k, out, err);
         n = 0;
@@ -291,126 +252,6 @@ void dps_place_free (DpsPlace *p)
     dps_free (p->rewards);
     dps_free (p->truncated);
     *p = (DpsPlace){0};
-}
-
-static uint64_t file_bytes (const DpsFeed *f)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < f->ds->n_files; i++)
-        bytes += dps_rows_bytes (f->ds->files[i].rows);
-    return bytes;
-}
-
-static int64_t larger (int64_t a, int64_t b) { return a > b ? a : b; }
-
-static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row, RowSize *size, DpsError *err)
-{
-    DpsRow r;
-    DpsEncodedUnit u;
-    DpsPlace p = {0};
-    DPS_TRY (dps_dataset_file_row (file, row, &r, err));
-    DpsStatus st = dps_encode_unit (f->encoder, &r, f->unit, &u, err);
-    if (st == DPS_OK && !f->prompts)
-        st = dps_criteria_add (&f->criteria, &r, f->recipe->criteria_weights, err);
-    f->n_undecided += st == DPS_OK && !u.n && !u.n_long && r.kind == DPS_ROW_GROUP;
-    dps_row_clear (&r);
-    if (st == DPS_OK && u.n)
-        st = take_unit (f, &p.sequences, &p.n, &u, 0, 0, err);
-    dps_batch_count (p.sequences, p.n, &p.counts);
-    *size = (RowSize){(uint32_t)p.counts.tokens, (uint32_t)p.counts.scored, (uint16_t)p.counts.segments, (uint16_t)p.counts.sequences};
-    f->most = (DpsBatchCounts){larger (f->most.tokens, p.counts.tokens), larger (f->most.scored, p.counts.scored),
-                               larger (f->most.segments, p.counts.segments), larger (f->most.sequences, p.counts.sequences), 1};
-    f->n_cut += u.n && u.n_long;
-    f->n_dropped += !u.n && u.n_long;
-    dps_place_free (&p);
-    dps_encoded_unit_free (&u);
-    return st;
-}
-
-/* What the scan of so many rows met: warnings, or DATA when none of them is left. */
-static DpsStatus tell_scanned (const DpsFeed *f, uint64_t wanted, DpsError *err)
-{
-    if (f->n_cut + f->n_dropped)
-        dps_log (DPS_LOG_WARNING, "%llu of %llu rows have more tokens than max_length %llu: %llu are cut, %llu dropped (truncation_mode)",
-                 (unsigned long long)(f->n_cut + f->n_dropped), (unsigned long long)wanted, (unsigned long long)f->max_length,
-                 (unsigned long long)f->n_cut, (unsigned long long)f->n_dropped);
-    if (f->n_undecided)
-        dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
-                 (unsigned long long)f->n_undecided, (unsigned long long)wanted);
-    if (f->n_dropped + f->n_undecided == wanted)
-        return dps_fail (err, DPS_ERR_DATA,
-                         "%s: none of the %llu rows is left: %llu are longer than max_length, %llu are groups without a better answer",
-                         dps_recipe_where (f->recipe, DPS_KEY_max_length), (unsigned long long)wanted, (unsigned long long)f->n_dropped,
-                         (unsigned long long)f->n_undecided);
-    return DPS_OK;
-}
-
-DpsStatus dps_feed_scan (DpsFeed *f, int *out_exact, void (*progress) (void *ctx, double share), void *ctx, DpsError *err)
-{
-    uint64_t total = 0, done = 0, wanted = 0;
-    *out_exact = 0;
-    if (!f->packing && (f->unit != DPS_UNIT_GROUP || f->prompts) && file_bytes (f) > SCAN_MAX_BYTES)
-        return DPS_OK;
-    for (size_t i = 0; i < f->ds->n_files; i++) {
-        total += dps_rows_count (f->ds->files[i].rows);
-        wanted += f->ds->files[i].n;
-    }
-    f->sizes = dps_calloc (total, sizeof *f->sizes);
-    if (!f->sizes)
-        return dps_fail (err, DPS_ERR_NOMEM, "rows: out of memory for the lengths of %llu rows", (unsigned long long)total);
-    for (size_t i = 0; i < f->ds->n_files; i++) {
-        const DpsDatasetFile *file = &f->ds->files[i];
-        for (uint64_t k = file->first; k < file->first + file->n; k++) {
-            DPS_TRY (scan_row (f, file, k, &f->sizes[f->bases[i] + k], err));
-            if (progress && ++done % 256 == 0)
-                progress (ctx, (double)done / (double)wanted);
-        }
-    }
-    DPS_TRY (tell_scanned (f, wanted, err));
-    f->scanned = 1;
-    *out_exact = !f->wrapped; /* how many of a cut row's tokens count is not known */
-    return dps_criteria_settle (&f->criteria, f->recipe->criteria_weights, dps_recipe_where (f->recipe, DPS_KEY_criteria_weights), err);
-}
-
-static void add_size (const RowSize *s, DpsBatchCounts *io)
-{
-    io->tokens += s->tokens;
-    io->scored += s->scored;
-    io->segments += s->segments;
-    io->sequences += s->sequences;
-    io->roots += s->tokens > 0;
-}
-
-DpsStatus dps_feed_count (DpsFeed *f, uint64_t epoch, uint64_t k, DpsBatchCounts *io, DpsError *err)
-{
-    if (!f->packing) {
-        add_size (size_of (f, epoch, k), io);
-        return DPS_OK;
-    }
-    DPS_TRY (need_places (f, epoch, err));
-    if (f->wrapped) {
-        uint64_t row, skip;
-        const int64_t tokens = (int64_t)dps_wrap_place (&f->wrap, k, &row, &skip);
-        io->tokens += tokens;
-        io->scored += tokens - 1;
-        io->segments++;
-        io->sequences++;
-        io->roots++;
-        return DPS_OK;
-    }
-    for (uint64_t i = f->bins.starts[k]; i < f->bins.starts[k + 1]; i++)
-        add_size (size_of (f, epoch, f->bins.rows[i]), io);
-    return DPS_OK;
-}
-
-DpsBatchCounts dps_feed_most (const DpsFeed *f)
-{
-    int64_t tokens = (int64_t)f->max_length;
-    if ((f->scanned && !f->wrapped) || tokens == 0)
-        return f->most;
-    /* Two answers to a prompt of one token have the most: the prompt is there once. */
-    return f->unit == DPS_UNIT_PAIR && !f->prompts ? (DpsBatchCounts){2 * tokens - 1, 2 * tokens - 2, 3, 2, 1}
-                                                   : (DpsBatchCounts){tokens, tokens - 1, 1, 1, 1};
 }
 
 uint64_t dps_feed_rows (const DpsFeed *f)

@@ -89,10 +89,10 @@ said config.sha256
 ok "a changed config.json of the base refuses to resume (4)"
 
 # A finished run has nothing left to do, and says no speeds of it.
-tiny_recipe done.yaml done max_steps=2 save_steps=1
-run 0 "$dia" train done.yaml
-sha256sum done/adapter_* > before
-run 0 "$dia" train done.yaml --resume
-if grep -q per_second out err done/all_results.json; then fail "speeds of no step: $(cat err)"; fi
+tiny_recipe over.yaml over max_steps=2 save_steps=1
+run 0 "$dia" train over.yaml
+sha256sum over/adapter_* > before
+run 0 "$dia" train over.yaml --resume
+if grep -q per_second out err over/all_results.json; then fail "speeds of no step: $(cat err)"; fi
 sha256sum -c --quiet before || fail "the finished adapter changed"
 ok "a finished run resumes to itself"
