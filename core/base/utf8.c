@@ -17,13 +17,23 @@ size_t dps_utf8_sequence (const char *text, size_t left)
     return overlong || outside ? 0 : n;
 }
 
-int dps_utf8_is_plain (const char *s, size_t len)
+/* U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to U+2069: Unicode's Bidi_Control. They show what follows in another order. */
+static int turns_text (const unsigned char *s, size_t n)
+{
+    if (n == 2)
+        return s[0] == 0xd8 && s[1] == 0x9c;
+    if (n != 3 || s[0] != 0xe2)
+        return 0;
+    return s[1] == 0x80 ? s[2] == 0x8e || s[2] == 0x8f || (s[2] >= 0xaa && s[2] <= 0xae) : s[1] == 0x81 && s[2] >= 0xa6 && s[2] <= 0xa9;
+}
+
+int dps_utf8_is_plain (const char *text, size_t len)
 {
     for (size_t i = 0, n; i < len; i += n) {
-        unsigned char c = (unsigned char)s[i];
-        n = dps_utf8_sequence (s + i, len - i);
-        int control = c < 0x20 || c == 0x7f || (c == 0xc2 && n == 2 && (unsigned char)s[i + 1] < 0xa0);
-        if (n == 0 || control)
+        const unsigned char *s = (const unsigned char *)text + i;
+        n = dps_utf8_sequence (text + i, len - i);
+        int control = s[0] < 0x20 || s[0] == 0x7f || (s[0] == 0xc2 && n == 2 && s[1] < 0xa0);
+        if (n == 0 || control || turns_text (s, n))
             return 0;
     }
     return 1;

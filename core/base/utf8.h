@@ -9,8 +9,8 @@
 /** Length of the valid UTF-8 sequence (RFC 3629) at s, of which `left` ≥ 1 bytes may be read; 0 when there is none. [any] */
 size_t dps_utf8_sequence (const char *s, size_t left);
 
-/** 1 when s is valid UTF-8 without control characters, so that it can be a name in a message or on a terminal. [any] */
-int dps_utf8_is_plain (const char *s, size_t len);
+/** 1 when text is valid UTF-8 without control characters, those of writing direction too, so that it can be a name in a message or on a terminal. [any] */
+int dps_utf8_is_plain (const char *text, size_t len);
 
 /** Encode one code point; returns its length, 1 to 4. A surrogate or a number past U+10FFFF becomes U+FFFD. */
 size_t dps_utf8_encode (uint32_t c, char out[4]);

@@ -167,11 +167,9 @@ const char *check_status_text (int status, char *out, size_t cap)
 const char *check_printable (char *text)
 {
     for (char *at = text; *at;) {
-        const unsigned char *c = (const unsigned char *)at;
         size_t n = dps_utf8_sequence (at, strlen (at));
-        int obeyed = *c < 0x20 || *c == 0x7f || (n == 2 && *c == 0xc2 && c[1] < 0xa0); /* C0, DEL, C1 */
-        if (!n || obeyed)
-            memset (at, *c < 0x20 ? ' ' : '?', n ? n : 1);
+        if (!n || !dps_utf8_is_plain (at, n))
+            memset (at, (unsigned char)*at < 0x20 ? ' ' : '?', n ? n : 1);
         at += n ? n : 1;
     }
     return text;

@@ -112,6 +112,10 @@ static void test_bad_manifests_are_refused_by_place (void)
          "2J",
          "key 'summary'"}, /* the same in one character */
         {"version=", "version=1.0\xc2\x85", "key 'version'"},
+        {"summary=", "summary=left\xe2\x80\xaetfel", "key 'summary'"}, /* U+202E and its like: writing direction */
+        {"summary=", "summary=left\xe2\x81\xa6tfel", "key 'summary'"},
+        {"licence=", "licence=MIT\xe2\x80\x8f", "key 'licence'"},
+        {"version=", "version=1.0\xd8\x9c", "key 'version'"},
         {"[plugin]", "", "Key file does not start with a group"},
         {"[plugin]", "[plugins]", "unknown group [plugins], expected [plugin]"},
         {"[plugin]", "[x-plugin]", "no group [plugin]"},
