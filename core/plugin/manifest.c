@@ -209,7 +209,10 @@ static DpsStatus take_key (GKeyFile *file, const Key *key, const char *where, Dp
         return dps_fail (err, DPS_ERR_FORMAT, "%s: key '%s' is missing, expected %s", where, key->name, key->expected);
     }
     size_t len = strlen (value);
-    int good = len < key->room && dps_utf8_is_plain (value, len);
+    if (len >= key->room)
+        return dps_fail (err, DPS_ERR_FORMAT, "%s: key '%s' has %zu bytes, expected at most %zu: %s", where, key->name, len, key->room - 1,
+                         key->expected);
+    int good = dps_utf8_is_plain (value, len);
     const char *at = value;
     DpsStr item = {value, len};
     if (good && !key->list)

@@ -150,13 +150,24 @@ static void test_hostile_bytes_are_refused (void)
         dps_buf_printf (&big, "x-%zu=%zu\n", big.len, big.len);
     CHECK_FAILS (dps__manifest_parse (big.data, big.len, "t.plugin", &m, &err), DPS_ERR_LIMIT, "longer than the 65536 bytes");
     dps_buf_free (&big);
-    /* A value longer than any field, within the limit. */
-    dps_buf_str (&big, "[plugin]\nsummary=");
-    while (big.len < 60000)
-        dps_buf_str (&big, "long");
-    dps_buf_str (&big, "\n");
-    CHECK_FAILS (dps__manifest_parse (big.data, big.len, "t.plugin", &m, &err), DPS_ERR_FORMAT, "t.plugin: key 'id' is missing");
-    dps_buf_free (&big);
+    /* Good items, and one too many for the field; a value longer than any field. */
+    static const struct {
+        const char *key, *item, *message;
+        size_t bytes;
+    } longer[] = {
+        {"needs=", "dps.host.tape/1;", "t.plugin: key 'needs' has 528 bytes, expected at most 512: host interfaces", 528},
+        {"summary=", "long", "t.plugin: key 'summary' has 60000 bytes, expected at most 256: one line", 60000},
+    };
+    for (size_t i = 0; i < sizeof longer / sizeof *longer; i++) {
+        DpsBuf line = {0}, text = {0};
+        dps_buf_str (&line, longer[i].key);
+        while (line.len < strlen (longer[i].key) + longer[i].bytes)
+            dps_buf_str (&line, longer[i].item);
+        variant (longer[i].key, line.data, &text);
+        CHECK_FAILS (parse (text.data, &m), DPS_ERR_FORMAT, longer[i].message);
+        dps_buf_free (&line);
+        dps_buf_free (&text);
+    }
 }
 
 static void test_every_cut_is_refused_or_lacks_only_optional_keys (void)
