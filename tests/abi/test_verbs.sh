@@ -96,6 +96,13 @@ done
 "$diapason" plugins show > "$work/out" 2>&1 && fail "show without an id succeeded" || [ $? = 2 ] || fail "not a usage error"
 "$diapason" plugins remove > "$work/out" 2>&1 && fail "plugins remove succeeded" || [ $? = 2 ] || fail "not a usage error"
 
+# A folder that is not searched: once where refusals are listed, and a warning elsewhere.
+for verb in "plugins list" doctor "plugins show good"; do
+    # shellcheck disable=SC2086
+    DIAPASON_PLUGINS=$work:/nowhere/at/all "$diapason" $verb > "$work/out" 2>&1 || fail "$verb: exit $?"
+    [ "$(grep -c '/nowhere/at/all: no such plugin folder' "$work/out")" = 1 ] || fail "$verb does not say once that a folder was not searched"
+done
+
 "$diapason" plugins list --json > "$work/out" || fail "plugins list --json"
 grep -q '"id": "com.acme.good"' "$work/out" || fail "JSON without the good plugin"
 [ "$(grep -c '"loaded": false' "$work/out")" = $((n + here)) ] || fail "plugins list --json: not $n refused"

@@ -27,13 +27,16 @@ DpsStatus cli_open_registry_patient (int probe_ms, DpsRegistry **out, DpsError *
 {
     const DpsRegistryOptions options = {.prober = "/proc/self/exe", .probe_ms = probe_ms};
     DPS_TRY (cli_provide (err));
-    DPS_TRY (dps_registry_open (&options, out, err));
+    return dps_registry_open (&options, out, err);
+}
+
+DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err)
+{
+    DPS_TRY (cli_open_registry_patient (0, out, err));
     if (cli_folder_refused (*out))
         dps_log (DPS_LOG_WARNING, "%s", cli_folder_refused (*out));
     return DPS_OK;
 }
-
-DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err) { return cli_open_registry_patient (0, out, err); }
 
 /* "a,b" as ["a","b"]. */
 static json_t *string_list (const char *s)

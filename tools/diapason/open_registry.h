@@ -12,7 +12,7 @@ DpsStatus cli_provide (DpsError *err);
 
 /** Offer plugins the extensions of the later stages (the tape), then open the registry of the default folders; warns of one that is not searched. [init] */
 DpsStatus cli_open_registry (DpsRegistry **out, DpsError *err);
-/** The same, with probe_ms for each step of an unknown plugin's probe (0: the usual). [init] */
+/** The same without the warning, where refusals are listed; probe_ms for each step of an unknown plugin's probe (0: the usual). [init] */
 DpsStatus cli_open_registry_patient (int probe_ms, DpsRegistry **out, DpsError *err);
 
 /** Why a plugin folder that was named was not searched, as `diapason plugins list` has it; NULL: each was. The registry's. */

@@ -245,7 +245,7 @@ static int run (int argc, char **argv)
         return cli_usage (&dps_verb_doctor, "unexpected argument '%s'", argv[1]);
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
-    DpsStatus st = cli_open_registry (&reg, &err);
+    DpsStatus st = cli_open_registry_patient (0, &reg, &err);
     if (st != DPS_OK)
         return cli_fail (&dps_verb_doctor, st, &err);
     json_t *d = gather (reg);

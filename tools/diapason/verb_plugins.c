@@ -243,7 +243,7 @@ static int run (int argc, char **argv)
         return sign_or_verify (sub, argv[1]);
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
-    DpsStatus st = cli_open_registry (&reg, &err);
+    DpsStatus st = sub == &subs[LIST] ? cli_open_registry_patient (0, &reg, &err) : cli_open_registry (&reg, &err);
     if (st != DPS_OK)
         return cli_fail (&sub->verb, st, &err);
     code = sub == &subs[SHOW] ? show (reg, argv[1]) : sub == &subs[RELEASE] ? release (reg, argv[1]) : list (reg);
