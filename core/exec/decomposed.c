@@ -95,8 +95,11 @@ static DpsStatus run_record (DpsExec *ex, int device, const Parts *p, const DpsR
                .out = out,
                .attrs = r->attrs};
     DpsStatus st = dps__exec_call (ex, device, &o, flags, err);
-    if (st != DPS_OK)
-        dps_error_prefix (err, "as simple ops: %s", dps_op_name ((DpsOpCode)r->op));
+    if (st == DPS_OK || !err)
+        return st;
+    const char *why = dps__exec_unnamed (ex->devices[device].info.name, err->msg);
+    memmove (err->msg, why, strlen (why) + 1);
+    dps_error_prefix (err, "as simple ops: %s", dps_op_name ((DpsOpCode)r->op));
     return st;
 }
 

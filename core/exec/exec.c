@@ -101,12 +101,18 @@ static void describe_operands (DpsCase *c, const DpsOp *o)
     }
 }
 
+const char *dps__exec_unnamed (const char *device, const char *why)
+{
+    const size_t lengths[] = {strlen (device), strcspn (device, ":")};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        if (!strncmp (why, device, lengths[i]) && !strncmp (why + lengths[i], ": ", 2))
+            return why + lengths[i] + 2;
+    return why;
+}
+
 static DpsStatus add_reason (DpsCase *c, const char *device, const char *why, DpsError *err)
 {
-    size_t n = strlen (device);
-    int named = !strncmp (why, device, n) && why[n] == ':'; /* a backend may begin with its own name */
-    char *longer =
-        dps_strf ("%s%s%s%s%s", c->reasons ? c->reasons : "", c->reasons ? "\n" : "", named ? "" : device, named ? "" : ": ", why);
+    char *longer = dps_strf ("%s%s%s: %s", c->reasons ? c->reasons : "", c->reasons ? "\n" : "", device, dps__exec_unnamed (device, why));
     if (!longer)
         return dps_fail (err, DPS_ERR_NOMEM, "out of memory");
     dps_free (c->reasons);

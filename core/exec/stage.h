@@ -26,6 +26,9 @@ DpsStatus dps_exec_fetch (DpsExec *ex, const DpsGraph *g, DpsNode node, DpsError
 /** DpsBackend.run on a device, whatever memory the operands are in. Errors: the backend's, NOMEM. [device-serial] */
 DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flags, DpsError *err);
 
+/** What a backend says without the name that it may begin with: its device's ("acme:0: …") or its own ("acme: …"). Points into why. [any] */
+const char *dps__exec_unnamed (const char *device, const char *why);
+
 /** What dps__exec_call would copy to the device of c and back, added to c: for `explain`. An op in pieces counts as one. */
 DpsStatus dps__exec_moves (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *err);
 

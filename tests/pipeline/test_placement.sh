@@ -81,6 +81,7 @@ run 2 "$dia" train asked.yaml --set 'op_devices={attention: 3}'
 said "attention is not given a device's name"
 DIAPASON_TEST_REMOTE=linear run 0 "$dia" explain asked.yaml --json
 holds out '[.[] | select (.op == "attention")] | all (.device == "ref" and (.refused | test ("remote: attention is not on the list")))'
+holds out '[.[].refused // empty] | any (test ("remote: as simple ops: ")) and all (test ("remote: .*remote: ") | not)'
 DIAPASON_TEST_REMOTE=linear run 1 "$dia" explain asked.yaml --set strict_device=true
 said "would fall back"
 ok "refusals"

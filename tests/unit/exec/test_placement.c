@@ -68,6 +68,7 @@ static void test_a_device_gets_the_shapes_and_attributes_it_takes (void)
     picky.run = run_picky;
     ex.devices[1] = ex.devices[0]; /* behind the picky one */
     ex.devices[0].backend = &picky;
+    ex.devices[0].info.name = "picky:0"; /* named once, though the backend begins with its own name */
     ex.n_devices = 2;
     for (int i = 0; i < 2; i++) {
         CHECK_OK (scale (&ex, 2, 1)); /* picky */
@@ -78,13 +79,13 @@ static void test_a_device_gets_the_shapes_and_attributes_it_takes (void)
     CU_ASSERT_EQUAL_FATAL (ex.n_cases, 2);
     CU_ASSERT (ex.cases[0].device == 0 && ex.cases[0].runs == 4 && !ex.cases[0].reasons);
     CU_ASSERT (ex.cases[1].device == 1 && ex.cases[1].runs == 4);
-    CHECK_STR (ex.cases[1].reasons, "ref: picky: 1 rows");
+    CHECK_STR (ex.cases[1].reasons, "picky:0: 1 rows");
     ex.strict = 1;
     CHECK_OK (scale (&ex, 2, 1));
     CHECK_FAILS (scale (&ex, 4, 3), DPS_ERR_UNSUPPORTED,
-                 "add (f32, f32 → f32) would fall back, which --strict-device refuses: ref: picky: alpha is 3");
+                 "add (f32, f32 → f32) would fall back, which --strict-device refuses: picky:0: alpha is 3");
     ex.n_devices = 1;
-    CHECK_FAILS (scale (&ex, 3, 1), DPS_ERR_UNSUPPORTED, "add (f32, f32 → f32) runs on no device: ref: picky: 3 rows");
+    CHECK_FAILS (scale (&ex, 3, 1), DPS_ERR_UNSUPPORTED, "add (f32, f32 → f32) runs on no device: picky:0: 3 rows");
     dps_exec_close (&ex);
     dps_registry_close (reg);
 }
