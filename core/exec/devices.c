@@ -9,6 +9,8 @@
 #include "exec/layer.h"
 #include "plugin/host.h"
 
+enum { MOST_DEVICES = 64 }; /* of one backend, as in diapason check */
+
 /* Does a name mean the plugin or one of its devices: "opencl" or "opencl:1"? */
 static int means (const char *name, const char *plugin)
 {
@@ -41,10 +43,11 @@ static int sound (const DpsDeviceInfo *info)
 /* Refused where it was asked for by name; elsewhere the run goes on without it. */
 static DpsStatus unsound (const DpsPlugin *plugin, uint32_t i, int asked_for, DpsError *err)
 {
-    static const char what[] = "has no handle, or a name or detail that is no plain text. Hint: diapason check";
+    const char *what = i == MOST_DEVICES ? "is one too many: enumerate never says that there is no more"
+                                         : "has no handle, or a name or detail that is no plain text";
     if (asked_for)
-        return dps_fail (err, DPS_ERR_INVALID, "backend %s: device %u %s %s", plugin->id, i, what, plugin->name);
-    dps_log (DPS_LOG_WARNING, "backend %s is left out: device %u %s %s", plugin->id, i, what, plugin->name);
+        return dps_fail (err, DPS_ERR_INVALID, "backend %s: device %u %s. Hint: diapason check %s", plugin->id, i, what, plugin->name);
+    dps_log (DPS_LOG_WARNING, "backend %s is left out: device %u %s. Hint: diapason check %s", plugin->id, i, what, plugin->name);
     return DPS_OK;
 }
 
@@ -58,7 +61,7 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
         DpsStatus st = be->enumerate (i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
             return i == 0 && n && be == meant (reg, names[rank]) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
-        if (!sound (&d.info))
+        if (i == MOST_DEVICES || !sound (&d.info))
             return unsound (plugin, i, n && be == meant (reg, names[rank]), err);
         if (n && !wanted (names[rank], plugin, d.info.name))
             continue;

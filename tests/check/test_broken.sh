@@ -33,6 +33,10 @@ for fault in has_no_name name_is_no_text; do # a run that asks for such a device
     grep -q 'test.backend: device 0 has no handle, or a name' err || wrong "$fault: what is wrong with the device is not said"
     (cd "$src" && "$dia" explain tools/examples/tiny-sft.yaml) > out 2> err || wrong "$fault: a run on cpu does not go on without it"
 done
+"$dia" doctor > out && ! grep $'\033' out || wrong "doctor prints what $fault says as it is"
+export DIAPASON_BROKEN=never_ends
+! timeout 60 "$dia" explain "$src/tools/examples/tiny-sft.yaml" --set device=backend:none > out 2> err && grep -q 'test.backend: device 64 is one too many' err ||
+    wrong "devices without end are not refused"
 unset DIAPASON_BROKEN DIAPASON_PLUGINS
 for module in objective adapter format reward collective; do
     check "$module" || wrong "$module without a fault does not pass"

@@ -20,6 +20,7 @@
 #include "diapason/open_registry.h"
 #include "plugin/cpu.h"
 #include "plugin/host.h"
+#include "plugin/module.h"
 
 static int run (int argc, char **argv);
 
@@ -106,6 +107,15 @@ static json_t *plugins_json (const DpsRegistry *reg)
     return all;
 }
 
+/* What a backend says, fit for one line. */
+static json_t *words (const char *s)
+{
+    char text[sizeof ((DpsError){0}.msg)];
+    g_strlcpy (text, s ? s : "", sizeof text);
+    dps__one_line (text);
+    return json_string (text);
+}
+
 static json_t *devices_json (const DpsRegistry *reg)
 {
     json_t *all = json_array ();
@@ -116,10 +126,10 @@ static json_t *devices_json (const DpsRegistry *reg)
         DpsError err = DPS_ERROR_INIT;
         DpsStatus st = DPS_OK;
         for (uint32_t i = 0; i < 64 && (st = backend->enumerate (i, &info, &err)) == DPS_OK; i++)
-            json_array_append_new (all, json_pack ("{s:s, s:s, s:s}", "name", info.name ? info.name : "", "detail",
-                                                   info.detail ? info.detail : "", "plugin", p->id));
+            json_array_append_new (
+                all, json_pack ("{s:o, s:o, s:s}", "name", words (info.name), "detail", words (info.detail), "plugin", p->id));
         if (st != DPS_OK && st != DPS_ERR_NOT_FOUND)
-            json_array_append_new (all, json_pack ("{s:s, s:s, s:s}", "name", p->name, "detail", err.msg, "plugin", p->id));
+            json_array_append_new (all, json_pack ("{s:s, s:o, s:s}", "name", p->name, "detail", words (err.msg), "plugin", p->id));
     }
     return all;
 }

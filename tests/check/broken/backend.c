@@ -29,12 +29,16 @@ static int64_t elements (const DpsView *v)
 
 static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 {
-    static char moved[3];
+    static char moved[3], numbers[1024][16];
     if (IS (crashes_when_asked))
         raise (SIGSEGV);
-    DpsStatus st = ref ()->enumerate (i, out, err);
+    DpsStatus st = ref ()->enumerate (IS (never_ends) ? 0 : i, out, err);
     if (st == DPS_OK && out->size >= offsetof (DpsDeviceInfo, detail))
         out->name = IS (has_no_name) ? NULL : IS (name_is_no_text) ? "bro\x1b[31mken" : "broken";
+    if (st == DPS_OK && IS (never_ends) && out->size >= offsetof (DpsDeviceInfo, detail)) {
+        snprintf (numbers[i % 1024], sizeof *numbers, "broken:%u", i);
+        out->name = numbers[i % 1024];
+    }
     if (st == DPS_OK && IS (renames_devices))
         out->name = &"broken"[n_calls++ % 3];
     if (st == DPS_OK && IS (moves_devices))
