@@ -42,6 +42,15 @@ int check_args_lookup (void *args, const char *name, DpsParamValue *out)
     return a->recipe ? dps_recipe_reward_param (&a->given, name, out) : 0;
 }
 
+DpsStatus check_own_name (const CheckContext *ctx, const char *name, DpsError *err)
+{
+    if (!strcmp (name, ctx->plugin->name))
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_INVALID,
+                     "it calls itself '%s', and recipes find it as '%s', the last part of its id %s: expected one name", name,
+                     ctx->plugin->name, ctx->plugin->id);
+}
+
 static DpsStatus check_param (const DpsParam *p, DpsError *err)
 {
     if (!p || !check_is_text (p->name) || !check_is_text (p->help))

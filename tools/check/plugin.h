@@ -20,6 +20,9 @@ void check_args_close (CheckArgs *a);
 /** DpsParamLookup over CheckArgs. */
 int check_args_lookup (void *args, const char *name, DpsParamValue *out);
 
+/** What describe calls the plugin is what recipes find it by: its id's last part. Errors: INVALID. */
+DpsStatus check_own_name (const CheckContext *ctx, const char *name, DpsError *err);
+
 /** Parameter p as --help needs it: a name, help, a known type, a default within its range. Errors: INVALID names what is not so. */
 DpsStatus check_params (const DpsParam *const *params, uint32_t n, DpsError *err);
 

@@ -15,6 +15,7 @@ static DpsStatus describe (CheckContext *ctx, DpsError *err)
         !check_is_text (info->reference))
         return dps_fail (err, DPS_ERR_INVALID,
                          "describe: name, summary or reference is missing, or the pointer changes: it is static storage");
+    DPS_TRY (check_own_name (ctx, info->name, err));
     DPS_TRY (check_params (info->params, info->n_params, err));
     table->destroy (NULL);
     return DPS_OK;

@@ -61,7 +61,7 @@ static DpsStatus describe (CheckContext *ctx, DpsError *err)
                          "name '%s', extensions '%s': expected a name, and endings like \".gguf,.bin\" (or none, for a folder)",
                          f->name ? f->name : "", f->extensions ? f->extensions : "(null)");
     f->close (NULL);
-    return DPS_OK;
+    return check_own_name (ctx, f->name, err);
 }
 
 /* Noise is never claimed; what the format wrote is. head ends at a forbidden page. */

@@ -44,6 +44,7 @@ static DpsStatus describe (CheckContext *ctx, DpsError *err)
         return dps_fail (err, DPS_ERR_INVALID, "describe gives another pointer the second time: it is static storage");
     if (!check_is_text (info->name) || !check_is_text (info->summary) || !check_is_text (info->reference))
         return dps_fail (err, DPS_ERR_INVALID, "name, summary or reference is missing: a user reads them in `diapason plugins show`");
+    DPS_TRY (check_own_name (ctx, info->name, err));
     DPS_TRY (check_params (info->params, info->n_params, err));
     DPS_TRY (check_objective_open (ctx, &o, err)); /* the host's own checks: unit, total, axes, roles */
     DpsStatus st = DPS_OK;

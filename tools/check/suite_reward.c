@@ -127,6 +127,7 @@ static DpsStatus describe (CheckContext *ctx, DpsError *err)
     const DpsRewardInfo *info = table_of (ctx)->describe ();
     if (!info || info != table_of (ctx)->describe () || !check_is_text (info->name) || !check_is_text (info->summary))
         return dps_fail (err, DPS_ERR_INVALID, "describe: name or summary is missing, or the pointer changes: it is static storage");
+    DPS_TRY (check_own_name (ctx, info->name, err));
     if (info->n_criteria < 1 || info->n_criteria > MAX_CRITERIA)
         return dps_fail (err, DPS_ERR_INVALID, "%u criteria, expected 1 to %d", info->n_criteria, MAX_CRITERIA);
     for (uint32_t i = 0; i < info->n_criteria; i++) {

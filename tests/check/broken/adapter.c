@@ -10,14 +10,18 @@ enum { R = 2, A = 0, B = 1, S = 2, N_PARTS = 3 };
 
 static const DpsParam gain = DPS_SDK_PARAM ("gain", DPS_PARAM_F64, 1, 0.5, 2, NULL, "scale of the update");
 static const DpsParam *const params[] = {&gain};
-static const DpsAdapterInfo info = {.size = sizeof info,
-                                    .name = "broken-adapter",
-                                    .summary = "for the tests of diapason check",
-                                    .reference = "none",
-                                    .params = params,
-                                    .n_params = 1};
+static DpsAdapterInfo info = {.size = sizeof info,
+                              .name = "adapter",
+                              .summary = "for the tests of diapason check",
+                              .reference = "none",
+                              .params = params,
+                              .n_params = 1};
 
-static const DpsAdapterInfo *describe (void) { return &info; }
+static const DpsAdapterInfo *describe (void)
+{
+    info.name = IS (other_name) ? "broken" : "adapter";
+    return &info;
+}
 
 static DpsStatus create (const double *num, const DpsStr *str, void **out, DpsError *err)
 {

@@ -292,20 +292,30 @@ static DpsStatus finish (struct DpsFormatWriter *w, DpsError *err)
     return left && !IS (finishes_unfinished) ? dps_fail (err, DPS_ERR_INVALID, "%llu bytes are missing", (unsigned long long)left) : DPS_OK;
 }
 
-static const DpsFormat format = {.size = sizeof format,
-                                 .name = "broken-format",
-                                 .extensions = ".brk",
-                                 .probe = probe,
-                                 .open = open_file,
-                                 .close = close_file,
-                                 .info = info,
-                                 .tensor_info = tensor_info,
-                                 .meta = meta,
-                                 .read = read_bytes,
-                                 .read_f32 = read_f32,
-                                 .create = create,
-                                 .write = write_bytes,
-                                 .finish = finish,
-                                 .abandon = abandon};
+static DpsFormat format = {.size = sizeof format,
+                           .name = "format",
+                           .extensions = ".brk",
+                           .probe = probe,
+                           .open = open_file,
+                           .close = close_file,
+                           .info = info,
+                           .tensor_info = tensor_info,
+                           .meta = meta,
+                           .read = read_bytes,
+                           .read_f32 = read_f32,
+                           .create = create,
+                           .write = write_bytes,
+                           .finish = finish,
+                           .abandon = abandon};
 
-DPS_PLUGIN_ONE (DPS_FORMAT_ID, format);
+static DpsStatus init (const DpsHost *host, const char *path, DpsError *err)
+{
+    (void)host, (void)path, (void)err;
+    if (IS (other_name))
+        format.name = "broken";
+    return DPS_OK;
+}
+
+static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_FORMAT_ID) ? &format : NULL; }
+
+DPS_PLUGIN (init, NULL, get_interface);

@@ -16,16 +16,16 @@ static const DpsParam *const params[] = {&warmth};
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
 static const DpsSignal worth = {.size = sizeof worth, .name = "worth", .role = "step", .axis = DPS_AXIS_ROW};
 static const DpsSignal *const signals[] = {&logp, &worth};
-static const DpsObjectiveInfo info = {.size = sizeof info,
-                                      .name = "broken-objective",
-                                      .summary = "for the tests of diapason check",
-                                      .reference = "none",
-                                      .unit = DPS_UNIT_SINGLE,
-                                      .total = DPS_TOTAL_TOKENS,
-                                      .params = params,
-                                      .n_params = 1,
-                                      .n_signals = 2,
-                                      .signals = signals};
+static DpsObjectiveInfo info = {.size = sizeof info,
+                                .name = "objective",
+                                .summary = "for the tests of diapason check",
+                                .reference = "none",
+                                .unit = DPS_UNIT_SINGLE,
+                                .total = DPS_TOTAL_TOKENS,
+                                .params = params,
+                                .n_params = 1,
+                                .n_signals = 2,
+                                .signals = signals};
 
 typedef struct Warm {
     double warmth, grown;
@@ -47,6 +47,7 @@ static DpsStatus init (const DpsHost *host, const char *path, DpsError *err)
 static const DpsObjectiveInfo *describe (void)
 {
     warmth.def = IS (default_out_of_range) ? 3 : 0.5;
+    info.name = IS (other_name) ? "broken" : "objective";
     return &info;
 }
 

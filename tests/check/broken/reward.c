@@ -12,17 +12,18 @@
 static const DpsParam base = DPS_SDK_PARAM ("base", DPS_PARAM_F64, 0, -1, 1, NULL, "added to every reward");
 static const DpsParam *const params[] = {&base};
 static const char *criteria[] = {"letters"};
-static const DpsRewardInfo info = {.size = sizeof info,
-                                   .name = "broken-reward",
-                                   .summary = "for the tests of diapason check",
-                                   .params = params,
-                                   .n_params = 1,
-                                   .n_criteria = 1,
-                                   .criteria = criteria};
+static DpsRewardInfo info = {.size = sizeof info,
+                             .name = "reward",
+                             .summary = "for the tests of diapason check",
+                             .params = params,
+                             .n_params = 1,
+                             .n_criteria = 1,
+                             .criteria = criteria};
 
 static const DpsRewardInfo *describe (void)
 {
     criteria[0] = IS (criterion_without_name) ? "" : "letters";
+    info.name = IS (other_name) ? "broken" : "reward";
     return &info;
 }
 
