@@ -277,7 +277,7 @@ static double product_of (const Work *w, size_t a, size_t b)
 
 /*
  * With A = Σ_c a_c over answers: the share of criterion c is Σ a_c·A / Σ A² (all of them and the vetoes' add up to 1; negative where a criterion is
- * outvoted), its correlation is that of a_c with A − a_c, the others.
+ * outvoted), its correlation is that of a_c with A − a_c, the others. A criterion that judged nothing in this step cannot be dominated.
  */
 static void report_shares (GrpoRewards *self, const Work *w, const DpsHost *host, const DpsMetricSink *sink)
 {
@@ -288,7 +288,7 @@ static void report_shares (GrpoRewards *self, const Work *w, const DpsHost *host
         variance += w->advantage[r] * w->advantage[r];
     for (size_t c = 0; c < w->criteria && variance > 0; c++) {
         const double own = product_of (w, c, c), with = product_of (w, c, advantage), others = variance - 2 * with + own;
-        weighty += w->rewards->weights[c] != 0;
+        weighty += w->rewards->weights[c] != 0 && moments_of (w->rewards->values + c, w->rows, w->criteria).n > 0;
         report_criterion (w, c, "share", with / variance, sink);
         if (own > 1e-12 * variance && others > 1e-12 * variance)
             report_criterion (w, c, "correlation", (with - own) / sqrt (own * others), sink);

@@ -140,4 +140,22 @@ static void test_dominance (void)
     close_objective (o, reg);
 }
 
-CHECK_MAIN ("algorithms.grpo.advantages", T (test_advantage_cases), T (test_nothing_to_learn), T (test_vetoes), T (test_dominance))
+/* Of two criteria one judged nothing in this step: the other explains all, which is no cause for alarm. */
+static void test_alone (void)
+{
+    static const double values[] = {0, NAN, 4, NAN, 0, NAN, 4, NAN};
+    static ParityBatch b;
+    static Judged j;
+    DpsRegistry *reg = NULL;
+    DpsStepSums sums = {0};
+    DpsObjectiveInstance *o = open_mode ("sum_none", &reg);
+    two_groups (&b, &j, values);
+    CHECK_OK (score (o, &b, &j, &sums, &err));
+    CHECK_NEAR (metric_in (&sums, "rewards/safe/share"), 1, 1e-12);
+    CU_ASSERT (isnan (metric_in (&sums, "reward_dominance")));
+    dps_step_free (&sums);
+    close_objective (o, reg);
+}
+
+CHECK_MAIN ("algorithms.grpo.advantages", T (test_advantage_cases), T (test_nothing_to_learn), T (test_vetoes), T (test_dominance),
+            T (test_alone))

@@ -266,12 +266,11 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
     return st;
 }
 
-DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
-                       const DpsScalar *attrs, uint32_t n_attrs, DpsError *err)
+DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, DpsOp call, DpsError *err)
 {
-    DpsOp o = {
-        .size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
-    return run_op (ex, op, &o, err);
+    call.size = sizeof call;
+    call.id = ex->op_ids[op];
+    return run_op (ex, op, &call, err);
 }
 
 static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t *out_bytes, DpsError *err)
@@ -283,12 +282,11 @@ static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t
                          : dps__prepared_scratch (ex, c->device, o, out_bytes, err);
 }
 
-DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
-                               uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err)
+DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, DpsOp call, uint64_t *out_bytes, DpsError *err)
 {
-    DpsOp o = {
-        .size = sizeof o, .id = ex->op_ids[op], .n_in = n_in, .n_out = n_out, .n_attrs = n_attrs, .in = in, .out = out, .attrs = attrs};
-    return op_scratch (ex, op, &o, out_bytes, err);
+    call.size = sizeof call;
+    call.id = ex->op_ids[op];
+    return op_scratch (ex, op, &call, out_bytes, err);
 }
 
 /* Running a graph. */

@@ -118,13 +118,15 @@ DpsStatus dps_exec_reserve_scratch (DpsExec *ex, uint64_t bytes, DpsError *err);
 /** Run ops [first, end) of a laid-out graph. Errors: the backend's, prefixed with op and device. [device-serial] */
 DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err);
 
-/** Run one op on views, outside any graph (optimizer steps, packing helpers). [device-serial] */
-DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out, uint32_t n_out,
-                       const DpsScalar *attrs, uint32_t n_attrs, DpsError *err);
+/** Members of a DpsOp as lists: (DpsOp){DPS_IN (&x, &w), DPS_OUT (&y), DPS_ATTRS ({.f = 1})}. An operand may be NULL: absent. */
+#define DPS_IN(...)    .in = (const DpsView *[]){__VA_ARGS__}, .n_in = sizeof (const DpsView *[]){__VA_ARGS__} / sizeof (const DpsView *)
+#define DPS_OUT(...)   .out = (const DpsView *[]){__VA_ARGS__}, .n_out = sizeof (const DpsView *[]){__VA_ARGS__} / sizeof (const DpsView *)
+#define DPS_ATTRS(...) .attrs = (const DpsScalar[]){__VA_ARGS__}, .n_attrs = sizeof (const DpsScalar[]){__VA_ARGS__} / sizeof (DpsScalar)
 
+/** Run one op on views, outside any graph (optimizer steps, packing helpers). Of `call` the operands and attributes count. [device-serial] */
+DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, DpsOp call, DpsError *err);
 /** What dps_exec_op would need of the scratch: for its simple ops, or for its plan. The views need no memory. [device-serial] */
-DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, const DpsView *const *in, uint32_t n_in, const DpsView *const *out,
-                               uint32_t n_out, const DpsScalar *attrs, uint32_t n_attrs, uint64_t *out_bytes, DpsError *err);
+DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, DpsOp call, uint64_t *out_bytes, DpsError *err);
 
 /** The bytes of a temporary after a run; where blocks are no host memory, after dps_exec_fetch. */
 void *dps_exec_temp (const DpsExec *ex, const DpsGraph *g, DpsNode node);

@@ -118,8 +118,13 @@ static DpsStatus run_sides (Replay *r, const DpsTraceCall *c, DpsReplayOperands 
     for (int s = r->memory.n_sides - 1; s >= 0; s--) {
         DpsError why = DPS_ERROR_INIT;
         double start = now ();
-        DpsStatus st = dps_exec_op (&r->memory.sides[s].ex, c->kind->op, x[s].list, c->kind->n_in, x[s].list + c->kind->n_in,
-                                    c->kind->n_out, c->attrs, c->n_attrs, &why);
+        const DpsOp call = {.in = x[s].list,
+                            .n_in = c->kind->n_in,
+                            .out = x[s].list + c->kind->n_in,
+                            .n_out = c->kind->n_out,
+                            .attrs = c->attrs,
+                            .n_attrs = c->n_attrs};
+        DpsStatus st = dps_exec_op (&r->memory.sides[s].ex, c->kind->op, call, &why);
         *(s ? &op->against_seconds : &op->seconds) += now () - start;
         if (st == DPS_ERR_NOMEM)
             return dps_fail (err, st, "%s", why.msg);

@@ -60,7 +60,7 @@ DpsStatus dps_block_zero (DpsExec *ex, const DpsBlock *block, uint64_t offset, u
         return DPS_OK;
     }
     DpsView y = dps_block_view (DPS_DTYPE_U8, 1, &n, block, offset);
-    return bytes ? dps_exec_op (ex, DPS_OP_fill, NULL, 0, (const DpsView *[]){&y}, 1, (DpsScalar[]){{.f = 0}}, 1, err) : DPS_OK;
+    return bytes ? dps_exec_op (ex, DPS_OP_fill, (DpsOp){DPS_OUT (&y), DPS_ATTRS ({.f = 0})}, err) : DPS_OK;
 }
 
 static DpsStatus grown (void **memory, uint64_t *have, uint64_t bytes, DpsError *err)

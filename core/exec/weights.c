@@ -160,7 +160,7 @@ static DpsStatus put_rows (DpsWeights *w, int32_t i, int64_t row, int64_t n, con
     if (s->rows.buffer) {
         DpsView to = dps_block_view (s->rows_dtype, 2, piece, &s->rows, (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype));
         if (!to.host || (const void *)to.host != values)
-            DPS_TRY (dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err));
+            DPS_TRY (dps_exec_op (w->ex, DPS_OP_copy, (DpsOp){DPS_IN (&from), DPS_OUT (&to)}, err));
     }
     for (uint32_t k = 0; k < 2; k++)
         if (s->packed[k].buffer) {
@@ -243,7 +243,7 @@ DpsStatus dps_weights_join_grad (DpsWeights *w, int32_t weight, DpsError *err)
         return DPS_OK;
     }
     DpsView sum = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->grad, 0), more = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->grad, s->lookups);
-    DPS_TRY (dps_exec_op (w->ex, DPS_OP_add, (const DpsView *[]){&sum, &more}, 2, (const DpsView *[]){&sum}, 1, NULL, 0, err));
+    DPS_TRY (dps_exec_op (w->ex, DPS_OP_add, (DpsOp){DPS_IN (&sum, &more), DPS_OUT (&sum)}, err));
     return dps_block_zero (w->ex, &s->grad, s->lookups, s->lookups, err);
 }
 
@@ -295,7 +295,7 @@ static DpsStatus refresh_there (DpsWeights *w, int32_t i, DpsError *err)
     int64_t n = dps_weight_elements (&w->model->weights[i]);
     if (!s->packed[0].buffer) {
         DpsView from = dps_block_view (DPS_DTYPE_F32, 1, &n, &s->master, 0), to = dps_block_view (s->rows_dtype, 1, &n, &s->rows, 0);
-        return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+        return dps_exec_op (w->ex, DPS_OP_copy, (DpsOp){DPS_IN (&from), DPS_OUT (&to)}, err);
     }
     float *values = dps_malloc ((size_t)n, sizeof *values);
     DpsStatus st = values ? dps_weights_get (w, i, values, err) : dps_fail (err, DPS_ERR_NOMEM, "weights: out of memory");

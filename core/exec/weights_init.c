@@ -18,8 +18,7 @@ static DpsStatus init_weight_norm (DpsWeights *w, const DpsWeight *spec, float *
     DpsView weight = dps_view (w->compute, 2, base->shape, NULL), a = dps_view (DPS_DTYPE_F32, 2, a_shape, out),
             b = dps_view (DPS_DTYPE_F32, 2, b_shape, out), norm = dps_view (DPS_DTYPE_F32, 1, spec->shape, out);
     DPS_TRY (dps_weights_resolve (w, DPS_TENSOR_PARAM, spec->base, DPS_OP_dora_norm, 0, &weight, err));
-    return dps_exec_op (w->ex, DPS_OP_dora_norm, (const DpsView *[]){&weight, &a, &b, NULL}, 4, (const DpsView *[]){NULL, &norm}, 2,
-                        (DpsScalar[]){{.f = 0}}, 1, err);
+    return dps_exec_op (w->ex, DPS_OP_dora_norm, (DpsOp){DPS_IN (&weight, &a, &b, NULL), DPS_OUT (NULL, &norm), DPS_ATTRS ({.f = 0})}, err);
 }
 
 typedef struct Rows {

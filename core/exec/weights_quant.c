@@ -180,8 +180,7 @@ static DpsStatus embed_rows (const DpsWeights *w, int32_t weight, int64_t row, i
     for (int64_t i = 0; i < n; i++)
         ids[i] = (int32_t)(row + i);
     dps__quantised_view (w, weight, &table);
-    DpsStatus st =
-        dps_exec_op (w->ex, DPS_OP_embed, (const DpsView *[]){&table, &id}, 2, (const DpsView *[]){&y}, 1, (DpsScalar[]){{.f = 1}}, 1, err);
+    DpsStatus st = dps_exec_op (w->ex, DPS_OP_embed, (DpsOp){DPS_IN (&table, &id), DPS_OUT (&y), DPS_ATTRS ({.f = 1})}, err);
     dps_free (ids);
     return st;
 }
@@ -213,5 +212,5 @@ DpsStatus dps_weights_rows (const DpsWeights *w, int32_t weight, int64_t row, in
         return dps_fail (err, DPS_ERR_UNSUPPORTED, "weights: '%s' is kept packed only", spec->name);
     DpsView from = dps_block_view (s->rows_dtype, 2, shape, &s->rows, (uint64_t)(row * cols) * dps_dtype_bytes (s->rows_dtype)),
             to = dps_view (DPS_DTYPE_F32, 2, shape, out);
-    return dps_exec_op (w->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, err);
+    return dps_exec_op (w->ex, DPS_OP_copy, (DpsOp){DPS_IN (&from), DPS_OUT (&to)}, err);
 }

@@ -135,6 +135,7 @@ typedef struct Logp {
     DpsView z, targets, out;
     DpsScalar attrs[2];
     const DpsView *in[2], *outs[1];
+    DpsOp call;
 } Logp;
 
 static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const int32_t *targets, double temperature, float *out)
@@ -144,6 +145,7 @@ static void lay_out_logp (Logp *l, const DpsDecoder *d, int64_t n, const int32_t
     l->targets = dps_view (DPS_DTYPE_I32, 1, l->shape, targets);
     l->out = dps_view (DPS_DTYPE_F32, 1, l->shape, out);
     l->in[0] = &l->z, l->in[1] = &l->targets, l->outs[0] = &l->out;
+    l->call = (DpsOp){.in = l->in, .n_in = 2, .out = l->outs, .n_out = 1, .attrs = l->attrs, .n_attrs = 2};
 }
 
 DpsStatus dps__cached_logp (DpsCached *c, int64_t row, int64_t n, const int32_t *targets, double temperature, float *out, DpsError *err)
@@ -153,7 +155,7 @@ DpsStatus dps__cached_logp (DpsCached *c, int64_t row, int64_t n, const int32_t 
     Logp l;
     lay_out_logp (&l, d, n, targets, temperature, out);
     l.z = dps_block_view (DPS_DTYPE_F32, 2, l.shape, &c->w->ex->arena, at);
-    return dps_exec_op (c->w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, err);
+    return dps_exec_op (c->w->ex, DPS_OP_row_logprobs, l.call, err);
 }
 
 static DpsStatus measure_scratch (DpsWeights *w, const DpsGraph *g, int64_t runs, uint64_t *out, DpsError *err)
@@ -163,7 +165,7 @@ static DpsStatus measure_scratch (DpsWeights *w, const DpsGraph *g, int64_t runs
     Logp l;
     DPS_TRY (dps_exec_measure (w->ex, g, &b, out, err));
     lay_out_logp (&l, &w->model->dec, runs, NULL, 1, NULL);
-    DPS_TRY (dps_exec_op_scratch (w->ex, DPS_OP_row_logprobs, l.in, 2, l.outs, 1, l.attrs, 2, &of_logp, err));
+    DPS_TRY (dps_exec_op_scratch (w->ex, DPS_OP_row_logprobs, l.call, &of_logp, err));
     *out = of_logp > *out ? of_logp : *out;
     return DPS_OK;
 }

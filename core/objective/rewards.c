@@ -310,23 +310,39 @@ static void say_lost (Reward *r, const DpsRewardCounts *now, const char *why)
              (unsigned long long)r->lost, (unsigned long long)now->failed, (unsigned long long)now->timed_out, *why ? ": " : "", why);
 }
 
-/*
- * What one reward said, into its columns of values; lost (n_rows): where it failed. Returns "", or why a value that it gave does not count.
- */
-static const char *take (const Reward *r, size_t n_rows, size_t stride, const double *value, const uint32_t *status, double *values,
-                         unsigned char *lost, DpsRewardCounts *counts)
+/* Answers on their way through the rewards of a set. */
+typedef struct Scoring {
+    const DpsRewardRow *const *rows;
+    size_t n_rows, n_criteria;
+    double *value;       /* (n_rows, criteria of one reward) what it says */
+    uint32_t *status;    /* as value */
+    double *values;      /* (n_rows, n_criteria) of all */
+    unsigned char *lost; /* (n_rows) a reward failed on it */
+    DpsRewardCounts counts;
+} Scoring;
+
+static void add_counts (DpsRewardCounts *io, const DpsRewardCounts *more)
+{
+    io->judged += more->judged;
+    io->not_judged += more->not_judged;
+    io->failed += more->failed;
+    io->timed_out += more->timed_out;
+}
+
+/* What one reward said, into its columns. Returns "", or why a value that it gave does not count. */
+static const char *take (const Reward *r, Scoring *s, DpsRewardCounts *counts)
 {
     const char *why = "";
     size_t n = r->info.n_criteria;
-    for (size_t i = 0; i < n_rows; i++)
+    for (size_t i = 0; i < s->n_rows; i++)
         for (size_t c = 0; c < n; c++) {
-            double x = value[i * n + c];
-            uint32_t st = status[i * n + c];
+            double x = s->value[i * n + c];
+            uint32_t st = s->status[i * n + c];
             int ok = st == DPS_SCORE_OK && fabs (x) <= DPS_SCORE_MAX;
             if (st == DPS_SCORE_OK && !ok)
                 why = isnan (x) ? "it gave NaN" : "it gave a value beyond ±1e38";
-            values[i * stride + r->first + c] = ok ? x : NAN;
-            lost[i] |= !ok && st != DPS_SCORE_NOT_JUDGED;
+            s->values[i * s->n_criteria + r->first + c] = ok ? x : NAN;
+            s->lost[i] |= !ok && st != DPS_SCORE_NOT_JUDGED;
             *(ok                           ? &counts->judged
               : st == DPS_SCORE_NOT_JUDGED ? &counts->not_judged
               : st == DPS_SCORE_TIMEOUT    ? &counts->timed_out
@@ -335,56 +351,49 @@ static const char *take (const Reward *r, size_t n_rows, size_t stride, const do
     return why;
 }
 
-static DpsStatus score_one (Reward *r, const DpsRewardRow *const *rows, size_t n_rows, size_t stride, double *value, uint32_t *status,
-                            double *values, unsigned char *lost, DpsRewardCounts *counts, DpsError *err)
+static DpsStatus score_one (Reward *r, Scoring *s, DpsError *err)
 {
     DpsError theirs = DPS_ERROR_INIT;
     DpsRewardCounts now = {0};
-    size_t n = n_rows * r->info.n_criteria;
+    size_t n = s->n_rows * r->info.n_criteria;
     for (size_t i = 0; i < n; i++) { /* what a reward leaves out, it did not do */
-        value[i] = NAN;
-        status[i] = DPS_SCORE_FAILED;
+        s->value[i] = NAN;
+        s->status[i] = DPS_SCORE_FAILED;
     }
     dps_crumb_enter (r->label, "score");
-    DpsStatus st = r->table.score (r->self, rows, n_rows, 0, value, status, NULL, &theirs);
+    DpsStatus st = r->table.score (r->self, s->rows, s->n_rows, 0, s->value, s->status, NULL, &theirs);
     dps_crumb_leave ();
     if (st == DPS_ERR_NOMEM || st == DPS_ERR_CANCELLED)
         return dps_fail (err, st, "reward %s: %s", r->label, theirs.msg);
     for (size_t i = 0; st != DPS_OK && i < n; i++)
-        status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
-    const char *why = take (r, n_rows, stride, value, status, values, lost, &now);
+        s->status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
+    const char *why = take (r, s, &now);
     r->asked += n;
     say_lost (r, &now, st == DPS_OK ? why : theirs.msg);
-    counts->judged += now.judged;
-    counts->not_judged += now.not_judged;
-    counts->failed += now.failed;
-    counts->timed_out += now.timed_out;
+    add_counts (&s->counts, &now);
     return DPS_OK;
 }
 
-DpsStatus dps_rewards_score (DpsRewardSet *s, const DpsRewardRow *const *rows, size_t n_rows, int whole, double *values,
+DpsStatus dps_rewards_score (DpsRewardSet *set, const DpsRewardRow *const *rows, size_t n_rows, int whole, double *values,
                              DpsRewardCounts *out_counts, DpsError *err)
 {
-    DpsRewardCounts counts = {0};
-    unsigned char *lost = dps_calloc (n_rows, sizeof *lost);
-    double *value = dps_malloc (n_rows, s->n_criteria * sizeof *value);
-    uint32_t *status = dps_malloc (n_rows, s->n_criteria * sizeof *status);
-    DpsStatus st = lost && value && status ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory for %zu answers", n_rows);
-    for (size_t i = 0; i < s->n && st == DPS_OK; i++)
-        st = score_one (&s->rewards[i], rows, n_rows, s->n_criteria, value, status, values, lost, &counts, err);
-    for (size_t i = 0; st == DPS_OK && whole && i < n_rows * s->n_criteria; i++)
-        if (lost[i / s->n_criteria])
+    Scoring s = {.rows = rows, .n_rows = n_rows, .n_criteria = set->n_criteria, .values = values};
+    s.lost = dps_calloc (n_rows, sizeof *s.lost);
+    s.value = dps_malloc (n_rows, s.n_criteria * sizeof *s.value);
+    s.status = dps_malloc (n_rows, s.n_criteria * sizeof *s.status);
+    DpsStatus st = s.lost && s.value && s.status ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory for %zu answers", n_rows);
+    for (size_t i = 0; i < set->n && st == DPS_OK; i++)
+        st = score_one (&set->rewards[i], &s, err);
+    for (size_t i = 0; st == DPS_OK && whole && i < n_rows * s.n_criteria; i++)
+        if (s.lost[i / s.n_criteria])
             values[i] = NAN;
-    dps_free (lost);
-    dps_free (value);
-    dps_free (status);
+    dps_free (s.lost);
+    dps_free (s.value);
+    dps_free (s.status);
     if (st != DPS_OK)
         return st;
-    s->counts.judged += counts.judged;
-    s->counts.not_judged += counts.not_judged;
-    s->counts.failed += counts.failed;
-    s->counts.timed_out += counts.timed_out;
+    add_counts (&set->counts, &s.counts);
     if (out_counts)
-        *out_counts = counts;
+        *out_counts = s.counts;
     return DPS_OK;
 }

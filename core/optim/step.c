@@ -23,7 +23,7 @@ DpsStatus dps_optim_grad_norm (DpsWeights *w, double *out, DpsError *err)
         double one = 0; /* written by the op */
         int64_t n = dps_weight_elements (&w->model->weights[i]), scalar = 1;
         DpsView x = dps_block_view (DPS_DTYPE_F32, 1, &n, &w->stores[i].grad, 0), y = dps_view (DPS_DTYPE_F64, 1, &scalar, &one);
-        DPS_TRY (dps_exec_op (w->ex, DPS_OP_sumsq, (const DpsView *[]){&x}, 1, (const DpsView *[]){&y}, 1, NULL, 0, err));
+        DPS_TRY (dps_exec_op (w->ex, DPS_OP_sumsq, (DpsOp){DPS_IN (&x), DPS_OUT (&y)}, err));
         sum += one;
     }
     *out = sqrt (sum);
@@ -50,10 +50,13 @@ static DpsStatus update (const DpsOptim *o, DpsWeights *w, int32_t i, double lr,
     int is_adamw = o->kind == DPS_OPTIM_ADAMW;
     DpsOpCode op = is_adamw ? DPS_OP_adamw_step : DPS_OP_sgd_step;
     const DpsView *moment = dps_optim_moments (o) ? &m : NULL;
-    const DpsView *in[] = {&p, &g, moment, is_adamw ? &v : NULL, NULL}, *out[] = {&p, moment, is_adamw ? &v : NULL, NULL};
-    uint32_t n_in = is_adamw ? 5 : 4, n_out = is_adamw ? 4 : 3;
-    return out_scratch ? dps_exec_op_scratch (w->ex, op, in, n_in, out, n_out, attrs, 7, out_scratch, err)
-                       : dps_exec_op (w->ex, op, in, n_in, out, n_out, attrs, 7, err);
+    DpsOp call = {DPS_IN (&p, &g, moment, is_adamw ? &v : NULL, NULL), DPS_OUT (&p, moment, is_adamw ? &v : NULL, NULL), .attrs = attrs,
+                  .n_attrs = sizeof attrs / sizeof *attrs};
+    if (!is_adamw) {
+        call.n_in = 4;
+        call.n_out = 3;
+    }
+    return out_scratch ? dps_exec_op_scratch (w->ex, op, call, out_scratch, err) : dps_exec_op (w->ex, op, call, err);
 }
 
 DpsStatus dps_optim_measure (const DpsOptim *o, DpsWeights *w, uint64_t *out_scratch, DpsError *err)

@@ -73,7 +73,7 @@ static DpsStatus time_product (DpsExec *ex, uint32_t dtype, int64_t M, int64_t K
     double best = INFINITY, begin = bench_now ();
     for (int i = 0; st == DPS_OK && i < 400 && (i < 2 || bench_now () - begin < 0.4); i++) {
         double start = bench_now ();
-        st = dps_exec_op (ex, DPS_OP_linear, (const DpsView *[]){&xv, &wv, NULL, NULL}, 4, (const DpsView *[]){&yv}, 1, NULL, 0, err);
+        st = dps_exec_op (ex, DPS_OP_linear, (DpsOp){DPS_IN (&xv, &wv, NULL, NULL), DPS_OUT (&yv)}, err);
         if (st == DPS_OK)
             st = dps_block_get (ex, &y, 0, &first, size, err); /* a device that queues its work has done it when this returns */
         best = fmin (best, bench_now () - start);

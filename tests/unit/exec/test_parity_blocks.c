@@ -22,8 +22,7 @@ static float *embedded (const DpsView *w)
     for (int64_t i = 0; i < rows; i++)
         ids[i] = (int32_t)(rows - 1 - i);
     DpsView list = dps_view (DPS_DTYPE_I32, 1, &rows, ids), out = view_of (DPS_DTYPE_F32, w->shape, turned);
-    CHECK_OK (
-        dps_exec_op (&ex, DPS_OP_embed, (const DpsView *[]){w, &list}, 2, (const DpsView *[]){&out}, 1, (DpsScalar[]){{.f = 1}}, 1, &err));
+    CHECK_OK (dps_exec_op (&ex, DPS_OP_embed, (DpsOp){DPS_IN (w, &list), DPS_OUT (&out), DPS_ATTRS ({.f = 1})}, &err));
     for (int64_t i = 0; i < rows; i++)
         memcpy (y + i * cols, turned + (rows - 1 - i) * cols, (size_t)cols * sizeof *y);
     free (ids);
@@ -40,7 +39,7 @@ static float *multiplied (const DpsView *w)
     for (int64_t i = 0; i < cols; i++)
         identity[i * (cols + 1)] = 1;
     DpsView x = view_of (DPS_DTYPE_F32, one, identity), out = view_of (DPS_DTYPE_F32, wide, turned);
-    CHECK_OK (dps_exec_op (&ex, DPS_OP_linear, (const DpsView *[]){&x, w, NULL}, 3, (const DpsView *[]){&out}, 1, NULL, 0, &err));
+    CHECK_OK (dps_exec_op (&ex, DPS_OP_linear, (DpsOp){DPS_IN (&x, w, NULL), DPS_OUT (&out)}, &err));
     for (int64_t i = 0; i < rows; i++)
         for (int64_t k = 0; k < cols; k++)
             y[i * cols + k] = turned[k * rows + i];

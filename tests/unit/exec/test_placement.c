@@ -13,7 +13,7 @@ static DpsStatus add (DpsExec *ex, uint32_t dtype, uint32_t rank)
     static const int64_t shape[] = {1, 2};
     float x[2] = {1, 2}, y[2];
     const DpsView a = dps_view (dtype, rank, shape + 2 - rank, x), b = dps_view (dtype, rank, shape + 2 - rank, y);
-    return dps_exec_op (ex, DPS_OP_add, (const DpsView *[]){&a, &a}, 2, (const DpsView *[]){&b}, 1, NULL, 0, &err);
+    return dps_exec_op (ex, DPS_OP_add, (DpsOp){DPS_IN (&a, &a), DPS_OUT (&b)}, &err);
 }
 
 static void test_a_kind_of_op_is_placed_once (void)
@@ -52,7 +52,7 @@ static DpsStatus scale (DpsExec *ex, int64_t rows, double alpha)
     float x[4] = {1, 2, 3, 4}, y[4];
     const DpsView a = dps_view (DPS_DTYPE_F32, 2, shape, x), b = dps_view (DPS_DTYPE_F32, 2, shape, y);
     const DpsScalar attrs[] = {{.f = alpha}, {.f = 1}};
-    return dps_exec_op (ex, DPS_OP_add, (const DpsView *[]){&a, &a}, 2, (const DpsView *[]){&b}, 1, attrs, 2, &err);
+    return dps_exec_op (ex, DPS_OP_add, (DpsOp){DPS_IN (&a, &a), DPS_OUT (&b), .attrs = attrs, .n_attrs = 2}, &err);
 }
 
 static void test_a_device_gets_the_shapes_and_attributes_it_takes (void)

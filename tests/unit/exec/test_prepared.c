@@ -169,7 +169,7 @@ static DpsStatus copy_of (Tiny *t, const int64_t *n)
 {
     static float x[DPS_PREPARED_MAX + 2], y[DPS_PREPARED_MAX + 2];
     const DpsView from = dps_view (DPS_DTYPE_F32, 1, n, x), to = dps_view (DPS_DTYPE_F32, 1, n, y);
-    return dps_exec_op (&t->ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, &err);
+    return dps_exec_op (&t->ex, DPS_OP_copy, (DpsOp){DPS_IN (&from), DPS_OUT (&to)}, &err);
 }
 
 static void test_more_forms_than_plans_are_kept (void)

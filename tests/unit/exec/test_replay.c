@@ -90,7 +90,7 @@ static void test_a_record_without_memory_ends (void)
         CHECK_OK (dps_exec_open (&ex, reg, &ref, 1, &err));
         dps_mem_fail_at (k);
         memset (y, 0, sizeof y);
-        DpsStatus st = dps_exec_op (&ex, DPS_OP_copy, (const DpsView *[]){&from}, 1, (const DpsView *[]){&to}, 1, NULL, 0, &err);
+        DpsStatus st = dps_exec_op (&ex, DPS_OP_copy, (DpsOp){DPS_IN (&from), DPS_OUT (&to)}, &err);
         dps_mem_fail_at (0);
         CU_ASSERT (st == DPS_ERR_NOMEM || !memcmp (x, y, sizeof x));
         dps_exec_close (&ex);
