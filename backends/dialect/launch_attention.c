@@ -8,7 +8,8 @@ static DpsStatus check (const DpsLaunch *l, DpsOpCall *c)
 {
     int64_t n_heads = dps_opcall_i (c, 0), n_kv = dps_opcall_i (c, 1), h = dps_opcall_i (c, 2);
     (void)l;
-    if (n_heads < 1 || n_kv < 1 || h < 1 || n_heads % n_kv || c->dim['Q'] != n_heads * h || c->dim['P'] != n_kv * h)
+    if (n_heads < 1 || n_kv < 1 || h < 1 || n_heads % n_kv || !dps_heads_fit (c->dim['Q'], n_heads, h) ||
+        !dps_heads_fit (c->dim['P'], n_kv, h))
         return dps_fail (c->err, DPS_ERR_SHAPE,
                          "%s %s: %lld heads and %lld key heads of width %lld do not fit q and k of %lld and %lld columns", c->who, c->name,
                          (long long)n_heads, (long long)n_kv, (long long)h, (long long)c->dim['Q'], (long long)c->dim['P']);

@@ -29,9 +29,10 @@ DpsStatus dps__ref_attention_check (DpsRefCall *c)
     if (n_heads < 1 || n_kv < 1 || h < 1 || n_heads % n_kv)
         return dps_fail (c->err, DPS_ERR_SHAPE, "ref %s: %lld heads, %lld key heads of width %lld: key heads must divide heads", c->name,
                          (long long)n_heads, (long long)n_kv, (long long)h);
-    if (c->dim['Q'] != n_heads * h || c->dim['P'] != n_kv * h)
-        return dps_fail (c->err, DPS_ERR_SHAPE, "ref %s: q has %lld columns and k %lld, expected H·h = %lld and G·h = %lld", c->name,
-                         (long long)c->dim['Q'], (long long)c->dim['P'], (long long)(n_heads * h), (long long)(n_kv * h));
+    if (!dps_heads_fit (c->dim['Q'], n_heads, h) || !dps_heads_fit (c->dim['P'], n_kv, h))
+        return dps_fail (c->err, DPS_ERR_SHAPE,
+                         "ref %s: q has %lld columns and k %lld, expected H·h and G·h with H = %lld, G = %lld, h = %lld", c->name,
+                         (long long)c->dim['Q'], (long long)c->dim['P'], (long long)n_heads, (long long)n_kv, (long long)h);
     if (c->dim['H'] >= 0 && c->dim['H'] != n_heads)
         return dps_fail (c->err, DPS_ERR_SHAPE, "ref %s: lse has %lld columns, expected H = %lld", c->name, (long long)c->dim['H'],
                          (long long)n_heads);

@@ -8,7 +8,11 @@
 DpsStatus dps__ref_range (DpsRefCall *c)
 {
     const DpsView *y = c->out[0];
-    int64_t first = dps__ref_i (c, 0), step = dps__ref_i (c, 1);
+    int64_t first = dps__ref_i (c, 0), step = dps__ref_i (c, 1), last, n = c->dim['n'];
+    if (n && (__builtin_mul_overflow (step, n - 1, &last) || __builtin_add_overflow (first, last, &last) || first != (int32_t)first ||
+              last != (int32_t)last))
+        return dps_fail (c->err, DPS_ERR_INVALID, "ref range: %lld numbers from %lld in steps of %lld leave int32", (long long)n,
+                         (long long)first, (long long)step);
     for (int64_t i = 0; i < c->dim['n']; i++)
         dps__ref_put (y, i, (double)(first + step * i));
     return DPS_OK;

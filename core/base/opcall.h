@@ -44,6 +44,11 @@ int64_t dps_opcall_i (const DpsOpCall *c, uint32_t i);
 int64_t dps_view_count (const DpsView *v);
 /** Operand i < n_in + n_out of an op, inputs first; NULL when absent. [any] */
 static inline const DpsView *dps_op_operand (const DpsOp *op, uint32_t i) { return i < op->n_in ? op->in[i] : op->out[i - op->n_in]; }
+/** 1 when rows of so many columns are heads ≥ 1 of this width: what an attribute says is multiplied nowhere before. [any] */
+static inline int dps_heads_fit (int64_t columns, int64_t heads, int64_t width)
+{
+    return heads > 0 && width >= 0 && columns % heads == 0 && columns / heads == width;
+}
 /** 1 when its elements lie one behind the other, the last axis first; an axis of one element or none may have any stride. [any] */
 int dps_view_contiguous (const DpsView *v);
 

@@ -65,7 +65,11 @@ static void decompose_rms_norm_dw (DpsGraph *g, const DpsRecord *r)
 static void decompose_rope (DpsGraph *g, const DpsRecord *r)
 {
     int64_t rows = kit_rows (g, r->in[0]), half = r->attrs[0].i / 2;
-    int64_t heads = half ? kit_cols (g, r->in[0]) / (2 * half) : 0, step = 2 * heads;
+    if (half <= 0) {
+        dps_graph_fail (g, DPS_ERR_SHAPE, "rope: heads of %lld", (long long)r->attrs[0].i);
+        return;
+    }
+    int64_t heads = kit_cols (g, r->in[0]) / (2 * half), step = 2 * heads;
     double scale = r->attrs[2].f == 0 ? 1 : r->attrs[2].f, sign = r->attrs[1].i ? -1 : 1;
     DpsNode x = kit_as (g, r->in[0], rows * step, half), y = kit_as (g, r->out[0], rows * step, half), table[2];
     for (int i = 0; i < 2; i++)

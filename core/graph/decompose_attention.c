@@ -3,6 +3,7 @@
  * decompose_attention.c: attention head by head over whole (N, M) matrices. mask is 1 where a query sees a key; hidden scores become −2¹⁰⁰, whose
  * exponential is 0; a query that sees no key is divided by 1 instead of 0.
  */
+#include "base/opcall.h"
 #include "graph/decompose_kit.h"
 
 static const double hidden = 0x1p100; /* exact in f32, so that visible scores get exactly 0 */
@@ -27,8 +28,12 @@ static Attention attention_of (DpsGraph *g, const DpsRecord *r, DpsNode segments
                    .h = r->attrs[2].i,
                    .scale = r->attrs[3].f,
                    .cap = r->attrs[5].f};
-    if (a.n_heads <= 0 || a.n_kv <= 0 || a.n_heads % a.n_kv)
-        dps_graph_fail (g, DPS_ERR_SHAPE, "attention: %lld query heads, %lld key heads", (long long)a.n_heads, (long long)a.n_kv);
+    const int64_t width = kit_cols (g, r->in[0]);
+    if (!dps_heads_fit (width, a.n_heads, a.h) || a.n_kv <= 0 || a.n_heads % a.n_kv) {
+        dps_graph_fail (g, DPS_ERR_SHAPE, "attention: %lld query heads and %lld key heads of %lld, of queries %lld wide",
+                        (long long)a.n_heads, (long long)a.n_kv, (long long)a.h, (long long)width);
+        a.n_heads = a.n_kv = a.h = 0; /* what follows records nothing */
+    }
     a.q = kit_as (g, r->in[0], a.n * a.n_heads, a.h);
     a.k = kit_as (g, r->in[1], a.m * a.n_kv, a.h);
     a.v = kit_as (g, r->in[2], a.m * a.n_kv, a.h);

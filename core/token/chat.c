@@ -142,15 +142,23 @@ static int fill_context (DpsJinja *in, const DpsTokenizer *tok, json_t *messages
     return 0;
 }
 
-static DpsStatus render_messages (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,
-                                  DpsRendered *out, DpsError *err)
+/* What a template is rendered with; probes and the rendering itself share the steps. */
+typedef struct Template {
+    const char *source;
+    const DpsTokenizer *tok;
+    const DpsChatOptions *options;
+    long steps;
+} Template;
+
+static DpsStatus render_messages (Template *t, json_t *messages, DpsRendered *out, DpsError *err)
 {
-    DpsJinja in = {.err = err, .arena_limit = DPS_JINJA_ARENA, .steps = DPS_JINJA_STEPS, .line = 1};
-    in.date = options->date;
-    in.where = options->where ? options->where : "template";
+    DpsJinja in = {.err = err, .arena_limit = DPS_JINJA_ARENA, .steps = t->steps, .line = 1};
+    in.date = t->options->date;
+    in.where = t->options->where ? t->options->where : "template";
     DpsJval context;
-    if (!fill_context (&in, tok, messages, options, &context))
-        dps__jinja_render (&in, source, strlen (source), &context, &out->text);
+    if (!fill_context (&in, t->tok, messages, t->options, &context))
+        dps__jinja_render (&in, t->source, strlen (t->source), &context, &out->text);
+    t->steps = in.steps;
     out->generation = in.spans;
     out->n_generation = in.n_spans;
     dps__jinja_free (&in);
@@ -158,13 +166,13 @@ static DpsStatus render_messages (const char *source, const DpsTokenizer *tok, j
 }
 
 /* Of the roles with lists of parts those whose lists this template does not read. */
-static DpsStatus find_unread (const char *source, const DpsTokenizer *tok, const DpsChatOptions *options, unsigned *roles, DpsError *err)
+static DpsStatus find_unread (Template *t, unsigned *roles, DpsError *err)
 {
     for (int role = 0; role < DPS_PARTS_ROLES; role++) {
         DpsRendered probe = {0};
         DpsError unread = DPS_ERROR_INIT;
         json_t *messages = *roles >> role & 1 ? dps__parts_probe (role) : NULL;
-        DpsStatus st = messages ? render_messages (source, tok, messages, options, &probe, &unread) : DPS_OK;
+        DpsStatus st = messages ? render_messages (t, messages, &probe, &unread) : DPS_OK;
         if (st == DPS_OK && messages && dps__parts_were_read (&probe.text))
             *roles &= ~(1u << role);
         json_decref (messages);
@@ -175,16 +183,15 @@ static DpsStatus find_unread (const char *source, const DpsTokenizer *tok, const
     return DPS_OK;
 }
 
-static DpsStatus render_template (const char *source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,
-                                  DpsRendered *out, DpsError *err)
+static DpsStatus render_template (Template *t, json_t *messages, DpsRendered *out, DpsError *err)
 {
     unsigned unread = dps__parts_roles (messages);
     json_t *joined = NULL;
     if (unread)
-        DPS_TRY (find_unread (source, tok, options, &unread, err));
+        DPS_TRY (find_unread (t, &unread, err));
     if (unread)
         DPS_TRY (dps__parts_join (messages, unread, &joined, err));
-    DpsStatus st = render_messages (source, tok, joined ? joined : messages, options, out, err);
+    DpsStatus st = render_messages (t, joined ? joined : messages, out, err);
     json_decref (joined);
     return st;
 }
@@ -194,7 +201,8 @@ static DpsStatus render (const char *source, const DpsTokenizer *tok, json_t *me
 {
     if (dps_buf_add (&out->text, "", 0))
         return no_memory (err);
-    return source ? render_template (source, tok, messages, options, out, err) : render_turns (messages, tok, options, out, err);
+    Template t = {source, tok, options, DPS_JINJA_STEPS};
+    return source ? render_template (&t, messages, out, err) : render_turns (messages, tok, options, out, err);
 }
 
 DpsStatus dps_chat_render (const char *template_source, const DpsTokenizer *tok, json_t *messages, const DpsChatOptions *options,

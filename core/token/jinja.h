@@ -15,7 +15,7 @@
 #include "base/status.h"
 
 enum {
-    DPS_JINJA_STEPS = 4000000,   /* nodes evaluated, and 64 bytes of text copied count as one */
+    DPS_JINJA_STEPS = 2000000,   /* nodes evaluated, and 64 bytes of text copied count as one */
     DPS_JINJA_DEPTH = 400,       /* evaluation: expressions, blocks, macros */
     DPS_JINJA_NESTING = 100,     /* parsing */
     DPS_JINJA_SOURCE = 1 << 20,  /* bytes of template */

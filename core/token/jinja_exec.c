@@ -331,7 +331,6 @@ int dps__jinja_render (DpsJinja *in, const char *source, size_t len, const DpsJv
     DpsJtoken *tokens;
     in->source = source;
     in->source_len = len;
-    in->steps = DPS_JINJA_STEPS;
     in->out = in->main_out = out;
     in->line = 1;
     if (len > DPS_JINJA_SOURCE)

@@ -66,10 +66,10 @@ static int put_quoted (DpsBuf *out, const DpsJval *s)
     return bad || dps_buf_add (out, &quote, 1);
 }
 
-/* Depth is counted on the interpreter: values may nest as deep as the program that made them. */
+/* Depth is counted on the interpreter: values may nest as deep as the program that made them. To print one costs what it takes to evaluate four. */
 static int enter (DpsJinja *in)
 {
-    if (dps__jinja_spend (in, 1))
+    if (dps__jinja_spend (in, 4))
         return -1;
     if (in->depth >= DPS_JINJA_DEPTH)
         return dps__jinja_fail (in, DPS_ERR_LIMIT, "a value nested deeper than %d", DPS_JINJA_DEPTH);

@@ -2,6 +2,8 @@
 /* attention_common.c: what attention and its adjoint share: the segment table checked, chains of segments, keys turned into columns. */
 #include "attention.h"
 
+#include "base/opcall.h"
+
 DpsSegment ISA_NAME (attention_segment) (const Attention *a, int64_t s)
 {
     DpsSegment g;
@@ -33,7 +35,8 @@ DpsStatus ISA_NAME (attention_open) (CpuCall *c, Attention *a, int segments_at)
     *a = (Attention){.q = cpu_in (c, 0), .k = cpu_in (c, 1), .v = cpu_in (c, 2), .segments = cpu_in (c, (uint32_t)segments_at)};
     a->H = cpu_i (c, 0), a->G = cpu_i (c, 1), a->h = cpu_i (c, 2), a->scale = (float)cpu_f (c, 3), a->window = cpu_i (c, 4);
     a->softcap = (float)cpu_f (c, 5);
-    if (a->H <= 0 || a->G <= 0 || a->h <= 0 || a->H % a->G || cpu_cols (a->q) != a->H * a->h || cpu_cols (a->k) != a->G * a->h)
+    if (a->H <= 0 || a->G <= 0 || a->h <= 0 || a->H % a->G || !dps_heads_fit (cpu_cols (a->q), a->H, a->h) ||
+        !dps_heads_fit (cpu_cols (a->k), a->G, a->h))
         return dps_fail (c->err, DPS_ERR_SHAPE, "cpu: %s: %lld and %lld heads of %lld do not fit q and k", c->name, (long long)a->H,
                          (long long)a->G, (long long)a->h);
     a->R = a->H / a->G;

@@ -68,6 +68,34 @@ static void test_every_allocation_may_fail (void)
     dps_registry_close (reg);
 }
 
+/* Attributes that no operand fits, on an op that is taken apart too: the call fails and says why (found by fuzz_trace: a product overflowed). */
+static void test_attributes_out_of_range (void)
+{
+    static const char *const cases[][3] = {{"attention", "[4,2,12,", "[42,4598871928832275229,8,"},
+                                           {"attention", "[4,2,12,", "[4611686018427387904,2,12,"},
+                                           {"attention", "[4,2,12,", "[4,2,-12,"},
+                                           {"attention", "[4,2,12,", "[4,4611686018427387904,12,"},
+                                           {"rope", "[12,", "[-9223372036854775807,"}};
+    DpsRegistry *reg;
+    DpsReplay *out = malloc (sizeof *out);
+    CHECK_OK (dps_registry_open (&none, &reg, &err));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        DpsBuf text = seed (cases[i][0]), changed = {0};
+        const DpsReplayOptions o = {.path = cases[i][0], .backend = "ref"};
+        const char *attrs = strstr (text.data, "\"attrs\":"), *at = attrs ? strstr (attrs, cases[i][1]) : NULL;
+        CU_ASSERT_FATAL (at != NULL);
+        CU_ASSERT_FATAL (!dps_buf_add (&changed, text.data, (size_t)(at - text.data)) &&
+                         !dps_buf_printf (&changed, "%s%s", cases[i][2], at + strlen (cases[i][1])));
+        CHECK_OK (dps_replay (reg, changed.data, changed.len, &o, out, &err));
+        CU_ASSERT_EQUAL (out->failed, 1);
+        CU_ASSERT (out->first.reason[0] != '\0');
+        dps_buf_free (&text);
+        dps_buf_free (&changed);
+    }
+    free (out);
+    dps_registry_close (reg);
+}
+
 /* A record that has no memory ends, says so at the end, and does not disturb what is recorded. */
 static void test_a_record_without_memory_ends (void)
 {
@@ -104,4 +132,4 @@ static void test_a_record_without_memory_ends (void)
     unlink (path);
 }
 
-CHECK_MAIN ("exec.replay", T (test_every_allocation_may_fail), T (test_a_record_without_memory_ends))
+CHECK_MAIN ("exec.replay", T (test_every_allocation_may_fail), T (test_attributes_out_of_range), T (test_a_record_without_memory_ends))
