@@ -29,17 +29,24 @@ DpsStatus dps__needs_check (const DpsManifest *m, const char *where, DpsError *e
     return DPS_OK;
 }
 
+int dps__needs_soname (const char **at, char *out, size_t cap)
+{
+    DpsStr item;
+    if (!dps__list_next (at, &item))
+        return 0;
+    const char *equal = memchr (item.ptr, '=', item.len);
+    int name_len = equal ? (int)(equal - item.ptr) : (int)item.len;
+    if (equal)
+        snprintf (out, cap, "lib%.*s.so.%.*s", name_len, item.ptr, (int)item.len - name_len - 1, equal + 1);
+    else
+        snprintf (out, cap, "%.*s", name_len, item.ptr);
+    return 1;
+}
+
 DpsStatus dps__needs_runtimes (const DpsManifest *m, const char *where, DpsError *err)
 {
     const char *at = m->runtimes;
-    for (DpsStr item; dps__list_next (&at, &item);) {
-        char soname[192];
-        const char *equal = memchr (item.ptr, '=', item.len);
-        int name_len = equal ? (int)(equal - item.ptr) : (int)item.len;
-        if (equal)
-            snprintf (soname, sizeof soname, "lib%.*s.so.%.*s", name_len, item.ptr, (int)item.len - name_len - 1, equal + 1);
-        else
-            snprintf (soname, sizeof soname, "%.*s", name_len, item.ptr);
+    for (char soname[192]; dps__needs_soname (&at, soname, sizeof soname);) {
         /* Kept open: the plugin is about to link to it, and unloading a threading runtime is not safe. */
         if (!dlopen (soname, RTLD_LAZY | RTLD_LOCAL))
             return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: needs library %s, which does not load: %s. Hint: install it", where, soname,

@@ -150,6 +150,7 @@ static void publish (DpsRecord *r, DpsStatus st)
     r->pub.summary = m->summary;
     r->pub.on_request = !strcmp (m->automatic, "no");
     r->pub.abi = m->abi;
+    r->pub.runtimes = m->runtimes;
     r->pub.interfaces = r->interfaces;
     r->pub.signer = r->signer;
     dps_buf_free (&r->text);

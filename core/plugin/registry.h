@@ -18,6 +18,7 @@ typedef struct DpsPlugin {
     const char *licence;
     const char *summary;
     const char *abi;        /* "0.1" as its manifest says */
+    const char *runtimes;   /* of its manifest: libraries it needs, separated by semicolons */
     const char *interfaces; /* ids it answered to, separated by commas */
     const char *signer;     /* the key that its manifest was signed with */
     DpsDigest digest;

@@ -19,6 +19,8 @@ typedef struct Runtime {
 } Runtime;
 
 typedef struct Found {
+    int (*also) (void *ctx, const char *soname);
+    void *ctx;
     Runtime items[MAX_RUNTIMES];
     size_t n, n_seen;
 } Found;
@@ -65,7 +67,7 @@ static int look (struct dl_phdr_info *info, size_t size, void *ctx)
     (void)size;
     if (!f->n_seen++)
         file = "diapason"; /* the program itself comes first, and has no name here */
-    else if (f->n == MAX_RUNTIMES || !does_arithmetic (file))
+    else if (f->n == MAX_RUNTIMES || !(does_arithmetic (file) || f->also (f->ctx, file)))
         return 0;
     const char *whole = realpath (info->dlpi_name, real) ? strrchr (real, '/') + 1 : file;
     Runtime *r = &f->items[f->n++];
@@ -77,9 +79,9 @@ static int look (struct dl_phdr_info *info, size_t size, void *ctx)
 
 static int by_name (const void *a, const void *b) { return strcmp (((const Runtime *)a)->soname, ((const Runtime *)b)->soname); }
 
-int dps_runtimes (int (*visit) (void *ctx, const char *soname, const char *build), void *ctx)
+int dps_runtimes (int (*also) (void *ctx, const char *soname), int (*visit) (void *ctx, const char *soname, const char *build), void *ctx)
 {
-    Found f = {.n = 0};
+    Found f = {.also = also, .ctx = ctx};
     int result = 0;
     dl_iterate_phdr (look, &f);
     qsort (f.items, f.n, sizeof *f.items, by_name);

@@ -66,12 +66,12 @@ DpsStatus dps_chain_lock_read (const DpsChain *c, DpsChainDone *done, int *found
     int64_t version = 0;
     memset (done, 0, c->n * sizeof *done);
     *found = 0;
-    DpsStatus st = dps__lock_read (c->lock, &doc, err);
+    DpsStatus st = dps__lock_read (c->lock, DPS__LOCK_RESUME, &doc, err);
     const DpsYaml *v = st == DPS_OK && doc->root ? dps_yaml_get (doc->root, "chain_lock_version") : NULL;
     if (st == DPS_OK && (!v || !dps_yaml_int (v, &version) || version != VERSION))
         st = dps_fail (err, DPS_ERR_LOCK, "%s: chain_lock_version is not %d: it was written by another version", c->lock, VERSION);
     if (st == DPS_OK)
-        st = dps__lock_damaged (read_stages (c, dps_yaml_get (doc->root, "stages"), done, err), err);
+        st = dps__lock_damaged (read_stages (c, dps_yaml_get (doc->root, "stages"), done, err), DPS__LOCK_RESUME, err);
     *found = st == DPS_OK;
     dps_yaml_free (doc);
     return st == DPS_ERR_NOT_FOUND ? DPS_OK : st;

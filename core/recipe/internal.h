@@ -53,12 +53,13 @@ DpsYaml *dps__recipe_item (const DpsYaml *root, const char *name);
 DpsStatus dps__recipe_put (DpsYamlDoc *doc, DpsYaml *root, DpsYaml *value, DpsError *err);
 
 /**
- * Read a lock. *out: NULL, or dps_yaml_free, whatever the result. Errors: IO, NOT_FOUND, NOMEM; LOCK when it is no YAML: a lock that cannot be read
- * locks. [any]
+ * Read a lock. otherwise: what may be done without it, for hints. *out: NULL, or dps_yaml_free, whatever the result. Errors: NOT_FOUND, NOMEM; LOCK
+ * when it cannot be read or is no YAML: a lock that cannot be read locks. [any]
  */
-DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err);
+DpsStatus dps__lock_read (const char *path, const char *otherwise, DpsYamlDoc **out, DpsError *err);
+#define DPS__LOCK_RESUME "train without --resume into another output_dir" /* the locks that --resume is held to */
 /** The same of what was found wrong in it: USAGE becomes LOCK. */
-DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err);
+DpsStatus dps__lock_damaged (DpsStatus st, const char *otherwise, DpsError *err);
 
 /** A recipe file's text. Errors: USAGE where no recipe can be read; NOMEM. */
 DpsStatus dps__recipe_text (const char *path, DpsBuf *out, DpsError *err);

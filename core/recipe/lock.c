@@ -86,16 +86,8 @@ static const char *text_of (const DpsYaml *map, const char *key)
     return item && item->type == DPS_YAML_SCALAR ? item->text : NULL;
 }
 
-/* What allow_device_change lets differ: the device, its instruction set, and the digest of its backend (named as the device is), then or now. */
-static int is_of_device (const DpsLockEntry *entries, size_t n, const DpsYaml *old, const char *key)
-{
-    const char *was = text_of (old, "device"), *now = NULL, *name = strrchr (key, '.');
-    if (!strcmp (key, "device") || !strcmp (key, "isa"))
-        return 1;
-    for (size_t i = 0; i < n; i++)
-        now = strcmp (entries[i].key, "device") ? now : entries[i].value;
-    return !strncmp (key, "plugin ", 7) && name && ((was && !strcmp (name + 1, was)) || (now && !strcmp (name + 1, now)));
-}
+/* What allow_device_change lets differ: "device", "device.1", "device.plugin dps.cpu", "isa", "isa.1". */
+static int is_of_device (const char *key) { return !strncmp (key, "device", 6) || !strncmp (key, "isa", 3); }
 
 static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const DpsYaml *old, const char *path,
                                  DpsError *err)
@@ -105,7 +97,7 @@ static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries
         const char *was = text_of (old, e->key);
         if (was && !strcmp (was, e->value))
             continue;
-        if (r->allow_device_change && is_of_device (entries, n, old, e->key))
+        if (r->allow_device_change && is_of_device (e->key))
             dps_log (DPS_LOG_WARNING, "%s was %s and is now %s: from here the numbers agree within rounding, not bit for bit", e->key,
                      was ? was : "absent", e->value);
         else
@@ -118,7 +110,7 @@ static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries
         size_t i = 0;
         while (i < n && strcmp (entries[i].key, item->key->text))
             i++;
-        if (i == n && !(r->allow_device_change && is_of_device (entries, n, old, item->key->text)))
+        if (i == n && !(r->allow_device_change && is_of_device (item->key->text)))
             return dps_fail (err, DPS_ERR_LOCK,
                              "%s: the run began with %.200s, which is now absent. Hint: put it back, or train without "
                              "--resume into another output_dir",
@@ -128,12 +120,12 @@ static DpsStatus compare_inputs (const DpsRecipe *r, const DpsLockEntry *entries
 }
 
 /* A lock that is there and cannot be opened, or is too long to be one. */
-static DpsStatus unreadable (DpsStatus st, DpsError *err)
+static DpsStatus unreadable (DpsStatus st, const char *otherwise, DpsError *err)
 {
     if (st != DPS_ERR_IO && st != DPS_ERR_LIMIT)
         return st;
-    dps_error_hint (err, "an earlier run wrote it, and what that began with must be known: make it readable, or put it back; or train "
-                         "without --resume into another output_dir");
+    dps_error_hint (err, "an earlier run wrote it, and what that began with must be known: make it readable, or put it back; or %s",
+                    otherwise);
     return dps_error_recode (err, DPS_ERR_LOCK);
 }
 
@@ -148,22 +140,22 @@ static DpsStatus compare (const DpsRecipe *r, const DpsLockEntry *entries, size_
     return compare_inputs (r, entries, n, dps_yaml_get (root, "inputs"), path, err);
 }
 
-DpsStatus dps__lock_damaged (DpsStatus st, DpsError *err)
+DpsStatus dps__lock_damaged (DpsStatus st, const char *otherwise, DpsError *err)
 {
     if (st != DPS_ERR_USAGE)
         return st;
     dps_error_prefix (err, "the lock is damaged");
-    dps_error_hint (err, "put it back as the run wrote it, or train without --resume into another output_dir");
+    dps_error_hint (err, "put it back as the run wrote it, or %s", otherwise);
     return dps_error_recode (err, DPS_ERR_LOCK);
 }
 
-DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err)
+DpsStatus dps__lock_read (const char *path, const char *otherwise, DpsYamlDoc **out, DpsError *err)
 {
     DpsBuf text = {0};
     *out = NULL;
-    DpsStatus st = unreadable (dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err), err);
+    DpsStatus st = unreadable (dps_file_read (path, DPS_YAML_MAX_BYTES, &text, err), otherwise, err);
     if (st == DPS_OK)
-        st = dps__lock_damaged (dps_yaml_parse (text.data ? text.data : "", text.len, path, out, err), err);
+        st = dps__lock_damaged (dps_yaml_parse (text.data ? text.data : "", text.len, path, out, err), otherwise, err);
     dps_buf_free (&text);
     return st;
 }
@@ -171,14 +163,14 @@ DpsStatus dps__lock_read (const char *path, DpsYamlDoc **out, DpsError *err)
 DpsStatus dps_lock_compare (const DpsRecipe *r, const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
 {
     DpsYamlDoc *doc;
-    DpsStatus st = dps__lock_read (path, &doc, err);
+    DpsStatus st = dps__lock_read (path, DPS__LOCK_RESUME, &doc, err);
     if (st == DPS_ERR_NOT_FOUND)
         st = dps_fail (err, DPS_ERR_LOCK,
                        "%s is missing: it says what the run began with, to which --resume holds it. Hint: put it back, or train without "
                        "--resume into another output_dir",
                        path);
     if (st == DPS_OK)
-        st = dps__lock_damaged (compare (r, entries, n, doc->root, path, err), err);
+        st = dps__lock_damaged (compare (r, entries, n, doc->root, path, err), DPS__LOCK_RESUME, err);
     dps_yaml_free (doc);
     return st;
 }

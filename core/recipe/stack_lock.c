@@ -5,9 +5,11 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "plugin/module.h"
 #include "recipe/internal.h"
 
 enum { STACK_VERSION = 1 };
+#define WITHOUT "train without --locked, which writes a new " DPS_STACK_LOCK
 
 DpsStatus dps_stack_lock_write (const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
 {
@@ -33,10 +35,14 @@ static const char *next_step (const char *key)
     return "install that build of diapason";
 }
 
+/* One line, whatever the file says. */
 static void differ (const char *path, const char *key, const char *expected, const char *found)
 {
-    dps_log (DPS_LOG_ERROR, "%s: %s: expected %.200s, found %.200s. Next step: %s, or train without --locked, which writes a new %s", path,
-             key, expected, found, next_step (key), DPS_STACK_LOCK);
+    DpsError line = DPS_ERROR_INIT;
+    dps_fail (&line, DPS_ERR_LOCK, "%.300s: %.120s: expected %.200s, found %.200s. Next step: %s, or " WITHOUT, path, key, expected, found,
+              next_step (key));
+    dps__one_line (line.msg);
+    dps_log (DPS_LOG_ERROR, "%s", line.msg);
 }
 
 static size_t compare (const DpsLockEntry *entries, size_t n, const DpsYaml *stack, const char *path)
@@ -66,10 +72,9 @@ static DpsStatus compare_all (const DpsLockEntry *entries, size_t n, const DpsYa
 {
     int64_t version = 0;
     const DpsYaml *v = root ? dps_yaml_get (root, "stack_lock_version") : NULL, *stack = root ? dps_yaml_get (root, "stack") : NULL;
-    if (!v || !dps_yaml_int (v, &version) || version != STACK_VERSION || !stack || stack->type != DPS_YAML_MAP)
-        return dps_fail (err, DPS_ERR_LOCK,
-                         "%s: expected stack_lock_version %d and a map 'stack'. Hint: train without --locked, which writes one", path,
-                         STACK_VERSION);
+    if (!v || !dps_yaml_int (v, &version) || version != STACK_VERSION || !stack || stack->type != DPS_YAML_MAP || root->first->next->next)
+        return dps_fail (err, DPS_ERR_LOCK, "%s: expected stack_lock_version %d, a map 'stack', and nothing beside them. Hint: " WITHOUT,
+                         path, STACK_VERSION);
     size_t differences = compare (entries, n, stack, path);
     return differences ? dps_fail (err, DPS_ERR_LOCK, "%s: %zu difference%s from the stack that --locked asks for, named above", path,
                                    differences, differences > 1 ? "s" : "")
@@ -79,7 +84,7 @@ static DpsStatus compare_all (const DpsLockEntry *entries, size_t n, const DpsYa
 DpsStatus dps_stack_lock_compare (const DpsLockEntry *entries, size_t n, const char *path, DpsError *err)
 {
     DpsYamlDoc *doc;
-    DpsStatus st = dps__lock_read (path, &doc, err);
+    DpsStatus st = dps__lock_read (path, WITHOUT, &doc, err);
     if (st == DPS_ERR_NOT_FOUND)
         st = dps_fail (err, DPS_ERR_LOCK,
                        "%s does not exist, and --locked holds the run to it. Hint: train without --locked, which writes it; "

@@ -10,6 +10,8 @@
  *       "abi": "0.1"
  *       "device": "cpu"
  *       "isa": "oneDNN 2.6.3, AVX512_BF16"
+ *       "device.1": "ref"                        # the others it may place ops on
+ *       "isa.1": ""
  *       "plugin dps.cpu": "SHA-256"              # its version
  *       "interfaces dps.cpu": "dps.backend/1,dps.pack/1"
  *       "runtime libdnnl.so.2": "libdnnl.so.2.6 BUILD-ID"

@@ -30,19 +30,28 @@ int dps__entries_add (DpsEntries *e, char *key, const char *value, const char *n
     return 0;
 }
 
-/* The plugins that did arithmetic on this run. Linked-in ones have no file, and come with the program. */
-static int add_plugin (const DpsTrainer *t, DpsEntries *e, const char *interface, const char *name)
+int dps__entries_have (const DpsEntries *e, const char *kind, const char *id)
 {
-    for (size_t i = 0; i < dps_registry_count (t->reg); i++) {
-        const DpsPlugin *p = dps_registry_at (t->reg, i);
-        if (p->loaded && !strcmp (p->name, name) && dps_registry_get (t->reg, interface, p->id) && p->digest.hex[0])
-            return dps__entries_add (e, dps_strf ("plugin %s", p->id), p->digest.hex, p->version);
-    }
+    size_t n = strlen (kind);
+    for (size_t i = 0; i < e->n; i++)
+        if (!strncmp (e->items[i].key, kind, n) && !strcmp (e->items[i].key + n, id))
+            return 1;
     return 0;
 }
 
+const DpsPlugin *dps__plugin_used (const DpsTrainer *t, const char *interface, const char *name)
+{
+    const void *used = dps_registry_get (t->reg, interface, name);
+    for (size_t i = 0; used && i < dps_registry_count (t->reg); i++) {
+        const DpsPlugin *p = dps_registry_at (t->reg, i);
+        if (p->loaded && dps_registry_get (t->reg, interface, p->id) == used)
+            return p;
+    }
+    return NULL;
+}
+
 /* "oneDNN 2.6.3, AVX512_BF16, 2 threads": bits hold for a library and an instruction set, and for any number of threads. */
-int dps__entries_isa (DpsEntries *e, const char *detail)
+static int add_isa (DpsEntries *e, char *key, const char *detail)
 {
     DpsBuf isa = {0};
     int bad = dps_buf_str (&isa, "");
@@ -52,15 +61,46 @@ int dps__entries_isa (DpsEntries *e, const char *detail)
             bad = dps_buf_str (&isa, isa.len ? ", " : "") || dps_buf_add (&isa, s, n);
         s += n;
     }
-    bad = bad || dps__entries_add (e, dps_strdup ("isa"), isa.data, detail);
+    bad = dps__entries_add (e, key, bad ? "" : isa.data, detail) || bad;
     dps_buf_free (&isa);
+    return bad;
+}
+
+int dps__entries_devices (DpsEntries *e, const DpsExec *ex)
+{
+    int bad = 0;
+    for (int i = 0; i < ex->n_devices && !bad; i++) {
+        const DpsDeviceInfo *d = &ex->devices[i].info;
+        bad = dps__entries_add (e, i ? dps_strf ("device.%d", i) : dps_strdup ("device"), d->name, NULL) ||
+              add_isa (e, i ? dps_strf ("isa.%d", i) : dps_strdup ("isa"), d->detail);
+    }
+    return bad;
+}
+
+/* Linked-in plugins have no file, and come with the program. */
+static int add_plugin (DpsEntries *e, const char *kind, const DpsPlugin *p)
+{
+    return p && p->digest.hex[0] && !dps__entries_have (e, kind, p->id)
+               ? dps__entries_add (e, dps_strf ("%s%s", kind, p->id), p->digest.hex, p->version)
+               : 0;
+}
+
+/* The plugins that do arithmetic on this run; backends by their own name, not by their devices': opencl:0 is of dps.opencl. */
+static int add_plugins (const DpsTrainer *t, DpsEntries *e)
+{
+    const DpsRecipe *r = t->recipe;
+    int bad = add_plugin (e, "plugin ", dps__plugin_used (t, DPS_OBJECTIVE_ID, r->stage)) ||
+              (r->adapter && add_plugin (e, "plugin ", dps__plugin_used (t, DPS_ADAPTER_ID, r->adapter)));
+    for (int i = 0; i < t->session.ex.n_devices && !bad; i++)
+        bad = add_plugin (e, "device.plugin ", t->session.ex.devices[i].plugin);
+    for (size_t i = 0; i < r->reward_funcs.n && !bad; i++)
+        bad = add_plugin (e, "plugin ", dps__plugin_used (t, DPS_REWARD_ID, r->reward_funcs.items[i].name));
     return bad;
 }
 
 static int collect (const DpsTrainer *t, DpsEntries *e)
 {
     const DpsRecipe *r = t->recipe;
-    const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
     const char *path, *sha256;
     char seed[32];
     snprintf (seed, sizeof seed, "%lld", (long long)r->seed);
@@ -69,11 +109,10 @@ static int collect (const DpsTrainer *t, DpsEntries *e)
         bad = dps__entries_add (e, dps_strf ("datasets[%zu].sha256", i), sha256, path);
     for (size_t i = 0; !bad && t->eval_feed && dps_feed_file (t->eval_feed, i, &path, &sha256); i++)
         bad = dps__entries_add (e, dps_strf ("eval_datasets[%zu].sha256", i), sha256, path);
-    bad = bad || dps__entries_add (e, dps_strdup ("device"), device->name, NULL) || dps__entries_isa (e, device->detail) ||
+    bad = bad || dps__entries_devices (e, &t->session.ex) ||
           dps__entries_add (e, dps_strdup ("dtype"), dps_dtype_name (t->session.compute), NULL) ||
           dps__entries_add (e, dps_strdup ("seed"), seed, NULL);
-    return bad || add_plugin (t, e, DPS_BACKEND_ID, device->name) || add_plugin (t, e, DPS_OBJECTIVE_ID, r->stage) ||
-           (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
+    return bad || add_plugins (t, e);
 }
 
 /* A file beside the weights of a folder, if there is one; a GGUF's is where the base is. */

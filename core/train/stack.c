@@ -5,35 +5,23 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "plugin/needs.h"
 #include "plugin/runtime.h"
 #include "recipe/stack_lock.h"
 #include "train/trainer.h"
 
-static int has (const DpsEntries *e, const char *kind, const char *id)
+/* One and what it answered to. Linked-in ones have no file: they come with the program, whose build id is among the runtimes. */
+static int add_plugin (DpsEntries *e, const DpsPlugin *p)
 {
-    size_t n = strlen (kind);
-    for (size_t i = 0; i < e->n; i++)
-        if (!strncmp (e->items[i].key, kind, n) && !strcmp (e->items[i].key + n, id))
-            return 1;
-    return 0;
+    if (!p || dps__entries_have (e, "plugin ", p->id))
+        return 0;
+    return dps__entries_add (e, dps_strf ("plugin %s", p->id), p->digest.hex[0] ? p->digest.hex : "built in", p->version) ||
+           dps__entries_add (e, dps_strf ("interfaces %s", p->id), p->interfaces, p->abi);
 }
 
-/*
- * The plugin that a short name or id means, and what it answered to; one of the same name that is not used is no part of the stack. Linked-in
- * ones have no file: they come with the program, whose build id is among the runtimes.
- */
-static int add_plugin (const DpsTrainer *t, DpsEntries *e, const char *interface, const char *name)
+static int add_used (const DpsTrainer *t, DpsEntries *e, const char *interface, const char *name)
 {
-    const void *used = dps_registry_get (t->reg, interface, name);
-    for (size_t i = 0; i < dps_registry_count (t->reg); i++) {
-        const DpsPlugin *p = dps_registry_at (t->reg, i);
-        if (!used || !p->loaded || dps_registry_get (t->reg, interface, p->id) != used || has (e, "plugin ", p->id))
-            continue;
-        if (dps__entries_add (e, dps_strf ("plugin %s", p->id), p->digest.hex[0] ? p->digest.hex : "built in", p->version) ||
-            dps__entries_add (e, dps_strf ("interfaces %s", p->id), p->interfaces, p->abi))
-            return -1;
-    }
-    return 0;
+    return add_plugin (e, dps__plugin_used (t, interface, name));
 }
 
 static int add_plugins (const DpsTrainer *t, DpsEntries *e)
@@ -42,28 +30,46 @@ static int add_plugins (const DpsTrainer *t, DpsEntries *e)
     const DpsExec *ex = &t->session.ex;
     int bad = 0;
     for (int i = 0; i < ex->n_devices && !bad; i++)
-        bad = ex->devices[i].plugin ? add_plugin (t, e, DPS_BACKEND_ID, ex->devices[i].plugin->id) : 0;
-    bad = bad || add_plugin (t, e, DPS_OBJECTIVE_ID, r->stage) || (r->adapter && add_plugin (t, e, DPS_ADAPTER_ID, r->adapter));
+        bad = add_plugin (e, ex->devices[i].plugin);
+    bad = bad || add_used (t, e, DPS_OBJECTIVE_ID, r->stage) || (r->adapter && add_used (t, e, DPS_ADAPTER_ID, r->adapter));
     for (size_t i = 0; i < r->reward_funcs.n && !bad; i++)
-        bad = add_plugin (t, e, DPS_REWARD_ID, r->reward_funcs.items[i].name);
-    return bad || add_plugin (t, e, DPS_FORMAT_ID, dps_source_is_gguf (t->session.source) ? "gguf" : "safetensors") ||
-           add_plugin (t, e, DPS_FORMAT_ID, "checkpoint") || (t->is_adapter && add_plugin (t, e, DPS_FORMAT_ID, "peft"));
+        bad = add_used (t, e, DPS_REWARD_ID, r->reward_funcs.items[i].name);
+    return bad || add_used (t, e, DPS_FORMAT_ID, dps_source_is_gguf (t->session.source) ? "gguf" : "safetensors") ||
+           add_used (t, e, DPS_FORMAT_ID, "checkpoint") || (t->is_adapter && add_used (t, e, DPS_FORMAT_ID, "peft"));
+}
+
+typedef struct Stack {
+    const DpsTrainer *t;
+    DpsEntries *e;
+} Stack;
+
+/* The libraries that the manifests of these plugins name. */
+static int is_named (void *ctx, const char *soname)
+{
+    const Stack *s = ctx;
+    for (size_t i = 0; i < dps_registry_count (s->t->reg); i++) {
+        const DpsPlugin *p = dps_registry_at (s->t->reg, i);
+        const char *at = p->runtimes;
+        for (char name[192]; dps__entries_have (s->e, "plugin ", p->id) && dps__needs_soname (&at, name, sizeof name);)
+            if (!strcmp (name, soname))
+                return 1;
+    }
+    return 0;
 }
 
 static int add_runtime (void *ctx, const char *soname, const char *build)
 {
-    DpsEntries *e = ctx;
-    return has (e, "runtime ", soname) ? 0 : dps__entries_add (e, dps_strf ("runtime %s", soname), build, NULL);
+    const Stack *s = ctx;
+    return dps__entries_have (s->e, "runtime ", soname) ? 0 : dps__entries_add (s->e, dps_strf ("runtime %s", soname), build, NULL);
 }
 
 static int collect (const DpsTrainer *t, DpsEntries *e)
 {
-    const DpsDeviceInfo *device = &t->session.ex.devices[0].info;
+    Stack stack = {t, e};
     char abi[32];
     snprintf (abi, sizeof abi, "%u.%u", DPS_ABI_MAJOR, DPS_ABI_MINOR);
     return dps__entries_add (e, dps_strdup ("diapason"), DIAPASON_VERSION, NULL) || dps__entries_add (e, dps_strdup ("abi"), abi, NULL) ||
-           dps__entries_add (e, dps_strdup ("device"), device->name, NULL) || dps__entries_isa (e, device->detail) || add_plugins (t, e) ||
-           dps_runtimes (add_runtime, e);
+           dps__entries_devices (e, &t->session.ex) || add_plugins (t, e) || dps_runtimes (is_named, add_runtime, &stack);
 }
 
 DpsStatus dps__trainer_stack (const DpsTrainer *t, int write, DpsError *err)

@@ -207,8 +207,12 @@ typedef struct DpsEntries {
 void dps__entries_free (DpsEntries *e);
 /** key: taken over, NULL counts as out of memory. 0 or -1. */
 int dps__entries_add (DpsEntries *e, char *key, const char *value, const char *note);
-/** "isa": a device's detail without the number of threads. 0 or -1. */
-int dps__entries_isa (DpsEntries *e, const char *detail);
+/** Is there an entry "KINDID"? kind ends in its space. */
+int dps__entries_have (const DpsEntries *e, const char *kind, const char *id);
+/** The plugin that a short name or id means, NULL: none. One of the same name that is not used is no part of the run. */
+const DpsPlugin *dps__plugin_used (const DpsTrainer *t, const char *interface, const char *name);
+/** "device" and "isa" of the first, "device.1" and "isa.1" of the next: name, and detail without the number of threads. 0 or -1. */
+int dps__entries_devices (DpsEntries *e, const DpsExec *ex);
 /** recipe.lock.yaml: compared with the one there is when the run is resumed, then written. */
 DpsStatus dps__trainer_lock (DpsTrainer *t, const DpsCheckpoint *resumed, DpsError *err);
 

@@ -5,7 +5,8 @@
 #include "recipe/chain.h"
 #include "recipe/stack_lock.h"
 
-static const DpsLockEntry entries[] = {{"device", "cpu", NULL}, {"plugin dps.cpu", "abc", "0.1"}, {"datasets[0].sha256", "def", NULL}};
+static const DpsLockEntry entries[] = {
+    {"device", "cpu", NULL}, {"device.plugin dps.cpu", "abc", "0.1"}, {"datasets[0].sha256", "def", NULL}};
 enum { N_ENTRIES = sizeof entries / sizeof *entries };
 static DpsRecipe *recipe;
 static DpsChain *chain;

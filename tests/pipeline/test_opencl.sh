@@ -22,6 +22,7 @@ on=(--set device=opencl --set strict_device=true)
 run 0 "$dia" train recipe.yaml --set device=cpu --set dtype=f32 --set output_dir=on-cpu
 run 0 "$dia" train recipe.yaml "${on[@]}" --set dtype=f32 --set output_dir=lora
 near lora on-cpu
+grep -q '"device.plugin dps.opencl": "[0-9a-f]\{64\}"' lora/recipe.lock.yaml || fail "the lock has no digest of a backend whose device has another name"
 kept=("$work"/cache/opencl/*.bin)
 [ -s "${kept[0]}" ] || fail "no program was kept"
 ok "LoRA SFT runs on OpenCL alone, with the cpu's losses; ${#kept[@]} programs are kept"

@@ -23,6 +23,7 @@ for stage in $(for s in grpo simpo; do [ ! -d "$src/algorithms/$s" ] || echo $s;
     run 0 "$dia" train $stage.yaml --log-level debug
     within_plan err
     ! grep -q 'the plan was too small' err || fail "$stage: the arena grew"
+    grep -q '"plugin dps.reward.length": "[0-9a-f]\{64\}"' $stage/recipe.lock.yaml || fail "recipe.lock.yaml names no reward plugin"
     exists $stage/report.html $stage/checkpoint-24/optimizer.safetensors
     jq -s -e 'map(select(.reward)) | (.[-4:] | map(.reward) | add) > (.[:4] | map(.reward) | add)' $stage/metrics.jsonl >/dev/null ||
         fail "$stage: the reward did not rise: $(jq -c .reward $stage/metrics.jsonl | tr '\n' ' ')"

@@ -28,7 +28,7 @@ ok "the loss falls and every key of the trainer's log is there"
 holds run/adapter_config.json '.peft_type == "LORA" and .r == 4 and .lora_alpha == 8 and .task_type == "CAUSAL_LM" and .bias == "none"
     and .inference_mode and (.target_modules | length) == 7'
 digest=$(sha256sum rows.jsonl | cut -d' ' -f1)
-for entry in 'base.sha256": "[0-9a-f]\{64\}"' "datasets\[0\].sha256\": \"$digest\"" 'plugin dps.cpu": "[0-9a-f]\{64\}"' \
+for entry in 'base.sha256": "[0-9a-f]\{64\}"' "datasets\[0\].sha256\": \"$digest\"" 'device.plugin dps.cpu": "[0-9a-f]\{64\}"' \
     'plugin dps.sft": "[0-9a-f]\{64\}"' 'plugin dps.lora": "[0-9a-f]\{64\}"' 'isa": "..*"' 'seed": "7"' 'dtype": "f32"'; do
     grep -q "^  \"$entry" run/recipe.lock.yaml || fail "recipe.lock.yaml has no $entry"
 done

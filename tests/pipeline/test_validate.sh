@@ -51,6 +51,10 @@ sed 's/^id=.*/id=com.acme.sft/' "$build/lib/diapason/plugins/dps-algorithm-sft.p
 DIAPASON_PLUGINS=$work/twin run 0 "$dia" plugins show com.acme.sft --json
 holds out .loaded
 DIAPASON_PLUGINS=$work/twin run 0 "$dia" train cpu.yaml --set output_dir=beside --locked --stack-lock cpu/stack.lock
+# Used, its libraries are part of the stack, as its manifest names them.
+sed -i -e '/^runtimes=/d' -e 's/^module=.*/&\nruntimes=jansson=4/' twin/dps-algorithm-sft.plugin
+DIAPASON_PLUGINS=$work/twin run 0 "$dia" train cpu.yaml --set output_dir=twinned --set stage=com.acme.sft
+grep -q '"runtime libjansson.so.4": "libjansson.so.4[^ ]* [0-9a-f-]' twinned/stack.lock || fail "stack.lock lacks a library that a plugin's manifest names"
 # However many objectives there are, each is checked.
 for ((i = 0; i < 12; i++)); do
     cp twin/dps-algorithm-sft.so "twin/acme$i.so"
@@ -73,9 +77,16 @@ said "other.lock: runtime libother.so.1: expected libother.so.1.2 -, found none"
 said "3 differences"
 [ "$(grep -c 'error: other.lock: .*Next step' err)" = 3 ] || fail "not one line a difference"
 absent none/checkpoint-1 none/stack.lock
+{ cat cpu/stack.lock; echo '  "a\nb\e[2J": "c\nd"'; } > lines.lock
+run 4 "$dia" train cpu.yaml --set output_dir=none --locked --stack-lock lines.lock
+said "lines.lock: a b?[2J: expected c d, found none"
+{ cat cpu/stack.lock; echo 'other: 1'; } > beside.lock
+run 4 "$dia" train cpu.yaml --set output_dir=none --locked --stack-lock beside.lock
+said "a map 'stack', and nothing beside them"
 printf 'stack: [\n' > torn.lock
 run 4 "$dia" train cpu.yaml --set output_dir=none --locked --stack-lock torn.lock
 said "the lock is damaged"
+said "or train without --locked"
 printf 'stack_lock_version: 2\nstack: {}\n' > newer.lock
 run 4 "$dia" train cpu.yaml --set output_dir=none --locked --stack-lock newer.lock
 run 2 "$dia" train cpu.yaml --stack-lock other.lock
