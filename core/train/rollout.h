@@ -122,6 +122,8 @@ DpsStatus dps__rollout_eval_names (const struct DpsTrainer *t, DpsMetrics *out, 
 /* rollout_save.c */
 #define DPS_CKPT_ROLLOUT "rollout.json"
 DpsStatus dps__rollout_save (const struct DpsTrainer *t, DpsCheckpointWriter *w, DpsError *err);
+/** What such a file holds, which may be anything; after an error dps__rollout_clear. Errors: FORMAT, NOMEM. */
+DpsStatus dps__rollout_read (struct DpsTrainer *t, const json_t *all, DpsError *err);
 /** Errors: FORMAT when the checkpoint's step lies within a rollout that it does not hold. */
 DpsStatus dps__rollout_restore (struct DpsTrainer *t, const DpsCheckpoint *c, DpsError *err);
 

@@ -129,11 +129,20 @@ static int read_doubles (const json_t *j, size_t n, double *out)
     return json_array_size (j) == n;
 }
 
-static DpsStatus read_sequences (DpsPlace *p, const json_t *ids, size_t prefix, uint64_t key, uint64_t row, DpsError *err)
+/* A unit has one row, two, or some. */
+static int is_unit (uint32_t unit, size_t rows)
+{
+    return unit == DPS_UNIT_SINGLE ? rows == 1 : unit == DPS_UNIT_PAIR ? rows == 2 : rows > 0;
+}
+
+static DpsStatus read_sequences (const DpsTrainer *t, DpsPlace *p, const json_t *ids, size_t prefix, uint64_t key, uint64_t row,
+                                 DpsError *err)
 {
     p->sequences = dps_calloc (json_array_size (ids), sizeof *p->sequences);
     if (!p->sequences)
         return no_memory (err);
+    if (!is_unit (t->objective->info.unit, json_array_size (ids)))
+        return damaged ("a place is no unit of the objective", err);
     for (size_t i = 0; i < json_array_size (ids); i++) {
         const json_t *list = json_array_get (ids, i);
         size_t n = json_array_size (list);
@@ -146,7 +155,10 @@ static DpsStatus read_sequences (DpsPlace *p, const json_t *ids, size_t prefix, 
         if (prefix == 0 || n <= prefix)
             return damaged ("an answer without a token", err);
         for (size_t k = 0; k < n; k++) {
-            out[k] = (int32_t)json_integer_value (json_array_get (list, k));
+            const json_t *id = json_array_get (list, k);
+            if (!json_is_integer (id) || json_integer_value (id) < 0 || json_integer_value (id) >= t->session.model.dec.vocab)
+                return damaged ("a token is none of the model's", err);
+            out[k] = (int32_t)json_integer_value (id);
             weights[k] = k >= prefix;
         }
     }
@@ -182,7 +194,7 @@ static DpsStatus read_place (DpsTrainer *t, const json_t *j, DpsPlace *p, float 
     if (json_unpack ((json_t *)j, "{s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "prefix", &prefix, "key", &key, "ids", &ids, "logp", &sampled,
                      "rewards", &rewards, "truncated", &truncated, "signals", &signals))
         return damaged ("a place is incomplete", err);
-    DPS_TRY (read_sequences (p, ids, (size_t)prefix, (uint64_t)key, number, err));
+    DPS_TRY (read_sequences (t, p, ids, (size_t)prefix, (uint64_t)key, number, err));
     size_t scored = (size_t)p->counts.scored, criteria = t->rollout.n_criteria;
     *logp = dps_malloc (scored, sizeof **logp);
     p->rewards = dps_malloc (p->n * criteria, sizeof *p->rewards);
@@ -196,12 +208,12 @@ static DpsStatus read_place (DpsTrainer *t, const json_t *j, DpsPlace *p, float 
     return read_signals (t, p, signals, err);
 }
 
-static DpsStatus read_all (DpsTrainer *t, json_t *all, DpsError *err)
+DpsStatus dps__rollout_read (DpsTrainer *t, const json_t *all, DpsError *err)
 {
     DpsRollout *o = &t->rollout;
     json_int_t made_at;
     json_t *firsts, *places;
-    if (json_unpack (all, "{s:I, s:o, s:o}", "made_at", &made_at, "firsts", &firsts, "places", &places) ||
+    if (json_unpack ((json_t *)all, "{s:I, s:o, s:o}", "made_at", &made_at, "firsts", &firsts, "places", &places) ||
         json_array_size (firsts) != o->steps + 1)
         return damaged ("it is incomplete", err);
     size_t n = json_array_size (places);
@@ -229,7 +241,7 @@ DpsStatus dps__rollout_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsError 
     if (!is_within (&t->rollout, t->step))
         return DPS_OK;
     DPS_TRY (dps_ckpt_read_json (c, DPS_CKPT_ROLLOUT, &all, err));
-    DpsStatus st = read_all (t, all, err);
+    DpsStatus st = dps__rollout_read (t, all, err);
     json_decref (all);
     if (st != DPS_OK) {
         dps__rollout_clear (&t->rollout);
