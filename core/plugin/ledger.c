@@ -135,6 +135,8 @@ DpsStatus dps__ledger_set (const char *path, const DpsDigest *digest, const DpsL
     char *dir = folder_of (path);
     DpsStatus st = dir ? dps_mkdirs (dir, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
     read_all (path, &old);
+    if (st == DPS_OK && access (path, F_OK) == 0 && !dps_is_file (path)) /* writing to a pipe would wait for its reader */
+        st = dps_fail (err, DPS_ERR_POLICY, "%s: not a regular file", path);
     if (st == DPS_OK && (scan (&old, digest->hex, &before, &text) || add_line (&text, digest->hex, line)))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", path);
     if (st == DPS_OK)

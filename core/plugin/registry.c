@@ -117,7 +117,7 @@ static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, const c
     return st;
 }
 
-/* A folder that cannot be trusted is shown as a refused plugin would be: its reason is what the user needs to read. */
+/* A folder that cannot be trusted or listed is shown as a refused plugin would be: its reason is what the user needs to read. */
 static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist, const char *only, DpsError *err)
 {
     DpsFolder folder;
@@ -125,12 +125,11 @@ static DpsStatus add_folder (DpsRegistry *reg, const char *path, int must_exist,
     DpsStatus st = dps__folder_open (path, &folder, &why);
     if (dps_buf_printf (&reg->searched, "%s%s", reg->searched.len ? ", " : "", path))
         st = dps_fail (&why, DPS_ERR_NOMEM, "%s: out of memory", path);
-    if (st == DPS_OK) {
-        st = load_folder (reg, &folder, only, err);
-        dps__folder_close (&folder);
-        return st;
-    }
+    if (st == DPS_OK)
+        st = load_folder (reg, &folder, only, &why);
     dps__folder_close (&folder);
+    if (st == DPS_OK)
+        return st;
     if (st == DPS_ERR_NOMEM || (st == DPS_ERR_NOT_FOUND && must_exist))
         return dps_fail (err, st, "%s", why.msg);
     char *copy = dps_strdup (path);

@@ -104,7 +104,7 @@ static int is_listed (const DpsWarrants *w, const DpsDigest *digest)
 {
     const char *stop = w->list.len ? w->list.data + w->list.len : NULL;
     for (const char *at = w->list.data; at && at < stop; at++) {
-        if (stop - at >= 64 && !strncmp (at, digest->hex, 64) && (at + 64 == stop || at[64] == ' ' || at[64] == '\n'))
+        if (stop - at >= 64 && !strncmp (at, digest->hex, 64) && (at + 64 == stop || memchr (" \t\r\n", at[64], 4)))
             return 1;
         at = memchr (at, '\n', (size_t)(stop - at));
         if (!at)

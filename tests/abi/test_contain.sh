@@ -81,10 +81,20 @@ rm -f "$ledger"
 mkdir "$ledger" # not writable, whoever asks
 quarantined describe "$crash"
 loads good
+rmdir "$ledger"
+mkfifo "$ledger" # nobody reads it
+loads good
+rm "$ledger"
 ok "a damaged or untrusted ledger"
 
+# A folder of too many manifests is refused, and the program goes on without it.
+mkdir crowd
+(cd crowd && touch {1..1100}.plugin)
+DIAPASON_PLUGINS=$work/crowd run 0 "$dia" plugins list
+grep -q 'crowd: more than 1024 manifests' out || fail "the crowd is not named"
+ok "a crowd"
+
 # A hang costs its deadline once.
-rmdir "$ledger"
 acme acme hangs -DINIT_HANGS
 start=$(date +%s)
 quarantined hangs 'did not come back within 2000 ms in init'
