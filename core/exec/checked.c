@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* checked.c: the tables of the checking layer: memory, copies, ops, plans and packing. What it looks at in an op is in checked_op.c. */
+/*
+ * checked.c: the tables of the checking layer: memory, copies, ops, plans and packing. What it looks at in an op is in checked_op.c, what it knows of
+ * memory in checked_memory.c.
+ */
 #include "exec/checked.h"
 
 #include <stdarg.h>
@@ -10,8 +13,6 @@
 #include "base/mem.h"
 #include "plugin/host.h"
 #include "plugin/validate.h"
-
-enum { MAX_FREED = 4096 };
 
 static void say (const Checked *c, int blame, const char *subject, char *text, size_t cap, const char *fmt, va_list ap)
 {
@@ -34,8 +35,7 @@ DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsErr
     return dps_fail (err, DPS_ERR_INVALID, "%s", text);
 }
 
-/* The same where no error can be returned: logged. */
-__attribute__ ((format (printf, 4, 5))) static void log_finding (Checked *c, int blame, const char *subject, const char *fmt, ...)
+void dps__checked_log (Checked *c, int blame, const char *subject, const char *fmt, ...)
 {
     char text[900];
     va_list ap;
@@ -43,17 +43,6 @@ __attribute__ ((format (printf, 4, 5))) static void log_finding (Checked *c, int
     say (c, blame, subject, text, sizeof text, fmt, ap);
     va_end (ap);
     dps_log (DPS_LOG_ERROR, "%s", text);
-}
-
-Memory *dps__checked_memory (Checked *c, const struct DpsBuffer *buffer, const void *host)
-{
-    for (size_t i = c->shared->n_memory; i-- > 0;) {
-        Memory *m = &c->shared->memory[i];
-        const char *at = host;
-        if (buffer ? m->buffer == buffer : m->live && m->host && at >= m->host && at < m->host + m->bytes)
-            return m;
-    }
-    return NULL;
 }
 
 static Checked *of (struct DpsDevice *dev) { return (Checked *)(void *)dev; }
@@ -76,63 +65,26 @@ static DpsStatus leave (Checked *c, DpsStatus st)
 
 /* Memory. */
 
-static DpsStatus remember (Checked *c, struct DpsBuffer *buffer, void *host, uint64_t bytes, DpsError *err)
-{
-    Memory *m = dps__checked_memory (c, buffer, NULL);
-    if (m && m->live)
-        return dps__checked_fault (c, DPS_BLAME_PLUGIN, "alloc", err, "gave buffer %llu again, which is in use; expected another",
-                                   (unsigned long long)m->number);
-    if (!m) {
-        if (DPS_GROW (c->shared->memory, c->shared->n_memory, c->shared->memory_capacity))
-            return dps_fail (err, DPS_ERR_NOMEM, "validate: out of memory");
-        m = &c->shared->memory[c->shared->n_memory++];
-    }
-    *m = (Memory){buffer, host, bytes, ++c->shared->allocs, 1, c};
-    return DPS_OK;
-}
-
 static DpsStatus checked_alloc (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err)
 {
     Checked *c = of (dev);
-    const DpsBackend *real = c->layer.below.backend;
-    int shares = (c->layer.below.info.flags & DPS_DEVICE_HOST_MEMORY) != 0;
     void *host = NULL;
     DPS_TRY (enter (c, "alloc", err));
     *out = NULL;
     if (bytes > UINT64_MAX - DPS_CHECKED_GUARD)
         return leave (c, dps_fail (err, DPS_ERR_NOMEM, "validate: no memory for %llu bytes", (unsigned long long)bytes));
-    DpsStatus st = real->alloc (device (c), bytes + DPS_CHECKED_GUARD, out, &host, err);
+    DpsStatus st = c->layer.below.backend->alloc (device (c), bytes + DPS_CHECKED_GUARD, out, &host, err);
     if (st != DPS_OK)
         return leave (c, st);
-    if (!*out || (shares && bytes && !host))
-        st = dps__checked_fault (c, DPS_BLAME_PLUGIN, "alloc", err, "returned no %s; expected one", *out ? "host address" : "buffer");
-    else if ((uintptr_t)host % 64)
-        st = dps__checked_fault (c, DPS_BLAME_PLUGIN, "alloc", err, "host address %p; expected a multiple of 64", host);
-    else
-        st = remember (c, *out, host, bytes, err);
+    dps__checked_lock (c);
+    st = dps__checked_unlock (c, dps__checked_take (c, *out, host, bytes, err));
     if (st == DPS_OK && host)
         memset (host, 0xff, bytes + DPS_CHECKED_GUARD); /* "contents undefined": whoever reads them reads NaN */
-    if (st != DPS_OK && *out) {
-        real->free (device (c), *out);
+    if (st != DPS_OK)
         *out = NULL;
-    }
     if (out_host)
         *out_host = host;
     return leave (c, st);
-}
-
-/* The devices of an exec number their buffers together. Old entries of freed buffers go first. */
-static void forget_old (Checked *c)
-{
-    size_t freed = 0, kept = 0;
-    for (size_t i = 0; i < c->shared->n_memory; i++)
-        freed += !c->shared->memory[i].live;
-    for (size_t i = 0; i < c->shared->n_memory; i++)
-        if (c->shared->memory[i].live || freed <= MAX_FREED)
-            c->shared->memory[kept++] = c->shared->memory[i];
-        else
-            freed--;
-    c->shared->n_memory = kept;
 }
 
 static void checked_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
@@ -143,21 +95,11 @@ static void checked_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
         dps_log (DPS_LOG_ERROR, "%s", err.msg);
         return;
     }
-    Memory *m = buffer ? dps__checked_memory (c, buffer, NULL) : NULL;
-    if (buffer && !m)
-        log_finding (c, DPS_BLAME_HOST, "free", "a buffer that this device never gave; expected one of its own");
-    else if (m && !m->live)
-        log_finding (c, DPS_BLAME_HOST, "free", "buffer %llu is freed a second time; expected once", (unsigned long long)m->number);
-    else {
-        if (m && dps__checked_in_flight (c, m))
-            log_finding (c, DPS_BLAME_HOST, "free",
-                         "buffer %llu is freed while work on it is in a queue; expected an event after that work first",
-                         (unsigned long long)m->number);
-        if (m)
-            m->live = 0;
+    dps__checked_lock (c);
+    int frees = dps__checked_release (c, buffer);
+    dps__checked_unlock (c, DPS_OK);
+    if (frees)
         c->layer.below.backend->free (device (c), buffer);
-        forget_old (c);
-    }
     leave (c, DPS_OK);
 }
 
@@ -190,19 +132,25 @@ static DpsStatus ask (Checked *c, const DpsOp *op, uint32_t flags, DpsError *err
 {
     uint64_t before[DPS_OPERANDS_MAX] = {0}, bytes[DPS_OPERANDS_MAX] = {0};
     uint32_t n = op->n_in + op->n_out;
+    dps__checked_lock (c);
     for (uint32_t i = 0; i < n && i < DPS_OPERANDS_MAX; i++) {
         const DpsView *v = dps_op_operand (op, i);
         const Memory *m = v && v->host && v->buffer ? dps__checked_memory (c, v->buffer, NULL) : NULL;
         if (m && m->live && !dps__view_bytes (&c->quants, v, &bytes[i]) && v->offset <= m->bytes && bytes[i] <= m->bytes - v->offset)
             before[i] = dps__bytes_hash (i, v->host, bytes[i]);
     }
+    dps__checked_unlock (c, DPS_OK);
     DpsStatus st = c->layer.below.backend->run (device (c), op, flags, err);
     for (uint32_t i = 0; i < n && i < DPS_OPERANDS_MAX; i++) {
         char subject[160];
         const DpsView *v = dps_op_operand (op, i);
-        if (before[i] && before[i] != dps__bytes_hash (i, v->host, bytes[i]))
-            return dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), err,
-                                       "was written by a call with DPS_RUN_DRY; expected no side effect");
+        if (!before[i] || before[i] == dps__bytes_hash (i, v->host, bytes[i]))
+            continue;
+        DpsError why = DPS_ERROR_INIT; /* err is only why the op goes elsewhere */
+        dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), &why,
+                            "was written by a call with DPS_RUN_DRY; expected no side effect");
+        dps_log (DPS_LOG_ERROR, "%s", why.msg);
+        return dps_fail (err, DPS_ERR_INVALID, "%s", why.msg);
     }
     return st;
 }
@@ -323,16 +271,17 @@ static void checked_close (DpsCallLayer *layer)
     Checked *c = (Checked *)(void *)layer;
     for (size_t i = 0; i < c->shared->n_memory; i++)
         if (c->shared->memory[i].live && c->shared->memory[i].owner == c)
-            log_finding (c, DPS_BLAME_HOST, "close", "buffer %llu of %llu bytes was never freed",
-                         (unsigned long long)c->shared->memory[i].number, (unsigned long long)c->shared->memory[i].bytes);
+            dps__checked_log (c, DPS_BLAME_HOST, "close", "buffer %llu of %llu bytes was never freed",
+                              (unsigned long long)c->shared->memory[i].number, (unsigned long long)c->shared->memory[i].bytes);
     if (c->plans)
-        log_finding (c, DPS_BLAME_HOST, "close", "%llu prepared plans were never freed", (unsigned long long)c->plans);
+        dps__checked_log (c, DPS_BLAME_HOST, "close", "%llu prepared plans were never freed", (unsigned long long)c->plans);
     if (c->queues_open || c->events_open)
-        log_finding (c, DPS_BLAME_HOST, "close", "%llu queues and %llu events were never freed", (unsigned long long)c->queues_open,
-                     (unsigned long long)c->events_open);
+        dps__checked_log (c, DPS_BLAME_HOST, "close", "%llu queues and %llu events were never freed", (unsigned long long)c->queues_open,
+                          (unsigned long long)c->events_open);
     dps_log (DPS_LOG_INFO, "validate: %s: %llu calls checked, %llu rules broken in the process so far", c->layer.below.info.name,
              (unsigned long long)c->calls, (unsigned long long)dps_validate_faults ());
     if (!--c->shared->users) {
+        pthread_mutex_destroy (&c->shared->lock);
         dps_free (c->shared->flights);
         dps_free (c->shared->memory);
         dps_free (c->shared);
@@ -364,11 +313,23 @@ static void put_tables (Checked *c)
                             .unpack_rows = p->unpack_rows ? checked_unpack_rows : NULL};
 }
 
+static CheckedShared *new_shared (void)
+{
+    CheckedShared *s = dps_calloc (1, sizeof *s);
+    pthread_mutexattr_t recursive;
+    if (s && pthread_mutexattr_init (&recursive) == 0) {
+        pthread_mutexattr_settype (&recursive, PTHREAD_MUTEX_RECURSIVE);
+        pthread_mutex_init (&s->lock, &recursive);
+        pthread_mutexattr_destroy (&recursive);
+    }
+    return s;
+}
+
 DpsStatus dps__checked_add (DpsExecDevice *d, const DpsBackend *ref, CheckedShared **shared, DpsError *err)
 {
     Checked *c = dps_calloc (1, sizeof *c);
     DpsDeviceInfo info = {.size = sizeof info};
-    *shared = *shared ? *shared : dps_calloc (1, sizeof **shared);
+    *shared = *shared ? *shared : new_shared ();
     if (!c || !*shared) {
         dps_free (c);
         if (*shared && !(*shared)->users)

@@ -3,6 +3,7 @@
 #ifndef DPS_EXEC_CHECKED_H
 #define DPS_EXEC_CHECKED_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "exec/layer.h"
@@ -20,8 +21,9 @@ typedef struct Memory {
     const struct Checked *owner;
 } Memory;
 
-/** What the devices of one exec share, since each may be given the others' memory. */
+/** What the devices of one exec share, since each may be given the others' memory. Queues are called from threads of their own. */
 typedef struct CheckedShared {
+    pthread_mutex_t lock; /* recursive; held while the rest is looked at, never while a backend runs or copies */
     Memory *memory;
     size_t n_memory, memory_capacity;
     struct Flight *flights; /* work in queues that nobody has waited for */
@@ -40,7 +42,7 @@ typedef struct Checked {
     uint32_t op_ids[DPS_OP_COUNT];
     DpsQuantNames quants;
     CheckedShared *shared;
-    uint64_t calls, plans, queues_open, events_open;
+    _Atomic uint64_t calls, plans, queues_open, events_open;
     atomic_flag busy;
 } Checked;
 
@@ -59,7 +61,24 @@ enum { DPS_BLAME_HOST, DPS_BLAME_PLUGIN };
 DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsError *err, const char *fmt, ...)
     __attribute__ ((format (printf, 5, 6)));
 
-/** The allocation a view lies in: by its buffer, else by its address; NULL: the host's own memory. */
+static inline void dps__checked_lock (const Checked *c) { pthread_mutex_lock (&c->shared->lock); }
+/** st is passed on. */
+static inline DpsStatus dps__checked_unlock (const Checked *c, DpsStatus st)
+{
+    pthread_mutex_unlock (&c->shared->lock);
+    return st;
+}
+
+/** The same where no error can be returned: logged. */
+void dps__checked_log (Checked *c, int blame, const char *subject, const char *fmt, ...) __attribute__ ((format (printf, 4, 5)));
+
+/* checked_memory.c, with the lock held */
+
+/** Remember what alloc gave. What is wrong with it is the plugin's: it is freed then, unless it is in use. Errors: INVALID, NOMEM. */
+DpsStatus dps__checked_take (Checked *c, struct DpsBuffer *buffer, void *host, uint64_t bytes, DpsError *err);
+/** 1 when `buffer` is to be freed; NULL is. */
+int dps__checked_release (Checked *c, const struct DpsBuffer *buffer);
+/** The allocation a view lies in: by its buffer, else by its address; NULL: the host's own memory. Good while the lock is held. */
 Memory *dps__checked_memory (Checked *c, const struct DpsBuffer *buffer, const void *host);
 
 /** Before: the host's side, then poison. A plan's scratch is no operand here. Errors: INVALID. */

@@ -72,7 +72,7 @@ static DpsStatus check_bounds (Checked *c, const DpsView *v, const Memory *m, ui
     return DPS_OK;
 }
 
-DpsStatus dps__checked_view (Checked *c, const DpsView *v, const char *subject, DpsError *err)
+static DpsStatus check_view (Checked *c, const DpsView *v, const char *subject, DpsError *err)
 {
     uint64_t bytes, size = dps_dtype_bytes (v->dtype);
     const char *wrong = dps__view_bytes (&c->quants, v, &bytes);
@@ -92,6 +92,12 @@ DpsStatus dps__checked_view (Checked *c, const DpsView *v, const char *subject, 
         return dps__checked_fault (c, DPS_BLAME_HOST, subject, err, "begins at byte %llu, expected a multiple of its element's %llu",
                                    (unsigned long long)v->offset, (unsigned long long)size);
     return check_parts (c, v, subject, err);
+}
+
+DpsStatus dps__checked_view (Checked *c, const DpsView *v, const char *subject, DpsError *err)
+{
+    dps__checked_lock (c);
+    return dps__checked_unlock (c, check_view (c, v, subject, err));
 }
 
 /* Do the operands fit each other? ref says, asked without packed layouts, which it has none of. */
@@ -204,7 +210,7 @@ static uint64_t fringe (Checked *c, const DpsOp *op, const Watch *w, uint32_t i)
     return dps__bytes_hash (i, near, n);
 }
 
-DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
+static DpsStatus look_before (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
 {
     char subject[160];
     uint32_t n = op->n_in + op->n_out;
@@ -266,7 +272,7 @@ static DpsStatus check_output (Checked *c, const DpsOp *op, Watch *w, uint32_t i
                                (long long)at);
 }
 
-DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
+static DpsStatus look_after (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
 {
     char subject[160];
     for (uint32_t i = op->n_in; i < op->n_in + op->n_out; i++)
@@ -282,4 +288,16 @@ DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *e
         if (dps_op_operand (op, i))
             DPS_TRY (check_output (c, op, w, i, err));
     return DPS_OK;
+}
+
+DpsStatus dps__checked_before (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
+{
+    dps__checked_lock (c);
+    return dps__checked_unlock (c, look_before (c, op, w, err));
+}
+
+DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *err)
+{
+    dps__checked_lock (c);
+    return dps__checked_unlock (c, look_after (c, op, w, err));
 }

@@ -36,6 +36,7 @@ typedef struct Event {
 static Queue *of (struct DpsQueue *q) { return (Queue *)(void *)q; }
 static Event *event_of (struct DpsEvent *e) { return (Event *)(void *)e; }
 
+/* The lock is the caller's. */
 int dps__checked_in_flight (const Checked *c, const Memory *m)
 {
     for (size_t f = 0; f < c->shared->n_flights; f++)
@@ -76,26 +77,29 @@ static DpsStatus conflict (Checked *c, const Flight *f, const DpsOp *op, DpsErro
 
 DpsStatus dps__checked_conflict (Checked *c, uint32_t queue, const uint64_t *sees, const DpsOp *op, DpsError *err)
 {
-    for (size_t k = 0; k < c->shared->n_flights; k++) {
+    DpsStatus st = DPS_OK;
+    dps__checked_lock (c);
+    for (size_t k = 0; k < c->shared->n_flights && st == DPS_OK; k++) {
         const Flight *f = &c->shared->flights[k];
-        if (f->queue == queue || (sees && sees[f->queue - 1] >= f->turn))
-            continue;
-        DPS_TRY (conflict (c, f, op, err));
+        if (f->queue != queue && !(sees && sees[f->queue - 1] >= f->turn))
+            st = conflict (c, f, op, err);
     }
-    return DPS_OK;
+    return dps__checked_unlock (c, st);
 }
 
 /* Somebody waited for queue `id` up to `turn`. */
 static void land (Checked *c, uint32_t id, uint64_t turn)
 {
     size_t kept = 0;
+    dps__checked_lock (c);
     for (size_t k = 0; k < c->shared->n_flights; k++)
         if (c->shared->flights[k].queue != id || c->shared->flights[k].turn > turn)
             c->shared->flights[kept++] = c->shared->flights[k];
     c->shared->n_flights = kept;
+    dps__checked_unlock (c, DPS_OK);
 }
 
-static DpsStatus take_off (Queue *q, const DpsOp *op, const char *name, DpsError *err)
+static DpsStatus add_flight (Queue *q, const DpsOp *op, const char *name, DpsError *err)
 {
     Checked *c = q->c;
     if (DPS_GROW (c->shared->flights, c->shared->n_flights, c->shared->flight_capacity))
@@ -107,6 +111,12 @@ static DpsStatus take_off (Queue *q, const DpsOp *op, const char *name, DpsError
         if (range_of (c, dps_op_operand (op, i), &f->first[f->n], &f->end[f->n]))
             f->writes |= (uint32_t)(i >= op->n_in) << f->n++;
     return DPS_OK;
+}
+
+static DpsStatus take_off (Queue *q, const DpsOp *op, const char *name, DpsError *err)
+{
+    dps__checked_lock (q->c);
+    return dps__checked_unlock (q->c, add_flight (q, op, name, err));
 }
 
 static DpsStatus before (Queue *q, const DpsOp *op, DpsError *err)

@@ -3,6 +3,7 @@
  * The checking layer around queues (dps.stream/1): memory that work in a queue may still be using is not used by others before an event behind that work
  * was waited for; queues, events and buffers in use are not left or freed. The queues are ref's ops, run at once: the rules are the host's.
  */
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -196,8 +197,57 @@ static void test_what_is_left_or_freed_in_use_is_named (void)
     dps_free (event); /* the layer's own, which it lost */
 }
 
+typedef struct Turns {
+    Kit *k;
+    struct DpsQueue *q;
+    const DpsView *from, *to;
+    DpsError err;
+    int failed;
+} Turns;
+
+/* Ops, a wait, and again. */
+static void *take_turns (void *arg)
+{
+    Turns *t = arg;
+    for (int i = 0; i < 2000; i++) {
+        const DpsOp o = {.size = sizeof o, .id = dps_intern ("exp"), .n_in = 1, .n_out = 1, .in = &t->from, .out = &t->to};
+        struct DpsEvent *event = NULL;
+        t->failed += t->k->q->run (t->q, &o, NULL, &t->err) != DPS_OK;
+        if (i % 8)
+            continue;
+        t->failed += t->k->q->record (t->q, &event, &t->err) != DPS_OK || t->k->q->sync (event, -1, &t->err) != DPS_OK;
+        t->k->q->event_free (event);
+    }
+    return NULL;
+}
+
+/* A queue is [stream-serial]: each may be called from a thread of its own, beside calls on the device. */
+static void test_queues_have_threads_of_their_own (void)
+{
+    Kit k = open_kit ();
+    Turns turns[2] = {{&k, k.one, &k.x, &k.y, DPS_ERROR_INIT, 0}, {&k, k.two, &k.x, &k.z, DPS_ERROR_INIT, 0}};
+    struct DpsBuffer *more[8];
+    pthread_t threads[2];
+    void *host;
+    for (int i = 0; i < 2; i++)
+        CU_ASSERT_EQUAL_FATAL (pthread_create (&threads[i], NULL, take_turns, &turns[i]), 0);
+    for (int i = 0; i < 200; i++) {
+        for (int b = 0; b < 8; b++)
+            CHECK_OK (k.d.backend->alloc (k.d.info.device, 64, &more[b], &host, &err));
+        for (int b = 0; b < 8; b++)
+            k.d.backend->free (k.d.info.device, more[b]);
+    }
+    for (int i = 0; i < 2; i++) {
+        pthread_join (threads[i], NULL);
+        CHECK_STR (turns[i].err.msg, "");
+        CU_ASSERT_EQUAL (turns[i].failed, 0);
+    }
+    close_kit (&k);
+    CHECK_STR (logged, "");
+}
+
 CHECK_SUITE (run_all, "exec.checked_queues", T (test_use_before_the_event_is_named), T (test_a_queue_that_waits_may_go_on),
-             T (test_what_is_left_or_freed_in_use_is_named))
+             T (test_what_is_left_or_freed_in_use_is_named), T (test_queues_have_threads_of_their_own))
 
 int main (void)
 {
