@@ -154,8 +154,12 @@ static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o
     const DpsExecDevice *d = &ex->devices[device];
     DpsError why = DPS_ERROR_INIT;
     if (device > 0 && is_packed (o))
-        return add_reason (c, d->info.name, "a weight is packed for another device", err);
-    if (d->backend->run (d->info.device, o, DPS_RUN_DRY, &why) == DPS_OK) {
+        return add_reason (c, d->info.name, "a weight is packed for another device. Hint: op_devices in the recipe gives the op to one",
+                           err);
+    dps_crumb_enter (d->plugin->id, dps_op_name (c->op));
+    DpsStatus st = d->backend->run (d->info.device, o, DPS_RUN_DRY, &why);
+    dps_crumb_leave ();
+    if (st == DPS_OK) {
         c->device = device;
         return DPS_OK;
     }

@@ -28,7 +28,6 @@ _Static_assert(sizeof (Crumb) == 512 && offsetof (Crumb, plugin) == 32 && offset
 static Crumb own;           /* without a file, for crash reports */
 static Crumb *crumb = &own; /* own, or the mapped file */
 static char *path;          /* of the file */
-static const char *last_plugin, *last_what;
 
 static void put (char *to, size_t cap, const char *text)
 {
@@ -43,12 +42,8 @@ void dps_crumb_step (uint64_t step) { crumb->step = step; }
 void dps_crumb_enter (const char *plugin, const char *what)
 {
     struct timespec now;
-    if (plugin != last_plugin)
-        put (crumb->plugin, sizeof crumb->plugin, plugin);
-    if (what != last_what)
-        put (crumb->what, sizeof crumb->what, what);
-    last_plugin = plugin;
-    last_what = what;
+    put (crumb->plugin, sizeof crumb->plugin, plugin);
+    put (crumb->what, sizeof crumb->what, what);
     clock_gettime (CLOCK_REALTIME, &now);
     crumb->began_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
@@ -133,7 +128,6 @@ void dps_crumb_close (void)
         unlink (path);
     }
     crumb = &own;
-    last_plugin = last_what = NULL;
     own.began_ns = 0;
     dps_free (path);
     path = NULL;

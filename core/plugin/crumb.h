@@ -36,7 +36,7 @@ void dps_crumb_stopped (void);
 
 /** The step that is being made. */
 void dps_crumb_step (uint64_t step);
-/** A plugin begins and ends a call. Strings are copied unless they are those of the call before. One thread at a time. */
+/** A plugin begins and ends a call. Strings are copied. One thread at a time. */
 void dps_crumb_enter (const char *plugin, const char *what);
 void dps_crumb_leave (void);
 /** The plugin's own words. */

@@ -147,7 +147,11 @@ static void put_crash (const char *s)
 static void report_crash (int signal_number)
 {
     put_crash ("\ndiapason: crashed (");
-    put_crash (signal_number == SIGSEGV ? "SIGSEGV" : signal_number == SIGBUS ? "SIGBUS" : signal_number == SIGILL ? "SIGILL" : "SIGFPE");
+    put_crash (signal_number == SIGSEGV   ? "SIGSEGV"
+               : signal_number == SIGBUS  ? "SIGBUS"
+               : signal_number == SIGILL  ? "SIGILL"
+               : signal_number == SIGABRT ? "SIGABRT"
+                                          : "SIGFPE");
     put_crash (") while running: ");
     put_crash (dps__crumb_plugin ());
     put_crash (dps__crumb_plugin ()[0] ? " " : "");
@@ -162,7 +166,7 @@ void dps_crash_report_install (void)
 {
     /* SA_RESETHAND: when the handler raises the signal again, it does what it would have done without us. */
     struct sigaction action = {.sa_handler = report_crash, .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
-    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction (signals[i], &action, NULL);
 }

@@ -22,7 +22,7 @@ void dps_host_request_stop (int stop);
 int dps_host_should_stop (void);
 
 /**
- * On SIGSEGV, SIGBUS, SIGILL and SIGFPE write one line naming the signal and the breadcrumb of the crashing thread, then let the
+ * On SIGSEGV, SIGBUS, SIGILL, SIGFPE and SIGABRT write one line naming the signal and the breadcrumb of the crashing thread, then let the
  * signal do what it would have done. [init]
  */
 void dps_crash_report_install (void);

@@ -81,8 +81,7 @@ DpsStatus kit_run (Kit *k, const KitCall *c, uint32_t flags, DpsError *err)
     KitOp o;
     char text[200];
     kit_op (c, &o);
-    if (!(flags & DPS_RUN_DRY))
-        dps_host ()->breadcrumb (dps_str (kit_call_text (c, text, sizeof text)));
+    dps_host ()->breadcrumb (dps_str (kit_call_text (c, text, sizeof text)));
     err->msg[0] = '\0';
     return k->backend->run (k->device, &o.op, flags, err);
 }
