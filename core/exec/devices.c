@@ -33,18 +33,20 @@ static int wanted (const char *name, const DpsPlugin *plugin, const char *device
     return !strcmp (name_here, plugin->name) || !strcmp (name_here, device);
 }
 
-/* What the rest of the host compares, prints and writes into JSON. */
-static int sound (const DpsDeviceInfo *info)
+const char *dps_exec_device_fault (const DpsRegistry *reg, const DpsBackend *be, uint32_t i, const DpsDeviceInfo *info)
 {
-    return info->device && info->name && *info->name && dps_utf8_is_plain (info->name, strlen (info->name)) &&
-           (!info->detail || dps_utf8_is_plain (info->detail, strlen (info->detail)));
+    if (i == MOST_DEVICES)
+        return "is one too many: enumerate never says that there is no more";
+    if (!info->device || !info->name || !*info->name || !dps_utf8_is_plain (info->name, strlen (info->name)) ||
+        (info->detail && !dps_utf8_is_plain (info->detail, strlen (info->detail))))
+        return "has no handle, or a name or detail that is no plain text";
+    const DpsBackend *named = meant (reg, info->name);
+    return named && named != be ? "has a name that means another backend here; expected one that begins with its plugin's" : NULL;
 }
 
 /* Refused where it was asked for by name; elsewhere the run goes on without it. */
-static DpsStatus unsound (const DpsPlugin *plugin, uint32_t i, int asked_for, DpsError *err)
+static DpsStatus unsound (const DpsPlugin *plugin, uint32_t i, const char *what, int asked_for, DpsError *err)
 {
-    const char *what = i == MOST_DEVICES ? "is one too many: enumerate never says that there is no more"
-                                         : "has no handle, or a name or detail that is no plain text";
     if (asked_for)
         return dps_fail (err, DPS_ERR_INVALID, "backend %s: device %u %s. Hint: diapason check %s", plugin->id, i, what, plugin->name);
     dps_log (DPS_LOG_WARNING, "backend %s is left out: device %u %s. Hint: diapason check %s", plugin->id, i, what, plugin->name);
@@ -61,8 +63,9 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
         DpsStatus st = be->enumerate (i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
             return i == 0 && n && be == meant (reg, names[rank]) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
-        if (i == MOST_DEVICES || !sound (&d.info))
-            return unsound (plugin, i, n && be == meant (reg, names[rank]), err);
+        const char *what = dps_exec_device_fault (reg, be, i, &d.info);
+        if (what)
+            return unsound (plugin, i, what, n && be == meant (reg, names[rank]), err);
         if (n && !wanted (names[rank], plugin, d.info.name))
             continue;
         if (n == 0 && !(d.info.flags & DPS_DEVICE_HOST_MEMORY))

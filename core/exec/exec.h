@@ -87,6 +87,12 @@ typedef struct DpsBindings {
 } DpsBindings;
 
 /**
+ * What is wrong with device i of a backend as enumerate described it, NULL: nothing. Its name is compared, printed and written into JSON and locks, and
+ * may not mean another backend. [any]
+ */
+const char *dps_exec_device_fault (const DpsRegistry *reg, const DpsBackend *be, uint32_t i, const DpsDeviceInfo *info);
+
+/**
  * Open the devices named (NULL or 0: every backend there is, `ref` last). A name may be a backend's ("cpu") or a device's ("opencl:0").
  * Without names, those that share the host's memory and that no manifest keeps back. Errors: NOT_FOUND with the names there are; what a driver
  * that was named says. [init]

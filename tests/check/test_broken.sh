@@ -26,11 +26,14 @@ while read -r module fault case; do
 done < <(grep -v '^#' "$table")
 DIAPASON_BROKEN=crashes_when_asked check backend || true
 jq -e -s 'any (.[]; .case == "load" and (.message | test ("/broken/backend.so: the process ended .* enumerate$")))' out > /dev/null || wrong "who crashed at load is not named"
-for fault in has_no_name name_is_no_text; do # a run that asks for such a device says so; one that does not goes on without it
+DIAPASON_BROKEN=aborts check backend --filter backend/matmul || true
+jq -e -s 'any (.[]; .message | test ("crashed \\(SIGABRT\\) while running: .*(matmul|linear) \\("))' out > /dev/null || wrong "the op that aborts is not named: $(cat out)"
+declare -A said=([has_no_name]='has no handle, or a name' [name_is_no_text]='has no handle, or a name' [is_called_ref]='has a name that means another backend')
+for fault in "${!said[@]}"; do # a run that asks for such a device says so; one that does not goes on without it
     export DIAPASON_BROKEN=$fault DIAPASON_PLUGINS=$work/broken
     mkdir -p broken && cp "$build"/tests/broken/backend.{so,plugin} broken
     ! "$dia" explain "$src/tools/examples/tiny-sft.yaml" --set device=backend > out 2> err || wrong "$fault: a device without a name was taken"
-    grep -q 'test.backend: device 0 has no handle, or a name' err || wrong "$fault: what is wrong with the device is not said"
+    grep -q "test.backend: device [0-9]* .*${said[$fault]}" err || wrong "$fault: what is wrong with the device is not said"
     (cd "$src" && "$dia" explain tools/examples/tiny-sft.yaml) > out 2> err || wrong "$fault: a run on cpu does not go on without it"
 done
 "$dia" doctor > out && ! grep $'\033' out || wrong "doctor prints what $fault says as it is"

@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "check/kit.h"
 #include "check/plugin.h"
+#include "exec/exec.h"
 
 enum { MOST_DEVICES = 64, LOOSE = 64 };
 
@@ -50,10 +51,9 @@ static DpsStatus devices (CheckContext *ctx, DpsError *err)
     uint32_t n = 0;
     for (DpsStatus st; (st = device_within (be, n, sizeof again, &all[n], err)) != DPS_ERR_NOT_FOUND; n++) {
         DPS_TRY (st);
-        if (!all[n].device || !all[n].name || !*all[n].name)
-            return dps_fail (err, DPS_ERR_INVALID, "device %u has no %s", n, all[n].device ? "name" : "handle");
-        if (!check_is_text (all[n].name) || (all[n].detail && *all[n].detail && !check_is_text (all[n].detail)))
-            return dps_fail (err, DPS_ERR_INVALID, "device %u has a name or detail with bytes that are no plain text", n);
+        const char *what = dps_exec_device_fault (ctx->registry, be, n, &all[n]);
+        if (what)
+            return dps_fail (err, DPS_ERR_INVALID, "device %u %s", n, what);
         for (uint32_t k = 0; k < n; k++)
             if (!strcmp (all[k].name, all[n].name))
                 return dps_fail (err, DPS_ERR_INVALID, "devices %u and %u are both called '%s'", k, n, all[n].name);
@@ -299,7 +299,7 @@ KIT_CASE (unknown_op)
 KIT_CASE (mem_info)
 
 static const CheckCase cases[] = {
-    CHECK_CASE (devices, 0, CHECK_REQUIRED),
+    CHECK_CASE (devices, 0, CHECK_REQUIRED | CHECK_ALL_PLUGINS),
     KIT_LINE (memory, 0, CHECK_REQUIRED),
     KIT_LINE (no_memory, 0, CHECK_REQUIRED),
     KIT_LINE (copy, 0, CHECK_REQUIRED),

@@ -34,7 +34,7 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
         raise (SIGSEGV);
     DpsStatus st = ref ()->enumerate (IS (never_ends) ? 0 : i, out, err);
     if (st == DPS_OK && out->size >= offsetof (DpsDeviceInfo, detail))
-        out->name = IS (has_no_name) ? NULL : IS (name_is_no_text) ? "bro\x1b[31mken" : "broken";
+        out->name = IS (has_no_name) ? NULL : IS (name_is_no_text) ? "bro\x1b[31mken" : IS (is_called_ref) ? "ref:1" : "broken";
     if (st == DPS_OK && IS (never_ends) && out->size >= offsetof (DpsDeviceInfo, detail)) {
         snprintf (numbers[i % 1024], sizeof *numbers, "broken:%u", i);
         out->name = numbers[i % 1024];
@@ -166,6 +166,8 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
             ;
     if (IS (crashes) && !dry && linear)
         *nowhere = 1;
+    if (IS (aborts) && linear)
+        abort ();
     if (!dry && linear)
         misbehave ();
     if (IS (dry_writes) && linear)
