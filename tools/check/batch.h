@@ -45,7 +45,7 @@ DpsStatus check_batch_score (const DpsObjectiveInstance *o, CheckBatch *b, DpsEr
 void check_batch_pick (const DpsObjectiveInstance *o, const CheckBatch *from, const uint64_t *which, uint64_t n, CheckBatch *out);
 
 typedef struct CheckMetric {
-    char name[64];
+    char name[DPS_METRIC_NAME + 1]; /* one more than fits, to be seen */
     double value, weight;
 } CheckMetric;
 

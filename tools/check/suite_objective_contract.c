@@ -148,8 +148,9 @@ static DpsStatus metrics (CheckContext *ctx, DpsError *err)
         st = check_batch_loss (o, &b, NULL, &l, err);
     for (size_t i = 0; st == DPS_OK && i < l.n_metrics; i++) {
         const CheckMetric *m = &l.metrics[i];
-        if (!check_is_text (m->name) || strlen (m->name) > 62)
-            st = dps_fail (err, DPS_ERR_INVALID, "a metric's name has %zu bytes, expected 1 to 62, in UTF-8", strlen (m->name));
+        if (!check_is_text (m->name) || strlen (m->name) >= DPS_METRIC_NAME)
+            st = dps_fail (err, DPS_ERR_INVALID, "a metric is called '%s', expected 1 to %d bytes of plain text", m->name,
+                           DPS_METRIC_NAME - 1);
         else if (!isfinite (m->value) || !isfinite (m->weight) || m->weight < 0)
             st = dps_fail (err, DPS_ERR_INVALID, "metric '%s' is %g of weight %g, expected finite numbers, weight ≥ 0", m->name, m->value,
                            m->weight);
