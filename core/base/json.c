@@ -14,24 +14,29 @@
  * jansson's parser goes on when it could not grow its token buffer, and then reads past the end of it. So while it parses, an allocation
  * that fails does not return: it jumps out of the parser, and what the parser had allocated is freed from this list. What it gives back is
  * nearly always among the newest; else, as the value of a key that comes again, it waits for the end: a million such cost no search.
+ * A plugin has a copy of this file, and jansson has one pair of functions: while a plugin parses they are its own, over the host's.
  */
 enum { NEWEST = 64 };
 
 static _Thread_local struct {
-    jmp_buf *escape; /* NULL: not parsing */
+    jmp_buf *escape;    /* NULL: not parsing */
+    json_malloc_t take; /* where blocks come from and go to */
+    json_free_t give;
     void **blocks;
     size_t n, capacity;
     void **waiting; /* given back, still in blocks */
     size_t n_waiting, waiting_capacity;
 } parsing;
 
+static void *take_block (size_t n) { return dps_malloc (n, 1); }
+
 static void *json_malloc (size_t n)
 {
-    void *p = dps_malloc (n, 1);
     if (!parsing.escape)
-        return p;
+        return take_block (n);
+    void *p = parsing.take (n);
     if (!p || DPS_GROW (parsing.blocks, parsing.n, parsing.capacity)) {
-        dps_free (p);
+        parsing.give (p);
         longjmp (*parsing.escape, 1);
     }
     parsing.blocks[parsing.n++] = p;
@@ -47,7 +52,7 @@ static void json_release (void *p)
     for (size_t i = parsing.n; i > 0 && i + NEWEST > parsing.n; i--)
         if (parsing.blocks[i - 1] == p) {
             parsing.blocks[i - 1] = parsing.blocks[--parsing.n];
-            dps_free (p);
+            parsing.give (p);
             return;
         }
     if (DPS_GROW (parsing.waiting, parsing.n_waiting, parsing.waiting_capacity))
@@ -55,10 +60,10 @@ static void json_release (void *p)
     parsing.waiting[parsing.n_waiting++] = p;
 }
 
-static void free_all (void **list, size_t n)
+static void give_all (void **list, size_t n)
 {
     while (n)
-        dps_free (list[--n]);
+        parsing.give (list[--n]);
 }
 
 void dps_json_init (void) { json_set_alloc_funcs (json_malloc, json_release); }
@@ -68,15 +73,22 @@ static json_t *load_guarded (const char *data, size_t len, size_t options, json_
 {
     jmp_buf escape;
     json_t *volatile value = NULL;
+    json_malloc_t take;
+    json_free_t give;
     *out_of_memory = 0;
+    json_get_alloc_funcs (&take, &give);
+    parsing.take = take == json_malloc ? take_block : take;
+    parsing.give = give == json_release ? dps_free : give;
     parsing.escape = &escape;
+    json_set_alloc_funcs (json_malloc, json_release);
     if (setjmp (escape) == 0) {
         value = json_loadb (data, len, options, e);
-        free_all (parsing.waiting, parsing.n_waiting);
+        give_all (parsing.waiting, parsing.n_waiting);
     } else {
         *out_of_memory = 1;
-        free_all (parsing.blocks, parsing.n);
+        give_all (parsing.blocks, parsing.n);
     }
+    json_set_alloc_funcs (take, give);
     dps_free (parsing.blocks);
     dps_free (parsing.waiting);
     memset (&parsing, 0, sizeof parsing);
@@ -140,6 +152,22 @@ DpsStatus dps_json_file (const char *path, size_t limit, unsigned flags, json_t 
         st = dps_json_parse (text.data ? text.data : "", text.len, path, 1, flags, out, err);
     dps_buf_free (&text);
     return st;
+}
+
+json_t *dps_json_copy (const json_t *value, int deep)
+{
+    json_t *copy = json_is_object (value) ? json_object () : json_is_array (value) ? json_array () : json_deep_copy (value), *item;
+    const char *key;
+    size_t i;
+    int bad = !copy;
+    json_object_foreach ((json_t *)value, key, item)
+        bad = bad || json_object_set_new (copy, key, deep ? dps_json_copy (item, 1) : json_incref (item));
+    json_array_foreach (value, i, item)
+        bad = bad || json_array_append_new (copy, deep ? dps_json_copy (item, 1) : json_incref (item));
+    if (!bad)
+        return copy;
+    json_decref (copy);
+    return NULL;
 }
 
 int dps_json_quote (DpsBuf *out, const char *s, size_t len)

@@ -28,6 +28,9 @@ DpsStatus dps_json_parse (const char *data, size_t len, const char *where, long 
 /** Parse a whole file of at most `limit` bytes. [any] */
 DpsStatus dps_json_file (const char *path, size_t limit, unsigned flags, json_t **out, DpsError *err);
 
+/** A copy, with `deep` of all that is in it; NULL when out of memory: jansson's own leaves out silently what it had none for. [any] */
+json_t *dps_json_copy (const json_t *value, int deep);
+
 /** Append s[0..len) as a quoted JSON string (valid UTF-8 expected; an invalid byte becomes U+FFFD). 0 or -1 (no memory). [any] */
 int dps_json_quote (DpsBuf *out, const char *s, size_t len);
 

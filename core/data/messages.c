@@ -143,7 +143,7 @@ static DpsStatus read_tool_calls (const Place *at, const json_t *calls, json_t *
 {
     if (!json_is_array (calls))
         return dps_row_fail (at->row, err, "%s[%zu]: tool_calls must be an array, found %s", at->what, at->i, dps__json_kind (calls));
-    json_t *copy = json_deep_copy (calls), *call;
+    json_t *copy = dps_json_copy (calls, 1), *call;
     DpsStatus st = copy ? DPS_OK : dps__row_no_memory (at->row, err);
     for (size_t k = 0; st == DPS_OK && k < json_array_size (copy); k++) {
         call = json_array_get (copy, k);

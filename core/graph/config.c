@@ -41,16 +41,16 @@ static DpsStatus check_types (const json_t *config, DpsError *err)
 
 static DpsStatus read_with (const DpsArch *arch, const json_t *config, DpsDecoder *out, DpsError *err)
 {
-    json_t *whole = json_copy ((json_t *)config), *defaults = json_loads (arch->defaults, 0, NULL);
-    DpsStatus st = whole && defaults && json_object_update_missing (whole, defaults) == 0
-                       ? check_types (whole, err)
-                       : dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory");
+    json_t *whole = NULL;
     memset (out, 0, sizeof *out);
     out->arch = arch->name;
+    DpsStatus st = dps_json_parse (arch->defaults, strlen (arch->defaults), arch->name, 1, 0, &whole, err);
+    if (st == DPS_OK)
+        st = json_object_update (whole, (json_t *)config) ? dps_fail (err, DPS_ERR_NOMEM, "config.json: out of memory")
+                                                          : check_types (whole, err);
     if (st == DPS_OK)
         st = arch->read (whole, out, err);
     json_decref (whole);
-    json_decref (defaults);
     return st;
 }
 

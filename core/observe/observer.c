@@ -223,11 +223,9 @@ static DpsStatus write_results (DpsObserver *o, json_t *train, json_t *eval, jso
 
 DpsStatus dps_observer_finish (DpsObserver *obs, const DpsMetrics *summary, DpsError *err)
 {
-    json_t *last = last_evaluation (obs), *eval = last ? json_object () : NULL;
-    if (last && (!eval || json_object_update (eval, last))) { /* json_copy keeps silent about keys it could not copy */
-        json_decref (eval);
+    json_t *last = last_evaluation (obs), *eval = last ? dps_json_copy (last, 0) : NULL;
+    if (last && !eval)
         return no_memory (err, obs->dir);
-    }
     json_object_del (eval, "step");
     json_t *train = dps_metrics_json (summary), *all = json_object ();
     DpsStatus st = record (obs, "", obs->state.global_step, obs->state.epoch, summary, err);

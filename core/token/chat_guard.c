@@ -180,7 +180,7 @@ static DpsStatus mark_value (DpsChatGuard *g, json_t *value, DpsError *err)
 
 DpsStatus dps__guard_copy (DpsChatGuard *g, json_t *value, json_t **out, DpsError *err)
 {
-    *out = g->tok ? json_deep_copy (value) : json_incref (value);
+    *out = g->tok ? dps_json_copy (value, 1) : json_incref (value);
     if (value && !*out)
         return no_memory (err);
     DpsStatus st = g->tok && value ? mark_value (g, *out, err) : DPS_OK;

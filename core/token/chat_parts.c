@@ -54,7 +54,7 @@ int dps__parts_were_read (const DpsBuf *text)
 static DpsStatus join (json_t *messages, size_t i, DpsError *err)
 {
     DpsBuf text = {0};
-    json_t *message = json_copy (json_array_get (messages, i));
+    json_t *message = dps_json_copy (json_array_get (messages, i), 0);
     DpsStatus st = message && !dps_message_text (message, &text) ? DPS_OK : no_memory (err);
     if (st == DPS_OK && (json_object_set_new (message, "content", json_stringn (text.data ? text.data : "", text.len)) ||
                          json_array_set (messages, i, message)))
@@ -66,7 +66,7 @@ static DpsStatus join (json_t *messages, size_t i, DpsError *err)
 
 DpsStatus dps__parts_join (json_t *messages, unsigned roles, json_t **out, DpsError *err)
 {
-    DpsStatus st = (*out = json_copy (messages)) ? DPS_OK : no_memory (err);
+    DpsStatus st = (*out = dps_json_copy (messages, 0)) ? DPS_OK : no_memory (err);
     for (size_t i = 0; st == DPS_OK && i < json_array_size (*out); i++) {
         const json_t *message = json_array_get (*out, i);
         if (json_is_array (json_object_get (message, "content")) && roles >> role_of (message) & 1)

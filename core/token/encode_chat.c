@@ -16,7 +16,7 @@ static DpsStatus merge_kwargs (const DpsEncoder *e, const DpsRow *row, json_t **
     *out = NULL;
     if (!ours && !row->kwargs)
         return DPS_OK;
-    *out = ours ? json_copy ((json_t *)ours) : json_object ();
+    *out = ours ? dps_json_copy (ours, 0) : json_object ();
     if (*out && (!row->kwargs || !json_object_update (*out, row->kwargs)))
         return DPS_OK;
     json_decref (*out);
@@ -92,7 +92,7 @@ static DpsStatus encode_all (const DpsEncoder *e, const DpsRow *row, json_t *mes
 DpsStatus dps__encode_chat_prompt (const DpsEncoder *e, const DpsRow *row, json_t *messages, DpsEncoded *out, DpsError *err)
 {
     DpsRendered r = {0};
-    json_t *asked = json_copy (messages);
+    json_t *asked = dps_json_copy (messages, 0);
     size_t n = json_array_size (messages);
     const char *last = json_string_value (json_object_get (json_array_get (messages, n - 1), "role"));
     DpsStatus st = asked ? DPS_OK : no_memory (row, err);
@@ -263,7 +263,7 @@ static DpsStatus weigh_pair (const DpsEncoder *e, const DpsRow *row, json_t *mes
 DpsStatus dps__encode_chat_pair (const DpsEncoder *e, const DpsRow *row, json_t *answer, DpsEncoded *out, DpsError *err)
 {
     DpsRendered prompt = {0}, whole = {0};
-    json_t *messages = json_copy (row->prompt.messages);
+    json_t *messages = dps_json_copy (row->prompt.messages, 0);
     DpsStatus st = messages && !json_array_extend (messages, answer) ? DPS_OK : no_memory (row, err);
     if (st == DPS_OK)
         st = render (e, row, row->prompt.messages, 1, &prompt, err);

@@ -24,7 +24,7 @@ static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM
 /* The configuration as it is to be written; a new reference, NULL when out of memory. */
 static json_t *config_of (const DpsSource *s, const char *dtype)
 {
-    json_t *config = json_copy (dps_source_config (s));
+    json_t *config = dps_json_copy (dps_source_config (s), 0);
     int bad = !config;
     if (!bad && dps_source_is_gguf (s))
         bad = json_object_set_new (config, DPS_CONFIG_TOKENIZER, json_string (dps_source_path (s)));

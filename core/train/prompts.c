@@ -32,7 +32,7 @@ DpsStatus dps_prompt_columns (json_t *object, DpsBuf *out, DpsError *err)
 {
     static const char *const shape[] = {"prompt",    "messages", "conversations",       "prompt_input_ids",
                                         "input_ids", "tools",    "chat_template_kwargs"};
-    json_t *rest = json_copy (object);
+    json_t *rest = dps_json_copy (object, 0);
     for (size_t i = 0; rest && i < sizeof shape / sizeof *shape; i++)
         json_object_del (rest, shape[i]);
     int bad = !rest || dps_json_write (out, rest, 0);

@@ -34,6 +34,7 @@ search "$word(atoi|atol|atoll|atof) *\\(" "cannot report an error:" "${ours[@]}"
 search "$word(rand|srand|random|srandom|drand48) *\\(" "hidden state; use base/rng.h:" "${ours[@]}"
 search "$word(system|popen) *\\(" "a shell is no interface:" "${ours[@]}"
 search "$word(malloc|calloc|realloc|free|strdup|strndup|aligned_alloc|posix_memalign) *\\(" "the heap is behind base/mem.h:" "${beyond_base[@]}"
+search "$word(json_copy|json_deep_copy|json_object_update_missing|json_loads|json_loadb|json_load_file) *\\(" "goes on when out of memory; use base/json.h:" "${beyond_base[@]}"
 mapfile -t headers < <(find core/include -name '*.h')
 ! grep -n -E 'TODO|FIXME|XXX' "${headers[@]}" >&2 || say "unfinished words in a public header"
 exit $bad

@@ -64,10 +64,11 @@ DpsStatus check_write_certificate (const CheckReport *c, const char *path, DpsEr
     /* through text once: what is hashed is what will be read back, numbers included */
     char *text = body ? json_dumps (body, JSON_REAL_PRECISION (9)) : NULL;
     json_decref (body);
-    body = text ? json_loads (text, 0, NULL) : NULL;
-    dps_free (text);
-    if (!body)
+    if (!text)
         return dps_fail (err, DPS_ERR_NOMEM, "certificate: out of memory");
+    st = dps_json_parse (text, strlen (text), "certificate", 1, 0, &body, err);
+    dps_free (text);
+    DPS_TRY (st);
     DPS_TRY_GOTO (st, done, check_certificate_digest (body, &digest, err));
     json_object_set_new (body, "sha256", json_string (digest.hex));
     text = json_dumps (body, JSON_INDENT (2) | JSON_REAL_PRECISION (9));

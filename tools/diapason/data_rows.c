@@ -32,7 +32,7 @@ static void put_prompt (json_t *o, const DataPrompt *p)
 {
     const DpsContent *c = content_of (&p->row);
     if (c->messages) {
-        json_t *messages = json_copy (c->messages);
+        json_t *messages = dps_json_copy (c->messages, 0);
         size_t n = json_array_size (messages);
         const char *role = n ? json_string_value (json_object_get (json_array_get (messages, n - 1), "role")) : NULL;
         if (c == p->row.answers && role && !strcmp (role, "assistant"))

@@ -140,7 +140,7 @@ static DpsStatus take_label (void *ctx, const DpsEncoded *x, const float *logp, 
 /* The same row with another answer. */
 static DpsStatus encode_label (const EvalOptions *o, const DpsRow *row, const char *label, DpsEncoded *out, DpsError *err)
 {
-    json_t *copy = json_deep_copy (row->object), *text = json_string (label);
+    json_t *copy = dps_json_copy (row->object, 1), *text = json_string (label);
     DpsRow other;
     json_t *answer = json_object_get (copy, "completion") ? json_object_get (copy, "completion") : json_object_get (copy, "output");
     if (json_is_array (answer))
