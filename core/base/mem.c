@@ -10,7 +10,13 @@
 static _Atomic uint64_t n_allocations;
 static _Atomic uint64_t fail_at; /* 0: never */
 static _Atomic int64_t n_live;
-static _Atomic int environment_read;
+static _Atomic int environment_read, has_failed;
+
+static void *failed (void)
+{
+    atomic_store_explicit (&has_failed, 1, memory_order_relaxed);
+    return NULL;
+}
 
 static int must_fail (void)
 {
@@ -26,15 +32,16 @@ static int must_fail (void)
 
 static void *counted (void *p)
 {
-    if (p)
-        atomic_fetch_add_explicit (&n_live, 1, memory_order_relaxed);
+    if (!p)
+        return failed ();
+    atomic_fetch_add_explicit (&n_live, 1, memory_order_relaxed);
     return p;
 }
 
 void *dps_calloc (size_t n, size_t size)
 {
     if (must_fail ())
-        return NULL;
+        return failed ();
     return counted (n && size ? calloc (n, size) : calloc (1, 1));
 }
 
@@ -42,7 +49,7 @@ void *dps_malloc (size_t n, size_t size)
 {
     size_t bytes;
     if (must_fail () || __builtin_mul_overflow (n, size, &bytes))
-        return NULL;
+        return failed ();
     return counted (malloc (bytes ? bytes : 1));
 }
 
@@ -50,9 +57,9 @@ void *dps_realloc (void *p, size_t n, size_t size)
 {
     size_t bytes;
     if (must_fail () || __builtin_mul_overflow (n, size, &bytes))
-        return NULL;
+        return failed ();
     void *q = realloc (p, bytes ? bytes : 1);
-    return p ? q : counted (q);
+    return p && q ? q : counted (q);
 }
 
 void *dps_aligned_alloc (size_t align, size_t n, size_t size)
@@ -60,9 +67,9 @@ void *dps_aligned_alloc (size_t align, size_t n, size_t size)
     size_t bytes;
     void *p = NULL;
     if (must_fail () || __builtin_mul_overflow (n, size, &bytes))
-        return NULL;
+        return failed ();
     if (posix_memalign (&p, align, bytes ? bytes : 1) != 0)
-        return NULL;
+        return failed ();
     return counted (p);
 }
 
@@ -118,6 +125,7 @@ void dps_mem_fail_at (uint64_t k)
 }
 
 uint64_t dps_mem_count (void) { return atomic_load (&n_allocations); }
+int dps_mem_failed (void) { return atomic_load (&has_failed); }
 int64_t dps_mem_live (void) { return atomic_load (&n_live); }
 
 int dps_buf_reserve (DpsBuf *b, size_t extra)

@@ -39,6 +39,9 @@ void dps_mem_fail_at (uint64_t k);
 /** Allocations made since the process started (or since dps_mem_fail_at). [any] */
 uint64_t dps_mem_count (void);
 
+/** Has any allocation of this process failed? [any] */
+int dps_mem_failed (void);
+
 /** Blocks now live: 0 at the end of a leak-free test. [any] */
 int64_t dps_mem_live (void);
 

@@ -82,6 +82,7 @@ static DpsStatus start (DpsRecord *r, DpsModule *module, const char *path, DpsEr
     DpsStatus st = dps__module_start (module, path, err);
     dps_crumb_leave ();
     r->pub.absent = st == DPS_ERR_NOT_FOUND;
+    r->init_failed = st != DPS_OK;
     DPS_TRY (st);
     r->module = module;
     return take_interfaces (r, path, err);
@@ -169,7 +170,8 @@ static void publish (DpsRecord *r, DpsStatus st)
 
 void dps__record_refuse (DpsRecord *r) { publish (r, r->error.code); }
 
-void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx)
+DpsStatus dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx,
+                            DpsError *err)
 {
     DpsStatus st = read_manifest (r, folder, file, &r->error);
     const DpsRecord *taken = st == DPS_OK ? find (ctx, r->manifest.id) : NULL;
@@ -178,6 +180,7 @@ void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, 
     if (st == DPS_OK)
         st = load_module (r, folder, guards, &r->error);
     publish (r, st);
+    return st == DPS_ERR_NOMEM && !r->init_failed ? dps_fail (err, st, "%s", r->error.msg) : DPS_OK;
 }
 
 void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry)

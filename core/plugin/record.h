@@ -19,6 +19,7 @@ typedef struct DpsRecord {
     char signer[65];
     DpsError error;
     DpsModule *module; /* started; NULL when refused */
+    int init_failed;
     void *tables[DPS_N_INTERFACES];
 } DpsRecord;
 
@@ -36,8 +37,12 @@ typedef const DpsRecord *(*DpsRecordFind) (void *ctx, const char *id);
 DpsRecord *dps__record_new (const char *id, size_t id_len, char *path);
 void dps__record_free (DpsRecord *r);
 
-/** Read manifest `file` of `folder`, check by the guards, load, start. Never fails: a refusal is in the record. [init] */
-void dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx);
+/**
+ * Read manifest `file` of `folder`, check by the guards, load, start. A refusal is in the record. Errors: NOMEM, of the host: no fault of the
+ * plugin, and a run without it might be another. [init]
+ */
+DpsStatus dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx,
+                            DpsError *err);
 
 /** The same from an entry linked into the program, with a manifest made of constants. [init] */
 void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry);

@@ -108,7 +108,7 @@ static DpsStatus load_folder (DpsRegistry *reg, const DpsFolder *folder, const c
         char *path = st == DPS_OK ? dps_path_join (folder->path, names[i]) : NULL;
         DpsRecord *r = path ? add_record (reg, names[i], strlen (names[i]) - strlen (".plugin"), path) : NULL;
         if (r)
-            dps__record_load (r, folder, names[i], &reg->guards, find_loaded, reg);
+            st = dps__record_load (r, folder, names[i], &reg->guards, find_loaded, reg, err);
         else if (st == DPS_OK)
             st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", names[i]);
         dps_free (names[i]);

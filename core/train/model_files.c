@@ -106,8 +106,8 @@ static DpsStatus put_files (const To *to, const DpsSource *source, DpsError *err
 DpsStatus dps_model_files_write (const DpsSource *source, const char *dtype, const char *dir, DpsError *err)
 {
     const To to = {.dir = dir};
-    DPS_TRY (put_config (&to, source, dtype, err));
-    return put_files (&to, source, err);
+    DPS_TRY (put_files (&to, source, err));
+    return put_config (&to, source, dtype, err); /* last: without it the folder is no model */
 }
 
 DpsStatus dps_model_files_add (const DpsSource *source, DpsCheckpointWriter *into, DpsError *err)

@@ -171,6 +171,8 @@ static void test_nothing_leaks_and_every_allocation_may_fail (void)
         done = dps_mem_count () < k;
         dps_mem_fail_at (0);
         CU_ASSERT (st == DPS_OK || (st == DPS_ERR_NOMEM && !reg));
+        if (reg && !dps_registry_get (reg, DPS_OBJECTIVE_ID, "mem")) /* refused for what its own init said alone */
+            CU_ASSERT_PTR_NOT_NULL (strstr (dps_registry_at (reg, 0)->reason, "init failed (NOMEM)"));
         dps_registry_close (reg);
         CU_ASSERT_EQUAL (dps_mem_live (), live);
     }

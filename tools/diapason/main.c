@@ -51,9 +51,14 @@ static int print_help (FILE *to)
     return to == stdout ? 0 : 2;
 }
 
-/* Output that did not arrive is a failure. Whoever closed the pipe knows. */
+/* Output that did not arrive is a failure, and so is JSON that may lack a key: verbs do not look at each as they put it together. Whoever closed the
+ * pipe knows. */
 static int finish (int code)
 {
+    if (!code && cli_common.json && dps_mem_failed ()) {
+        fputs ("diapason: error: out of memory: what was printed may lack something\n", stderr);
+        code = 1;
+    }
     errno = 0;
     if (fflush (stdout) == 0 && !ferror (stdout))
         return code;

@@ -48,6 +48,7 @@ static void print_moved (void)
 }
 
 static const DpsExec *heading; /* whose cases follow a line that says so */
+static int n_printed;          /* cases of the stage */
 
 /* `of` of a case in JSON: policy, or what is trained beside it. */
 static json_t *describe_case (const DpsCase *c, const char *device, const char *whose)
@@ -67,6 +68,8 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c, const ch
         json_array_append_new (ctx, o);
         return;
     }
+    if (!n_printed++)
+        printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
     if (whose && heading != ex) {
         printf ("\nOf the %s:\n", whose);
         heading = ex;
@@ -88,9 +91,8 @@ static DpsStatus explain_stage (const DpsRegistry *reg, const DpsChain *c, size_
     if (cli_stage_waits (c, i, list))
         return DPS_OK;
     json_t *cases = list ? json_array () : NULL;
-    if (!list)
-        printf ("%-18s %5s  %-10s %s\n", "OP", "RUNS", "DEVICE", "OPERANDS");
     heading = NULL;
+    n_printed = 0;
     const DpsRecipe *under[DPS_CHAIN_MAX];
     const DpsTrainOptions options = {.under = under, .n_under = dps_chain_under (c, i, under)};
     DpsStatus st = dps_train_explain (reg, dps_chain_plan (c, i), &options, print_case, cases, err);
