@@ -70,15 +70,29 @@ static void check_logits (Tiny *t, const StFile *expected, const DpsSequence *s,
     dps_batch_free (&b);
 }
 
-static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const char *where)
+/* expected.json says the scalars again, and the norm of every gradient. */
+static void check_scalar (const json_t *holder, const char *name, double got, double absolute, double relative)
+{
+    json_t *want = json_object_get (holder, name);
+    CU_ASSERT_FATAL (json_is_number (want));
+    CHECK_NEAR (got, json_number_value (want), absolute + relative * json_number_value (want));
+}
+
+static void check_sft (Tiny *t, const StFile *expected, const json_t *scalars, int checkpoint, const char *where)
 {
     char name[256], label[400];
     size_t n;
     double total = 0, want_loss = st_scalar (expected, "loss.sft");
     DpsSequence *s = sequences_of (t->batch, "sft_mask", &n);
     CHECK_OK (dps_weights_zero_grads (&t->weights, &err));
-    CHECK_NEAR (nll_pass (t, s, n, 1, checkpoint, 0), want_loss, 2e-5 + 1e-5 * want_loss);
+    double loss = nll_pass (t, s, n, 1, checkpoint, 0);
+    const json_t *metrics = json_object_get (scalars, "metrics"), *norms = json_object_get (scalars, "grad_norms");
+    size_t seen = 0;
+    CHECK_NEAR (loss, want_loss, 2e-5 + 1e-5 * want_loss);
+    check_scalar (scalars, "loss", loss, 2e-5, 1e-5);
     check_metrics (expected, "sft");
+    check_scalar (metrics, "tokens", pass_scored, 0, 0);
+    check_scalar (metrics, "token_accuracy", pass_hits / pass_scored, 3e-5, 0);
     for (size_t i = 0; i < t->model.n_weights; i++) {
         float *g = gradient_of (&t->weights, (int32_t)i);
         CU_ASSERT_EQUAL_FATAL (g != NULL, i >= t->model.n_base); /* the base is frozen */
@@ -89,10 +103,16 @@ static void check_sft (Tiny *t, const StFile *expected, int checkpoint, const ch
         snprintf (label, sizeof label, "%s %s", where, name);
         StTensor want = st_get (expected, name);
         check_gradient (label, g, count, &want, 1e-4);
+        double square = 0;
         for (int64_t k = 0; k < count; k++)
-            total += (double)g[k] * (double)g[k];
+            square += (double)g[k] * (double)g[k];
+        check_scalar (norms, name + strlen ("grad.sft."), sqrt (square), 0, 1e-4);
+        total += square;
+        seen++;
         free (g);
     }
+    CU_ASSERT_EQUAL (seen, json_object_size (norms));
+    check_scalar (scalars, "grad_norm", sqrt (total), 0, 1e-4);
     CHECK_NEAR (sqrt (total) / st_scalar (expected, "grad_norm.sft"), 1, 1e-4);
     sequences_free (s, n);
 }
@@ -133,15 +153,18 @@ static void test_adapters_equal_peft (void)
 {
     EACH_DEVICE (device)
         for (int c = 0; c < N_CASES; c++) {
-            char where[128];
+            char where[128], rest[128];
             StFile expected;
             Tiny t;
             snprintf (where, sizeof where, "%s on %s:", cases[c].folder, device);
             open_file (&expected, cases[c].folder, "expected.safetensors");
+            snprintf (rest, sizeof rest, "lora/%s/expected.json", cases[c].folder);
+            json_t *all = parity_json (rest), *scalars = json_object_get (all, "sft");
             open_adapted (&t, c, device);
             check_all_logits (&t, &expected, where);
-            check_sft (&t, &expected, 0, where);
-            check_sft (&t, &expected, 1, where);
+            check_sft (&t, &expected, scalars, 0, where);
+            check_sft (&t, &expected, scalars, 1, where);
+            json_decref (all);
             tiny_close (&t);
             check_merged (c, &expected, device, where);
             st_close (&expected);
