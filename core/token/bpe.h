@@ -21,6 +21,9 @@ typedef struct DpsMerge {
     int32_t id;          /* of the joined token */
 } DpsMerge;
 
+/** DpsBpe.unknown: the file names a token that is not there, as tokenizers takes it: an error for the text that needs it. */
+enum { DPS_UNKNOWN_ABSENT = -2 };
+
 typedef struct DpsBpe {
     const DpsVocab *vocab;
     /* Merge table, open addressing; NULL when pairs are known by score. */
@@ -31,7 +34,7 @@ typedef struct DpsBpe {
     int byte_fallback;
     int ignore_merges; /* a word that is a token is that token */
     int fuse_unknown;
-    int32_t unknown;        /* -1: characters without token are dropped */
+    int32_t unknown;        /* -1: characters without token are dropped; or DPS_UNKNOWN_ABSENT */
     int32_t byte_ids[256];  /* byte-level: the byte's own token; else <0xHH>; -1 missing */
     uint32_t stand_in[256]; /* byte-level: UTF-8 of the byte's stand-in, length in the top byte */
     /*

@@ -192,6 +192,8 @@ static void cut_character (const DpsBpe *bpe, const char *word, size_t at, size_
             put (c, bpe->byte_ids[(unsigned char)word[at + i]], at + i, at + i + 1);
         return;
     }
+    if (bpe->unknown == DPS_UNKNOWN_ABSENT)
+        put (c, -1, at, at + n);
     if (bpe->unknown < 0)
         return;
     if (!bpe->fuse_unknown || c->unknown_end != at)
@@ -210,8 +212,8 @@ static size_t cut_symbols (const DpsBpe *bpe, const char *word, size_t len, Symb
             int32_t id = bpe->byte_ids[(unsigned char)word[at]];
             if (id >= 0)
                 put (&c, id, at, at + 1);
-            else if (bpe->unknown >= 0)
-                put (&c, bpe->unknown, at, at + 1);
+            else if (bpe->unknown != -1)
+                put (&c, bpe->unknown < 0 ? -1 : bpe->unknown, at, at + 1);
         } else {
             dps_utf8_next (word + at, len - at, &n);
             cut_character (bpe, word, at, n, &c);
@@ -233,6 +235,12 @@ static DpsStatus put_ids (const DpsBpe *bpe, const char *word, const Symbol *s, 
             continue;
         }
         if (!has_bytes (bpe, word + s[i].start, s[i].end - s[i].start)) {
+            if (bpe->unknown == DPS_UNKNOWN_ABSENT)
+                return dps_fail (
+                    err, DPS_ERR_FORMAT,
+                    "'%.*s' has no token, and the tokenizer's unk_token is not in its vocabulary. Hint: is tokenizer.json the one of "
+                    "this model?",
+                    (int)(s[i].end - s[i].start), word + s[i].start);
             if (!unknown && bpe->unknown >= 0)
                 DPS_TRY (dps_ids_add (out, bpe->unknown, err));
             unknown = 1;

@@ -303,6 +303,8 @@ static DpsStatus read_parts (Parts *p, DpsTokenizer *tok, DpsError *err)
     tok->bpe.fuse_unknown = p->fuse_unknown;
     tok->bpe.ignore_merges = p->ignore_merges;
     tok->bpe.unknown = p->unknown.len ? dps_vocab_find (&tok->vocab, p->unknown.data, p->unknown.len) : -1;
+    if (p->unknown.len && tok->bpe.unknown < 0)
+        tok->bpe.unknown = DPS_UNKNOWN_ABSENT;
     DPS_TRY (read_merges (p, tok, err));
     DPS_TRY (read_pretokenizer (p, tok, err));
     DPS_TRY (read_decoder (p, tok, err));

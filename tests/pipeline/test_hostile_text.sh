@@ -68,6 +68,7 @@ ok "JSONL: $n_items items"
 n_items=0
 printf '{"text":"%s!"}\n' "$(head -c 3000 /dev/zero | tr '\0' a)" > many.jsonl
 printf '{"text":"ab"}\n' > ab.jsonl
+printf '{"text":"z"}\n' > z.jsonl
 tokenizer() { # NAME CODE TEXT MEMBERS [ROWS]
     tiny_model bad "$4"
     item "tokenizer.json $1" "$2" "$3" "$dia" tokenize --model bad --data "${5:-ab.jsonl}" --out written
@@ -84,6 +85,10 @@ tokenizer "a post-processor of an empty type" 1 'tokenizer.json: post_processor:
 tokenizer "a model of an empty type" 1 'tokenizer.json: model: "type" is empty' '{"model":{"type":""}}'
 tokenizer "a model whose type is a number" 1 'expected a string' '{"model":{"type":3}}'
 tokenizer "no model" 1 'found byte 0x6e, expected an object' '{"model":null}'
+tokenizer "an unk_token that is not there, and not needed" 0 "" '{"model":{"unk_token":"<nope>"}}'
+tokenizer "an unk_token that is not there, and needed" 1 "z.jsonl:1: 'z' has no token, and the tokenizer's unk_token is not in its vocabulary" '{"model":{"unk_token":"<nope>"}}' z.jsonl
+tokenizer "an added token without content" 0 "" '{"added_tokens":[{"id":1,"content":"<s>","special":true},{"id":2,"content":"</s>","special":true},{"id":8,"content":""}]}'
+holds written '.ids == [5]'
 tokenizer "a model of another type" 1 'tokenizer.json: model type "WordPiece"; supported is BPE' '{"model":{"type":"WordPiece"}}'
 tokenizer "id 2^32-1" 1 "token id 4294967295" '{"added_tokens":[{"id":4294967295,"content":"z","special":true}]}'
 tokenizer "id -1" 1 "an integer that is not negative" '{"model":{"vocab":{"z":-1}}}'
@@ -101,7 +106,6 @@ tiny_model bad '{}'
 sed -i 's/"type": "BPE"/"type": "Unigram", "type": "BPE"/' bad/tokenizer.json
 item "tokenizer.json duplicate keys, the last wins" 0 "" "$dia" tokenize --model bad --data ab.jsonl --out written
 tiny_model bad '{"model":{"vocab":{"z":2000}},"post_processor":null}'
-printf '{"text":"z"}\n' > z.jsonl
 item "tokenizer.json vocabulary larger than the embedding" 5 "z.jsonl:1" "$dia" score --model bad --data z.jsonl --out written
 tiny_model bad '{}'
 printf '{"model_max_length": 1000000000000000019884624838656, "eos_token": "</s>", "add_eos_token": true}\n' > bad/tokenizer_config.json
