@@ -96,6 +96,8 @@ static DpsStatus render_turns (json_t *messages, const DpsTokenizer *tok, const 
             return dps_fail (err, DPS_ERR_FORMAT,
                              "messages[%zu]: role \"%.40s\" has no place in Gemma's turn format; user, assistant and system have", i,
                              role ? role : "");
+        if (json_array_size (json_object_get (message, "tool_calls")))
+            return dps_fail (err, DPS_ERR_FORMAT, "messages[%zu]: tool_calls have no place in Gemma's turn format", i);
         if (!strcmp (role, "system")) {
             if (i > 0)
                 return dps_fail (err, DPS_ERR_FORMAT, "messages[%zu]: a system message must be the first", i);

@@ -219,6 +219,10 @@ static void test_refusals (void)
                  "max_length is 3");
     CHECK_FAILS (encode ("{\"messages\":[{\"role\":\"tool\",\"content\":\"x\"}]}", "dataset_text_field: text\n", &x), DPS_ERR_DATA,
                  "rows.jsonl:7");
+    CHECK_FAILS (encode ("{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":null,"
+                         "\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":{}}}]}]}",
+                         "dataset_text_field: text\n", &x),
+                 DPS_ERR_DATA, "messages[1]: tool_calls have no place in Gemma's turn format");
     CHECK_FAILS (encode ("{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}", "dataset_text_field: text\n", &x), DPS_ERR_DATA,
                  "preference pair");
     CHECK_OK (encode ("{\"text\":\"one two three four\"}", "max_length: 3\ntruncation_mode: drop\n", &x));
