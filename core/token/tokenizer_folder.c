@@ -5,6 +5,9 @@
  */
 #include "token/tokenizer_folder.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -278,26 +281,59 @@ DpsStatus dps_tokenizer_from_folder (const char *folder, DpsTokenizer **out, Dps
 }
 
 /* {"name": …, "template": …} onto the list, where there is such a template. */
-static DpsStatus list_chat (json_t *list, const char *name, const char *folder, const char *file, DpsError *err)
+static DpsStatus list_chat (json_t *list, const char *name, size_t name_len, const char *folder, const char *file, DpsError *err)
 {
     DpsBuf text = {0};
     DpsStatus st = optional_text (folder, file, &text, err);
     if (st == DPS_OK && text.data && dps_utf8_valid (text.data, text.len) < text.len)
         st = dps_fail (err, DPS_ERR_FORMAT, "%s/%s: not UTF-8", folder, file);
     else if (st == DPS_OK && text.data &&
-             json_array_append_new (list, json_pack ("{s:s, s:s%}", "name", name, "template", text.data, text.len)))
+             json_array_append_new (list, json_pack ("{s:s%, s:s%}", "name", name, name_len, "template", text.data, text.len)))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s/%s: out of memory", folder, file);
     dps_buf_free (&text);
+    return st;
+}
+
+static const char chat_ending[] = ".jinja";
+
+static size_t chat_name_len (const char *file)
+{
+    size_t n = strlen (file), m = strlen (chat_ending);
+    return n > m && !strcmp (file + n - m, chat_ending) ? n - m : 0;
+}
+
+static int is_chat (const struct dirent *e) { return chat_name_len (e->d_name) > 0; }
+
+static int by_name (const struct dirent **a, const struct dirent **b) { return strcmp ((*a)->d_name, (*b)->d_name); }
+
+/* Those of DPS_CHAT_FOLDER, in the order of their names. */
+static DpsStatus list_folder (json_t *list, const char *folder, DpsError *err)
+{
+    struct dirent **files = NULL;
+    char *dir = dps_path_join (folder, DPS_CHAT_FOLDER);
+    if (!dir)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    int n = dps_is_dir (dir) ? scandir (dir, &files, is_chat, by_name) : 0;
+    DpsStatus st = n < 0 ? dps_fail (err, DPS_ERR_IO, "%s: cannot list: %s", dir, strerror (errno)) : DPS_OK;
+    for (int i = 0; i < n; i++) {
+        char *file = dps_strf ("%s/%s", DPS_CHAT_FOLDER, files[i]->d_name);
+        if (st == DPS_OK)
+            st = file ? list_chat (list, files[i]->d_name, chat_name_len (files[i]->d_name), folder, file, err)
+                      : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", dir);
+        dps_free (file);
+        free (files[i]); /* allocated by libc */
+    }
+    free (files); /* allocated by libc */
+    dps_free (dir);
     return st;
 }
 
 DpsStatus dps_tokenizer_gather_chats (const char *folder, DpsBuf *out, DpsError *err)
 {
     json_t *config = NULL, *list = json_array ();
-    DpsStatus st =
-        list ? list_chat (list, "tool_use", folder, DPS_CHAT_TOOL_FILE, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
+    DpsStatus st = list ? list_folder (list, folder, err) : dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", folder);
     if (st == DPS_OK && json_array_size (list)) {
-        st = list_chat (list, "default", folder, DPS_CHAT_FILE, err);
+        st = list_chat (list, "default", strlen ("default"), folder, DPS_CHAT_FILE, err);
         if (st == DPS_OK)
             st = optional_json (folder, DPS_TOKENIZER_CONFIG, &config, err);
         config = config ? config : json_object ();

@@ -36,6 +36,7 @@ tiny_model "$work/called" '{}'
 printf '%s' '{% for m in messages %}a{{ m.content }}</s>{% endfor %}' > called/chat_template.jinja
 mkdir called/additional_chat_templates
 printf '%s' '{% for t in tools %}b{{ t.function.name }}{% endfor %}{% for m in messages %}c{{ m.content }}</s>{% endfor %}' > called/additional_chat_templates/tool_use.jinja
+printf r > called/additional_chat_templates/rag.jinja # for others: no verb here takes it
 printf '{"model_max_length": 1000000000000000019884624838656, "eos_token": "</s>", "chat_template": "ccc"}' > called/tokenizer_config.json
 turns='"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"ba"}]'
 printf '%s\n' "{$turns,\"tools\":[{\"name\":\"ab\"}]}" "{$turns}" > turns.jsonl
@@ -45,7 +46,7 @@ run 0 "$dia" train called.yaml
 run 0 "$dia" train called.yaml --resume run-called/checkpoint-2
 holds run-called/checkpoint-4/manifest.json '.files | has("tokenizer_config.json") and (has("chat_template.jinja") | not)'
 holds run-called/digests.json '.files | has("tokenizer_config.json")'
-holds run-called/tokenizer_config.json '.model_max_length == 1e30 and .eos_token == "</s>" and [.chat_template[].name] == ["tool_use", "default"]'
+holds run-called/tokenizer_config.json '.model_max_length == 1e30 and .eos_token == "</s>" and [.chat_template[].name] == ["rag", "tool_use", "default"]'
 mkdir -p merged/additional_chat_templates # another model's, left there
 touch merged/chat_template.jinja merged/additional_chat_templates/tool_use.jinja
 run 0 "$dia" merge --model run-called/checkpoint-4 --out merged
