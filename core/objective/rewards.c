@@ -213,9 +213,6 @@ DpsStatus dps_rewards_open (const DpsRegistry *reg, const DpsRecipe *recipe, Dps
 {
     size_t n = recipe->reward_funcs.n;
     *out = NULL;
-    if (!n && recipe->reward_weights.n)
-        return dps_fail (err, DPS_ERR_USAGE, "%s: reward_weights is given, but no reward_funcs",
-                         dps_recipe_where (recipe, DPS_KEY_reward_weights));
     if (!n)
         return DPS_OK;
     DpsRewardSet *s = dps_calloc (1, sizeof *s);

@@ -80,6 +80,8 @@ DpsStatus dps__settle_rollout (const DpsRecipeReader *in)
         return fail_key (in, DPS_KEY_num_iterations,
                          "passes over what was sampled, to sample less often, and these rows bring their answers: num_train_epochs counts "
                          "passes over them, and each step compares the policy with the one just before it");
+    if (!dps_recipe_samples (r) && r->reward_weights.n)
+        return fail_key (in, DPS_KEY_reward_weights, "is given, but no reward_funcs");
     if (!dps_recipe_samples (r))
         return refuse (in, sampling, sizeof sampling / sizeof *sampling,
                        "belongs to runs that sample their answers: give reward_funcs, or remove it");

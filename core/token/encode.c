@@ -18,8 +18,9 @@ DpsStatus dps_encoder_new (const DpsRecipe *recipe, const DpsTokenizer *tok, Dps
     DpsStatus st = DPS_OK;
     if (recipe && recipe->chat_template_path) {
         DpsBuf text = {0};
-        st = dps_recipe_named (recipe, DPS_KEY_chat_template_path,
-                               dps_file_read (recipe->chat_template_path, TEMPLATE_MAX_BYTES, &text, err), err);
+        st = dps_file_read (recipe->chat_template_path, TEMPLATE_MAX_BYTES, &text, err);
+        if (st != DPS_OK)
+            dps_error_prefix (err, "%s", dps_recipe_where (recipe, DPS_KEY_chat_template_path));
         e->template_source = text.data;
     }
     if (st == DPS_OK && recipe && recipe->eos_token) {

@@ -140,7 +140,8 @@ static DpsStatus count_steps (DpsTrainer *t, DpsError *err)
                             .kwargs = r->lr_scheduler_kwargs};
     DpsStatus st = dps_schedule_init (&o, &t->schedule, err);
     if (st == DPS_ERR_USAGE)
-        dps_error_prefix (err, "%s", dps_recipe_where (r, DPS_KEY_lr_scheduler_kwargs));
+        dps_error_prefix (err, "%s",
+                          dps_recipe_where (r, r->lr_scheduler_kwargs ? DPS_KEY_lr_scheduler_kwargs : DPS_KEY_lr_scheduler_type));
     return st;
 }
 

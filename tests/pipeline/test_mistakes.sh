@@ -64,6 +64,11 @@ for pair in model_name_or_path=nowhere device=nowhere adapter_init=nowhere chat_
 done
 tiny_recipe broken.yaml trained model_name_or_path=nowhere
 wrong 2 "broken.yaml:" data check broken.yaml
+for path in /dev/zero folder; do # there, and no template
+    wrong 1 "--set chat_template_path=$path: $path: " data check recipe.yaml --set chat_template_path=$path
+done
+wrong 2 "--set lr_scheduler_type=cosine_with_min_lr: lr_scheduler_kwargs: " train recipe.yaml --set lr_scheduler_type=cosine_with_min_lr
+wrong 2 "reward_weights: is given, but no reward_funcs" train recipe.yaml --set reward_weights=1
 wrong 2 "no plugin 'nowhere'" plugins show nowhere
 wrong 2 "nowhere: no such file or folder in $work. " tokenize --model nowhere --data rows.jsonl
 wrong 2 "/nowhere: no such file or folder. " tokenize --model /nowhere --data rows.jsonl

@@ -172,7 +172,7 @@ static void test_refusals (void)
         {"reward_funcs: [null]", "expected a reward's name, or a map"},
         {"reward_funcs: [panel]\nreward_weights: [1, 2, 3]", "r.yaml:2:1: 3 reward_weights for 1 rewards with 2 criteria"},
         {"reward_funcs: [{name: panel, weight: 1}]\nreward_weights: [1]", "has a weight, and reward_weights (r.yaml:2:1) gives one too"},
-        {"reward_weights: [1]", "reward_weights is given, but no reward_funcs"},
+        {"reward_weights: [1]", "r.yaml:1:1: reward_weights: is given, but no reward_funcs"},
         {"reward_weights: [one]", "expected a number, or a list of numbers"},
         {"reward_funcs: [{name: panel, label: abcdefghijabcdefghijabcdefghijabcdefghij}, {name: panel, label: "
          "abcdefghijabcdefghijabcdefghijabcdefghij}]",
