@@ -46,6 +46,19 @@ DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...)
     return code;
 }
 
+const char *dps_error_said (DpsError *theirs, DpsStatus code)
+{
+    size_t i = 0;
+    while (i < sizeof status_names / sizeof *status_names && status_names[i].code != code)
+        i++;
+    const int known = i < sizeof status_names / sizeof *status_names && code != DPS_ERR_INTERRUPTED;
+    theirs->msg[sizeof theirs->msg - 1] = '\0';
+    if (!theirs->msg[0])
+        snprintf (theirs->msg, sizeof theirs->msg, "it gave no reason (%s %d)", dps_status_name (code), code);
+    theirs->code = known ? code : DPS_ERR_INTERNAL;
+    return theirs->msg;
+}
+
 DpsStatus dps_error_prefix (DpsError *err, const char *fmt, ...)
 {
     if (!err)

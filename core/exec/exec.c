@@ -163,7 +163,7 @@ static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o
         c->device = device;
         return DPS_OK;
     }
-    DPS_TRY (add_reason (c, d->info.name, why.msg, err));
+    DPS_TRY (add_reason (c, d->info.name, dps_error_said (&why, st), err));
     return place_decomposed (ex, c, device, o, err);
 }
 
@@ -265,9 +265,10 @@ static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *er
     dps_crumb_leave ();
     if (ex->profile)
         c->seconds += now () - start;
-    if (st != DPS_OK)
-        dps_error_prefix (err, "%s on %s", dps_op_name (op), d->info.name);
-    return st;
+    if (st == DPS_OK || !err)
+        return st;
+    dps_error_said (err, st);
+    return dps_error_prefix (err, "%s on %s", dps_op_name (op), d->info.name);
 }
 
 DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, DpsOp call, DpsError *err)

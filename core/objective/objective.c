@@ -13,6 +13,12 @@ enum { MAX_SIGNALS = 32 };
 
 /* Open and close. */
 
+static DpsStatus failed (const DpsObjectiveInstance *o, DpsStatus st, DpsError *theirs, DpsError *err)
+{
+    const char *why = dps_error_said (theirs, st);
+    return dps_fail (err, theirs->code, "%s: %s", o->info.name, why);
+}
+
 static DpsStatus read_signals (DpsObjectiveInstance *o, DpsError *err)
 {
     const DpsObjectiveInfo *info = &o->info;
@@ -58,7 +64,7 @@ static DpsStatus create (DpsObjectiveInstance *o, DpsParamLookup lookup, void *c
     DPS_TRY (dps_params_resolve (o->info.name, o->info.params, o->info.n_params, lookup, ctx, num, str, err));
     DpsError theirs = DPS_ERROR_INIT;
     DpsStatus st = o->table.create (num, str, &o->self, &theirs);
-    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "%s: %s", o->info.name, theirs.msg);
+    return st == DPS_OK ? DPS_OK : failed (o, st, &theirs, err);
 }
 
 DpsStatus dps_objective_open (const DpsObjective *table, DpsParamLookup lookup, void *ctx, DpsObjectiveInstance **out, DpsError *err)
@@ -256,7 +262,7 @@ static DpsStatus run (Call *c, DpsStepSums *sums, double *const *out_grads, doub
     DpsStatus st = c->o->table.loss (c->o->self, dps_tape_table (), c->tape, b, c->signals, &sink, &c->loss, &theirs);
     dps_crumb_leave ();
     if (st != DPS_OK)
-        return dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+        return failed (c->o, st, &theirs, err);
     const double *losses;
     DPS_TRY (check_loss (c, &losses, err));
     if (out_grads)
@@ -329,7 +335,7 @@ static DpsStatus score (Call *c, const DpsRewards *rewards, double **made, doubl
     DpsStatus st = c->o->table.score (c->o->self, &c->batch, rewards, made, &sink, &theirs);
     dps_crumb_leave ();
     if (st != DPS_OK) {
-        dps_fail (err, st, "%s: %s", c->o->info.name, theirs.msg);
+        st = failed (c->o, st, &theirs, err);
         if (err)
             err->vendor_code = theirs.vendor_code;
         return st;

@@ -101,9 +101,10 @@ static DpsStatus check_info (const Reward *r, const DpsRecipeReward *given, DpsE
 }
 
 /* A plugin's refusal of its parameters is a mistake in the recipe. */
-static DpsStatus refused (const DpsRecipeReward *given, DpsStatus st, const DpsError *theirs, DpsError *err)
+static DpsStatus refused (const DpsRecipeReward *given, DpsStatus st, DpsError *theirs, DpsError *err)
 {
-    return dps_fail (err, st == DPS_ERR_INVALID ? DPS_ERR_USAGE : st, "%s: reward %s: %s", given->where, given->name, theirs->msg);
+    const char *why = dps_error_said (theirs, st);
+    return dps_fail (err, st == DPS_ERR_INVALID ? DPS_ERR_USAGE : theirs->code, "%s: reward %s: %s", given->where, given->name, why);
 }
 
 static DpsStatus open_one (const DpsRegistry *reg, const DpsRecipe *recipe, size_t i, Reward *r, DpsError *err)
@@ -361,12 +362,12 @@ static DpsStatus score_one (Reward *r, Scoring *s, DpsError *err)
     DpsStatus st = r->table.score (r->self, s->rows, s->n_rows, 0, s->value, s->status, NULL, &theirs);
     dps_crumb_leave ();
     if (st == DPS_ERR_NOMEM || st == DPS_ERR_CANCELLED)
-        return dps_fail (err, st, "reward %s: %s", r->label, theirs.msg);
+        return dps_fail (err, st, "reward %s: %s", r->label, dps_error_said (&theirs, st));
     for (size_t i = 0; st != DPS_OK && i < n; i++)
         s->status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
     const char *why = take (r, s, &now);
     r->asked += n;
-    say_lost (r, &now, st == DPS_OK ? why : theirs.msg);
+    say_lost (r, &now, st == DPS_OK ? why : dps_error_said (&theirs, st));
     add_counts (&s->counts, &now);
     return DPS_OK;
 }

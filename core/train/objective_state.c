@@ -4,9 +4,12 @@
 #include "base/mem.h"
 #include "train/trainer.h"
 
-static DpsStatus theirs (const DpsTrainer *t, DpsStatus st, const DpsError *their, DpsError *err)
+static DpsStatus theirs (const DpsTrainer *t, DpsStatus st, DpsError *their, DpsError *err)
 {
-    return st == DPS_OK ? DPS_OK : dps_fail (err, st, "%s: %s", t->objective->info.name, their->msg);
+    if (st == DPS_OK)
+        return DPS_OK;
+    const char *why = dps_error_said (their, st);
+    return dps_fail (err, their->code, "%s: %s", t->objective->info.name, why);
 }
 
 DpsStatus dps__objective_step_end (DpsTrainer *t, DpsError *err)

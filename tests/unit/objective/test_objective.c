@@ -10,7 +10,7 @@ static DpsError err = DPS_ERROR_INIT;
 /* What the objective of this test does when asked, set by each test. */
 static struct {
     double scale;
-    enum { GOOD, FAILS, NO_LOSS, PER_TOKEN, NOT_FINITE, LONG_METRIC, MISUSES_TAPE } mode;
+    enum { GOOD, FAILS, SAYS_NOTHING, SAYS_INTERRUPTED, HAS_NO_END, NO_LOSS, PER_TOKEN, NOT_FINITE, LONG_METRIC, MISUSES_TAPE } mode;
 } behaviour;
 
 static const DpsSignal logp = {.size = sizeof logp, .name = "logp", .role = "policy", .axis = DPS_AXIS_TOKEN, .differentiable = 1};
@@ -55,6 +55,9 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
         metrics->add (metrics->ctx, dps_str ("margin"), margins[u], 1);
     switch (behaviour.mode) {
     case FAILS: return dps_fail (e, DPS_ERR_SHAPE, "no thank you");
+    case SAYS_NOTHING: return 4711;
+    case SAYS_INTERRUPTED: return dps_fail (e, DPS_ERR_INTERRUPTED, "stop");
+    case HAS_NO_END: memset (e->msg, 'x', sizeof e->msg); return DPS_ERR_SHAPE;
     case NO_LOSS: *out_loss = -1; break;
     case PER_TOKEN: *out_loss = s[0]; break;
     case NOT_FINITE: *out_loss = ops->log (t, ops->neg (t, *out_loss)); break;
@@ -156,6 +159,9 @@ static void test_refusals_leave_sums_alone (void)
         const char *text;
     } cases[] = {
         {FAILS, DPS_ERR_SHAPE, "toy: no thank you"},
+        {SAYS_NOTHING, DPS_ERR_INTERNAL, "toy: it gave no reason (INTERNAL 4711)"},
+        {SAYS_INTERRUPTED, DPS_ERR_INTERNAL, "toy: stop"}, /* the host alone knows that */
+        {HAS_NO_END, DPS_ERR_SHAPE, "toy: xxx"},
         {NO_LOSS, DPS_ERR_SHAPE, "toy: its loss is not one value per unit"},
         {PER_TOKEN, DPS_ERR_SHAPE, "toy: its loss is not one value per unit"},
         {NOT_FINITE, DPS_ERR_NONFINITE, "toy: the loss of unit 0 is"},
