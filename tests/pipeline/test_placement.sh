@@ -73,6 +73,14 @@ run 0 "$dia" explain cpu-remote.yaml --json
 holds out '[.[] | select (.op == "linear" or .op == "linear_dx")] | all ((.op == "linear_dx") == (.device == "remote"))'
 ok "explain"
 
+# A device that has the simple ops alone runs the fused ones in pieces, in the scratch that was planned: else one would go to ref, which strict forbids.
+simple=fill,copy,add,mul,mul_cols,add_cols,mul_cols_dv,embed,embed_dw,linear,linear_dx,linear_dw,bias_db,gather_rows,scatter_rows,put_rows
+simple+=,softcap,dropout,scale_rows,dora_norm,div,sumsq,exp,log,sqrt,range,row_max,one_hot,segment_mask,rope_angles,sgd_step
+DIAPASON_TEST_REMOTE=$simple run 0 "$dia" explain strict.yaml --json
+holds out 'all (.device == "remote") and ([.[] | select (.decomposed) | .op] | index ("attention_bwd") and index ("adamw_step"))'
+DIAPASON_TEST_REMOTE=$simple train pieces 'device=[remote]' strict_device=true
+ok "simple ops"
+
 run 2 "$dia" train asked.yaml --set 'op_devices={atention: remote}'
 said "there is no op 'atention'"
 run 2 "$dia" train asked.yaml --set 'op_devices={attention: opencl}'

@@ -15,7 +15,7 @@ for model in gemma3 gemma2 llama qwen2 qwen3 mistral; do
 done
 case $build in *sanitize*) exit 0 ;; esac # red zones are in no plan
 for keys in "adapter=lora" "adapter=dora dtype=bfloat16" "finetuning_type=full lora_r=- lora_alpha=- lora_target_modules=-" \
-    "adapter=lora gradient_checkpointing=true eval_strategy=steps eval_steps=2 eval_datasets=rows.jsonl"; do
+    "adapter=lora gradient_checkpointing=true eval_strategy=steps eval_steps=2 eval_datasets=rows.jsonl per_device_eval_batch_size=32"; do
     rm -rf run
     # shellcheck disable=SC2086
     tiny_recipe recipe.yaml run max_steps=4 $keys
