@@ -54,7 +54,7 @@ const char *dps_error_said (DpsError *theirs, DpsStatus code)
     const int known = i < sizeof status_names / sizeof *status_names && code != DPS_ERR_INTERRUPTED;
     theirs->msg[sizeof theirs->msg - 1] = '\0';
     if (!theirs->msg[0])
-        snprintf (theirs->msg, sizeof theirs->msg, "it gave no reason (%s %d)", dps_status_name (code), code);
+        snprintf (theirs->msg, sizeof theirs->msg, DPS_NO_REASON " (%s %d)", dps_status_name (code), code);
     theirs->code = known ? code : DPS_ERR_INTERNAL;
     return theirs->msg;
 }

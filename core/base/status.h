@@ -28,8 +28,9 @@
 /** Fill `err` (may be NULL) with a code and a printf-style UTF-8 message (cut to fit); returns the code. [any] */
 DpsStatus dps_fail (DpsError *err, DpsStatus code, const char *fmt, ...) __attribute__ ((format (printf, 3, 4)));
 
+#define DPS_NO_REASON "it gave no reason"
 /**
- * What a plugin says of a call that failed with `code`: the message in its error, which is ended, or that it gave no reason. In theirs, which has the code
+ * What a plugin says of a call that failed with `code`: the message in its error, which is ended, or DPS_NO_REASON and the code. In theirs, which has the code
  * the host takes it for: INTERNAL where it is not of the set, or INTERRUPTED, which the host alone gives. [any]
  */
 const char *dps_error_said (DpsError *theirs, DpsStatus code);

@@ -118,7 +118,8 @@ DpsStatus check_told (const char *what, DpsStatus st, const DpsError *said, DpsE
     if (st == DPS_OK)
         return DPS_OK;
     const char *end = memchr (said->msg, '\0', sizeof said->msg);
-    if (!end || end == said->msg || (end - said->msg > 2 && !memcmp (end - 2, ": ", 2))) /* only the host's prefix */
+    if (!end || end == said->msg || (end - said->msg > 2 && !memcmp (end - 2, ": ", 2)) /* only the host's prefix */
+        || strstr (said->msg, DPS_NO_REASON))
         return dps_fail (err, DPS_ERR_INVALID,
                          "%s failed (%s) without a message: expected what was found, what was expected, the next step", what,
                          dps_status_name (st));
