@@ -183,7 +183,7 @@ DpsStatus dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *f
     return st == DPS_ERR_NOMEM && !r->init_failed ? dps_fail (err, st, "%s", r->error.msg) : DPS_OK;
 }
 
-void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry)
+DpsStatus dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry, DpsError *err)
 {
     static const char where[] = "(built in)";
     DpsModule *module = NULL;
@@ -194,4 +194,5 @@ void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPl
     if (st == DPS_OK)
         st = start (r, module, where, &r->error);
     publish (r, st);
+    return st == DPS_ERR_NOMEM ? dps_fail (err, st, "%s", r->error.msg) : DPS_OK;
 }

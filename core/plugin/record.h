@@ -44,8 +44,8 @@ void dps__record_free (DpsRecord *r);
 DpsStatus dps__record_load (DpsRecord *r, const DpsFolder *folder, const char *file, const DpsGuards *guards, DpsRecordFind find, void *ctx,
                             DpsError *err);
 
-/** The same from an entry linked into the program, with a manifest made of constants. [init] */
-void dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry);
+/** The same from an entry linked into the program, whose init is the host's own too, with a manifest made of constants. Errors: NOMEM. [init] */
+DpsStatus dps__record_builtin (DpsRecord *r, const DpsManifest *manifest, const DpsPluginEntry *entry, DpsError *err);
 
 /** Refuse with a status and message already in r->error. */
 void dps__record_refuse (DpsRecord *r);

@@ -195,8 +195,7 @@ static DpsStatus add_builtin (DpsRegistry *reg, DpsError *err)
     DpsRecord *ref = add_record (reg, ref_manifest.id, strlen (ref_manifest.id), NULL);
     if (!ref)
         return dps_fail (err, DPS_ERR_NOMEM, "plugin registry: out of memory");
-    dps__record_builtin (ref, &ref_manifest, &dps_ref_plugin_entry);
-    return DPS_OK;
+    return dps__record_builtin (ref, &ref_manifest, &dps_ref_plugin_entry, err);
 }
 
 static int by_id (const void *a, const void *b)
