@@ -120,41 +120,41 @@ static void test_vetoes (void)
     close_objective (o, reg);
 }
 
+/* The metrics of two groups of two answers with these values; sums is freed by the caller. */
+static void judge_two_groups (const double *values, DpsStepSums *sums)
+{
+    static ParityBatch b;
+    static Judged j;
+    DpsRegistry *reg = NULL;
+    DpsObjectiveInstance *o = open_mode ("sum_none", &reg);
+    two_groups (&b, &j, values);
+    CHECK_OK (score (o, &b, &j, sums, &err));
+    close_objective (o, reg);
+}
+
 /* One criterion explains all, the other is noise against it: correlation −1 where they are opposed. */
 static void test_dominance (void)
 {
     static const double values[] = {0, 0.25, 4, 0, 0, 0.25, 4, 0};
-    static ParityBatch b;
-    static Judged j;
-    DpsRegistry *reg = NULL;
     DpsStepSums sums = {0};
-    DpsObjectiveInstance *o = open_mode ("sum_none", &reg);
-    two_groups (&b, &j, values);
-    CHECK_OK (score (o, &b, &j, &sums, &err));
+    judge_two_groups (values, &sums);
     const double share = 2 / (2 - 0.125); /* Σ a·A / Σ A² with a = ±2, A = ±(2 − 0.125) */
     CHECK_NEAR (metric_in (&sums, "rewards/safe/share"), share, 1e-12);
     CHECK_NEAR (metric_in (&sums, "rewards/tone/share"), 1 - share, 1e-12);
     CHECK_NEAR (metric_in (&sums, "rewards/safe/correlation"), -1, 1e-12);
     CHECK_NEAR (metric_in (&sums, "reward_dominance"), share, 1e-12);
     dps_step_free (&sums);
-    close_objective (o, reg);
 }
 
 /* Of two criteria one judged nothing in this step: the other explains all, which is no cause for alarm. */
 static void test_alone (void)
 {
     static const double values[] = {0, NAN, 4, NAN, 0, NAN, 4, NAN};
-    static ParityBatch b;
-    static Judged j;
-    DpsRegistry *reg = NULL;
     DpsStepSums sums = {0};
-    DpsObjectiveInstance *o = open_mode ("sum_none", &reg);
-    two_groups (&b, &j, values);
-    CHECK_OK (score (o, &b, &j, &sums, &err));
+    judge_two_groups (values, &sums);
     CHECK_NEAR (metric_in (&sums, "rewards/safe/share"), 1, 1e-12);
     CU_ASSERT (isnan (metric_in (&sums, "reward_dominance")));
     dps_step_free (&sums);
-    close_objective (o, reg);
 }
 
 CHECK_MAIN ("algorithms.grpo.advantages", T (test_advantage_cases), T (test_nothing_to_learn), T (test_vetoes), T (test_dominance),
