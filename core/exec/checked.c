@@ -114,7 +114,7 @@ static DpsStatus copy_one (Checked *c, const DpsView *from, const DpsView *to, D
                                    (long long)dps_view_count (from), (long long)dps_view_count (to));
     if (!from->buffer && !to->buffer)
         return dps__checked_fault (c, DPS_BLAME_HOST, "copy", err, "both sides are host memory; expected at most one");
-    DPS_TRY (dps__checked_conflict (c, 0, NULL, &op, err));
+    DPS_TRY (dps__checked_conflict (c, NULL, &op, err));
     return c->layer.below.backend->copy (device (c), from, to, err);
 }
 
@@ -174,7 +174,7 @@ static DpsStatus run_checked (Checked *c, struct DpsPlan *plan, const DpsOp *op,
     Watch w;
     if (!plan && flags & DPS_RUN_DRY)
         return ask (c, op, flags, err);
-    DPS_TRY (dps__checked_conflict (c, 0, NULL, op, err));
+    DPS_TRY (dps__checked_conflict (c, NULL, op, err));
     DpsOp bare = *op; /* without a plan's scratch, of which nothing is promised */
     if (plan)
         DPS_TRY (take_scratch (c, &bare, real->plan_info (device (c), plan), err));

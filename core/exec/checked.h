@@ -21,6 +21,13 @@ typedef struct Memory {
     const struct Checked *owner;
 } Memory;
 
+enum { DPS_CHECKED_QUEUES = 16 /* open at a time */ };
+
+/** What has ended for whoever has it: ops of queue i + 1 up to turns[i]. */
+typedef struct Seen {
+    uint64_t turns[DPS_CHECKED_QUEUES];
+} Seen;
+
 /** What the devices of one exec share, since each may be given the others' memory. Queues are called from threads of their own. */
 typedef struct CheckedShared {
     pthread_mutex_t lock; /* recursive; held while the rest is looked at, never while a backend runs or copies */
@@ -28,8 +35,9 @@ typedef struct CheckedShared {
     size_t n_memory, memory_capacity;
     struct Flight *flights; /* work in queues that nobody has waited for */
     size_t n_flights, flight_capacity;
-    uint32_t n_queues, users;
-    uint64_t allocs;
+    unsigned char queue_taken[DPS_CHECKED_QUEUES]; /* the number i + 1 is an open queue's */
+    uint32_t users;
+    uint64_t allocs, turns; /* ops in queues so far */
 } CheckedShared;
 
 typedef struct Checked {
@@ -88,11 +96,8 @@ DpsStatus dps__checked_after (Checked *c, const DpsOp *op, Watch *w, DpsError *e
 /** One view by itself: within its memory, alive, aligned. Errors: INVALID. */
 DpsStatus dps__checked_view (Checked *c, const DpsView *v, const char *subject, DpsError *err);
 
-/**
- * Work in `queue` (0: in none) touches these operands now: no other queue's may be on them, but up to sees[its number - 1]. sees may be NULL.
- * Errors: INVALID.
- */
-DpsStatus dps__checked_conflict (Checked *c, uint32_t queue, const uint64_t *sees, const DpsOp *op, DpsError *err);
+/** Work that has seen this (NULL: nothing) touches these operands now: none in a queue that it has not seen may be on them. Errors: INVALID. */
+DpsStatus dps__checked_conflict (Checked *c, const Seen *seen, const DpsOp *op, DpsError *err);
 /** Is work on this allocation in flight? */
 int dps__checked_in_flight (const Checked *c, const Memory *m);
 

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * checked_queue.c: queues of a checked device. Each op in a queue is a flight until somebody has waited for an event recorded behind it; the
- * ranges it reads and writes belong to its queue until then, and to queues that were told to wait for such an event.
+ * ranges it reads and writes belong to its queue until then, and to queues that were told to wait for such an event. Whoever waits for an event
+ * has waited for all that its queue had waited for.
  */
 #include <string.h>
 
 #include "base/mem.h"
 #include "exec/checked.h"
 
-enum { MAX_QUEUES = 16 };
-
 typedef struct Flight {
     uint32_t queue;     /* from 1 */
-    uint64_t turn;      /* its place in the queue */
+    uint64_t turn;      /* of all ops in queues, from 1 */
     uint32_t n, writes; /* ranges; a bit for each that is written */
     const char *first[DPS_OPERANDS_MAX], *end[DPS_OPERANDS_MAX];
     char name[32];
@@ -21,16 +20,14 @@ typedef struct Flight {
 typedef struct Queue {
     struct DpsQueue *real;
     Checked *c;
-    uint32_t id;               /* from 1 */
-    uint64_t turn;             /* of the last op */
-    uint64_t sees[MAX_QUEUES]; /* of queue i + 1: up to which this one waits */
+    uint32_t id; /* from 1; a closed queue's is given again */
+    Seen seen;   /* its own last turn too */
 } Queue;
 
 typedef struct Event {
     struct DpsEvent *real;
     Checked *c;
-    uint32_t id; /* of the queue */
-    uint64_t turn;
+    Seen seen; /* by its queue when it was recorded */
 } Event;
 
 static Queue *of (struct DpsQueue *q) { return (Queue *)(void *)q; }
@@ -75,25 +72,25 @@ static DpsStatus conflict (Checked *c, const Flight *f, const DpsOp *op, DpsErro
     return DPS_OK;
 }
 
-DpsStatus dps__checked_conflict (Checked *c, uint32_t queue, const uint64_t *sees, const DpsOp *op, DpsError *err)
+static int sees (const Seen *s, const Flight *f) { return s && s->turns[f->queue - 1] >= f->turn; }
+
+DpsStatus dps__checked_conflict (Checked *c, const Seen *seen, const DpsOp *op, DpsError *err)
 {
     DpsStatus st = DPS_OK;
     dps__checked_lock (c);
-    for (size_t k = 0; k < c->shared->n_flights && st == DPS_OK; k++) {
-        const Flight *f = &c->shared->flights[k];
-        if (f->queue != queue && !(sees && sees[f->queue - 1] >= f->turn))
-            st = conflict (c, f, op, err);
-    }
+    for (size_t k = 0; k < c->shared->n_flights && st == DPS_OK; k++)
+        if (!sees (seen, &c->shared->flights[k]))
+            st = conflict (c, &c->shared->flights[k], op, err);
     return dps__checked_unlock (c, st);
 }
 
-/* Somebody waited for queue `id` up to `turn`. */
-static void land (Checked *c, uint32_t id, uint64_t turn)
+/* Somebody waited for all that was seen. */
+static void land (Checked *c, const Seen *seen)
 {
     size_t kept = 0;
     dps__checked_lock (c);
     for (size_t k = 0; k < c->shared->n_flights; k++)
-        if (c->shared->flights[k].queue != id || c->shared->flights[k].turn > turn)
+        if (!sees (seen, &c->shared->flights[k]))
             c->shared->flights[kept++] = c->shared->flights[k];
     c->shared->n_flights = kept;
     dps__checked_unlock (c, DPS_OK);
@@ -105,7 +102,8 @@ static DpsStatus add_flight (Queue *q, const DpsOp *op, const char *name, DpsErr
     if (DPS_GROW (c->shared->flights, c->shared->n_flights, c->shared->flight_capacity))
         return dps_fail (err, DPS_ERR_NOMEM, "validate: out of memory");
     Flight *f = &c->shared->flights[c->shared->n_flights++];
-    *f = (Flight){.queue = q->id, .turn = ++q->turn};
+    *f = (Flight){.queue = q->id, .turn = ++c->shared->turns};
+    q->seen.turns[q->id - 1] = f->turn;
     memcpy (f->name, name, strnlen (name, sizeof f->name - 1));
     for (uint32_t i = 0; i < op->n_in + op->n_out && i < DPS_OPERANDS_MAX; i++)
         if (range_of (c, dps_op_operand (op, i), &f->first[f->n], &f->end[f->n]))
@@ -126,23 +124,45 @@ static DpsStatus before (Queue *q, const DpsOp *op, DpsError *err)
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++)
         if (dps_op_operand (op, i))
             DPS_TRY (dps__checked_view (q->c, dps_op_operand (op, i), dps__checked_subject (q->c, op, i, subject, sizeof subject), err));
-    return dps__checked_conflict (q->c, q->id, q->sees, op, err);
+    return dps__checked_conflict (q->c, &q->seen, op, err);
+}
+
+/* A number that no open queue has, or 0. */
+static uint32_t take_number (Checked *c)
+{
+    uint32_t id = 0;
+    dps__checked_lock (c);
+    for (uint32_t i = 0; !id && i < DPS_CHECKED_QUEUES; i++)
+        id = c->shared->queue_taken[i] ? 0 : i + 1;
+    if (id)
+        c->shared->queue_taken[id - 1] = 1;
+    dps__checked_unlock (c, DPS_OK);
+    return id;
+}
+
+static void give_number (Checked *c, uint32_t id)
+{
+    dps__checked_lock (c);
+    c->shared->queue_taken[id - 1] = 0;
+    dps__checked_unlock (c, DPS_OK);
 }
 
 static DpsStatus open_queue (struct DpsDevice *dev, int32_t priority, struct DpsQueue **out, DpsError *err)
 {
     Checked *c = (Checked *)(void *)dev;
-    if (c->shared->n_queues == MAX_QUEUES)
-        return dps_fail (err, DPS_ERR_LIMIT, "validate: more than %d queues", MAX_QUEUES);
+    uint32_t id = take_number (c);
+    if (!id)
+        return dps_fail (err, DPS_ERR_LIMIT, "validate: more than %d queues at a time", DPS_CHECKED_QUEUES);
     Queue *q = dps_calloc (1, sizeof *q);
     DpsStatus st = q ? c->real_queues.open (c->layer.below.info.device, priority, &q->real, err)
                      : dps_fail (err, DPS_ERR_NOMEM, "validate: out of memory");
     if (st != DPS_OK) {
+        give_number (c, id);
         dps_free (q);
         return st;
     }
     q->c = c;
-    q->id = ++c->shared->n_queues;
+    q->id = id;
     c->queues_open++;
     *out = (struct DpsQueue *)(void *)q;
     return DPS_OK;
@@ -154,7 +174,8 @@ static void close_queue (struct DpsQueue *queue)
     if (!q)
         return;
     q->c->real_queues.close (q->real);
-    land (q->c, q->id, q->turn);
+    land (q->c, &q->seen);
+    give_number (q->c, q->id);
     q->c->queues_open--;
     dps_free (q);
 }
@@ -187,8 +208,7 @@ static DpsStatus queue_record (struct DpsQueue *queue, struct DpsEvent **out, Dp
         return st;
     }
     e->c = q->c;
-    e->id = q->id;
-    e->turn = q->turn;
+    e->seen = q->seen;
     q->c->events_open++;
     *out = (struct DpsEvent *)(void *)e;
     return DPS_OK;
@@ -199,8 +219,9 @@ static DpsStatus queue_wait (struct DpsQueue *queue, struct DpsEvent *event, Dps
     Queue *q = of (queue);
     Event *e = event_of (event);
     DPS_TRY (q->c->real_queues.wait (q->real, e->real, err));
-    if (q->sees[e->id - 1] < e->turn)
-        q->sees[e->id - 1] = e->turn;
+    for (int i = 0; i < DPS_CHECKED_QUEUES; i++)
+        if (q->seen.turns[i] < e->seen.turns[i])
+            q->seen.turns[i] = e->seen.turns[i];
     return DPS_OK;
 }
 
@@ -209,7 +230,7 @@ static DpsStatus event_query (struct DpsEvent *event, uint32_t *out_done, DpsErr
     Event *e = event_of (event);
     DPS_TRY (e->c->real_queues.query (e->real, out_done, err));
     if (*out_done)
-        land (e->c, e->id, e->turn);
+        land (e->c, &e->seen);
     return DPS_OK;
 }
 
@@ -217,7 +238,7 @@ static DpsStatus event_sync (struct DpsEvent *event, int64_t timeout_ms, DpsErro
 {
     Event *e = event_of (event);
     DPS_TRY (e->c->real_queues.sync (e->real, timeout_ms, err));
-    land (e->c, e->id, e->turn);
+    land (e->c, &e->seen);
     return DPS_OK;
 }
 

@@ -180,6 +180,57 @@ static void test_a_queue_that_waits_may_go_on (void)
     CHECK_STR (logged, "");
 }
 
+/* The second queue waits for the first, the third for the second: it need not be told of the first. */
+static void test_what_a_queue_waited_for_is_waited_for (void)
+{
+    Kit k = open_kit ();
+    struct DpsQueue *three;
+    struct DpsEvent *first, *second;
+    CHECK_OK (k.q->open (k.d.info.device, 0, &three, &err));
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    CHECK_OK (k.q->record (k.one, &first, &err));
+    CHECK_OK (k.q->wait (k.two, first, &err));
+    CHECK_OK (k.q->record (k.two, &second, &err));
+    CHECK_FAILS (op (&k, three, &k.y, &k.z), DPS_ERR_INVALID, "in queue 1");
+    CHECK_OK (k.q->wait (three, second, &err));
+    CHECK_OK (op (&k, three, &k.y, &k.z));
+    CHECK_FAILS (op (&k, NULL, &k.y, &k.y), DPS_ERR_INVALID, "in queue 1");
+    CHECK_OK (k.q->sync (second, -1, &err));
+    CHECK_FAILS (op (&k, NULL, &k.y, &k.y), DPS_ERR_INVALID, "in queue 3"); /* still reads it */
+    CHECK_OK (op (&k, NULL, &k.y, &k.x));                                   /* queue 1 has ended */
+    k.q->event_free (first);
+    k.q->event_free (second);
+    k.q->close (three);
+    close_kit (&k);
+    CHECK_STR (logged, "");
+}
+
+/* A number that is given again says nothing of the queue that had it. */
+static void test_queues_may_come_and_go (void)
+{
+    Kit k = open_kit ();
+    struct DpsQueue *more[16];
+    struct DpsEvent *event;
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    CHECK_OK (k.q->record (k.one, &event, &err));
+    CHECK_OK (k.q->wait (k.two, event, &err));
+    for (int i = 0; i < 40; i++) {
+        k.q->close (k.one);
+        CHECK_OK (k.q->open (k.d.info.device, 0, &k.one, &err));
+    }
+    CHECK_OK (op (&k, k.one, &k.x, &k.y));
+    CHECK_OK (k.q->sync (event, -1, &err));
+    CHECK_FAILS (op (&k, k.two, &k.y, &k.z), DPS_ERR_INVALID, "in queue 1");
+    for (int i = 0; i < 14; i++)
+        CHECK_OK (k.q->open (k.d.info.device, 0, &more[i], &err));
+    CHECK_FAILS (k.q->open (k.d.info.device, 0, &more[14], &err), DPS_ERR_LIMIT, "more than 16 queues at a time");
+    for (int i = 0; i < 14; i++)
+        k.q->close (more[i]);
+    k.q->event_free (event);
+    close_kit (&k);
+    CHECK_STR (logged, "");
+}
+
 static void test_what_is_left_or_freed_in_use_is_named (void)
 {
     Kit k = open_kit ();
@@ -247,6 +298,7 @@ static void test_queues_have_threads_of_their_own (void)
 }
 
 CHECK_SUITE (run_all, "exec.checked_queues", T (test_use_before_the_event_is_named), T (test_a_queue_that_waits_may_go_on),
+             T (test_what_a_queue_waited_for_is_waited_for), T (test_queues_may_come_and_go),
              T (test_what_is_left_or_freed_in_use_is_named), T (test_queues_have_threads_of_their_own))
 
 int main (void)
