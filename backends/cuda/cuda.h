@@ -156,10 +156,8 @@ DpsStatus cuda_accepts (struct DpsDevice *dev, const DpsOp *op, DpsError *err);
 DpsStatus cuda_launch (void *queue, const DpsKernel *k, DpsError *err);
 DpsLaunch cuda_launch_table (struct DpsQueue *q);
 
-/* product.c: DpsLaunch.product and .outer by cuBLASLt, else by the dialect */
-DpsStatus cuda_product (void *queue, const DpsProduct *p, DpsError *err);
-DpsStatus cuda_outer (void *queue, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw,
-                      DpsError *err);
+/* product.c: DpsLaunch.multiply by cuBLASLt, else by the dialect; its ctx is the queue. */
+DpsStatus cuda_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err);
 
 /* graph.c */
 extern const DpsRecorder cuda_recorder;

@@ -203,8 +203,7 @@ DpsLaunch cuda_launch_table (struct DpsQueue *q)
                        .scratch = scratch,
                        .read = read_view,
                        .write = write_view,
-                       .product = cuda_product,
-                       .outer = cuda_outer};
+                       .multiply = cuda_multiply};
 }
 
 DpsStatus cuda_accepts (struct DpsDevice *dev, const DpsOp *op, DpsError *err)

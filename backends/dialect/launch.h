@@ -45,9 +45,23 @@ typedef struct DpsProduct {
     const DpsView *y;        /* (M, N); c may be y */
 } DpsProduct;
 
+/** dW (O,K) f32 += alpha·Σ over rows of each root of dyᵀ·x, one partial a root, in order. */
+typedef struct DpsOuter {
+    const DpsView *dy, *x, *roots, *dw;
+    float alpha;
+} DpsOuter;
+
+/** y (M,N) = alpha·Σ_k a·b + bias + c, with f32 sums. Matrices are dense rows: a is (M,K), or (K,M) when turned; b is (N,K), or (K,N) when turned. */
+typedef struct DpsMatrices {
+    const DpsView *a, *b, *bias, *c, *y; /* f32, bf16 or f16; bias (N), c as y: or NULL */
+    int a_turned, b_turned;
+    int64_t M, N, K, ldy; /* ldy: from row to row of c and y */
+    float alpha;
+} DpsMatrices;
+
 enum {                     /* blocks of scratch, each kept and grown: a function uses those of its own family */
-       DPS_SCRATCH_A,      /* product: rows as f32 */
-       DPS_SCRATCH_PANELS, /* product: a weight's panels */
+       DPS_SCRATCH_A,      /* multiply: a in another form */
+       DPS_SCRATCH_PANELS, /* multiply: b in another form */
        DPS_SCRATCH_ROWS,   /* product: rows of a quantised weight as numbers */
        DPS_SCRATCH_OP,     /* the op's own; not across a product's */
        DPS_SCRATCH_OP2,
@@ -69,11 +83,17 @@ typedef struct DpsLaunch {
     /** n bytes of a view to host memory, after what was launched; from host memory, before what will be. Errors: DEVICE. */
     DpsStatus (*read) (void *ctx, const DpsView *from, void *to, uint64_t bytes, DpsError *err);
     DpsStatus (*write) (void *ctx, const void *from, const DpsView *to, uint64_t bytes, DpsError *err);
-    DpsStatus (*product) (void *ctx, const DpsProduct *p, DpsError *err);
-    /** dW (O,K) f32 += alpha·Σ over rows of each root of dyᵀ·x, one partial a root, in order. */
-    DpsStatus (*outer) (void *ctx, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw,
-                        DpsError *err);
+    /** The backend's way to multiply; it may use DPS_SCRATCH_A and DPS_SCRATCH_PANELS. An element's sum must not depend on M, N or other elements. */
+    DpsStatus (*multiply) (const struct DpsLaunch *l, const DpsMatrices *m, DpsError *err);
 } DpsLaunch;
+
+/** Products, by the backend's multiply (launch_product.c). */
+DpsStatus dps_launch_product (const DpsLaunch *l, const DpsProduct *p, DpsError *err);
+DpsStatus dps_launch_outer (const DpsLaunch *l, const DpsOuter *o, DpsError *err);
+/** DpsLaunch.multiply by product.cl: tiles in local memory, for devices whose groups have many work-items. */
+DpsStatus dps_launch_multiply (const DpsLaunch *l, const DpsMatrices *m, DpsError *err);
+/** Can the device run those tiles? */
+int dps_launch_tiles (const DpsLaunch *l);
 
 typedef DpsStatus (*DpsLaunchFunction) (const DpsLaunch *l, DpsOpCall *c);
 

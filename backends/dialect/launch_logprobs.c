@@ -48,7 +48,7 @@ static DpsStatus chunk_products (const DpsLaunch *l, DpsOpCall *c, const Head *t
     shape[1] = t->V - first < t->chunk ? t->V - first : t->chunk;
     DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_OP, DPS_DTYPE_F32, 2, shape, out_z, c->err));
     const DpsProduct p = {.a = t->h, .w = t->w, .orientation = DPS_PACK_FORWARD, .first = first, .count = shape[1], .alpha = 1, .y = out_z};
-    return l->product (l->ctx, &p, c->err);
+    return dps_launch_product (l, &p, c->err);
 }
 
 /* One chunk into every row's state. p, acc: NULL where no adjoint is wanted. */
@@ -76,7 +76,7 @@ static DpsStatus gather_weights (const DpsLaunch *l, DpsOpCall *c, const Head *t
 {
     const DpsProduct q = {
         .a = p, .w = w, .orientation = DPS_PACK_INPUT_GRAD, .first = first, .count = p->shape[1], .alpha = 1, .c = &t->acc, .y = &t->acc};
-    return l->product (l->ctx, &q, c->err);
+    return dps_launch_product (l, &q, c->err);
 }
 
 static DpsStatus all_chunks (const DpsLaunch *l, DpsOpCall *c, Head *t, const DpsView *w_grad)
@@ -198,7 +198,7 @@ static DpsStatus token_logprobs_dw (const DpsLaunch *l, DpsOpCall *c)
         DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_OP4, DPS_DTYPE_F32, 2, shape, &dz, c->err));
         DPS_TRY (chunk_dz (l, c, &t, &z, dlogp, first, &dz));
         part = dps_launch_rows_view (dw, first, shape[1], rows);
-        DPS_TRY (l->outer (l->ctx, &dz, t.h, roots, 1, &part, c->err));
+        DPS_TRY (dps_launch_outer (l, &(DpsOuter){.dy = &dz, .x = t.h, .roots = roots, .dw = &part, .alpha = 1}, c->err));
     }
     return DPS_OK;
 }

@@ -100,11 +100,11 @@ ROW_TILE (row_bf16, u16, BF16_V, BF16_1)
 ROW_TILE (row_f16, half, F16_V, F16_1)
 
 #define CALL_ROW(name, type)                                                                                                               \
-    name (a + a_off + m * lda, (GLOBAL const type *)w + w_off + n * ldw, (GLOBAL const type *)w + w_off + n1 * ldw,                        \
-          (GLOBAL const type *)w + w_off + n2 * ldw, K, r)
+    name (a + a_off + m * K, (GLOBAL const type *)w + w_off + n * K, (GLOBAL const type *)w + w_off + n1 * K,                        \
+          (GLOBAL const type *)w + w_off + n2 * K, K, r)
 #define CALL_TILE(name, type)                                                                                                              \
-    name (a + a_off + m * lda, a + a_off + m1 * lda, a + a_off + m2 * lda, a + a_off + m3 * lda, (GLOBAL const type *)w + w_off + n * ldw, \
-          (GLOBAL const type *)w + w_off + n1 * ldw, (GLOBAL const type *)w + w_off + n2 * ldw, K, r)
+    name (a + a_off + m * K, a + a_off + m1 * K, a + a_off + m2 * K, a + a_off + m3 * K, (GLOBAL const type *)w + w_off + n * K, \
+          (GLOBAL const type *)w + w_off + n1 * K, (GLOBAL const type *)w + w_off + n2 * K, K, r)
 
 FN void finish (float sum, float alpha, IN (bias), IN (c), OUT (y), i64 m, i64 n, i64 ldy)
 {
@@ -123,7 +123,7 @@ FN void finish (float sum, float alpha, IN (bias), IN (c), OUT (y), i64 m, i64 n
     GLOBAL const float *from = (GLOBAL const float *)c + c_off
 
 /* ldy: from row to row of c and y. */
-KERNEL (dps_nt) (IN_OF (float, a), i64 lda, IN (w), i64 ldw, i64 M, i64 N, i64 K, float alpha, IN (bias), IN (c), OUT (y), i64 ldy,
+KERNEL (dps_nt) (IN_OF (float, a), IN (w), i64 M, i64 N, i64 K, float alpha, IN (bias), IN (c), OUT (y), i64 ldy,
                  i64 row_block, i64 column_block)
 {
     i64 m_first = GROUP (1) * row_block, m_last = m_first + row_block < M ? m_first + row_block : M;
@@ -162,7 +162,7 @@ KERNEL (dps_nt) (IN_OF (float, a), i64 lda, IN (w), i64 ldw, i64 M, i64 N, i64 K
 }
 
 /* For short sums on CPUs (LoRA's second product): w turned, (K,N) f32; a work-item does a block of rows a row at a time in two vectors of columns. */
-KERNEL (dps_short) (IN_OF (float, a), i64 lda, IN_OF (float, w), i64 M, i64 N, i64 K, float alpha, IN (bias), IN (c), OUT (y), i64 ldy,
+KERNEL (dps_short) (IN_OF (float, a), IN_OF (float, w), i64 M, i64 N, i64 K, float alpha, IN (bias), IN (c), OUT (y), i64 ldy,
                     i64 row_block)
 {
     i64 n = GROUP (0) * 2 * DPS_WIDTH, m_last = (GROUP (1) + 1) * row_block < M ? (GROUP (1) + 1) * row_block : M;
@@ -170,7 +170,7 @@ KERNEL (dps_short) (IN_OF (float, a), i64 lda, IN_OF (float, w), i64 M, i64 N, i
     float out[2 * DPS_WIDTH];
     PLAIN;
     for (i64 m = GROUP (1) * row_block; m < m_last; m++) {
-        GLOBAL const float *row = a + a_off + m * lda;
+        GLOBAL const float *row = a + a_off + m * K;
         if (width == 2 * DPS_WIDTH) {
             VF s0 = 0, s1 = 0;
             for (i64 k = 0; k < K; k++) {
@@ -198,8 +198,8 @@ KERNEL (dps_short) (IN_OF (float, a), i64 lda, IN_OF (float, w), i64 M, i64 N, i
     }
 }
 
-/* y (cols, rows) f32 with ldy from row to row = x (rows, cols)ᵀ: 16 × 16 a work-item. */
-KERNEL (dps_transpose) (IN (x), OUT_OF (float, y), i64 rows, i64 cols, i64 ldy)
+/* y (cols, rows) f32 = x (rows, cols)ᵀ: 16 × 16 a work-item. */
+KERNEL (dps_transpose) (IN (x), OUT_OF (float, y), i64 rows, i64 cols)
 {
     i64 r_first = GROUP (1) * 16, r_last = r_first + 16 < rows ? r_first + 16 : rows;
     i64 c_first = GROUP (0) * 16, c_last = c_first + 16 < cols ? c_first + 16 : cols;
@@ -209,5 +209,5 @@ KERNEL (dps_transpose) (IN (x), OUT_OF (float, y), i64 rows, i64 cols, i64 ldy)
             block[c - c_first][r - r_first] = LOAD (x, r * cols + c);
     for (i64 c = c_first; c < c_last; c++)
         for (i64 r = r_first; r < r_last; r++)
-            AT (y, c * ldy + r) = block[c - c_first][r - r_first];
+            AT (y, c * rows + r) = block[c - c_first][r - r_first];
 }

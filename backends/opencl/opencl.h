@@ -89,9 +89,7 @@ extern const DpsQueues opencl_queues;
 /** DpsLaunch.launch, ctx: the queue. [stream-serial] */
 DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err);
 
-/* product.c: DpsLaunch.product and .outer, ctx: the queue. */
-DpsStatus opencl_product (void *ctx, const DpsProduct *p, DpsError *err);
-DpsStatus opencl_outer (void *ctx, const DpsView *dy, const DpsView *x, const DpsView *roots, float alpha, const DpsView *dw,
-                        DpsError *err);
+/* product.c: DpsLaunch.multiply; its ctx is the queue. */
+DpsStatus opencl_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err);
 
 #endif

@@ -66,8 +66,7 @@ void opencl_queue_init (struct DpsQueue *q, struct DpsDevice *d)
                             .scratch = scratch,
                             .read = read_view,
                             .write = write_view,
-                            .product = opencl_product,
-                            .outer = opencl_outer};
+                            .multiply = opencl_multiply};
 }
 
 DpsStatus opencl_queue_open (struct DpsQueue *q, DpsError *err)

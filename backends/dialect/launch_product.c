@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * launch_product.c: which matrices are multiplied for a product with a weight, forward, for its input's gradient and for its own, one product a root;
+ * a quantised weight becomes numbers, some rows at a time. Who multiplies is the backend's choice; dps_launch_multiply, in tiles, is right everywhere.
+ */
+#include <string.h>
+
+#include "launch.h"
+
+enum { TILE = 64, SIDE = 16, QUANTISED_ROWS = 2048 };
+
+int dps_launch_tiles (const DpsLaunch *l) { return l->lanes > 1 && l->most_local >= SIDE * SIDE; }
+
+DpsStatus dps_launch_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err)
+{
+    DpsKernel k = dps_kernel ("product", "dps_product");
+    dps_arg (&k, p->a);
+    dps_arg_i64 (&k, p->a_turned ? 1 : p->K);
+    dps_arg_i64 (&k, p->a_turned ? p->M : 1);
+    dps_arg (&k, p->b);
+    dps_arg_i64 (&k, p->b_turned ? 1 : p->K);
+    dps_arg_i64 (&k, p->b_turned ? p->N : 1);
+    dps_arg_i64 (&k, p->M);
+    dps_arg_i64 (&k, p->N);
+    dps_arg_i64 (&k, p->K);
+    dps_arg_f32 (&k, (double)p->alpha);
+    dps_arg (&k, p->bias);
+    dps_arg (&k, p->c);
+    dps_arg (&k, p->y);
+    dps_arg_i64 (&k, p->ldy);
+    k.groups[0] = (p->N + TILE - 1) / TILE;
+    k.groups[1] = (p->M + TILE - 1) / TILE;
+    k.local[0] = k.local[1] = SIDE;
+    return dps_launch_grid (l, &k, err);
+}
+
+static DpsView shifted (const DpsView *v, int64_t elements)
+{
+    DpsView s = *v;
+    s.offset += (uint64_t)elements * dps_launch_bytes (v->dtype);
+    return s;
+}
+
+/* Rows [row, row + n) of the weight: a window, or the numbers of its codes in scratch. */
+static DpsStatus weight_rows (const DpsLaunch *l, const DpsProduct *p, int64_t row, int64_t n, int64_t shape[2], DpsView *out,
+                              DpsError *err)
+{
+    shape[0] = n;
+    shape[1] = p->w->shape[1];
+    if (!dps_launch_quantised (l, p->w)) {
+        *out = dps_launch_rows_view (p->w, row, n, shape);
+        return DPS_OK;
+    }
+    const DpsView *like = p->orientation == DPS_PACK_FORWARD ? p->a : p->y;
+    uint32_t dtype = like->dtype == DPS_DTYPE_BF16 ? DPS_DTYPE_BF16 : DPS_DTYPE_F32;
+    DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_ROWS, dtype, 2, shape, out, err));
+    return dps_launch_dequantise (l, p->w, row, n, dtype == DPS_DTYPE_BF16, out, err);
+}
+
+static DpsStatus forward (const DpsLaunch *l, const DpsProduct *p, int64_t count, DpsError *err)
+{
+    int64_t piece = dps_launch_quantised (l, p->w) ? QUANTISED_ROWS : count;
+    for (int64_t at = 0; at < count; at += piece) {
+        int64_t n = count - at < piece ? count - at : piece, shape[2];
+        DpsView w, y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, p->first + at) : y, c = p->c ? shifted (p->c, at) : y;
+        DPS_TRY (weight_rows (l, p, p->first + at, n, shape, &w, err));
+        const DpsMatrices m = {.a = p->a,
+                               .b = &w,
+                               .bias = p->bias ? &bias : NULL,
+                               .c = p->c ? &c : NULL,
+                               .y = &y,
+                               .M = p->a->shape[0],
+                               .N = n,
+                               .K = p->w->shape[1],
+                               .ldy = count,
+                               .alpha = p->alpha};
+        DPS_TRY (l->multiply (l, &m, err));
+    }
+    return DPS_OK;
+}
+
+static DpsStatus input_grad (const DpsLaunch *l, const DpsProduct *p, int64_t count, DpsError *err)
+{
+    int64_t shape[2];
+    DpsView w;
+    DPS_TRY (weight_rows (l, p, p->first, count, shape, &w, err));
+    const DpsMatrices m = {.a = p->a,
+                           .b = &w,
+                           .c = p->c,
+                           .y = p->y,
+                           .b_turned = 1,
+                           .M = p->a->shape[0],
+                           .N = p->w->shape[1],
+                           .K = count,
+                           .ldy = p->w->shape[1],
+                           .alpha = p->alpha};
+    return l->multiply (l, &m, err);
+}
+
+DpsStatus dps_launch_product (const DpsLaunch *l, const DpsProduct *p, DpsError *err)
+{
+    int64_t count = p->first || p->count ? p->count : p->w->shape[0];
+    if (!dps_view_count (p->y))
+        return DPS_OK;
+    return p->orientation == DPS_PACK_FORWARD ? forward (l, p, count, err) : input_grad (l, p, count, err);
+}
+
+/* alpha times the sum over the rows of one root alone, then added. */
+static DpsStatus add_root (const DpsLaunch *l, const DpsOuter *o, int64_t first, int64_t n, DpsError *err)
+{
+    int64_t dy_shape[2], x_shape[2];
+    DpsView a = dps_launch_rows_view (o->dy, first, n, dy_shape), b = dps_launch_rows_view (o->x, first, n, x_shape);
+    const DpsMatrices m = {.a = &a,
+                           .b = &b,
+                           .c = o->dw,
+                           .y = o->dw,
+                           .a_turned = 1,
+                           .b_turned = 1,
+                           .M = o->dw->shape[0],
+                           .N = o->dw->shape[1],
+                           .K = n,
+                           .ldy = o->dw->shape[1],
+                           .alpha = o->alpha};
+    return l->multiply (l, &m, err);
+}
+
+DpsStatus dps_launch_outer (const DpsLaunch *l, const DpsOuter *o, DpsError *err)
+{
+    size_t n = (size_t)o->roots->shape[0];
+    if (!dps_view_count (o->dw) || !o->dy->shape[0])
+        return DPS_OK;
+    int32_t *at = dps_malloc (n, sizeof *at);
+    DpsStatus st = at ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for %zu roots", l->who, n);
+    if (st == DPS_OK && o->roots->host)
+        memcpy (at, o->roots->host, n * sizeof *at);
+    else if (st == DPS_OK)
+        st = l->read (l->ctx, o->roots, at, n * sizeof *at, err);
+    for (size_t r = 0; st == DPS_OK && r + 1 < n; r++)
+        if (at[r] >= 0 && at[r] < at[r + 1] && at[r + 1] <= o->dy->shape[0])
+            st = add_root (l, o, at[r], at[r + 1] - at[r], err);
+    dps_free (at);
+    return st;
+}
