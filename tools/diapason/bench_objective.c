@@ -72,12 +72,13 @@ static DpsStatus make_recipe (const Steps *s, DpsRecipe **out, DpsError *err)
 {
     const BenchOptions *o = s->o;
     DpsBuf b = {0};
-    int bad = dps_buf_printf (&b,
-                              "stage: %s\noutput_dir: %s\nmax_steps: %d\nper_device_train_batch_size: %d\ndtype: %s\nadapter: lora\n"
-                              "lora_r: 16\nlora_alpha: 32\nlearning_rate: 1e-5\nlogging_steps: 1\nsave_strategy: 'no'\nreport_to: none\n"
-                              "shuffle: false\ngradient_checkpointing: false\nmodel_name_or_path: \"%s\"\ndatasets:\n  - path: \"%s\"\n",
-                              o->objective, s->output, o->steps + BENCH_WARM_UP, o->rows * (s->samples ? ANSWERS : 1),
-                              o->dtype ? o->dtype : "auto", o->model, s->rows);
+    int bad = dps_buf_printf (
+        &b,
+        "stage: %s\noutput_dir: %s\nmax_steps: %d\nper_device_train_batch_size: %d\ndtype: %s\nadapter: lora\n"
+        "lora_r: 16\nlora_alpha: 32\nlearning_rate: 1e-5\nlogging_steps: 1\nsave_strategy: 'no'\nreport_to: none\n"
+        "shuffle: false\ngradient_checkpointing: false\nlora_dropout: 0\nmodel_name_or_path: \"%s\"\ndatasets:\n  - path: \"%s\"\n",
+        o->objective, s->output, o->steps + BENCH_WARM_UP, o->rows * (s->samples ? ANSWERS : 1), o->dtype ? o->dtype : "auto", o->model,
+        s->rows);
     bad = bad || add_quantization (&b, o->quantization);
     if (s->samples)
         bad = bad || dps_buf_printf (&b,

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* elementwise.c: fill, copy, add, mul, div, softcap, dropout, by columns and by rows. */
+/* elementwise.c: fill, copy, add, mul, div, softcap, by columns and by rows. */
 #include "ops.h"
-
-#include "base/rng.h"
 
 DpsStatus ISA_NAME (cpu_fill) (CpuCall *c)
 {
@@ -137,32 +135,5 @@ DpsStatus ISA_NAME (cpu_mul_cols_dv) (CpuCall *c)
 DpsStatus ISA_NAME (cpu_bias_db) (CpuCall *c)
 {
     column_sums (NULL, cpu_in (c, 0), cpu_in (c, 1), cpu_out (c, 0));
-    return DPS_OK;
-}
-
-DpsStatus ISA_NAME (cpu_dropout) (CpuCall *c)
-{
-    const DpsView *x = cpu_in (c, 0), *keys = cpu_in (c, 1), *y = cpu_out (c, 0);
-    int64_t N = cpu_rows (x), D = cpu_cols (x);
-    double p = cpu_f (c, 0);
-    uint64_t seed = (uint64_t)cpu_i (c, 1), site = (uint64_t)cpu_i (c, 2);
-    if (!(p >= 0 && p < 1))
-        return dps_fail (c->err, DPS_ERR_INVALID, "cpu: dropout: p is %g, expected 0 ≤ p < 1", p);
-    float scale = (float)(1 / (1 - p));
-    PARALLEL_FOR (row, N, 32 * N * D)
-    {
-        uint64_t key = (uint64_t)((const int64_t *)keys->host)[row] << 20;
-        for (int64_t d = 0; d < D; d += LANES) {
-            int64_t n = D - d < LANES ? D - d : LANES, i = row * D + d;
-            vf k = splat (0);
-            for (int64_t l = 0; l < n; l++) {
-                uint32_t w[4];
-                dps_philox (seed, site, key + (uint64_t)(d + l), w);
-                double u = (double)(((uint64_t)w[1] << 32 | w[0]) >> 11) * 0x1p-53;
-                k[l] = u >= p ? scale : 0;
-            }
-            store_n (y->host, i, IS_BF (y), load_n (x->host, i, IS_BF (x), n) * k, n);
-        }
-    }
     return DPS_OK;
 }
