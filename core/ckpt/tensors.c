@@ -153,6 +153,29 @@ DpsStatus dps_tensors_write (const DpsFormat *format, const char *path, const Dp
     return st;
 }
 
+static DpsStatus keep_nothing (void *ctx, const void *data, size_t len, DpsError *err)
+{
+    (void)ctx, (void)data, (void)len, (void)err;
+    return DPS_OK;
+}
+
+DpsStatus dps_tensors_check (const DpsFormat *format, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta, size_t n_meta,
+                             DpsError *err)
+{
+    const DpsStream nowhere = {.size = sizeof nowhere, .write = keep_nothing};
+    struct DpsFormatWriter *w = NULL;
+    Lists lists = {0};
+    if (!format->create)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "format '%s' cannot write", format->name);
+    DpsStatus st = make_lists (tensors, n, meta, n_meta, &lists, err);
+    if (st == DPS_OK)
+        st = format->create (&nowhere, lists.info_ptrs, n, lists.meta_ptrs, n_meta, &w, err);
+    if (st == DPS_OK)
+        format->abandon (w);
+    free_lists (&lists);
+    return st;
+}
+
 struct DpsTensorFile {
     const DpsFormat *format;
     struct DpsFormatFile *file;

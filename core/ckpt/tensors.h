@@ -37,6 +37,10 @@ typedef struct DpsTensorMeta {
 DpsStatus dps_tensors_write (const DpsFormat *format, const char *path, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta,
                              size_t n_meta, DpsError *err);
 
+/** Would the format write such a file? Its writer is begun on a stream that keeps nothing, and abandoned. Errors: the plugin's, UNSUPPORTED, DTYPE, SHAPE, NOMEM. [any] */
+DpsStatus dps_tensors_check (const DpsFormat *format, const DpsTensorOut *tensors, size_t n, const DpsTensorMeta *meta, size_t n_meta,
+                             DpsError *err);
+
 /** A tensor file open for reading. */
 typedef struct DpsTensorFile DpsTensorFile;
 

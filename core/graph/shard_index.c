@@ -6,8 +6,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "graph/weight_files.h"
 
-enum { INDEX_LIMIT = 1 << 26, MAX_SHARDS = 1024 };
+enum { INDEX_LIMIT = 1 << 26 };
 
 static DpsStatus no_memory (const char *folder, DpsError *err)
 {
@@ -35,7 +36,7 @@ static DpsStatus list_shards (const char *folder, DpsShardIndex *x, DpsError *er
     json_t *value, *seen = json_object ();
     const char *tensor;
     DpsStatus st = seen ? DPS_OK : no_memory (folder, err);
-    x->names = dps_calloc (MAX_SHARDS, sizeof *x->names);
+    x->names = dps_calloc (DPS_WEIGHT_FILES_MAX, sizeof *x->names);
     if (!x->names)
         st = no_memory (folder, err);
     if (st == DPS_OK)
@@ -48,9 +49,9 @@ static DpsStatus list_shards (const char *folder, DpsShardIndex *x, DpsError *er
                               "take the model from a source you trust",
                               folder, tensor, shard ? shard : "(no text)");
             else if (!json_object_get (seen, shard)) {
-                if (x->n_names == MAX_SHARDS)
+                if (x->n_names == DPS_WEIGHT_FILES_MAX)
                     st = dps_fail (err, DPS_ERR_LIMIT, "%s/" DPS_SHARD_INDEX ": more than %d shards. Hint: save the model in larger ones",
-                                   folder, MAX_SHARDS);
+                                   folder, DPS_WEIGHT_FILES_MAX);
                 else
                     st = json_object_set_new (seen, shard, json_true ()) ? no_memory (folder, err) : check_there (folder, shard, err);
                 if (st == DPS_OK)

@@ -1,15 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * source.c: one or several tensor files behind one list of Hugging Face names. A folder's shards come from model.safetensors.index.json; each
- * is a plain file name of that folder, whatever the index says.
+ * is a plain file name of that folder, whatever the index says. Without it, they are the files that another format's plugin knows by their ending.
  */
 #include "graph/source_internal.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -17,6 +15,7 @@
 #include "base/seal.h"
 #include "graph/multimodal.h"
 #include "graph/untie.h"
+#include "graph/weight_files.h"
 
 enum { CONFIG_LIMIT = 1 << 22 };
 
@@ -44,7 +43,7 @@ DpsStatus dps__source_add (DpsSource *s, const char *name, size_t len, DpsSource
 static int by_name (const void *a, const void *b) { return strcmp (((const DpsSourceItem *)a)->name, ((const DpsSourceItem *)b)->name); }
 
 /* shards: whose names an error gives; NULL for a single file. */
-DpsStatus dps__source_sort (DpsSource *s, const DpsShardIndex *shards, DpsError *err)
+DpsStatus dps__source_sort (DpsSource *s, const char *const *shards, DpsError *err)
 {
     qsort (s->items, s->n_items, sizeof *s->items, by_name);
     for (size_t i = 1; i < s->n_items; i++) {
@@ -56,12 +55,13 @@ DpsStatus dps__source_sort (DpsSource *s, const DpsShardIndex *shards, DpsError 
         return dps_fail (
             err, DPS_ERR_FORMAT,
             "%s: tensor '%s' is in two shards, %s and %s. Hint: shards of two versions of the model: download the folder again, whole",
-            s->path, a->name, shards->names[a->file], shards->names[b->file]);
+            s->path, a->name, shards[a->file], shards[b->file]);
     }
     return DPS_OK;
 }
 
-static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
+/* The tensors of one file of a folder. */
+static DpsStatus list_file (DpsSource *s, uint32_t file, DpsError *err)
 {
     uint64_t n;
     DPS_TRY (s->format->info (s->files[file], &n, NULL, err));
@@ -76,12 +76,12 @@ static DpsStatus list_safetensors (DpsSource *s, uint32_t file, DpsError *err)
     return DPS_OK;
 }
 
-static DpsStatus open_safetensors (DpsSource *s, const char *folder, const char *name, DpsError *err)
+static DpsStatus open_member (DpsSource *s, const char *folder, const char *name, DpsError *err)
 {
     char *path = dps_path_join (folder, name);
     DpsStatus st = path ? dps__source_open_file (s, path, err) : no_memory (folder, err);
     dps_free (path);
-    return st == DPS_OK ? list_safetensors (s, (uint32_t)s->n_files - 1, err) : st;
+    return st == DPS_OK ? list_file (s, (uint32_t)s->n_files - 1, err) : st;
 }
 
 /* Every tensor the index names is in the shard it names. */
@@ -106,8 +106,8 @@ static DpsStatus open_shards (DpsSource *s, const char *folder, const DpsShardIn
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < x->n_names; i++)
-        DPS_TRY (open_safetensors (s, folder, x->names[i], err));
-    DPS_TRY (dps__source_sort (s, x, err));
+        DPS_TRY (open_member (s, folder, x->names[i], err));
+    DPS_TRY (dps__source_sort (s, x->names, err));
     DPS_TRY (check_index (s, x, folder, err));
     for (size_t i = 0; i < s->n_items; i++) {
         DpsTensorInfo t = {.size = sizeof t};
@@ -118,12 +118,33 @@ static DpsStatus open_shards (DpsSource *s, const char *folder, const DpsShardIn
     return DPS_OK;
 }
 
-static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
+/* A folder without safetensors: what another format's plugin finds there. */
+static DpsStatus open_others (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
+{
+    DpsWeightFiles files;
+    DpsStatus st = dps__weight_files_find (reg, folder, &files, err);
+    if (st == DPS_OK && !files.format)
+        st =
+            dps_fail (err, DPS_ERR_NOT_FOUND,
+                      "%s: neither model.safetensors nor " DPS_SHARD_INDEX ", nor a file that another format's plugin reads. Hint: pickled "
+                      "weights (pytorch_model.bin) are not read; save the model as safetensors",
+                      folder);
+    if (st == DPS_OK)
+        s->format = files.format;
+    for (size_t i = 0; st == DPS_OK && i < files.n; i++)
+        st = open_member (s, folder, files.names[i], err);
+    if (st == DPS_OK)
+        st = dps__source_sort (s, (const char *const *)files.names, err);
+    dps__weight_files_close (&files);
+    return st;
+}
+
+static DpsStatus open_tensors (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
 {
     char *single = dps_path_join (folder, "model.safetensors"), *index = dps_path_join (folder, DPS_SHARD_INDEX);
     DpsStatus st = single && index ? DPS_OK : no_memory (folder, err);
     if (st == DPS_OK && dps_is_file (single)) { /* first, as transformers has it */
-        st = open_safetensors (s, folder, "model.safetensors", err);
+        st = open_member (s, folder, "model.safetensors", err);
         if (st == DPS_OK)
             st = dps__source_sort (s, NULL, err);
     } else if (st == DPS_OK && dps_is_file (index)) {
@@ -133,10 +154,7 @@ static DpsStatus open_tensors (DpsSource *s, const char *folder, DpsError *err)
             st = open_shards (s, folder, &x, err);
         dps__shard_index_close (&x);
     } else if (st == DPS_OK)
-        st = dps_fail (err, DPS_ERR_NOT_FOUND,
-                       "%s: neither model.safetensors nor " DPS_SHARD_INDEX ". Hint: pickled weights (pytorch_model.bin) are not read; "
-                       "save the model as safetensors",
-                       folder);
+        st = open_others (s, reg, folder, err);
     dps_free (single);
     dps_free (index);
     return st;
@@ -157,40 +175,6 @@ static void tell_unread (const DpsSource *s)
                  first);
 }
 
-/* A folder without a config.json: what else it may be. */
-static DpsStatus no_model (const char *folder, DpsError *err)
-{
-    char *adapter = dps_path_join (folder, "adapter_config.json");
-    DIR *dir = opendir (folder);
-    const char *gguf = NULL;
-    for (struct dirent *d; dir && !gguf && (d = readdir (dir));)
-        if (strlen (d->d_name) > 5 && !strcmp (d->d_name + strlen (d->d_name) - 5, ".gguf"))
-            gguf = d->d_name;
-    if (adapter && dps_is_file (adapter))
-        dps_fail (err, DPS_ERR_NOT_FOUND,
-                  "%s: no config.json: not a Hugging Face model folder. Hint: it is an adapter: --model BASE --adapter it", folder);
-    else if (gguf)
-        dps_fail (err, DPS_ERR_NOT_FOUND, "%s: no config.json: not a Hugging Face model folder. Hint: it holds %.200s: name that file",
-                  folder, gguf);
-    else
-        dps_fail (err, DPS_ERR_NOT_FOUND,
-                  "%s: no config.json: not a Hugging Face model folder. Hint: name the folder that holds it, or a .gguf file", folder);
-    dps_free (adapter);
-    if (dir)
-        closedir (dir);
-    return DPS_ERR_NOT_FOUND;
-}
-
-static DpsStatus no_such (const char *path, DpsError *err)
-{
-    char folder[512];
-    int relative = path[0] != '/' && getcwd (folder, sizeof folder);
-    return dps_fail (err, DPS_ERR_NOT_FOUND,
-                     "%s: no such file or folder%s%s. Expected a Hugging Face folder, a .gguf file or a checkpoint. Hint: nothing is "
-                     "downloaded here; tools/fetch --list names what it brings",
-                     path, relative ? " in " : "", relative ? folder : "");
-}
-
 static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *folder, DpsError *err)
 {
     s->format = dps_registry_get (reg, DPS_FORMAT_ID, "safetensors");
@@ -201,14 +185,14 @@ static DpsStatus open_folder (DpsSource *s, const DpsRegistry *reg, const char *
     DpsStatus st = path ? dps_json_file (path, CONFIG_LIMIT, DPS_JSON_WIDE, &s->config, err) : no_memory (folder, err);
     dps_free (path);
     if (st == DPS_ERR_NOT_FOUND)
-        return no_model (folder, err);
+        return dps__source_no_model (folder, err);
     DPS_TRY (st);
     int nested = dps__text_config (&s->config);
     if (nested < 0)
         return no_memory (folder, err);
     if (!json_is_object (s->config))
         return dps_fail (err, DPS_ERR_FORMAT, "%s/config.json: expected an object", folder);
-    DPS_TRY (open_tensors (s, folder, err));
+    DPS_TRY (open_tensors (s, reg, folder, err));
     DPS_TRY (dps__source_fold (s, err));
     if (nested)
         tell_unread (s);
@@ -227,7 +211,7 @@ DpsStatus dps_source_open (const DpsRegistry *reg, const char *path, DpsSource *
     if (dps_is_dir (path))
         st = open_folder (s, reg, path, err);
     else if (!dps_is_file (path))
-        st = no_such (path, err);
+        st = dps__source_no_such (path, err);
     else if (n > 12 && !strcmp (path + n - 12, ".safetensors"))
         st = dps_fail (err, DPS_ERR_INVALID, "%s: give the folder that holds it and its config.json", path);
     else
@@ -261,6 +245,7 @@ void dps_source_close (DpsSource *s)
 
 json_t *dps_source_config (const DpsSource *s) { return s->config; }
 const char *dps_source_path (const DpsSource *s) { return s->path; }
+const DpsFormat *dps_source_format (const DpsSource *s) { return s->format; }
 int dps_source_is_gguf (const DpsSource *s) { return s->is_gguf; }
 size_t dps_source_count (const DpsSource *s) { return s->n_items; }
 

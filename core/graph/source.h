@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * source.h: a model as stored: a Hugging Face folder (sharded too), a .gguf file, or a Diapason checkpoint folder. Whatever the storage,
+ * source.h: a model as stored: a Hugging Face folder (sharded too; its weights in safetensors, or in the format of any plugin that reads files of their
+ * ending), a .gguf file, or a Diapason checkpoint folder. Whatever the storage,
  * the reader sees Hugging Face names, shapes and values, and a config.json object: GGUF's names, its permuted llama q/k rows and its
  * shifted Gemma norms stay behind this door.
  */
@@ -20,6 +21,8 @@ void dps_source_close (DpsSource *src);
 /** The configuration in Hugging Face keys (a GGUF's metadata translated, one layout: the classic one or transformers 5's). Borrowed. */
 json_t *dps_source_config (const DpsSource *src);
 const char *dps_source_path (const DpsSource *src);
+/** The format its tensors are read through: safetensors, gguf, or that of another plugin. */
+const DpsFormat *dps_source_format (const DpsSource *src);
 /** 1 for a .gguf file (its tokenizer is in dps_source_meta), 0 for a folder. */
 int dps_source_is_gguf (const DpsSource *src);
 /** A GGUF's metadata, pointers valid until close; n 0 otherwise. */

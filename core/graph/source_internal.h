@@ -45,11 +45,15 @@ struct DpsSource {
 DpsStatus dps__source_open_file (DpsSource *s, const char *path, DpsError *err);
 /** One more tensor of the list; its name is copied. Errors: NOMEM. */
 DpsStatus dps__source_add (DpsSource *s, const char *name, size_t len, DpsSourceItem item, DpsError *err);
-/** Sort the list by name. shards: their names, for errors; NULL: there is one file. Errors: FORMAT: a name stands twice. */
-DpsStatus dps__source_sort (DpsSource *s, const DpsShardIndex *shards, DpsError *err);
+/** Sort the list by name. shards: the files' names, for errors; NULL: there is one file. Errors: FORMAT: a name stands twice. */
+DpsStatus dps__source_sort (DpsSource *s, const char *const *shards, DpsError *err);
 
 /** Open s->path with the plugin `gguf`: list, metadata and configuration. Errors: NOT_FOUND, FORMAT, UNSUPPORTED, NOMEM. */
 DpsStatus dps__source_open_gguf (DpsSource *s, const DpsRegistry *reg, DpsError *err);
+
+/** A folder without config.json, and a path that is not there: what else it may be, in the message. Return NOT_FOUND. */
+DpsStatus dps__source_no_model (const char *folder, DpsError *err);
+DpsStatus dps__source_no_such (const char *path, DpsError *err);
 
 /** Where row `row` of an item's matrix is stored. Errors: FORMAT. */
 DpsStatus dps__source_stored_row (const DpsSource *s, const DpsSourceItem *item, int64_t rows, int64_t row, int64_t *out, DpsError *err);

@@ -76,15 +76,15 @@ static DpsStatus merge (const Run *run, size_t i, DpsError *err)
                                  .adapter = from->output_dir,
                                  .frozen = (const char *const *)from->frozen_adapters.items,
                                  .n_frozen = from->frozen_adapters.n};
-    uint32_t dtype;
+    DpsMergeOptions how = {.progress = run->o->merging};
     for (size_t k = 0; k < i && !merged->hex[0]; k++) /* an earlier stage starts from the same */
         if (run->c->stages[k].merged && !strcmp (run->c->stages[k].merged, s->merged))
             *merged = run->done[k].merged;
     if (merged->hex[0])
         return check_sealed (s->merged, merged, err);
     tell (run, i, DPS_CHAIN_MERGES, NULL);
-    DPS_TRY (dps_merge_dtype (run->reg, o.model, s->dtype, &dtype, err));
-    DPS_TRY (dps_merge (run->reg, &o, dtype, DPS_MERGE_SHARD_BYTES, s->merged, run->o->merging, err));
+    DPS_TRY (dps_merge_dtype (run->reg, o.model, s->dtype, &how.dtype, err));
+    DPS_TRY (dps_merge (run->reg, &o, &how, s->merged, err));
     DPS_TRY (seal_digest (s->merged, merged, err));
     return dps_chain_lock_write (run->c, run->done, err);
 }

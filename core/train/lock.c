@@ -39,15 +39,19 @@ int dps__entries_have (const DpsEntries *e, const char *kind, const char *id)
     return 0;
 }
 
+const DpsPlugin *dps__plugin_of (const DpsTrainer *t, const char *interface, const void *table)
+{
+    const DpsPlugin *p = NULL;
+    const void *at;
+    for (size_t k = 0; (at = dps_registry_nth (t->reg, interface, k, &p)); k++)
+        if (at == table)
+            return p;
+    return NULL;
+}
+
 const DpsPlugin *dps__plugin_used (const DpsTrainer *t, const char *interface, const char *name)
 {
-    const void *used = dps_registry_get (t->reg, interface, name);
-    for (size_t i = 0; used && i < dps_registry_count (t->reg); i++) {
-        const DpsPlugin *p = dps_registry_at (t->reg, i);
-        if (p->loaded && dps_registry_get (t->reg, interface, p->id) == used)
-            return p;
-    }
-    return NULL;
+    return dps__plugin_of (t, interface, dps_registry_get (t->reg, interface, name));
 }
 
 /* "oneDNN 2.6.3, AVX512_BF16, 2 threads": bits hold for a library and an instruction set, and for any number of threads. */
@@ -89,7 +93,8 @@ static int add_plugin (DpsEntries *e, const char *kind, const DpsPlugin *p)
 static int add_plugins (const DpsTrainer *t, DpsEntries *e)
 {
     const DpsRecipe *r = t->recipe;
-    int bad = add_plugin (e, "plugin ", dps__plugin_used (t, DPS_OBJECTIVE_ID, r->stage)) ||
+    int bad = add_plugin (e, "plugin ", dps__plugin_of (t, DPS_FORMAT_ID, dps_source_format (t->session.source))) ||
+              add_plugin (e, "plugin ", dps__plugin_used (t, DPS_OBJECTIVE_ID, r->stage)) ||
               (r->adapter && add_plugin (e, "plugin ", dps__plugin_used (t, DPS_ADAPTER_ID, r->adapter)));
     for (int i = 0; i < t->session.ex.n_devices && !bad; i++)
         bad = add_plugin (e, "device.plugin ", t->session.ex.devices[i].plugin);

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "train/merge.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -12,8 +9,9 @@
 #include "base/seal.h"
 #include "ckpt/checkpoint.h"
 #include "train/model_files.h"
+#include "train/model_shards.h"
 
-enum { BLOCK_ELEMENTS = 1 << 20, MAX_SHARDS = 1024 /* that are read back */ };
+enum { BLOCK_ELEMENTS = 1 << 20 };
 
 typedef struct Merge {
     DpsSession *s;
@@ -217,108 +215,25 @@ static DpsStatus list_tensors (Merge *m, Files *f, DpsError *err)
     return DPS_OK;
 }
 
-static char *shard_name (const Files *f, size_t shard)
+static DpsStatus remove_config (const char *dir, DpsError *err)
 {
-    return f->n_shards == 1 ? dps_strdup ("model.safetensors") : dps_strf ("model-%05zu-of-%05zu.safetensors", shard + 1, f->n_shards);
-}
-
-static DpsStatus write_index (const Merge *m, const Files *f, const char *dir, DpsError *err)
-{
-    json_t *map = json_object (), *index = json_pack ("{s:{s:I}, s:O}", "metadata", "total_size", (json_int_t)m->total, "weight_map", map);
-    size_t first = 0;
-    int bad = !index;
-    for (size_t k = 0; k < f->n_shards && !bad; k++) {
-        char *name = shard_name (f, k);
-        bad = !name;
-        for (size_t i = first; i < f->shard_end[k] && !bad; i++)
-            bad = json_object_set_new (map, f->tensors[i].name, json_string (name));
-        first = f->shard_end[k];
-        dps_free (name);
-    }
-    char *path = dps_path_join (dir, "model.safetensors.index.json"), *text = bad ? NULL : json_dumps (index, JSON_INDENT (2));
-    DpsStatus st = path && text ? dps_file_write (path, text, strlen (text), err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
-    dps_free (path);
-    dps_free (text);
-    json_decref (map);
-    json_decref (index);
-    return st;
-}
-
-static DpsStatus write_shards (Merge *m, const Files *f, const char *dir, DpsError *err)
-{
-    static const DpsTensorMeta pt = {.key = "format", .value = "pt"};
-    const DpsFormat *format = dps_registry_get (m->s->reg, DPS_FORMAT_ID, "safetensors");
-    size_t first = 0;
-    if (!format)
-        return dps_registry_missing (m->s->reg, DPS_FORMAT_ID, "safetensors", err);
-    for (size_t k = 0; k < f->n_shards; k++) {
-        char *name = shard_name (f, k), *path = name ? dps_path_join (dir, name) : NULL;
-        DpsStatus st = path ? dps_tensors_write (format, path, f->tensors + first, f->shard_end[k] - first, &pt, 1, err)
-                            : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
-        dps_free (name);
-        dps_free (path);
-        DPS_TRY (st);
-        first = f->shard_end[k];
-    }
-    return f->n_shards > 1 ? write_index (m, f, dir, err) : DPS_OK;
-}
-
-static DpsStatus remove_file (const char *dir, const char *name, DpsError *err)
-{
-    char *path = dps_path_join (dir, name);
+    char *path = dps_path_join (dir, "config.json");
     DpsStatus st = path ? dps_remove_tree (path, err) : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
     dps_free (path);
     return st;
 }
 
-/* "model-00002-of-00003.safetensors" of a model in another number of shards. */
-static int is_other_shard (const Files *f, const char *name)
-{
-    size_t k = 0, n = 0;
-    int end = 0;
-    return sscanf (name, "model-%5zu-of-%5zu.safetensors%n", &k, &n, &end) == 2 && end > 0 && !name[end] && (n != f->n_shards || n == 1);
-}
-
-/* What an earlier merge left under other names: of its index or whole file this model would be read, its shards would lie there for nothing. */
-static DpsStatus remove_others (const Files *f, const char *dir, DpsError *err)
-{
-    DPS_TRY (remove_file (dir, f->n_shards > 1 ? "model.safetensors" : "model.safetensors.index.json", err));
-    DIR *d = opendir (dir);
-    DpsStatus st = d ? DPS_OK : dps_fail (err, DPS_ERR_IO, "%s: cannot be read: %s", dir, strerror (errno));
-    for (const struct dirent *e; st == DPS_OK && (e = readdir (d));)
-        if (is_other_shard (f, e->d_name))
-            st = remove_file (dir, e->d_name, err);
-    if (d)
-        closedir (d);
-    return st;
-}
-
-static DpsStatus seal (const Files *f, const char *dir, DpsError *err)
-{
-    char **names = dps_calloc (f->n_shards, sizeof *names);
-    DpsStatus st = names ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
-    for (size_t k = 0; st == DPS_OK && k < f->n_shards; k++)
-        if (!(names[k] = shard_name (f, k)))
-            st = dps_fail (err, DPS_ERR_NOMEM, "merge: out of memory");
-    if (st == DPS_OK)
-        st = dps_model_files_seal (dir, names, f->n_shards, err);
-    for (size_t k = 0; names && k < f->n_shards; k++)
-        dps_free (names[k]);
-    dps_free (names);
-    return st;
-}
-
 /* The whole folder, sealed. */
-static DpsStatus write_folder (Merge *m, const Files *f, const char *dir, DpsError *err)
+static DpsStatus write_folder (Merge *m, const DpsModelShards *shards, const char *dir, DpsError *err)
 {
+    DPS_TRY (dps__shards_check (shards, err)); /* before an earlier merge is touched */
     DPS_TRY (dps_mkdirs (dir, err));
     DPS_TRY (dps_ckpt_sweep (dir, err)); /* a merge that was killed here left up to a shard, whose room this one may need */
     DPS_TRY (dps_seal_break (dir, err));
-    DPS_TRY (remove_file (dir, "config.json", err)); /* until the end no model, should this be killed */
-    DPS_TRY (write_shards (m, f, dir, err));
-    DPS_TRY (remove_others (f, dir, err));
+    DPS_TRY (remove_config (dir, err)); /* until the end no model, should this be killed */
+    DPS_TRY (dps__shards_write (shards, dir, err));
     DPS_TRY (dps_model_files_write (m->s->source, m->dtype == DPS_DTYPE_BF16 ? "bfloat16" : "float32", dir, err));
-    return seal (f, dir, err);
+    return dps__shards_seal (shards, dir, err);
 }
 
 static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsError *err)
@@ -331,10 +246,12 @@ static DpsStatus check_folder (const DpsSessionOptions *o, const char *dir, DpsE
     return is_adapter ? dps_fail (err, DPS_ERR_USAGE, "merge: %s is the adapter itself. Hint: give another folder", dir) : DPS_OK;
 }
 
-DpsStatus dps_merge_check (const DpsSessionOptions *o, const char *dir, DpsError *err)
+DpsStatus dps_merge_check (const DpsRegistry *reg, const DpsSessionOptions *o, const char *format, const char *dir, DpsError *err)
 {
+    const DpsFormat *writer;
     static const char *const names[] = {"config.json", DPS_SEAL_NAME, DPS_CKPT_ADAPTER_CONFIG};
     int there[3];
+    DPS_TRY (dps__shards_format (reg, format, &writer, err));
     DPS_TRY (check_folder (o, dir, err));
     for (int i = 0; i < 3; i++) {
         char *path = dps_path_join (dir, names[i]);
@@ -368,27 +285,34 @@ DpsStatus dps_merge_dtype (const DpsRegistry *reg, const char *model, const char
     return st;
 }
 
-DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, uint32_t dtype, uint64_t shard_bytes, const char *dir,
-                     void (*progress) (double share), DpsError *err)
+DpsStatus dps_merge (const DpsRegistry *reg, const DpsSessionOptions *o, const DpsMergeOptions *how, const char *dir, DpsError *err)
 {
     DpsSession s;
-    Merge m = {.s = &s, .dtype = dtype, .weight = -1, .shard_bytes = shard_bytes, .progress = progress};
+    Merge m = {.s = &s,
+               .dtype = how->dtype,
+               .weight = -1,
+               .shard_bytes = how->shard_bytes ? how->shard_bytes : DPS_MERGE_SHARD_BYTES,
+               .progress = how->progress};
     Files f = {0};
+    DpsModelShards shards = {.reg = reg};
     DPS_TRY (check_folder (o, dir, err));
+    DPS_TRY (dps__shards_format (reg, how->format, &shards.format, err));
     DpsStatus st = dps_session_begin (&s, reg, o, err);
     if (st == DPS_OK && s.model.score >= 0)
         st = dps_fail (err, DPS_ERR_UNSUPPORTED, "merge: %s is a reward model: merging its score head is not implemented",
                        o->adapter ? o->adapter : o->model);
     if (st == DPS_OK && dps_model_quantised (&s.model) >= 0)
         dps_log (DPS_LOG_INFO, "%s is quantised (%s): what is written is numbers, %s", o->model,
-                 dps_quant_name (s.model.weights[dps_model_quantised (&s.model)].form.type), dps_dtype_name (dtype));
+                 dps_quant_name (s.model.weights[dps_model_quantised (&s.model)].form.type), dps_dtype_name (m.dtype));
     if (st == DPS_OK)
         st = list_tensors (&m, &f, err);
-    if (st == DPS_OK && f.n_shards > MAX_SHARDS)
-        st = dps_fail (err, DPS_ERR_USAGE, "merge: %zu shards, at most %d are read back. Hint: a larger --max-shard-size", f.n_shards,
-                       MAX_SHARDS);
-    if (st == DPS_OK)
-        st = write_folder (&m, &f, dir, err);
+    if (st == DPS_OK) {
+        shards.tensors = f.tensors;
+        shards.end = f.shard_end;
+        shards.n = f.n_shards;
+        shards.bytes = m.total;
+        st = write_folder (&m, &shards, dir, err);
+    }
     free_params (&m);
     dps_free (m.bytes);
     dps_free (f.tensors);

@@ -34,7 +34,7 @@ static int add_plugins (const DpsTrainer *t, DpsEntries *e)
     bad = bad || add_used (t, e, DPS_OBJECTIVE_ID, r->stage) || (r->adapter && add_used (t, e, DPS_ADAPTER_ID, r->adapter));
     for (size_t i = 0; i < r->reward_funcs.n && !bad; i++)
         bad = add_used (t, e, DPS_REWARD_ID, r->reward_funcs.items[i].name);
-    return bad || add_used (t, e, DPS_FORMAT_ID, dps_source_is_gguf (t->session.source) ? "gguf" : "safetensors") ||
+    return bad || add_plugin (e, dps__plugin_of (t, DPS_FORMAT_ID, dps_source_format (t->session.source))) ||
            add_used (t, e, DPS_FORMAT_ID, "checkpoint") || (t->is_adapter && add_used (t, e, DPS_FORMAT_ID, "peft"));
 }
 

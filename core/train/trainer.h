@@ -209,6 +209,8 @@ void dps__entries_free (DpsEntries *e);
 int dps__entries_add (DpsEntries *e, char *key, const char *value, const char *note);
 /** Is there an entry "KINDID"? kind ends in its space. */
 int dps__entries_have (const DpsEntries *e, const char *kind, const char *id);
+/** The plugin of a table of the registry's, NULL: of none. */
+const DpsPlugin *dps__plugin_of (const DpsTrainer *t, const char *interface, const void *table);
 /** The plugin that a short name or id means, NULL: none. One of the same name that is not used is no part of the run. */
 const DpsPlugin *dps__plugin_used (const DpsTrainer *t, const char *interface, const char *name);
 /** "device" and "isa" of the first, "device.1" and "isa.1" of the next: name, and detail without the number of threads. 0 or -1. */

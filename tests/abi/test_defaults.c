@@ -149,7 +149,7 @@ static void test_what_was_asked_for_is_refused_by_name (void)
     CHECK_OK (train ("whole", "", &digest));
     const DpsSessionOptions o = {.model = model, .adapter = path_of ("whole")};
     take (&merge, kept);
-    DpsStatus st = dps_merge (reg, &o, DPS_DTYPE_F32, DPS_MERGE_SHARD_BYTES, path_of ("merged"), NULL, &err);
+    DpsStatus st = dps_merge (reg, &o, &(DpsMergeOptions){.dtype = DPS_DTYPE_F32}, path_of ("merged"), &err);
     give_back (&merge, kept);
     CU_ASSERT (st != DPS_OK && strstr (err.msg, "merge"));
     CU_ASSERT_FALSE (dps_is_file (path_of ("merged/model.safetensors")));

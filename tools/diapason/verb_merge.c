@@ -11,12 +11,13 @@ static int run_merge (int argc, char **argv);
 const DpsVerb dps_verb_merge = {
     .name = "merge",
     .summary = "a base and its adapters as one model",
-    .synopsis = "--model M [--adapter A …] --format safetensors --out DIR [--max-shard-size 5GB]",
+    .synopsis = "--model M [--adapter A …] [--format NAME] --out DIR [--max-shard-size 5GB]",
     .help =
         "Writes a Hugging Face folder: model.safetensors (shards of at most --max-shard-size, 5GB), config.json, the tokenizer's files. "
         "Without an adapter the "
         "base\n"
         "itself is written, so that a GGUF becomes such a folder. --dtype: float32 or bfloat16 (default: float32 where the base is).\n"
+        "--format NAME: the weights in the format of another plugin; every verb reads the folder while that plugin is there.\n"
         "An earlier merge in DIR is written over; a model of another make, or an adapter, is not.\n\n"
         "Example: diapason merge --model model.gguf --adapter run --format safetensors --out merged",
     .run = run_merge,
@@ -25,7 +26,7 @@ const DpsVerb dps_verb_merge = {
 static char *format, *out, *shard_size;
 static const GOptionEntry entries[] = {
     CLI_MODEL_ENTRIES,
-    {"format", 0, 0, G_OPTION_ARG_STRING, &format, "safetensors", "FORMAT"},
+    {"format", 0, 0, G_OPTION_ARG_STRING, &format, "safetensors (default), or a format plugin that writes tensors", "NAME"},
     {"max-shard-size", 0, 0, G_OPTION_ARG_STRING, &shard_size, "of one file: 5GB (default), 200MB, or bytes", "SIZE"},
     {"out", 'o', 0, G_OPTION_ARG_FILENAME, &out, "folder to write", "DIR"},
     {NULL, 0, 0, 0, NULL, NULL, NULL},
@@ -33,24 +34,12 @@ static const GOptionEntry entries[] = {
 
 static void show (double share) { cli_progress_paced ("merging", share, 1, 0); }
 
-static int check_format (void)
-{
-    static const char *const later[] = {"gguf", "onnx", "peft", "gguf-adapter", NULL};
-    if (!format || !strcmp (format, "safetensors"))
-        return -1;
-    if (g_strv_contains (later, format))
-        return cli_usage (&dps_verb_merge, "--format %s is not implemented in this version; safetensors is", format);
-    return cli_usage (&dps_verb_merge, "--format is '%s', expected safetensors", format);
-}
-
 static int run_merge (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     DpsRegistry *reg = NULL;
     uint32_t dtype = 0;
     int code = cli_parse (&dps_verb_merge, entries, &argc, &argv);
-    if (code < 0)
-        code = check_format ();
     if (code >= 0)
         return code;
     if (argc > 1 || !cli_model.model || !out)
@@ -64,11 +53,12 @@ static int run_merge (int argc, char **argv)
     const DpsSessionOptions o = cli_session_options ();
     DpsStatus st = cli_open_registry (&reg, &err);
     if (st == DPS_OK)
-        st = dps_merge_check (&o, out, &err);
+        st = dps_merge_check (reg, &o, format, out, &err);
     if (st == DPS_OK)
         st = dps_merge_dtype (reg, cli_model.model, cli_model.dtype, &dtype, &err);
+    const DpsMergeOptions how = {.format = format, .dtype = dtype, .shard_bytes = shard_bytes, .progress = show};
     if (st == DPS_OK)
-        st = dps_merge (reg, &o, dtype, shard_bytes, out, show, &err);
+        st = dps_merge (reg, &o, &how, out, &err);
     cli_progress_end ();
     if (reg)
         dps_registry_close (reg);
