@@ -2,7 +2,8 @@
 /*
  * product.cl: y (M,N) = alpha·Σ_k a[m,k]·b[n,k] + bias + c, in any orientation: element (m,k) of a is at m·a_m + k·a_k, (n,k) of b at n·b_n + k·b_k.
  * A group of 16 × 16 work-items does a tile of 64 × 64, 16 of the sum at a time in local memory; groups[0] over N, groups[1] over M.
- * Exact: an element's sum is one chain of fma in the order of k, whatever M and N are: DPS_DETERMINISM_BATCH.
+ * Exact: an element's sum is a chain of fma over each 16 of k and the sum of these in order, whatever M and N are: DPS_DETERMINISM_BATCH. One chain
+ * over all of k lost a digit of the head's entropy.
  * dps_product_finish is its last step alone, for products made elsewhere: flat over M·N.
  */
 #define TILE  64
@@ -25,7 +26,7 @@ KERNEL (dps_product)
     LOCAL float of_b[DEPTH][TILE];
     i64 m_first = GROUP (1) * TILE, n_first = GROUP (0) * TILE;
     i32 x = LOCAL_ID (0), z = LOCAL_ID (1), lane = z * 16 + x;
-    float sum[EACH][EACH];
+    float sum[EACH][EACH], part[EACH][EACH];
     for (i32 i = 0; i < EACH; i++)
         for (i32 j = 0; j < EACH; j++)
             sum[i][j] = 0;
@@ -37,10 +38,16 @@ KERNEL (dps_product)
             of_b[k][r] = n < N && at < K ? LOAD (b, n * b_n + at * b_k) : 0;
         }
         BARRIER ();
+        for (i32 i = 0; i < EACH; i++)
+            for (i32 j = 0; j < EACH; j++)
+                part[i][j] = 0;
         for (i32 k = 0; k < DEPTH; k++)
             for (i32 i = 0; i < EACH; i++)
                 for (i32 j = 0; j < EACH; j++)
-                    sum[i][j] = FMA (of_a[k][z + 16 * i], of_b[k][x + 16 * j], sum[i][j]);
+                    part[i][j] = FMA (of_a[k][z + 16 * i], of_b[k][x + 16 * j], part[i][j]);
+        for (i32 i = 0; i < EACH; i++)
+            for (i32 j = 0; j < EACH; j++)
+                sum[i][j] += part[i][j];
         BARRIER ();
     }
     for (i32 i = 0; i < EACH; i++)
