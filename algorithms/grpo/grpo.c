@@ -187,7 +187,7 @@ static Terms terms_of (const Grpo *g, const DpsHostTape *ops, struct DpsTape *t,
                .kl = -1};
     DpsVal log_ratio = ops->sub (t, signal[POLICY], signal[ROLLOUT]);
     if (g->per_sequence)
-        log_ratio = ops->spread (t, ops->div (t, ops->sum_rows (t, ops->mul (t, weights, log_ratio)), x.count), DPS_AXIS_TOKEN);
+        log_ratio = ops->spread (t, ops->div (t, ops->sum_rows (t, ops->mul (t, x.mask, log_ratio)), x.count), DPS_AXIS_TOKEN);
     const DpsVal ratio = ops->exp (t, log_ratio);
     x.ratio = g->delta > 0 ? ops->min (t, ratio, ops->constant (t, g->delta)) : ratio;
     const DpsVal clipped = ops->clip (t, ratio, g->low, g->high);

@@ -195,6 +195,32 @@ static void test_truncated_answers (void)
     close_objective (o, reg);
 }
 
+/* One ratio for an answer: that of an answer that is not trained is 1, as TRL has it, and no clip stops its gradient. */
+static void test_a_masked_answer_is_not_clipped (void)
+{
+    static const double values[] = {1, 0, 0, 0, 1, 0, 0, 0};
+    static const KitParam params[] = {{"loss_type", 0, "gspo"}, {"mask_truncated_completions", 1, NULL}, {0}};
+    static ParityBatch b;
+    static Judged j;
+    static KitStep s;
+    DpsRegistry *reg = NULL;
+    DpsStepSums sums = {0};
+    DpsObjectiveInstance *o = kit_open_with ("grpo", params, &reg);
+    two_groups (&b, &j, values);
+    for (uint64_t i = 0; i < b.n_tokens; i++) /* the first answer of a group earned more: its ratio is high, the other's low */
+        b.rollout[i] += i == 0 || i == 2 || i == 3 ? -1 : 1;
+    for (int masked = 0; masked < 2; masked++) {
+        j.truncated[3] = (uint32_t)masked;
+        CHECK_OK (score (o, &b, &j, &sums, &err));
+        dps_step_free (&sums);
+        kit_step (o, &b, 2, &s);
+        CHECK_NEAR (kit_metric (&s, "clip_ratio/high_mean"), 2 / 4.0, 1e-15);
+        CHECK_NEAR (kit_metric (&s, "clip_ratio/low_mean"), (2 - masked) / 4.0, 1e-15);
+        dps_step_free (&s.sums);
+    }
+    close_objective (o, reg);
+}
+
 /* delta bounds what the clip leaves alone: a large ratio with a negative advantage. */
 static void test_two_sided_clip (void)
 {
@@ -239,4 +265,4 @@ static void test_reads (void)
 }
 
 CHECK_MAIN ("algorithms.grpo", T (test_grpo_parity), T (test_bnpo_is_a_mean_of_micro_batches), T (test_truncated_answers),
-            T (test_two_sided_clip), T (test_reads))
+            T (test_a_masked_answer_is_not_clipped), T (test_two_sided_clip), T (test_reads))
