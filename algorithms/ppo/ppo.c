@@ -116,7 +116,8 @@ static int reward_row (const Ppo *p, const DpsObjectiveBatch *b, const DpsReward
         surprise -= old;
         reward[i] = -p->state.kl_coef * k + (i + 1 == end ? score : 0);
     }
-    add (metrics, "objective/kl", kl);
+    if (b->signals[REFERENCE]) /* without it nothing is known */
+        add (metrics, "objective/kl", kl);
     add (metrics, "objective/entropy", surprise);
     add (metrics, "objective/non_score_reward", -p->state.kl_coef * kl);
     add (metrics, "objective/rlhf_reward", score - p->state.kl_coef * kl);

@@ -58,7 +58,8 @@ static inline DpsStatus try_score (const DpsObjectiveInstance *o, Rollout *r, Dp
 {
     static const double one = 1;
     static const DpsStr name = {"judge", 5};
-    const double *signals[N_SIGNALS] = {NULL, NULL, NULL, r->x[OLD_LOGP], r->x[OLD_VALUE], r->x[REFERENCE], NULL, NULL};
+    const double *signals[N_SIGNALS] = {[OLD_LOGP] = r->x[OLD_LOGP], [OLD_VALUE] = r->x[OLD_VALUE]};
+    signals[REFERENCE] = dps_objective_reads (o, REFERENCE) ? r->x[REFERENCE] : NULL;
     double *out[N_SIGNALS] = {[ADVANTAGE] = r->x[ADVANTAGE], [RETURN] = r->x[RETURN]};
     const DpsRewards rewards = {
         .size = sizeof rewards, .n_criteria = 1, .values = r->rewards, .weights = &one, .names = &name, .truncated = r->truncated};

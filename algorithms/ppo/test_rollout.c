@@ -47,6 +47,8 @@ static void test_gae_by_hand (void)
     Open ppo = open_ppo (params);
     small (&r);
     score (ppo.o, &r, &s);
+    for (size_t i = 0; i < s.sums.n_metrics; i++) /* the reference is not read: no KL is known */
+        CU_ASSERT (strcmp (s.sums.metrics[i].name, "objective/kl"));
     dps_step_free (&s.sums);
     const double a[3] = {0.5, 2.5, -2}, mean = 1.0 / 3,
                  std = sqrt (((0.5 - mean) * (0.5 - mean) + (2.5 - mean) * (2.5 - mean) + (2 + mean) * (2 + mean)) / 2 + 1e-8);
