@@ -255,6 +255,21 @@ static void close_engine (Engine *e)
     dps_free (e->logp);
 }
 
+void dps_generate_options (const DpsRecipe *r, size_t per_prompt, DpsGenerateOptions *out)
+{
+    *out = (DpsGenerateOptions){.sampling = {.temperature = r->temperature,
+                                             .top_k = r->top_k,
+                                             .top_p = r->top_p,
+                                             .min_p = r->min_p,
+                                             .repetition_penalty = r->repetition_penalty,
+                                             .seed = (uint64_t)r->seed},
+                                .max_tokens = r->max_completion_length,
+                                .batch = r->rollout_batch_size,
+                                .n_samples = (int64_t)per_prompt,
+                                .stop = (const char *const *)r->stop_strings.items,
+                                .n_stop = r->stop_strings.n};
+}
+
 static DpsStatus check_prompt (const DpsWeights *w, const int32_t *ids, size_t n, size_t number, DpsError *err)
 {
     if (n == 0)

@@ -9,6 +9,7 @@
 
 #include "exec/weights.h"
 #include "infer/sample.h"
+#include "recipe/recipe.h"
 #include "token/tokenizer.h"
 
 typedef struct DpsGenerateOptions {
@@ -25,6 +26,9 @@ typedef struct DpsGenerateOptions {
     void (*on_token) (void *ctx, uint64_t completion, int32_t id); /* may be NULL */
     void *ctx;
 } DpsGenerateOptions;
+
+/** How a recipe samples K completions of a prompt. The stop strings are borrowed from it. [any] */
+void dps_generate_options (const DpsRecipe *r, size_t per_prompt, DpsGenerateOptions *out);
 
 typedef struct DpsCompletion {
     int32_t *ids; /* without the prompt; an end token that stopped it is the last one */

@@ -22,20 +22,10 @@ void dps__answers_free (DpsAnswers *a)
 
 void dps__answers_options (const DpsTrainer *t, size_t per_prompt, int greedy, DpsGenerateOptions *out)
 {
-    const DpsRecipe *r = t->recipe;
-    *out = (DpsGenerateOptions){.sampling = {.temperature = greedy ? 0 : r->temperature,
-                                             .top_k = r->top_k,
-                                             .top_p = r->top_p,
-                                             .min_p = r->min_p,
-                                             .repetition_penalty = r->repetition_penalty,
-                                             .seed = (uint64_t)r->seed},
-                                .max_tokens = r->max_completion_length,
-                                .batch = r->rollout_batch_size,
-                                .n_samples = (int64_t)per_prompt,
-                                .want_logp = !greedy,
-                                .stop = (const char *const *)r->stop_strings.items,
-                                .n_stop = r->stop_strings.n,
-                                .should_stop = t->options->should_stop};
+    dps_generate_options (t->recipe, per_prompt, out);
+    out->sampling.temperature = greedy ? 0 : out->sampling.temperature;
+    out->want_logp = !greedy;
+    out->should_stop = t->options->should_stop;
 }
 
 size_t dps__answers_held_out (const DpsTrainer *t, int *out_greedy)

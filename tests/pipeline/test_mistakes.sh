@@ -52,9 +52,12 @@ wrong 2 "folder: is a folder, expected a file's name" "${score[@]}" --out folder
 wrong 2 "absent/out.jsonl: cannot create" "${score[@]}" --out absent/out.jsonl
 before=$(sha256sum rows.jsonl)
 for verb in score tokenize generate; do
-    wrong 2 "--out ./rows.jsonl is --data too" $verb --model "$models/gemma3" --data rows.jsonl --out ./rows.jsonl
+    wrong 2 "--out ./rows.jsonl holds the rows that are read" $verb --model "$models/gemma3" --data rows.jsonl --out ./rows.jsonl
 done
-wrong 2 "--out rows.jsonl is --data too" data simulate recipe.yaml --data rows.jsonl --out rows.jsonl
+for part in simulate reward; do
+    wrong 2 "--out rows.jsonl holds the rows that are read" data $part recipe.yaml --data rows.jsonl --out rows.jsonl
+    wrong 2 "--out rows.jsonl holds the rows that are read" data $part recipe.yaml --out rows.jsonl
+done
 [ "$(sha256sum rows.jsonl)" = "$before" ] || fail "the rows were written over"
 # What a recipe names and is not there: its line.
 for pair in model_name_or_path=nowhere device=nowhere adapter_init=nowhere chat_template_path=nowhere adapter=nowhere stage=nowhere lora_modules_to_save='[nowhere]'; do

@@ -191,6 +191,33 @@ run 0 "$dia" data simulate --model tok --data text.jsonl --num-generations 3 --m
 holds out '.rows == 2'
 jq -s -e 'all((.prompt | type) == "string" and (.completions | length) == 3 and all(.completions[]; (.content | type) == "string" and
     (.scores.terms | type) == "number" and (.source | length) == 12) and .weights.terms == 1)' groups.jsonl >/dev/null || fail "$(cat groups.jsonl)"
+# What a recipe says of answers and templates holds here too, and rows made another way are not taken for these.
+echo '{"prompt": [{"role": "user", "content": "ab"}]}' > asked.jsonl
+echo '{{ messages[0].content }}' > one.jinja
+echo 'c{{ messages[0].content }}' > two.jinja
+ask() { # TEMPLATE [OPTION …]
+    local template=$1
+    shift
+    run 0 "$dia" data simulate --model tok --data asked.jsonl --num-generations 12 --max-tokens 8 --reward '{name: length, max: 4}' --format groups \
+        --set chat_template_path="$template" --out asked-groups.jsonl "$@"
+    ! grep -q 'already there' out || fail "another simulation's rows are taken for this one's: $(cat out)"
+}
+ask one.jinja
+ask two.jinja
+ask two.jinja --set 'stop_strings=["w"]'
+jq -e '.completions | any(.truncated | not) and all(.content[0].content | contains("w") | not)' asked-groups.jsonl >/dev/null ||
+    fail "stop_strings: $(cat asked-groups.jsonl)"
+holds asked-groups.jsonl.provenance.json '.simulation | .sampling.stop_strings == ["w"] and (.prompts_sha256 | length) == 64'
+cat > prompt.sh <<'END'
+while read -r line; do case $line in *'"prompt": "cab'*) echo '{"score": 1}' ;; *) echo '{"score": 0}' ;; esac; done
+END
+jq -c '.completion = [{role: "assistant", content: "a"}]' asked.jsonl > answered.jsonl
+rows=answered.jsonl rewards="  - {name: process, command: [bash, $work/prompt.sh]}" tiny_recipe asked.yaml asked stage=grpo model_name_or_path=tok \
+    num_generations=8 chat_template_path=two.jinja
+run 0 "$dia" data reward asked.yaml --allow-programs --json
+jq -s -e 'length == 1 and .[0].scores.process == 1' out >/dev/null || fail "data reward renders another template than the recipe's: $(cat out)"
+ok "stop strings and templates of a recipe"
+
 cat > judged.jsonl <<'END'
 {"prompt": "Comment puis-je faire ?", "chosen": "Ouvrez les paramètres.", "rejected": "Open the settings."}
 {"messages": [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "Open the settings."}]}
@@ -244,7 +271,7 @@ refused 2 '--out is missing' simulate --model "$model" --data prompts.jsonl --re
 refused 2 'expected pairs or groups' "${common[@]}" --reward language --format rows
 ln -f prompts.jsonl linked.jsonl
 sha256sum prompts.jsonl > before
-refused 2 'would be written over' simulate --model "$model" --set datasets=prompts.jsonl --out linked.jsonl --reward language
+refused 2 'linked.jsonl holds the rows that are read' simulate --model "$model" --set datasets=prompts.jsonl --out linked.jsonl --reward language
 sha256sum --quiet -c before || fail "rows were overwritten"
 refused 2 'a pair needs 2 answers' "${common[@]}" --reward language --num-generations 1
 refused 2 'an adapter: base_path is missing' reward --data rows.jsonl --reward '{name: model, path: rm-adapter}'

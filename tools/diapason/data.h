@@ -10,15 +10,23 @@
 #include "token/encode.h"
 #include "train/session.h"
 
+/** What a recipe's model makes tokens of rows with; its weights are not read. All zeros is closed. */
+typedef struct DataText {
+    DpsSource *source;
+    DpsTokenizer *tok;
+    DpsEncoder *encoder;
+} DataText;
+/** Errors: those of the model's files and of the recipe's template, with the recipe's line. Close it also after an error. [init] */
+DpsStatus data_text_open (DataText *t, const DpsRegistry *reg, const DpsRecipe *r, DpsError *err);
+void data_text_close (DataText *t);
+
 /** A recipe's rows, and what makes tokens of them. */
 typedef struct DataRows {
     DpsRegistry *reg;
     DpsRecipe *recipe;
-    DpsSource *source;
-    DpsTokenizer *tok;
+    DataText text;
     DpsDataset *ds; /* in the files' order */
-    DpsEncoder *encoder;
-    uint32_t unit; /* what the recipe's stage makes of a row */
+    uint32_t unit;  /* what the recipe's stage makes of a row */
 } DataRows;
 
 /** `diapason data check`. Errors: DATA when a row would be refused; those of training but of its rows. */
@@ -57,8 +65,11 @@ typedef struct DataJob {
     size_t n_criteria;
 } DataJob;
 
-/** The recipe at path (NULL: none) with flags and --set over it. Errors: USAGE where rows or rewards are missing; those of both. [init] */
-DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, DpsError *err);
+/**
+ * The recipe at path (NULL: none) with flags and --set over it. out: what will be written, NULL: nothing.
+ * Errors: USAGE where rows or rewards are missing, or out is one of the files of rows; those of both. [init]
+ */
+DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, const char *out, DpsError *err);
 void data_close (DataJob *job);
 
 /** Σ weight·value over the criteria that judged, NaN when none did. */
@@ -66,12 +77,17 @@ double data_total (const DataJob *job, const double *values);
 /** {"length": 0.5, "tone": null} */
 json_t *data_scores (const DataJob *job, const double *values);
 
+/** What a row's answer continues: its prompt, or where it has none of its own the text or conversation. */
+const DpsContent *data_prompt_of (const DpsRow *row);
+
 /** A row whose prompt is answered. All zeros is empty. */
 typedef struct DataPrompt {
     DpsRow row;
     DpsEncodedUnit unit;
     DpsBuf text, columns; /* as rendered; the row's other columns as JSON */
 } DataPrompt;
+/** Row k of the job's. tok may be NULL. Errors: DATA, NOMEM. */
+DpsStatus data_prompt_read (const DataJob *job, const DpsEncoder *e, const DpsTokenizer *tok, uint64_t k, DataPrompt *p, DpsError *err);
 void data_prompt_free (DataPrompt *p);
 
 /** Who was asked how often: run is the simulation's name in rows. */
@@ -110,7 +126,7 @@ DpsStatus data_journal_read (const DataJournal *j, DpsStatus (*visit) (void *ctx
 /** remove: the work is done. */
 void data_journal_close (DataJournal *j, int remove);
 
-/** What is simulated from what: everything the rows are a function of. A new reference. */
-DpsStatus data_provenance (const DataJob *job, DpsSession *s, const char *format, json_t **out, DpsError *err);
+/** What is simulated from what: everything the rows are a function of; every prompt is read. A new reference. */
+DpsStatus data_provenance (const DataJob *job, DpsSession *s, const DpsEncoder *e, const char *format, json_t **out, DpsError *err);
 
 #endif

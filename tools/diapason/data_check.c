@@ -63,7 +63,7 @@ static DpsStatus check_held_out (const DataRows *r, const DpsDatasetFile *file, 
     c->held_out++;
     DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
     if (st == DPS_OK) {
-        st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
+        st = dps_encode_unit (r->text.encoder, &row, r->unit, &u, &why);
         dps_encoded_unit_free (&u);
         dps_row_clear (&row);
     }
@@ -80,7 +80,7 @@ static DpsStatus check_row (const DataRows *r, const DpsDatasetFile *file, uint6
     DpsStatus st = dps_dataset_file_row (file, k, &row, &why);
     if (st == DPS_OK) {
         c->kinds[kind = row.kind]++;
-        st = dps_encode_unit (r->encoder, &row, r->unit, &u, &why);
+        st = dps_encode_unit (r->text.encoder, &row, r->unit, &u, &why);
         if (st == DPS_OK)
             st = count_scores (r, &row, c, &why);
         dps_row_clear (&row);

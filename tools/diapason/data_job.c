@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data_job.c: flags as keys of a recipe, and what rows and rewards a recipe names. */
+/* data_job.c: flags as keys of a recipe, and the rows, rewards and tokenizer that a recipe names. */
 #include <math.h>
 #include <string.h>
 
 #include "diapason/data.h"
+#include "diapason/output.h"
 #include "diapason/run_recipe.h"
+#include "infer/tokenizer_source.h"
 
 /* "key=value", the value quoted for YAML where it is a text. */
 static void add_text (GPtrArray *sets, const char *key, const char *value)
@@ -64,7 +66,24 @@ void data_set_flags (const DataFlags *f)
     g_strfreev (given);
 }
 
-DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, DpsError *err)
+DpsStatus data_text_open (DataText *t, const DpsRegistry *reg, const DpsRecipe *r, DpsError *err)
+{
+    DPS_TRY (dps_recipe_named (r, DPS_KEY_model_name_or_path, dps_source_open (reg, r->model_name_or_path, &t->source, err), err));
+    DPS_TRY (dps_tokenizer_from_source (reg, t->source, &t->tok, err));
+    DPS_TRY (dps_encoder_new (r, t->tok, &t->encoder, err));
+    json_t *config = dps_source_config (t->source), *inner = json_object_get (config, "text_config");
+    return dps_encoder_set_model (t->encoder, config, json_integer_value (json_object_get (inner ? inner : config, "vocab_size")), err);
+}
+
+void data_text_close (DataText *t)
+{
+    dps_encoder_free (t->encoder);
+    dps_tokenizer_free (t->tok);
+    dps_source_close (t->source);
+    *t = (DataText){0};
+}
+
+DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, const char *out, DpsError *err)
 {
     *job = (DataJob){0};
     data_set_flags (flags);
@@ -73,13 +92,16 @@ DpsStatus data_open (DataJob *job, const char *path, const DataFlags *flags, Dps
     job->recipe->shuffle = 0; /* the files' order */
     if (!job->recipe->datasets.n)
         return dps_fail (err, DPS_ERR_USAGE, "no rows: give --data, or datasets in a recipe");
+    DPS_TRY (dps_dataset_from_recipe (job->recipe, 0, &job->ds, err));
+    for (size_t i = 0; i < job->ds->n_files; i++)
+        DPS_TRY (cli_output_check (out, dps_rows_path (job->ds->files[i].rows), err));
     DPS_TRY (dps_rewards_open (job->reg, job->recipe, &job->rewards, err));
     if (!job->rewards)
         return dps_fail (err, DPS_ERR_USAGE, "no rewards: give --reward, or reward_funcs in a recipe");
     uint64_t bytes;
     DPS_TRY (dps_rewards_plan (job->rewards, 0, 1, &bytes, err)); /* a model that cannot be read is found here, not row by row */
     dps_rewards_criteria (job->rewards, &job->names, &job->weights, &job->n_criteria);
-    return dps_dataset_from_recipe (job->recipe, 0, &job->ds, err);
+    return DPS_OK;
 }
 
 void data_close (DataJob *job)

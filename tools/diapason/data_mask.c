@@ -9,9 +9,9 @@
 static void print_token (const DataRows *r, int32_t id, int trained, int colour)
 {
     DpsBuf text = {0};
-    if (!r->tok || dps_tokenizer_decode (r->tok, &id, 1, DPS_DETOKENIZE_KEEP_SPECIAL, &text, NULL) != DPS_OK || text.len == 0) {
+    if (!r->text.tok || dps_tokenizer_decode (r->text.tok, &id, 1, DPS_DETOKENIZE_KEEP_SPECIAL, &text, NULL) != DPS_OK || text.len == 0) {
         dps_buf_free (&text);
-        dps_buf_printf (&text, "%s%d ", r->tok ? "#" : "", (int)id);
+        dps_buf_printf (&text, "%s%d ", r->text.tok ? "#" : "", (int)id);
     }
     fputs (colour ? trained ? "\033[32m" : "\033[2m" : trained ? "[" : "", stdout);
     for (size_t i = 0; i < text.len; i++)
@@ -66,7 +66,7 @@ DpsStatus data_mask (const DataRows *r, int first_row, int n_rows, DpsError *err
         DpsRow row;
         DpsEncodedUnit u;
         DPS_TRY (dps_dataset_row (r->ds, 0, k, &row, err));
-        DpsStatus st = dps_encode_unit (r->encoder, &row, r->unit, &u, err);
+        DpsStatus st = dps_encode_unit (r->text.encoder, &row, r->unit, &u, err);
         for (size_t i = 0; st == DPS_OK && i < u.n; i++) {
             snprintf (side, sizeof side, r->unit == DPS_UNIT_PAIR ? i ? "rejected" : "chosen" : "completions[%zu]", i);
             print_mask (r, &row, &u.rows[i], r->unit == DPS_UNIT_SINGLE || dps_recipe_samples (r->recipe) ? NULL : side);

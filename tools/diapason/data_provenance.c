@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* data_provenance.c: where simulated rows come from, by digest: model, adapters, rows, rewards, and the settings of the sampling. */
+/*
+ * data_provenance.c: where simulated rows come from, by digest: model, adapters, rows and the prompts they became (by whatever template and columns),
+ * rewards, and the settings of the sampling.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -65,29 +68,60 @@ static json_t *rows_of (const DpsDataset *ds)
     return list;
 }
 
-static json_t *sampling_of (const DpsRecipe *r)
+/* Tokens and other columns of all prompts: what a row becomes depends on more than its file. */
+static DpsStatus digest_prompts (const DataJob *job, const DpsSession *s, const DpsEncoder *e, DpsDigest *out, DpsError *err)
 {
-    return json_pack ("{s:I, s:I, s:f, s:f, s:I, s:f, s:f, s:I, s:I}", "num_generations", (json_int_t)r->num_generations,
-                      "max_completion_length", (json_int_t)r->max_completion_length, "temperature", r->temperature, "top_p", r->top_p,
-                      "top_k", (json_int_t)r->top_k, "min_p", r->min_p, "repetition_penalty", r->repetition_penalty, "seed",
-                      (json_int_t)r->seed, "max_prompt_length", (json_int_t)r->max_prompt_length);
+    DpsHasher *h = dps_hasher_new ();
+    DpsStatus st = h ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory");
+    for (uint64_t k = 0; st == DPS_OK && k < job->ds->n_rows; k++) {
+        DataPrompt p = {0};
+        st = data_prompt_read (job, e, s->tok, k, &p, err);
+        if (st == DPS_OK) {
+            const DpsEncoded *x = p.unit.rows;
+            const uint64_t sizes[] = {x->n, p.columns.len};
+            dps_hasher_add (h, sizes, sizeof sizes);
+            dps_hasher_add (h, x->ids, x->n * sizeof *x->ids);
+            dps_hasher_add (h, p.columns.data, p.columns.len);
+        }
+        data_prompt_free (&p);
+        if (k % 256 == 0)
+            cli_progress ("reading prompts", (double)k, (double)job->ds->n_rows, "");
+    }
+    cli_progress_end ();
+    DpsStatus hashed = h ? dps_hasher_final (h, out, st == DPS_OK ? err : NULL) : st;
+    return st == DPS_OK ? hashed : st;
 }
 
-DpsStatus data_provenance (const DataJob *job, DpsSession *s, const char *format, json_t **out, DpsError *err)
+static json_t *sampling_of (const DpsRecipe *r)
+{
+    json_t *stop = json_array ();
+    for (size_t i = 0; i < r->stop_strings.n; i++)
+        json_array_append_new (stop, json_string (r->stop_strings.items[i]));
+    return json_pack ("{s:I, s:I, s:f, s:f, s:I, s:f, s:f, s:I, s:I, s:o}", "num_generations", (json_int_t)r->num_generations,
+                      "max_completion_length", (json_int_t)r->max_completion_length, "temperature", r->temperature, "top_p", r->top_p,
+                      "top_k", (json_int_t)r->top_k, "min_p", r->min_p, "repetition_penalty", r->repetition_penalty, "seed",
+                      (json_int_t)r->seed, "max_prompt_length", (json_int_t)r->max_prompt_length, "stop_strings", stop);
+}
+
+DpsStatus data_provenance (const DataJob *job, DpsSession *s, const DpsEncoder *e, const char *format, json_t **out, DpsError *err)
 {
     const DpsRecipe *r = job->recipe;
     const DpsDigest *base = NULL;
+    DpsDigest prompts;
     json_t *adapters = json_array ();
     *out = NULL;
-    DpsStatus st = dps_session_base (s, &base, err);
+    DpsStatus st = digest_prompts (job, s, e, &prompts, err);
+    if (st == DPS_OK)
+        st = dps_session_base (s, &base, err);
     if (st == DPS_OK)
         st = adapters_of (r, adapters, err);
     if (st != DPS_OK) {
         json_decref (adapters);
         return st;
     }
-    *out = json_pack ("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:o, s:o}", "tool", "diapason " DIAPASON_VERSION, "format", format, "model",
-                      "path", r->model_name_or_path, "sha256", base->hex, "dtype", s->compute == DPS_DTYPE_BF16 ? "bfloat16" : "float32",
-                      "adapters", adapters, "rows", rows_of (job->ds), "sampling", sampling_of (r), "rewards", rewards_of (job));
+    *out = json_pack ("{s:s, s:s, s:{s:s, s:s, s:s}, s:o, s:o, s:s, s:o, s:o}", "tool", "diapason " DIAPASON_VERSION, "format", format,
+                      "model", "path", r->model_name_or_path, "sha256", base->hex, "dtype",
+                      s->compute == DPS_DTYPE_BF16 ? "bfloat16" : "float32", "adapters", adapters, "rows", rows_of (job->ds),
+                      "prompts_sha256", prompts.hex, "sampling", sampling_of (r), "rewards", rewards_of (job));
     return *out ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory");
 }

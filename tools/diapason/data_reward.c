@@ -6,7 +6,6 @@
 #include "diapason/data.h"
 #include "diapason/output.h"
 #include "diapason/run_recipe.h"
-#include "infer/tokenizer_source.h"
 #include "token/bpe.h"
 #include "token/encode.h"
 #include "train/prompts.h"
@@ -43,6 +42,7 @@ static const GOptionEntry entries[] = {
     {"reward", 'r', 0, G_OPTION_ARG_STRING_ARRAY, &flags.rewards, "name or {name: …, parameters}; may be given several times", "R"},
     {"out", 'o', 0, G_OPTION_ARG_FILENAME, &out_path, "write there instead of to standard output", "O.jsonl"},
     CLI_SET_ENTRY,
+    CLI_PROGRAMS_ENTRY,
     {NULL, 0, 0, 0, NULL, NULL, NULL},
 };
 
@@ -56,9 +56,7 @@ typedef struct Answer {
 
 typedef struct Trial {
     DataJob job;
-    DpsSource *source;
-    DpsTokenizer *tok;
-    DpsEncoder *encoder; /* NULL without a model */
+    DataText text; /* closed without a model */
     CliOutput out;
     Answer answers[ANSWERS_AT_ONCE];
     size_t n; /* answers that wait */
@@ -93,11 +91,11 @@ static int put_plain (const DpsContent *c, size_t first, size_t end, DpsBuf *out
 /* The prompt as the model's template renders it, or without a model as it stands. */
 static DpsStatus put_prompt (const Trial *t, const DpsRow *row, DpsBuf *out, DpsError *err)
 {
-    const DpsContent *c = row->prompt.text || row->prompt.messages || row->prompt.ids ? &row->prompt : row->answers;
+    const DpsContent *c = data_prompt_of (row);
     DpsEncoded x;
-    if (t->encoder) {
-        DPS_TRY (dps_encode_prompt (t->encoder, row, &x, err));
-        DpsStatus st = dps_ids_text (t->tok, x.ids, x.n, out, err);
+    if (t->text.encoder) {
+        DPS_TRY (dps_encode_prompt (t->text.encoder, row, &x, err));
+        DpsStatus st = dps_ids_text (t->text.tok, x.ids, x.n, out, err);
         dps_encoded_free (&x);
         return st;
     }
@@ -112,7 +110,8 @@ static DpsStatus put_ids (const Trial *t, const DpsContent *c, Answer *a, DpsErr
             DPS_TRY (dps_ids_add (&a->ids, c->ids[i], err));
         return DPS_OK;
     }
-    return t->tok ? dps_tokenizer_encode (t->tok, a->completion.data, a->completion.len, DPS_TOKENIZE_LITERAL, &a->ids, err) : DPS_OK;
+    return t->text.tok ? dps_tokenizer_encode (t->text.tok, a->completion.data, a->completion.len, DPS_TOKENIZE_LITERAL, &a->ids, err)
+                       : DPS_OK;
 }
 
 /* ---- some answers ---- */
@@ -213,18 +212,6 @@ static DpsStatus add_row (Trial *t, const DpsRow *row, DpsError *err)
 
 /* ---- all of it ---- */
 
-static DpsStatus open_tokenizer (Trial *t, DpsError *err)
-{
-    const char *model = t->job.recipe->model_name_or_path;
-    if (!model)
-        return DPS_OK;
-    DPS_TRY (dps_recipe_named (t->job.recipe, DPS_KEY_model_name_or_path, dps_source_open (t->job.reg, model, &t->source, err), err));
-    DPS_TRY (dps_tokenizer_from_source (t->job.reg, t->source, &t->tok, err));
-    DPS_TRY (dps_encoder_new (NULL, t->tok, &t->encoder, err));
-    json_t *config = dps_source_config (t->source), *inner = json_object_get (config, "text_config");
-    return dps_encoder_set_model (t->encoder, config, json_integer_value (json_object_get (inner ? inner : config, "vocab_size")), err);
-}
-
 static DpsStatus judge_rows (Trial *t, DpsError *err)
 {
     for (uint64_t k = 0; k < t->job.ds->n_rows; k++) {
@@ -265,11 +252,9 @@ int data_reward (int argc, char **argv)
         return code;
     if (argc > 2)
         return cli_usage (&verb, "unexpected %s", argv[2]);
-    DpsStatus st = cli_output_check (out_path, flags.data, &err);
-    if (st == DPS_OK)
-        st = data_open (&t.job, argc > 1 ? argv[1] : NULL, &flags, &err);
-    if (st == DPS_OK)
-        st = open_tokenizer (&t, &err);
+    DpsStatus st = data_open (&t.job, argc > 1 ? argv[1] : NULL, &flags, out_path, &err);
+    if (st == DPS_OK && t.job.recipe->model_name_or_path)
+        st = data_text_open (&t.text, t.job.reg, t.job.recipe, &err);
     if (st == DPS_OK)
         st = cli_output_begin (&t.out, out_path, &err);
     if (st == DPS_OK)
@@ -280,9 +265,7 @@ int data_reward (int argc, char **argv)
         st = dps_rewards_judged_any (t.job.rewards, &err);
     for (size_t i = 0; i < t.n; i++)
         answer_free (&t.answers[i]);
-    dps_encoder_free (t.encoder);
-    dps_tokenizer_free (t.tok);
-    dps_source_close (t.source);
+    data_text_close (&t.text);
     data_close (&t.job);
     return st == DPS_OK ? 0 : cli_fail (&verb, st, &err);
 }

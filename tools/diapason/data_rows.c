@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "diapason/data.h"
+#include "train/prompts.h"
 
 void data_prompt_free (DataPrompt *p)
 {
@@ -13,8 +14,15 @@ void data_prompt_free (DataPrompt *p)
     dps_buf_free (&p->columns);
 }
 
-/* The row's prompt, or where it has none of its own the text or conversation that is continued. */
-static const DpsContent *content_of (const DpsRow *row)
+DpsStatus data_prompt_read (const DataJob *job, const DpsEncoder *e, const DpsTokenizer *tok, uint64_t k, DataPrompt *p, DpsError *err)
+{
+    DPS_TRY (dps_dataset_row (job->ds, 0, k, &p->row, err));
+    DPS_TRY (dps_encode_prompt_unit (e, &p->row, &p->unit, err));
+    DPS_TRY (dps_ids_text (tok, p->unit.rows[0].ids, p->unit.rows[0].n, &p->text, err));
+    return dps_prompt_columns (p->row.object, &p->columns, err);
+}
+
+const DpsContent *data_prompt_of (const DpsRow *row)
 {
     return row->prompt.text || row->prompt.messages || row->prompt.ids ? &row->prompt : row->answers;
 }
@@ -30,7 +38,7 @@ static json_t *ids_json (const int32_t *ids, size_t n)
 /* The prompt as the row has it: of a conversation all but a last reply. */
 static void put_prompt (json_t *o, const DataPrompt *p)
 {
-    const DpsContent *c = content_of (&p->row);
+    const DpsContent *c = data_prompt_of (&p->row);
     if (c->messages) {
         json_t *messages = dps_json_copy (c->messages, 0);
         size_t n = json_array_size (messages);
@@ -50,7 +58,7 @@ static void put_prompt (json_t *o, const DataPrompt *p)
 
 static json_t *answer_json (const DataPrompt *p, const DpsCompletion *c)
 {
-    const DpsContent *asked = content_of (&p->row);
+    const DpsContent *asked = data_prompt_of (&p->row);
     if (asked->messages)
         return json_pack ("[{s:s, s:o}]", "role", "assistant", "content", json_stringn (c->text, c->len));
     return asked->text ? json_stringn (c->text, c->len) : ids_json (c->ids, c->n);
@@ -84,7 +92,7 @@ json_t *data_pair (const DataAsked *s, const DataPrompt *p, const DpsCompletion 
         return NULL;
     *what = DATA_KEPT;
     json_t *o = json_object ();
-    int ids = content_of (&p->row)->ids != NULL;
+    int ids = data_prompt_of (&p->row)->ids != NULL;
     put_prompt (o, p);
     json_object_set_new (o, ids ? "chosen_input_ids" : "chosen", answer_json (p, &answers[best]));
     json_object_set_new (o, ids ? "rejected_input_ids" : "rejected", answer_json (p, &answers[worst]));
@@ -101,7 +109,7 @@ json_t *data_group (const DataAsked *s, const DataPrompt *p, const DpsCompletion
 {
     json_t *o = json_object (), *list = json_array (), *weights = json_object ();
     size_t n = s->job->n_criteria, judged = 0;
-    int ids = content_of (&p->row)->ids != NULL;
+    int ids = data_prompt_of (&p->row)->ids != NULL;
     for (size_t i = 0; i < s->k; i++) {
         judged += !isnan (data_total (s->job, values + i * n));
         json_array_append_new (list,

@@ -93,29 +93,13 @@ static DpsStatus put_line (const Simulation *s, const DataPrompt *p, const DpsCo
 
 /* ---- some prompts ---- */
 
-static DpsStatus read_prompt (const Simulation *s, uint64_t k, DataPrompt *p, DpsError *err)
-{
-    DPS_TRY (dps_dataset_row (s->job.ds, 0, k, &p->row, err));
-    DPS_TRY (dps_encode_prompt_unit (s->encoder, &p->row, &p->unit, err));
-    DPS_TRY (dps_ids_text (s->session.tok, p->unit.rows[0].ids, p->unit.rows[0].n, &p->text, err));
-    return dps_prompt_columns (p->row.object, &p->columns, err);
-}
-
 static DpsStatus sample (Simulation *s, const DataPrompt *prompts, size_t n, uint64_t first, DpsCompletion *answers, DpsError *err)
 {
-    const DpsRecipe *r = s->job.recipe;
     const int32_t *ids[PROMPTS_AT_ONCE];
     size_t lengths[PROMPTS_AT_ONCE];
-    const DpsGenerateOptions o = {.sampling = {.temperature = r->temperature,
-                                               .top_k = r->top_k,
-                                               .top_p = r->top_p,
-                                               .min_p = r->min_p,
-                                               .repetition_penalty = r->repetition_penalty,
-                                               .seed = (uint64_t)r->seed},
-                                  .max_tokens = r->max_completion_length,
-                                  .n_samples = (int64_t)s->k,
-                                  .first = first * s->k,
-                                  .batch = r->rollout_batch_size};
+    DpsGenerateOptions o;
+    dps_generate_options (s->job.recipe, s->k, &o);
+    o.first = first * s->k;
     for (size_t i = 0; i < n; i++) {
         ids[i] = prompts[i].unit.rows[0].ids;
         lengths[i] = prompts[i].unit.rows[0].n;
@@ -166,7 +150,7 @@ static DpsStatus simulate_some (Simulation *s, uint64_t first, size_t n, DpsErro
     DpsStatus st = answers && values ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory");
     memset (prompts, 0, sizeof prompts);
     for (size_t i = 0; i < n && st == DPS_OK; i++)
-        st = read_prompt (s, first + i, &prompts[i], err);
+        st = data_prompt_read (&s->job, s->encoder, s->session.tok, first + i, &prompts[i], err);
     if (st == DPS_OK)
         st = sample (s, prompts, n, first, answers, err);
     if (st == DPS_OK)
@@ -343,15 +327,13 @@ static DpsStatus simulate (Simulation *s, const char *recipe, DpsError *err)
 {
     DpsBuf what = {0};
     DpsDigest digest;
-    DPS_TRY (data_open (&s->job, recipe, &flags, err));
-    for (size_t i = 0; i < s->job.ds->n_files; i++) /* those of the recipe too */
-        DPS_TRY (cli_output_check (out_path, dps_rows_path (s->job.ds->files[i].rows), err));
+    DPS_TRY (data_open (&s->job, recipe, &flags, out_path, err));
     s->k = (size_t)s->job.recipe->num_generations;
     if (s->pairs && s->k < 2)
         return dps_fail (err, DPS_ERR_USAGE, "%s: num_generations is %zu, a pair needs 2 answers",
                          dps_recipe_where (s->job.recipe, DPS_KEY_num_generations), s->k);
     DPS_TRY (open_policy (s, err));
-    DPS_TRY (data_provenance (&s->job, &s->session, format, &s->provenance, err));
+    DPS_TRY (data_provenance (&s->job, &s->session, s->encoder, format, &s->provenance, err));
     DpsStatus st = dps_json_write (&what, s->provenance, 0) ? dps_fail (err, DPS_ERR_NOMEM, "simulate: out of memory")
                                                             : dps_sha256 (what.data, what.len, &digest, err);
     if (st == DPS_OK) {
@@ -375,9 +357,7 @@ int data_simulate (int argc, char **argv)
     s.pairs = !strcmp (format, "pairs");
     if (!s.pairs && strcmp (format, "groups") != 0)
         return cli_usage (&verb, "--format is '%s', expected pairs or groups", format);
-    DpsStatus st = cli_output_check (out_path, flags.data, &err);
-    if (st == DPS_OK)
-        st = simulate (&s, argc > 1 ? argv[1] : NULL, &err);
+    DpsStatus st = simulate (&s, argc > 1 ? argv[1] : NULL, &err);
     if (s.journal.path)
         data_journal_close (&s.journal, st == DPS_OK);
     json_decref (s.provenance);

@@ -10,7 +10,8 @@
 DpsStatus cli_output_check (const char *path, const char *data, DpsError *err)
 {
     if (path && data && dps_is_file (path) && dps_same_file (path, data))
-        return dps_fail (err, DPS_ERR_USAGE, "--out %s is --data too: the rows would be written over. Hint: name another file", path);
+        return dps_fail (err, DPS_ERR_USAGE, "--out %s holds the rows that are read, which would be written over. Hint: name another file",
+                         path);
     return DPS_OK;
 }
 

@@ -11,7 +11,7 @@ typedef struct CliOutput {
     DpsBuf buf; /* what was not written yet */
 } CliOutput;
 
-/** Before anything is read. Errors: USAGE when the output `path` is the input `data`; either may be NULL. */
+/** Before anything is read. Errors: USAGE when the output `path` is `data`, a file of rows; either may be NULL. */
 DpsStatus cli_output_check (const char *path, const char *data, DpsError *err);
 /** path NULL or "-": stdout. */
 DpsStatus cli_output_begin (CliOutput *o, const char *path, DpsError *err);

@@ -4,7 +4,6 @@
 #include "diapason/data.h"
 #include "diapason/objective.h"
 #include "diapason/run_recipe.h"
-#include "infer/tokenizer_source.h"
 
 static int run_data (int argc, char **argv);
 
@@ -71,30 +70,22 @@ static DpsStatus find_unit (DataRows *r, DpsError *err)
 
 static DpsStatus open_rows (DataRows *r, const char *path, DpsError *err)
 {
-    const char *model;
     *r = (DataRows){0};
     data_set_flags (&flags);
     DPS_TRY (cli_open_recipe (path, &r->recipe, &r->reg, err));
-    model = r->recipe->model_name_or_path;
-    if (!model)
+    if (!r->recipe->model_name_or_path)
         return dps_fail (err, DPS_ERR_USAGE,
                          "%s: no model, whose tokenizer reads the rows: give --model, or model_name_or_path in a recipe", r->recipe->file);
     DPS_TRY (find_unit (r, err));
     r->recipe->shuffle = 0; /* files' order: what a person looks for */
-    DPS_TRY (dps_recipe_named (r->recipe, DPS_KEY_model_name_or_path, dps_source_open (r->reg, model, &r->source, err), err));
-    DPS_TRY (dps_tokenizer_from_source (r->reg, r->source, &r->tok, err));
-    DPS_TRY (dps_dataset_from_recipe (r->recipe, 0, &r->ds, err));
-    DPS_TRY (dps_encoder_new (r->recipe, r->tok, &r->encoder, err));
-    json_t *config = dps_source_config (r->source), *inner = json_object_get (config, "text_config");
-    return dps_encoder_set_model (r->encoder, config, json_integer_value (json_object_get (inner ? inner : config, "vocab_size")), err);
+    DPS_TRY (data_text_open (&r->text, r->reg, r->recipe, err));
+    return dps_dataset_from_recipe (r->recipe, 0, &r->ds, err);
 }
 
 static void close_rows (DataRows *r)
 {
-    dps_encoder_free (r->encoder);
     dps_dataset_close (r->ds);
-    dps_tokenizer_free (r->tok);
-    dps_source_close (r->source);
+    data_text_close (&r->text);
     if (r->reg)
         dps_registry_close (r->reg);
     dps_recipe_free (r->recipe);
