@@ -162,8 +162,8 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
 /* The last word of "data check". */
 static const char *sub_name (const CliSub *s)
 {
-    const char *space = strrchr (s->verb.name, ' ');
-    return space ? space + 1 : s->verb.name;
+    const char *space = strrchr (s->verb->name, ' ');
+    return space ? space + 1 : s->verb->name;
 }
 
 /* The one that `word` names; NULL after a usage error that lists them. */
@@ -171,11 +171,11 @@ static const CliSub *find_sub (const DpsVerb *verb, const CliSub *subs, const ch
 {
     const char *names[16] = {NULL};
     g_autoptr (GString) list = g_string_new (NULL);
-    for (size_t i = 0; subs[i].verb.name && i + 1 < G_N_ELEMENTS (names); i++) {
+    for (size_t i = 0; subs[i].verb && i + 1 < G_N_ELEMENTS (names); i++) {
         names[i] = sub_name (&subs[i]);
         if (word && !strcmp (names[i], word))
             return &subs[i];
-        g_string_append_printf (list, "%s%s", !i ? "" : subs[i + 1].verb.name ? ", " : " or ", names[i]);
+        g_string_append_printf (list, "%s%s", !i ? "" : subs[i + 1].verb ? ", " : " or ", names[i]);
     }
     const char *near = word ? dps_suggest (word, names) : NULL;
     if (word)
@@ -185,19 +185,35 @@ static const CliSub *find_sub (const DpsVerb *verb, const CliSub *subs, const ch
     return NULL;
 }
 
+/* "check  read every row as training would": what each is for, then what the verb says of all. */
+static char *help_of_all (const DpsVerb *verb, const CliSub *subs)
+{
+    GString *text = g_string_new (NULL);
+    size_t wide = 0;
+    for (size_t i = 0; subs[i].verb; i++)
+        wide = MAX (wide, strlen (sub_name (&subs[i])));
+    for (size_t i = 0; subs[i].verb; i++)
+        g_string_append_printf (text, "%-*s  %s\n", (int)wide, sub_name (&subs[i]), subs[i].verb->summary);
+    g_string_append_printf (text, "Each has its own options and examples: diapason %s --help\n\n%s", subs[0].verb->name, verb->help);
+    return g_string_free (text, FALSE);
+}
+
 int cli_parse_sub (const DpsVerb *verb, const CliSub *subs, const char *usual, const GOptionEntry *all, int *argc, char ***argv,
                    const CliSub **out_sub)
 {
-    int first = *argc > 1 && *(*argv)[1] != '-', code = first ? -1 : cli_parse (verb, all, argc, argv);
+    g_autofree char *help = help_of_all (verb, subs);
+    DpsVerb whole = *verb;
+    whole.help = help;
+    int first = *argc > 1 && *(*argv)[1] != '-', code = first ? -1 : cli_parse (&whole, all, argc, argv);
     if (code >= 0)
         return code;
     if (!(*out_sub = find_sub (verb, subs, *argc > 1 ? (*argv)[1] : usual)))
         return 2;
     (*argc) -= *argc > 1;
     (*argv)++;
-    if ((*out_sub)->verb.run)
-        return first ? (*out_sub)->verb.run (*argc, *argv) : cli_usage (verb, "the options of %s stand behind its name", (*argv)[0]);
-    return first ? cli_parse (&(*out_sub)->verb, (*out_sub)->entries, argc, argv) : -1;
+    if ((*out_sub)->verb->run)
+        return first ? (*out_sub)->verb->run (*argc, *argv) : cli_usage (verb, "the options of %s stand behind its name", (*argv)[0]);
+    return first ? cli_parse ((*out_sub)->verb, (*out_sub)->entries, argc, argv) : -1;
 }
 
 int cli_fail (const DpsVerb *verb, DpsStatus status, const DpsError *err)

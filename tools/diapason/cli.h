@@ -37,13 +37,13 @@ int cli_parse (const DpsVerb *verb, const GOptionEntry *entries, int *argc, char
 
 /** A verb of a verb: `data check`. */
 typedef struct CliSub {
-    DpsVerb verb;                /* name: "data check"; run: parses for itself, or NULL */
+    const DpsVerb *verb;         /* name: "data check"; run: parses for itself, or NULL */
     const GOptionEntry *entries; /* its options; where run is NULL */
 } CliSub;
 
 /**
  * cli_parse for a verb of verbs: parses the options of the one that is named. *out_sub is it, its arguments are argv[1..argc). `subs` ends with one
- * without a name; usual: the one meant where none is named, or NULL; `all`: the options of every one, for a command line that begins with
+ * without a verb; its summaries stand in the verb's own --help. usual: the one meant where none is named, or NULL; `all`: the options of every one, for a command line that begins with
  * options. Returns as cli_parse does.
  */
 int cli_parse_sub (const DpsVerb *verb, const CliSub *subs, const char *usual, const GOptionEntry *all, int *argc, char ***argv,

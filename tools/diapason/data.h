@@ -34,9 +34,8 @@ DpsStatus data_check (const DataRows *r, DpsError *err);
 /** `diapason data mask` of n_rows from first_row on. Errors: USAGE past the last row; DATA. */
 DpsStatus data_mask (const DataRows *r, int first_row, int n_rows, DpsError *err);
 
-/** `diapason data simulate …`, `diapason data reward …`: argv[0] is the part's name. */
-int data_simulate (int argc, char **argv);
-int data_reward (int argc, char **argv);
+/** `diapason data simulate …`, `diapason data reward …` */
+extern const DpsVerb data_verb_simulate, data_verb_reward;
 
 /** Flags that stand for keys of a recipe; absent ones are NULL, or below zero. */
 typedef struct DataFlags {

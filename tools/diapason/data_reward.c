@@ -10,13 +10,9 @@
 #include "token/encode.h"
 #include "train/prompts.h"
 
-static int never (int argc, char **argv)
-{
-    (void)argc, (void)argv;
-    return 2;
-}
+static int run (int argc, char **argv);
 
-static const DpsVerb verb = {
+const DpsVerb data_verb_reward = {
     .name = "data reward",
     .summary = "what rewards say of answers that are there",
     .synopsis = "[RECIPE] [--data F.jsonl] [--reward R …] [--model M] [--out O.jsonl]",
@@ -29,7 +25,7 @@ static const DpsVerb verb = {
             "Examples:\n"
             "  diapason data reward --data pairs.jsonl --reward language --reward '{name: length, max: 600, unit: characters}'\n"
             "  diapason data reward recipe.yaml --json --out scores.jsonl",
-    .run = never,
+    .run = run,
 };
 
 enum { ANSWERS_AT_ONCE = 64 };
@@ -243,15 +239,15 @@ static void print_summary (const Trial *t)
                  (unsigned long long)t->pairs, 100 * (double)t->ties / (double)t->pairs);
 }
 
-int data_reward (int argc, char **argv)
+static int run (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     static Trial t;
-    int code = cli_parse (&verb, entries, &argc, &argv);
+    int code = cli_parse (&data_verb_reward, entries, &argc, &argv);
     if (code >= 0)
         return code;
     if (argc > 2)
-        return cli_usage (&verb, "unexpected %s", argv[2]);
+        return cli_usage (&data_verb_reward, "unexpected %s", argv[2]);
     DpsStatus st = data_open (&t.job, argc > 1 ? argv[1] : NULL, &flags, out_path, &err);
     if (st == DPS_OK && t.job.recipe->model_name_or_path)
         st = data_text_open (&t.text, t.job.reg, t.job.recipe, &err);
@@ -267,5 +263,5 @@ int data_reward (int argc, char **argv)
         answer_free (&t.answers[i]);
     data_text_close (&t.text);
     data_close (&t.job);
-    return st == DPS_OK ? 0 : cli_fail (&verb, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (&data_verb_reward, st, &err);
 }

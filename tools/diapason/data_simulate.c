@@ -10,13 +10,9 @@
 #include "token/encode.h"
 #include "train/prompts.h"
 
-static int never (int argc, char **argv)
-{
-    (void)argc, (void)argv;
-    return 2;
-}
+static int run (int argc, char **argv);
 
-static const DpsVerb verb = {
+const DpsVerb data_verb_simulate = {
     .name = "data simulate",
     .summary = "sample answers, have rewards judge them, write preferences",
     .synopsis = "[RECIPE] --out O.jsonl [--model M] [--adapter A …] [--data F.jsonl] [--reward R …] [--num-generations K] [--format "
@@ -34,7 +30,7 @@ static const DpsVerb verb = {
         "  diapason data simulate --model model.gguf --data prompts.jsonl --reward language --reward '{name: length, min: 20, max: 120}'\n"
         "      --num-generations 4 --seed 1 --out pairs.jsonl\n"
         "  diapason data simulate tools/examples/helpdesk-simulate.yaml --format groups --out groups.jsonl",
-    .run = never,
+    .run = run,
 };
 
 enum { PROMPTS_AT_ONCE = 8, RUN_DIGITS = 12 };
@@ -344,19 +340,19 @@ static DpsStatus simulate (Simulation *s, const char *recipe, DpsError *err)
     return st;
 }
 
-int data_simulate (int argc, char **argv)
+static int run (int argc, char **argv)
 {
     DpsError err = DPS_ERROR_INIT;
     Simulation s = {.journal = {.fd = -1}};
-    int code = cli_parse (&verb, entries, &argc, &argv);
+    int code = cli_parse (&data_verb_simulate, entries, &argc, &argv);
     if (code >= 0)
         return code;
     if (argc > 2 || !out_path)
-        return cli_usage (&verb, "%s%s", argc > 2 ? "unexpected " : "--out is missing: where the rows are written",
+        return cli_usage (&data_verb_simulate, "%s%s", argc > 2 ? "unexpected " : "--out is missing: where the rows are written",
                           argc > 2 ? argv[2] : "");
     s.pairs = !strcmp (format, "pairs");
     if (!s.pairs && strcmp (format, "groups") != 0)
-        return cli_usage (&verb, "--format is '%s', expected pairs or groups", format);
+        return cli_usage (&data_verb_simulate, "--format is '%s', expected pairs or groups", format);
     DpsStatus st = simulate (&s, argc > 1 ? argv[1] : NULL, &err);
     if (s.journal.path)
         data_journal_close (&s.journal, st == DPS_OK);
@@ -365,5 +361,5 @@ int data_simulate (int argc, char **argv)
     if (s.session.reg)
         dps_session_close (&s.session);
     data_close (&s.job);
-    return st == DPS_OK ? 0 : cli_fail (&verb, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (&data_verb_simulate, st, &err);
 }

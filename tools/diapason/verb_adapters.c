@@ -15,32 +15,29 @@ const DpsVerb dps_verb_adapters = {
     .name = "adapters",
     .summary = "list the adapters of a folder, or compare two",
     .synopsis = "list FOLDER … | diff A B",
-    .help = "list: every PEFT folder below FOLDER but checkpoints, with kind, rank, targets, the stage it was trained with, parameters, "
-            "the digest\n"
-            "of the base it belongs to, and how many frozen adapters lie between.\n"
-            "diff: settings that differ, then for each module the Frobenius norm of what A and B add to it, and of the difference.\n\n"
-            "Examples:\n"
-            "  diapason adapters list runs\n"
-            "  diapason adapters diff runs/it runs/simpo --json",
+    .help = "Example: diapason adapters list runs",
     .run = run,
 };
 
 static const GOptionEntry none[] = {{NULL, 0, 0, 0, NULL, NULL, NULL}};
 static const CliSub subs[] = {
-    {{.name = "adapters list",
-      .summary = "every PEFT folder below FOLDER but checkpoints",
-      .synopsis = "FOLDER …",
-      .help = "Kind, rank, targets, the stage it was trained with, parameters, the digest of the base it belongs to, and how many frozen\n"
-              "adapters lie between.\n\n"
-              "Example: diapason adapters list runs --json"},
+    {&(const DpsVerb){
+         .name = "adapters list",
+         .summary = "every PEFT folder below FOLDER but checkpoints",
+         .synopsis = "FOLDER …",
+         .help =
+             "Kind, rank, targets, the stage it was trained with, parameters, the digest of the base it belongs to, and how many frozen\n"
+             "adapters lie between.\n\n"
+             "Example: diapason adapters list runs --json"},
      none},
-    {{.name = "adapters diff",
-      .summary = "what two adapters differ in",
-      .synopsis = "A B",
-      .help = "Settings that differ, then for each module the Frobenius norm of what A and B add to it, and of the difference.\n\n"
-              "Example: diapason adapters diff runs/it runs/simpo --json"},
+    {&(const DpsVerb){
+         .name = "adapters diff",
+         .summary = "what two adapters differ in",
+         .synopsis = "A B",
+         .help = "Settings that differ, then for each module the Frobenius norm of what A and B add to it, and of the difference.\n\n"
+                 "Example: diapason adapters diff runs/it runs/simpo --json"},
      none},
-    {{.name = NULL}, NULL},
+    {NULL, NULL},
 };
 
 enum { MAX_DEPTH = 4 };
@@ -276,7 +273,7 @@ static int run (int argc, char **argv)
         return code;
     int comparing = sub != subs;
     if (comparing ? argc != 3 : argc < 2)
-        return cli_usage (&sub->verb, comparing ? "diff takes two adapters" : "list needs a FOLDER");
+        return cli_usage (sub->verb, comparing ? "diff takes two adapters" : "list needs a FOLDER");
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
     DpsStatus st = cli_open_registry (&reg, &err);
@@ -288,5 +285,5 @@ static int run (int argc, char **argv)
     code = st == DPS_OK && !comparing ? list (format, argv + 1, argc - 1) : 0;
     if (reg)
         dps_registry_close (reg);
-    return st == DPS_OK ? code : cli_fail (&sub->verb, st, &err);
+    return st == DPS_OK ? code : cli_fail (sub->verb, st, &err);
 }

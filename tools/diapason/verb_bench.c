@@ -24,12 +24,7 @@ const DpsVerb dps_verb_bench = {
     .name = "bench",
     .summary = "measure matrix products, training and decoding on this machine",
     .synopsis = "{matmul|train|decode|abi} [--model M]",
-    .help = "matmul   the peak of matrix products, in f32 and, where the device has it, bf16\n"
-            "train    steps of LoRA, plain or with an objective: share of that peak, memory, time to the first step\n"
-            "decode   tokens per second with a cache, prompt and batch of your choice\n"
-            "abi      what placing, building views and calling through the plugin's table cost\n"
-            "Each has its own options: diapason bench train --help\n\n"
-            "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
+    .help = "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json",
     .run = run_bench,
 };
 
@@ -58,34 +53,35 @@ static const GOptionEntry entries[] = {
 };
 
 static const CliSub subs[] = {
-    {{.name = "bench matmul",
-      .summary = "the peak of matrix products, in f32 and, where the device has it, bf16",
-      .synopsis = "[--device NAME]",
-      .help = "Example: diapason bench matmul --json"},
+    {&(const DpsVerb){.name = "bench matmul",
+                      .summary = "the peak of matrix products, in f32 and, where the device has it, bf16",
+                      .synopsis = "[--device NAME]",
+                      .help = "Example: diapason bench matmul --json"},
      entries + OF_MATMUL},
-    {{.name = "bench train",
-      .summary = "steps of LoRA r=16 on all linear maps",
-      .synopsis = "--model M [--objective simpo|dpo|grpo] [--data F.jsonl]",
-      .help =
-          "Micro-batches of prompt and completion: share of the matrix peak, memory, time to the first step.\n"
-          "--objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a step,\n"
-          "prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart.\n\n"
-          "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json"},
+    {&(const DpsVerb){
+         .name = "bench train",
+         .summary = "steps of LoRA r=16 on all linear maps, plain or with an objective",
+         .synopsis = "--model M [--objective simpo|dpo|grpo] [--data F.jsonl]",
+         .help =
+             "Micro-batches of prompt and completion: share of the matrix peak, memory, time to the first step.\n"
+             "--objective simpo|dpo: pairs (4 a step, prompts of 170 tokens, answers of 80); grpo: groups of 8 sampled answers (1 a step,\n"
+             "prompts of 250 tokens, answers of 64). As the train verb runs them; rollout and update apart.\n\n"
+             "Example: diapason bench train --model \"$(tools/fetch gemma3-270m)\" --json"},
      entries},
-    {{.name = "bench decode",
-      .summary = "tokens per second with a cache, prompt and batch of your choice",
-      .synopsis = "--model M [--tokens N] [--batch N]",
-      .help = "Example: diapason bench decode --model model.gguf --batch 8"},
+    {&(const DpsVerb){.name = "bench decode",
+                      .summary = "tokens per second with a cache, prompt and batch of your choice",
+                      .synopsis = "--model M [--tokens N] [--batch N]",
+                      .help = "Example: diapason bench decode --model model.gguf --batch 8"},
      entries + OF_DECODE},
-    {{.name = "bench abi",
-      .summary = "what the plugin ABI costs",
-      .synopsis = "--model M",
-      .help =
-          "The steps of train again on a backend that does nothing: what placing, building views and calling through the plugin's table\n"
-          "cost. abi_share: of a step; host_share: with recording the graph, batches and planning.\n\n"
-          "Example: diapason bench abi --model model.gguf --steps 2"},
+    {&(const DpsVerb){.name = "bench abi",
+                      .summary = "what the plugin ABI costs",
+                      .synopsis = "--model M",
+                      .help = "The steps of train again on a backend that does nothing: what placing, building views and calling through "
+                              "the plugin's table\n"
+                              "cost. abi_share: of a step; host_share: with recording the graph, batches and planning.\n\n"
+                              "Example: diapason bench abi --model model.gguf --steps 2"},
      entries + OF_ABI},
-    {{.name = NULL}, NULL},
+    {NULL, NULL},
 };
 
 double bench_now (void)
@@ -206,16 +202,16 @@ static int run_bench (int argc, char **argv)
     int code = cli_parse_sub (&dps_verb_bench, subs, NULL, entries, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    const char *what = strrchr (sub->verb.name, ' ') + 1;
+    const char *what = strrchr (sub->verb->name, ' ') + 1;
     if (argc > 1)
-        return cli_usage (&sub->verb, "unexpected '%s'", argv[1]);
+        return cli_usage (sub->verb, "unexpected '%s'", argv[1]);
     if (strcmp (what, "matmul") && !options.model)
-        return cli_usage (&sub->verb, "%s needs --model", what);
+        return cli_usage (sub->verb, "%s needs --model", what);
     static const char *const objectives[] = {"simpo", "dpo", "grpo", NULL};
     if (options.objective && !g_strv_contains (objectives, options.objective))
-        return cli_usage (&sub->verb, "--objective is '%s', expected simpo, dpo or grpo", options.objective);
+        return cli_usage (sub->verb, "--objective is '%s', expected simpo, dpo or grpo", options.objective);
     if (options.objective && (options.profile || options.device))
-        return cli_usage (&sub->verb, "--objective measures the train verb, which has neither --profile nor --device");
+        return cli_usage (sub->verb, "--objective measures the train verb, which has neither --profile nor --device");
     DpsError err = DPS_ERROR_INIT;
     DpsRegistry *reg = NULL;
     json_t *result = json_object ();
@@ -226,5 +222,5 @@ static int run_bench (int argc, char **argv)
         print_result (result);
     json_decref (result);
     dps_registry_close (reg);
-    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (sub->verb, st, &err);
 }

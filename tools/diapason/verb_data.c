@@ -11,15 +11,9 @@ const DpsVerb dps_verb_data = {
     .name = "data",
     .summary = "look at rows, judge answers, simulate preferences: check, mask, reward, simulate",
     .synopsis = "{check|mask} [RECIPE] [--model M] [--data F.jsonl] [--set key=value …] | reward … | simulate …",
-    .help =
-        "check     reads every row as training would: counts, lengths, and each row that would be refused, by file and line (exit code 5)\n"
-        "mask      prints rows token by token: trained ones in colour (without colours in [brackets]), the others dim\n"
-        "reward    says what rewards make of answers that are there\n"
-        "simulate  samples answers and writes preferences\n"
-        "Each has its own options: diapason data check --help\n\n"
-        "Examples:\n"
-        "  diapason data check recipe.yaml\n"
-        "  diapason data mask recipe.yaml --rows 2 --row 10",
+    .help = "Examples:\n"
+            "  diapason data check recipe.yaml\n"
+            "  diapason data mask recipe.yaml --rows 2 --row 10",
     .run = run_data,
 };
 
@@ -36,25 +30,27 @@ static const GOptionEntry entries[] = {
 };
 
 static const CliSub subs[] = {
-    {{.name = "data check",
-      .summary = "read every row as training would",
-      .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--set key=value …]",
-      .help =
-          "Prints counts and lengths, and each row that training would refuse, by file and line (exit code 5). Without a recipe it wants\n"
-          "--model, whose tokenizer reads the rows, and --data.\n\n"
-          "Examples:\n"
-          "  diapason data check recipe.yaml\n"
-          "  diapason data check --model model.gguf --data rows.jsonl --set stage=sft"},
+    {&(const DpsVerb){.name = "data check",
+                      .summary = "read every row as training would",
+                      .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--set key=value …]",
+                      .help = "Prints counts and lengths, and each row that training would refuse, by file and line (exit code 5). Without "
+                              "a recipe it wants\n"
+                              "--model, whose tokenizer reads the rows, and --data.\n\n"
+                              "Examples:\n"
+                              "  diapason data check recipe.yaml\n"
+                              "  diapason data check --model model.gguf --data rows.jsonl --set stage=sft"},
      entries + ONLY_MASK},
-    {{.name = "data mask",
-      .summary = "print rows token by token, and which of them are trained",
-      .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--rows N] [--row K] [--set key=value …]",
-      .help = "Trained tokens are in colour (without colours in [brackets]), the others dim. --json writes a line a row: ids and mask.\n\n"
-              "Example: diapason data mask recipe.yaml --rows 2 --row 10"},
+    {&(const DpsVerb){
+         .name = "data mask",
+         .summary = "print rows token by token, and which of them are trained",
+         .synopsis = "[RECIPE] [--model M] [--data F.jsonl] [--rows N] [--row K] [--set key=value …]",
+         .help =
+             "Trained tokens are in colour (without colours in [brackets]), the others dim. --json writes a line a row: ids and mask.\n\n"
+             "Example: diapason data mask recipe.yaml --rows 2 --row 10"},
      entries},
-    {{.name = "data reward", .run = data_reward}, NULL},
-    {{.name = "data simulate", .run = data_simulate}, NULL},
-    {{.name = NULL}, NULL},
+    {&data_verb_reward, NULL},
+    {&data_verb_simulate, NULL},
+    {NULL, NULL},
 };
 
 static DpsStatus find_unit (DataRows *r, DpsError *err)
@@ -102,15 +98,15 @@ static int run_data (int argc, char **argv)
     int code = cli_parse_sub (&dps_verb_data, subs, NULL, entries, &argc, &argv, &sub);
     if (code >= 0)
         return code;
-    code = argc == 1 && flags.data ? -1 : cli_one_recipe (&sub->verb, argc, argv);
+    code = argc == 1 && flags.data ? -1 : cli_one_recipe (sub->verb, argc, argv);
     if (code >= 0)
         return code;
     if (n_rows < 1 || first_row < 0)
-        return cli_usage (&sub->verb, "--%s is %d, expected at least %d", n_rows < 1 ? "rows" : "row", n_rows < 1 ? n_rows : first_row,
+        return cli_usage (sub->verb, "--%s is %d, expected at least %d", n_rows < 1 ? "rows" : "row", n_rows < 1 ? n_rows : first_row,
                           n_rows < 1);
     DpsStatus st = open_rows (&r, argv[1], &err);
     if (st == DPS_OK)
         st = sub == subs ? data_check (&r, &err) : data_mask (&r, first_row, n_rows, &err);
     close_rows (&r);
-    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (sub->verb, st, &err);
 }

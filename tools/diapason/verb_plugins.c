@@ -16,21 +16,12 @@ const DpsVerb dps_verb_plugins = {
     .summary = "list the plugins, show one, lift a quarantine, sign",
     .synopsis = "[list | show ID | release ID | sign MANIFEST | verify MANIFEST]",
     .help =
-        "Looks in the folders of DIAPASON_PLUGINS (absolute, separated by ':'), then in lib/diapason/plugins beside the program.\n"
-        "`show` has a plugin's parameters too. Each verb has a --help of its own.\n"
+        "Plugins are looked for in the folders of DIAPASON_PLUGINS (absolute, separated by ':'), then in lib/diapason/plugins beside the "
+        "program.\n"
         "A plugin that cannot be loaded is listed with the reason; the others are not affected, and the exit code is 0.\n"
         "One that was never seen is first tried in a child process. If it crashes, hangs or ends the process there, it is in quarantine:\n"
-        "refused, by the digest of its module, until `release` tries it again (30 s a step) and it comes through.\n"
-        "`sign` puts an Ed25519 signature at the end of NAME.plugin; `verify` holds one to a public key. A manifest signed by NAME is held "
-        "to\n"
-        "NAME.pem of etc/diapason/keys beside the program's bin/, or of ~/.config/diapason/keys, where there is such a file.\n\n"
-        "Examples:\n"
-        "  diapason plugins\n"
-        "  diapason plugins show gguf\n"
-        "  diapason plugins release com.acme.npu\n"
-        "  diapason plugins sign acme-npu.plugin --key acme.pem      # openssl genpkey -algorithm ed25519 -out acme.pem\n"
-        "  diapason plugins verify acme-npu.plugin --key acme.pub.pem  # openssl pkey -in acme.pem -pubout -out acme.pub.pem\n"
-        "  diapason plugins list --json | jq '.[] | select(.loaded | not)'",
+        "refused, by the digest of its module, until `release` tries it again and it comes through.\n\n"
+        "Example: diapason plugins",
     .run = run,
 };
 
@@ -45,39 +36,44 @@ static const GOptionEntry entries[] = {
 
 enum { LIST, SHOW, RELEASE, SIGN, VERIFY };
 static const CliSub subs[] = {
-    {{.name = "plugins list",
-      .summary = "which plugins there are, which load, and why the others do not",
-      .synopsis = "[--json]",
-      .help = "Example: diapason plugins list --json | jq '.[] | select(.loaded | not)'"},
+    {&(const DpsVerb){.name = "plugins list",
+                      .summary = "which plugins there are, which load, and why the others do not",
+                      .synopsis = "[--json]",
+                      .help = "Example: diapason plugins list --json | jq '.[] | select(.loaded | not)'"},
      entries + OF_NONE},
-    {{.name = "plugins show",
-      .summary = "everything that is known of one plugin, with its parameters",
-      .synopsis = "ID",
-      .help = "ID is the full id or its last word. Parameters: type, range, default and meaning; a recipe gives them in objective_args,\n"
-              "adapter_args, or beside the name of a reward.\n\n"
-              "Example: diapason plugins show grpo"},
+    {&(const DpsVerb){
+         .name = "plugins show",
+         .summary = "everything that is known of one plugin, with its parameters",
+         .synopsis = "ID",
+         .help =
+             "ID is the full id or its last word. Parameters: type, range, default and meaning; a recipe gives them in objective_args,\n"
+             "adapter_args, or beside the name of a reward.\n\n"
+             "Example: diapason plugins show grpo"},
      entries + OF_NONE},
-    {{.name = "plugins release",
-      .summary = "try a plugin in quarantine again",
-      .synopsis = "ID",
-      .help = "It is tried in a child process, 30 s a step, and comes through or stays in quarantine.\n\n"
-              "Example: diapason plugins release com.acme.npu"},
+    {&(const DpsVerb){.name = "plugins release",
+                      .summary = "try a plugin in quarantine again",
+                      .synopsis = "ID",
+                      .help = "It is tried in a child process, 30 s a step, and comes through or stays in quarantine.\n\n"
+                              "Example: diapason plugins release com.acme.npu"},
      entries + OF_NONE},
-    {{.name = "plugins sign",
-      .summary = "put an Ed25519 signature at the end of NAME.plugin",
-      .synopsis = "MANIFEST --key FILE [--as NAME]",
-      .help = "Example:\n"
-              "  openssl genpkey -algorithm ed25519 -out acme.pem\n"
-              "  diapason plugins sign acme-npu.plugin --key acme.pem"},
+    {&(const DpsVerb){.name = "plugins sign",
+                      .summary = "put an Ed25519 signature at the end of NAME.plugin",
+                      .synopsis = "MANIFEST --key FILE [--as NAME]",
+                      .help = "A manifest signed by NAME is held to NAME.pem of etc/diapason/keys beside the program's bin/, or of "
+                              "~/.config/diapason/keys,\n"
+                              "where there is such a file.\n\n"
+                              "Example:\n"
+                              "  openssl genpkey -algorithm ed25519 -out acme.pem\n"
+                              "  diapason plugins sign acme-npu.plugin --key acme.pem"},
      entries},
-    {{.name = "plugins verify",
-      .summary = "hold a manifest's signature to a public key",
-      .synopsis = "MANIFEST --key FILE",
-      .help = "Example:\n"
-              "  openssl pkey -in acme.pem -pubout -out acme.pub.pem\n"
-              "  diapason plugins verify acme-npu.plugin --key acme.pub.pem"},
+    {&(const DpsVerb){.name = "plugins verify",
+                      .summary = "hold a manifest's signature to a public key",
+                      .synopsis = "MANIFEST --key FILE",
+                      .help = "Example:\n"
+                              "  openssl pkey -in acme.pem -pubout -out acme.pub.pem\n"
+                              "  diapason plugins verify acme-npu.plugin --key acme.pub.pem"},
      entries + OF_VERIFY},
-    {{.name = NULL}, NULL},
+    {NULL, NULL},
 };
 
 static int width (const char *s) { return (int)g_utf8_strlen (s, -1); }
@@ -221,11 +217,11 @@ static int sign_or_verify (const CliSub *sub, const char *manifest)
     DpsError err = DPS_ERROR_INIT;
     int signing = sub == &subs[SIGN];
     if (!key)
-        return cli_usage (&sub->verb, "%s needs --key FILE", signing ? "sign" : "verify");
+        return cli_usage (sub->verb, "%s needs --key FILE", signing ? "sign" : "verify");
     DpsStatus st = signing ? plugins_sign (manifest, key, signer, &err) : plugins_verify (manifest, key, &err);
     if (st == DPS_OK && !cli_common.quiet)
         printf ("%s: %s\n", manifest, signing ? "signed" : "good");
-    return st == DPS_OK ? 0 : cli_fail (&sub->verb, st, &err);
+    return st == DPS_OK ? 0 : cli_fail (sub->verb, st, &err);
 }
 
 static int run (int argc, char **argv)
@@ -236,16 +232,16 @@ static int run (int argc, char **argv)
         return code;
     const int of_manifest = sub == &subs[SIGN] || sub == &subs[VERIFY], needs = sub == &subs[LIST] ? 1 : 2;
     if (argc < needs)
-        return cli_usage (&sub->verb, "%s is missing", of_manifest ? "a manifest" : "the id of a plugin");
+        return cli_usage (sub->verb, "%s is missing", of_manifest ? "a manifest" : "the id of a plugin");
     if (argc > needs)
-        return cli_usage (&sub->verb, "unexpected argument '%s'", argv[needs]);
+        return cli_usage (sub->verb, "unexpected argument '%s'", argv[needs]);
     if (of_manifest)
         return sign_or_verify (sub, argv[1]);
     DpsRegistry *reg = NULL;
     DpsError err = DPS_ERROR_INIT;
     DpsStatus st = sub == &subs[LIST] ? cli_open_registry_patient (0, &reg, &err) : cli_open_registry (&reg, &err);
     if (st != DPS_OK)
-        return cli_fail (&sub->verb, st, &err);
+        return cli_fail (sub->verb, st, &err);
     code = sub == &subs[SHOW] ? show (reg, argv[1]) : sub == &subs[RELEASE] ? release (reg, argv[1]) : list (reg);
     dps_registry_close (reg);
     return code;
