@@ -104,7 +104,7 @@ DpsStatus dps__rollout_save (const DpsTrainer *t, DpsCheckpointWriter *w, DpsErr
     return st;
 }
 
-/* Back. Every array must be as long as the ids say. */
+/* Back. Every array must be as long as the ids say, and log-probs are numbers. */
 
 static DpsStatus no_memory (DpsError *err) { return dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_ROLLOUT); }
 
@@ -115,9 +115,12 @@ static DpsStatus damaged (const char *what, DpsError *err)
 
 static int read_floats (const json_t *j, size_t n, float *out)
 {
-    for (size_t i = 0; i < n; i++)
+    int ok = json_array_size (j) == n;
+    for (size_t i = 0; ok && i < n; i++) {
+        ok = json_is_number (json_array_get (j, i));
         out[i] = (float)json_number_value (json_array_get (j, i));
-    return json_array_size (j) == n;
+    }
+    return ok;
 }
 
 static int read_doubles (const json_t *j, size_t n, double *out)
@@ -203,7 +206,8 @@ static DpsStatus read_place (DpsTrainer *t, const json_t *j, DpsPlace *p, float 
         return no_memory (err);
     for (size_t i = 0; i < p->n; i++)
         p->truncated[i] = json_integer_value (json_array_get (truncated, i)) != 0;
-    if (!read_floats (sampled, scored, *logp) || !read_doubles (rewards, p->n * criteria, p->rewards))
+    if (!read_floats (sampled, scored, *logp) || !read_doubles (rewards, p->n * criteria, p->rewards) ||
+        json_array_size (truncated) != p->n)
         return damaged ("a place has arrays of other lengths", err);
     return read_signals (t, p, signals, err);
 }
