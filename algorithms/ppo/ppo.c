@@ -97,12 +97,12 @@ static void destroy (void *self) { dps_free (self); }
 
 static void add (const DpsMetricSink *sink, const char *name, double value) { sink->add (sink->ctx, dps_str (name), value, 1); }
 
-/* What TRL logs of a rollout, one report an answer. Returns the mean KL of the judged answers, nats per answer. */
+/* Sums over the answers that something judged: KL in nats, their number, and how many came to their end. */
 typedef struct Tally {
     double kl, rows, ended;
 } Tally;
 
-/* Per-token rewards of one row into `reward`; 0 and untouched marks when nothing judged it. */
+/* Per-token rewards of one row into `reward`, and what TRL logs of it; 0 and nothing written when nothing judged it. */
 static int reward_row (const Ppo *p, const DpsObjectiveBatch *b, const DpsRewards *rewards, uint64_t row, double *reward,
                        const DpsMetricSink *metrics, Tally *tally)
 {
