@@ -21,13 +21,20 @@
 
 /* ---- writing ---- */
 
+/** An adapter to write. */
+typedef struct DpsPeftOut {
+    const DpsPeftConfig *config;
+    const DpsTensorOut *tensors; /* [n] full keys; written sorted by name, so that the same adapter gives the same bytes */
+    size_t n;
+    const char *base_sha256; /* 64 hex digits, or NULL */
+    const char *under;       /* the value of DPS_PEFT_UNDER_KEY, or NULL */
+} DpsPeftOut;
+
 /**
  * Write both files: into the checkpoint `into` when it is not NULL, else into folder `dir`, each file atomically, through `format` (peft; not used
- * with `into`). tensors: full keys; written sorted by
- * name, so that the same adapter gives the same bytes. base_sha256: 64 hex digits, or NULL; under: the value of DPS_PEFT_UNDER_KEY, or NULL. Errors: as dps_tensors_write. [any]
+ * with `into`). Errors: as dps_tensors_write. [any]
  */
-DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
-                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, const char *under, DpsError *err);
+DpsStatus dps_peft_write (const DpsPeftOut *a, const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, DpsError *err);
 
 /* ---- reading ---- */
 

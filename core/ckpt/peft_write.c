@@ -143,28 +143,27 @@ static DpsTensorOut *sorted (const DpsTensorOut *tensors, size_t n)
     return copy;
 }
 
-DpsStatus dps_peft_write (const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, const DpsPeftConfig *config,
-                          const DpsTensorOut *tensors, size_t n, const char *base_sha256, const char *under, DpsError *err)
+DpsStatus dps_peft_write (const DpsPeftOut *a, const char *dir, DpsCheckpointWriter *into, const DpsFormat *format, DpsError *err)
 {
     DpsTensorMeta meta[4] = {{.key = "format", .value = "pt"}};
     size_t n_meta = 1;
-    DpsTensorOut *list = sorted (tensors, n);
-    json_t *j = dps_peft_config_json (config);
+    DpsTensorOut *list = sorted (a->tensors, a->n);
+    json_t *j = dps_peft_config_json (a->config);
     DpsBuf text = {0};
     DpsStatus st = DPS_OK;
-    if (base_sha256)
-        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_BASE_KEY, .value = base_sha256};
-    if (under)
-        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_UNDER_KEY, .value = under};
+    if (a->base_sha256)
+        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_BASE_KEY, .value = a->base_sha256};
+    if (a->under)
+        meta[n_meta++] = (DpsTensorMeta){.key = DPS_PEFT_UNDER_KEY, .value = a->under};
     if (!list || !j || dps_json_write (&text, j, 2) || dps_buf_str (&text, "\n"))
         st = dps_fail (err, DPS_ERR_NOMEM, "%s: out of memory", DPS_CKPT_ADAPTER);
     else if (into) {
-        st = dps_ckpt_add_tensors (into, DPS_CKPT_ADAPTER, list, n, meta, n_meta, err);
+        st = dps_ckpt_add_tensors (into, DPS_CKPT_ADAPTER, list, a->n, meta, n_meta, err);
         if (st == DPS_OK)
             st = dps_ckpt_add_bytes (into, DPS_CKPT_ADAPTER_CONFIG, text.data, text.len, err);
     } else if ((st = dps_mkdirs (dir, err)) == DPS_OK) {
         meta[n_meta++] = (DpsTensorMeta){.key = DPS_CKPT_ADAPTER_CONFIG, .value = text.data, .len = text.len};
-        st = dps_tensors_write (format, dir, list, n, meta, n_meta, err);
+        st = dps_tensors_write (format, dir, list, a->n, meta, n_meta, err);
     }
     dps_buf_free (&text);
     dps_free (list);

@@ -276,16 +276,15 @@ static DpsStatus new_instance (DpsModel *m, const double *num, const DpsStr *str
     return DPS_OK;
 }
 
-DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double *num, const DpsStr *str, const DpsTargets *targets,
-                            DpsPattern pattern, void *ctx, int trainable, DpsError *err)
+DpsStatus dps_model_attach (DpsModel *m, const DpsAttach *a, DpsError *err)
 {
-    uint32_t n_params = adapter->describe ()->n_params;
+    uint32_t n_params = a->adapter->describe ()->n_params;
     double *numbers = dps_malloc (n_params ? n_params : 1, sizeof *numbers);
     if (!numbers)
         return dps_fail (err, DPS_ERR_NOMEM, "model: out of memory");
-    DpsInstance shared = {.adapter = adapter};
+    DpsInstance shared = {.adapter = a->adapter};
     size_t matched = 0;
-    DpsStatus st = new_instance (m, num, str, &shared, err);
+    DpsStatus st = new_instance (m, a->num, a->str, &shared, err);
     for (size_t i = 0; st == DPS_OK && i < m->n_base; i++) {
         char module[256];
         const char *name = m->weights[i].name;
@@ -294,22 +293,22 @@ DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double
             continue;
         memcpy (module, name, n);
         module[n] = '\0';
-        if (!dps_targets_match (targets, module))
+        if (!dps_targets_match (a->targets, module))
             continue;
         DpsInstance by = shared;
         if (n_params)
-            memcpy (numbers, num, n_params * sizeof *num);
-        if (pattern)
-            pattern (ctx, module, numbers);
-        if (n_params && memcmp (numbers, num, n_params * sizeof *num))
-            st = new_instance (m, numbers, str, &by, err);
+            memcpy (numbers, a->num, n_params * sizeof *numbers);
+        if (a->pattern)
+            a->pattern (a->ctx, module, numbers);
+        if (n_params && memcmp (numbers, a->num, n_params * sizeof *numbers))
+            st = new_instance (m, numbers, a->str, &by, err);
         if (st == DPS_OK)
-            st = attach_one (m, (int32_t)i, module, by, trainable, err);
+            st = attach_one (m, (int32_t)i, module, by, a->trainable, err);
         matched++;
     }
     dps_free (numbers);
     if (st == DPS_OK && matched == 0)
-        st = dps_targets_check (targets, err); /* names the setting */
+        st = dps_targets_check (a->targets, err); /* names the setting */
     if (st == DPS_OK && matched == 0)
         return dps_fail (
             err, DPS_ERR_NOT_FOUND,

@@ -96,13 +96,21 @@ int dps_module_is (const char *weight, const char *module);
 /** Mark whole modules trainable ("lm_head", "embed_tokens", "model.norm"). Errors: NOT_FOUND names the module. */
 DpsStatus dps_model_train_module (DpsModel *m, const char *module, DpsError *err);
 
-/**
- * Attach an adapter to every linear weight that `targets` selects. pattern(ctx, module, &num) may change the numbers (rank_pattern) for a
- * module: it receives a copy of `num` [n_params]. Errors: NOT_FOUND when no module matches.
- */
+/** May change the numbers (rank_pattern) for a module: it receives a copy of them [n_params]. */
 typedef void (*DpsPattern) (void *ctx, const char *module, double *num);
-DpsStatus dps_model_attach (DpsModel *m, const DpsAdapter *adapter, const double *num, const DpsStr *str, const DpsTargets *targets,
-                            DpsPattern pattern, void *ctx, int trainable, DpsError *err);
+
+/** An adapter and where it goes. */
+typedef struct DpsAttach {
+    const DpsAdapter *adapter;
+    const double *num; /* [n_params] its parameters, as dps_params_resolve gives them; NULL: it has none */
+    const DpsStr *str;
+    const DpsTargets *targets;
+    DpsPattern pattern; /* NULL: none */
+    void *ctx;          /* of pattern */
+    int trainable;
+} DpsAttach;
+/** Attach an adapter to every linear weight that its targets select. Errors: NOT_FOUND when no module matches; the plugin's. */
+DpsStatus dps_model_attach (DpsModel *m, const DpsAttach *a, DpsError *err);
 
 /**
  * What is attached becomes part of the model: its weights are called "frozen[K].NAME" and do not train, and the next adapter is put on top, its

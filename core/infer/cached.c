@@ -87,12 +87,10 @@ void dps__cached_add (DpsCached *c, int32_t parent, size_t past, int64_t row, si
     c->n_tokens += len;
 }
 
-static DpsStatus record (DpsGraph *g, const DpsWeights *w, int64_t n_rows, int64_t tokens, int64_t segments, int64_t runs,
-                         DpsForwardOut *nodes, uint64_t *out_peak, DpsError *err)
+static DpsStatus record (DpsGraph *g, const DpsWeights *w, const DpsForward *f, DpsForwardOut *nodes, uint64_t *out_peak, DpsError *err)
 {
-    const DpsForward f = {.n_tokens = tokens, .n_segments = segments, .n_scored = runs, .logits = 1, .cache_rows = n_rows};
     DPS_TRY (dps_graph_init (g, w->model->n_weights, w->compute, 0, err));
-    DPS_TRY (dps_model_forward (w->model, g, &f, nodes, err));
+    DPS_TRY (dps_model_forward (w->model, g, f, nodes, err));
     return dps_plan_layout (g, out_peak, err);
 }
 
@@ -102,7 +100,9 @@ static DpsStatus record_call (DpsCached *c, DpsError *err)
         return DPS_OK;
     dps_graph_free (&c->graph);
     c->graph_tokens = -1;
-    DPS_TRY (record (&c->graph, c->w, c->n_rows, c->n_tokens, c->n_segments, c->n_runs, c->nodes, &c->peak, err));
+    const DpsForward f = {
+        .n_tokens = c->n_tokens, .n_segments = c->n_segments, .n_scored = c->n_runs, .logits = 1, .cache_rows = c->n_rows};
+    DPS_TRY (record (&c->graph, c->w, &f, c->nodes, &c->peak, err));
     DPS_TRY (dps_exec_reserve (c->w->ex, c->peak, err));
     c->graph_tokens = c->n_tokens;
     c->graph_segments = c->n_segments;
@@ -173,13 +173,18 @@ static DpsStatus measure_scratch (DpsWeights *w, const DpsGraph *g, int64_t runs
 DpsStatus dps__cached_measure (DpsWeights *w, int64_t n_rows, size_t tokens, size_t segments, size_t runs, uint64_t *out_arena,
                                uint64_t *out_scratch, DpsError *err)
 {
+    const DpsForward f = {.n_tokens = (int64_t)tokens,
+                          .n_segments = (int64_t)stepped (segments),
+                          .n_scored = (int64_t)runs,
+                          .logits = 1,
+                          .cache_rows = n_rows};
     size_t n_states = 2 * (size_t)w->model->dec.n_layers;
     DpsGraph g = {0};
     DpsBlock *states = dps_calloc (n_states, sizeof *states);
     DpsForwardOut *nodes = dps_calloc (1, sizeof *nodes);
     DpsStatus st = states && nodes ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "plan: out of memory");
     if (st == DPS_OK)
-        st = record (&g, w, n_rows, (int64_t)tokens, (int64_t)stepped (segments), (int64_t)runs, nodes, out_arena, err);
+        st = record (&g, w, &f, nodes, out_arena, err);
     w->states = states; /* nothing but their number is looked at */
     w->n_states = n_states;
     if (st == DPS_OK)

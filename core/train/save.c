@@ -185,8 +185,9 @@ static DpsStatus write_adapter (const DpsTrainer *t, const char *dir, DpsCheckpo
     config.targets = (DpsTargetSpec){.modules = {names, n}, .modules_to_save = saved};
     if (st == DPS_OK)
         st = list_adapter (t, &l, err);
+    const DpsPeftOut out = {.config = &config, .tensors = l.items, .n = l.n, .base_sha256 = t->base.hex, .under = t->session.under.data};
     if (st == DPS_OK)
-        st = dps_peft_write (dir, into, format, &config, l.items, l.n, t->base.hex, t->session.under.data, err);
+        st = dps_peft_write (&out, dir, into, format, err);
     free_list (&l);
     dps_free (with_heads);
     for (size_t i = 0; i < n_paths; i++)

@@ -159,7 +159,14 @@ static DpsStatus attach (const Putting *p, DpsError *err)
     DPS_TRY (dps_params_resolve (name, info->params, info->n_params, adapter_param, &lookup, num, str, err));
     DpsTargets *targets = NULL;
     DPS_TRY (dps_targets_new (&c->targets, &targets, err));
-    DpsStatus st = dps_model_attach (&s->model, plugin, num, str, targets, module_numbers, &lookup, p->o->training && !p->frozen, err);
+    const DpsAttach attach = {.adapter = plugin,
+                              .num = num,
+                              .str = str,
+                              .targets = targets,
+                              .pattern = module_numbers,
+                              .ctx = &lookup,
+                              .trainable = p->o->training && !p->frozen};
+    DpsStatus st = dps_model_attach (&s->model, &attach, err);
     dps_targets_free (targets);
     return st;
 }

@@ -121,8 +121,10 @@ DpsStatus dps__attach_fresh (const DpsTrainer *t, DpsSession *s, const DpsRecipe
     DpsStatus st = wanted_targets (r, &targets, err);
     if (st == DPS_OK)
         st = make_patterns (r, info, &patterns, err);
+    const DpsAttach attach = {
+        .adapter = adapter, .num = num, .str = str, .targets = targets, .pattern = apply_patterns, .ctx = &patterns, .trainable = 1};
     if (st == DPS_OK)
-        st = dps_model_attach (&s->model, adapter, num, str, targets, apply_patterns, &patterns, 1, err);
+        st = dps_model_attach (&s->model, &attach, err);
     if (st == DPS_OK)
         st = dps_targets_check (targets, err);
     if (st == DPS_OK)

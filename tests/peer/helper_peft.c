@@ -63,7 +63,7 @@ static DpsStatus copy_adapter (const DpsPeftAdapter *a, const char *to, const Dp
         memcpy (list[i].shape, t->shape, t->rank * sizeof *t->shape);
     }
     if (st == DPS_OK)
-        st = dps_peft_write (to, NULL, format, &a->config, list, n, digest, NULL, err);
+        st = dps_peft_write (&(DpsPeftOut){.config = &a->config, .tensors = list, .n = n, .base_sha256 = digest}, to, NULL, format, err);
     for (size_t i = 0; names && i < n; i++)
         dps_free (names[i]);
     dps_free (names);

@@ -95,12 +95,17 @@ static DpsStatus find_peaks (Kit *k, Peaks *p, DpsError *err)
     return DPS_OK;
 }
 
-/* Notes "linear.f32": its share of the peak; and what that is made of, in "rates". s < 0: refused. */
-static void note_rate (Kit *k, const Peaks *p, const char *key, int m, double s, double flops, double bytes, json_t *rates,
-                       const DpsError *err)
+/* A call: its precision's place in Peaks.flops, seconds, and what it computes and moves. flops 0: memory bounds it. s < 0: refused. */
+typedef struct Timed {
+    int m;
+    double s, flops, bytes;
+} Timed;
+
+/* Notes "linear.f32": its share of the peak; and what that is made of, in "rates". */
+static void note_rate (Kit *k, const Peaks *p, const char *key, const Timed *t, json_t *rates, const DpsError *err)
 {
-    double peak = flops > 0 ? p->flops[m] : p->bytes, rate = (flops > 0 ? flops : bytes) / s;
-    if (s <= 0) {
+    double peak = t->flops > 0 ? p->flops[t->m] : p->bytes, rate = (t->flops > 0 ? t->flops : t->bytes) / t->s;
+    if (t->s <= 0) {
         k->n_refused++;
         snprintf (k->refusal, sizeof k->refusal, "%.390s", err->msg);
         return;
@@ -108,8 +113,8 @@ static void note_rate (Kit *k, const Peaks *p, const char *key, int m, double s,
     if (peak > 0)
         check_note_number (k->ctx, key, rate / peak);
     json_object_set_new (rates, key,
-                         json_pack ("{s:f, s:s, s:f}", "seconds", s, "bound_by", flops > 0 ? "arithmetic" : "memory",
-                                    flops > 0 ? "gflops" : "gbytes", rate / 1e9));
+                         json_pack ("{s:f, s:s, s:f}", "seconds", t->s, "bound_by", t->flops > 0 ? "arithmetic" : "memory",
+                                    t->flops > 0 ? "gflops" : "gbytes", rate / 1e9));
     k->n_compared++;
 }
 
@@ -118,10 +123,10 @@ static DpsStatus measure (Kit *k, const Peaks *p, const char *op, int m, json_t 
     char key[64];
     KitCall c;
     DPS_TRY (typical_call (k, op, kit_mixed (m, 0), &typical_step, &c, err));
-    double s = time_call (k, &c, err), bytes = typical_bytes (&c);
+    const Timed t = {.m = m, .s = time_call (k, &c, err), .flops = typical_flops (op, &typical_step), .bytes = typical_bytes (&c)};
     kit_clear (k);
     snprintf (key, sizeof key, "%s.%s", op, dps_dtype_name (kit_mixed (m, 0)));
-    note_rate (k, p, key, m, s, typical_flops (op, &typical_step), bytes, rates, err);
+    note_rate (k, p, key, &t, rates, err);
     return DPS_OK;
 }
 
@@ -154,11 +159,11 @@ static DpsStatus measure_form (Kit *k, const Peaks *p, const char *op, const Dps
              *y = kit_array (k, kit_mixed (m, 0), rows, back ? z.D : z.O);
     KitCall c = {.name = op, .in = {x}, .out = {y}};
     DPS_TRY (kit_quantised (k, form, z.O, z.D, kit_mixed (m, 0), &c.in[1], err));
-    double s = time_call (k, &c, err), bytes = typical_bytes (&c), flops = rows > 1 ? typical_flops (op, &z) : 0;
+    const Timed t = {.m = m, .s = time_call (k, &c, err), .flops = rows > 1 ? typical_flops (op, &z) : 0, .bytes = typical_bytes (&c)};
     kit_clear (k);
     snprintf (key, sizeof key, "%s.%s.%s%s", op, dps_dtype_name (kit_mixed (m, 0)), dps_quant_name (form->type),
               rows > 1 ? "" : ".one_row");
-    note_rate (k, p, key, m, s, flops, bytes, rates, err);
+    note_rate (k, p, key, &t, rates, err);
     return DPS_OK;
 }
 

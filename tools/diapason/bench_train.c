@@ -50,7 +50,8 @@ static DpsStatus attach_lora (Bench *b, const DpsRegistry *reg, DpsError *err)
     DpsTargetSpec all = {.all_linear = 1};
     DpsTargets *targets;
     DPS_TRY (dps_targets_new (&all, &targets, err));
-    DpsStatus st = dps_model_attach (&b->model, lora, num, str, targets, NULL, NULL, 1, err);
+    DpsStatus st =
+        dps_model_attach (&b->model, &(DpsAttach){.adapter = lora, .num = num, .str = str, .targets = targets, .trainable = 1}, err);
     dps_targets_free (targets);
     return st;
 }

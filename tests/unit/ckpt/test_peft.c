@@ -77,7 +77,7 @@ static void round_trip (size_t g)
     size_t n = dps_tensors_count (a->file);
     CU_ASSERT_FATAL (n <= 200);
     DpsTensorOut *list = copy_tensors (a->file, names, bytes);
-    CHECK_OK (dps_peft_write (out, NULL, format, &a->config, list, n, NULL, NULL, &err));
+    CHECK_OK (dps_peft_write (&(DpsPeftOut){.config = &a->config, .tensors = list, .n = n}, out, NULL, format, &err));
     snprintf (path, sizeof path, "%s/" DPS_CKPT_ADAPTER, dir);
     snprintf (mine, sizeof mine, "%s/" DPS_CKPT_ADAPTER, out);
     compare_files (path, mine);
@@ -319,7 +319,8 @@ static void test_the_base_s_digest_travels_in_the_metadata (void)
     const DpsTensorOut list[] = {
         {.name = DPS_PEFT_PREFIX "m.q_proj.lora_A.weight", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {2, 5}, .data = zeros},
         {.name = DPS_PEFT_PREFIX "m.q_proj.lora_B.weight", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = zeros}};
-    CHECK_OK (dps_peft_write (dir, NULL, kit_plugin ("peft"), &c, list, 2, digest, NULL, &err));
+    const DpsPeftOut adapter = {.config = &c, .tensors = list, .n = 2, .base_sha256 = digest};
+    CHECK_OK (dps_peft_write (&adapter, dir, NULL, kit_plugin ("peft"), &err));
     CHECK_OK (dps_peft_open (dir, kit_plugin ("peft"), &a, &err));
     CHECK_STR (a->base_sha256, digest);
     CHECK_STR (a->config.base_model, "google/gemma-3-270m");
@@ -328,7 +329,7 @@ static void test_the_base_s_digest_travels_in_the_metadata (void)
     DpsCheckpointWriter *w;
     DpsCheckpoint *saved;
     CHECK_OK (dps_ckpt_begin (kit_format (), dir, 3, &w, &err));
-    CHECK_OK (dps_peft_write (NULL, w, kit_plugin ("peft"), &c, list, 2, digest, NULL, &err));
+    CHECK_OK (dps_peft_write (&adapter, NULL, w, kit_plugin ("peft"), &err));
     CHECK_OK (dps_ckpt_commit (w, &err));
     CHECK_OK (dps_ckpt_resume (dir, "auto", kit_format (), &saved, &err));
     CHECK_OK (dps_peft_open (dps_ckpt_path (saved), kit_plugin ("peft"), &a, &err));

@@ -52,7 +52,7 @@ static void write_adapter (const char *dir)
         {.name = "base_model.model.q_proj.lora_B.weight", .dtype = DPS_DTYPE_F32, .rank = 2, .shape = {3, 1}, .data = b}};
     static const char *const names[] = {"q_proj"};
     const DpsPeftConfig config = {.r = 1, .lora_alpha = 16, .base_model = "base", .targets = {.modules = {names, 1}}};
-    CHECK_OK (dps_peft_write (dir, NULL, kit_plugin ("peft"), &config, list, 2, NULL, NULL, &err));
+    CHECK_OK (dps_peft_write (&(DpsPeftOut){.config = &config, .tensors = list, .n = 2}, dir, NULL, kit_plugin ("peft"), &err));
     CHECK_OK (dps_seal_write (dir, adapter_files, 2, &err));
 }
 

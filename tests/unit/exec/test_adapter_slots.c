@@ -78,7 +78,7 @@ static DpsStatus open_with (Tiny *t, const char *device, const char *module)
                            .init = with_init ? init : NULL};
     tiny_open (t, "gemma3", "config.json", device);
     CHECK_OK (dps_targets_new (&(DpsTargetSpec){.modules = {&module, 1}}, &targets, &err));
-    DpsStatus st = dps_model_attach (&t->model, &adapter, NULL, NULL, targets, NULL, NULL, 1, &err);
+    DpsStatus st = dps_model_attach (&t->model, &(DpsAttach){.adapter = &adapter, .targets = targets, .trainable = 1}, &err);
     dps_targets_free (targets);
     return st;
 }

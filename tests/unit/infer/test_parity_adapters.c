@@ -33,7 +33,8 @@ static void open_adapted (Tiny *t, int c, const char *device)
     const DpsAdapter *adapter = dps_registry_get (t->reg, DPS_ADAPTER_ID, cases[c].adapter);
     CU_ASSERT_PTR_NOT_NULL_FATAL (adapter);
     CHECK_OK (dps_targets_new (&(DpsTargetSpec){.all_linear = 1}, &targets, &err));
-    CHECK_OK (dps_model_attach (&t->model, adapter, num, str, targets, NULL, NULL, 1, &err));
+    CHECK_OK (
+        dps_model_attach (&t->model, &(DpsAttach){.adapter = adapter, .num = num, .str = str, .targets = targets, .trainable = 1}, &err));
     dps_targets_free (targets);
     tiny_load (t, 1);
     open_file (&parts, cases[c].folder, "adapter_model.safetensors");

@@ -28,7 +28,8 @@ static void attach (Adapted *a)
     DpsTargets *targets;
     CU_ASSERT_PTR_NOT_NULL_FATAL (lora);
     CHECK_OK (dps_targets_new (&(DpsTargetSpec){.all_linear = 1}, &targets, &err));
-    CHECK_OK (dps_model_attach (&a->model, lora, num, str, targets, NULL, NULL, 1, &err));
+    CHECK_OK (
+        dps_model_attach (&a->model, &(DpsAttach){.adapter = lora, .num = num, .str = str, .targets = targets, .trainable = 1}, &err));
     dps_targets_free (targets);
 }
 
