@@ -77,9 +77,9 @@ for verb in quantize export serve chat 'data mix' 'data split' 'data dedup' 'dat
     run 2 "$dia" $verb x
     said "${verb##* } is not implemented"
 done
-for format in gguf onnx peft gguf-adapter; do
-    run 2 "$dia" merge --model "$models/gemma3" --format $format --out merged
-    said "$format is not implemented"
+for format in "gguf: is only read" "onnx: no format plugin 'onnx'" "peft: is a folder" "gguf-adapter: no format plugin"; do
+    run 2 "$dia" merge --model "$models/gemma3" --format "${format%%:*}" --out merged
+    said "${format#*: }"
     absent merged
 done
 ok "verbs and formats of later versions"
