@@ -62,7 +62,7 @@ cp out asked.json
 holds asked.json '[.[] | select (.op == "attention")] | all (.device == "remote" and .to_device_bytes > 0) and length > 0'
 holds asked.json '[.[] | select (.op == "linear")] | all (.device == "ref" and .refused == null)'
 run 0 "$dia" explain asked.yaml
-grep -q '^remote has memory of its own: this step copies [0-9.]* KiB to it (frozen' out || { cat out >&2; fail "explain does not say what is copied"; }
+grep -q '^to where remote reaches it, this step copies [0-9.]* KiB, and [0-9.]* KiB back$' out || { cat out >&2; fail "explain does not say what is copied"; }
 run 0 "$dia" explain remote.yaml --json
 holds out 'all (.device == "remote")'
 moved() { jq "[.[] | .to_device_bytes + .from_device_bytes] | add" "$1"; }

@@ -24,7 +24,7 @@ const DpsVerb dps_verb_explain = {
 
 static const GOptionEntry entries[] = {CLI_SET_ENTRY, {NULL, 0, 0, 0, NULL, NULL, NULL}};
 
-/* What a step copies between host memory and that of devices which cannot read it: to[d], from[d]. */
+/* What a step copies, call by call, between the first device's memory and what another device reaches. */
 static struct {
     const char *device;
     uint64_t to, from;
@@ -41,9 +41,8 @@ static void print_moved (void)
 {
     for (size_t d = 0; d < G_N_ELEMENTS (moved); d++)
         if (moved[d].to + moved[d].from)
-            printf ("\n%s has memory of its own: this step copies %.1f KiB to it (frozen weights once, the rest in every step) and %.1f "
-                    "KiB back\n",
-                    moved[d].device, (double)moved[d].to / 1024, (double)moved[d].from / 1024);
+            printf ("\nto where %s reaches it, this step copies %.1f KiB, and %.1f KiB back\n", moved[d].device, (double)moved[d].to / 1024,
+                    (double)moved[d].from / 1024);
     memset (moved, 0, sizeof moved);
 }
 
