@@ -12,6 +12,7 @@
 #include "exec/operands.h"
 #include "exec/prepared.h"
 #include "exec/stage.h"
+#include "exec/unpack.h"
 #include "graph/decompose.h"
 #include "plugin/crumb.h"
 
@@ -140,20 +141,15 @@ static DpsStatus place_decomposed (DpsExec *ex, DpsCase *c, int device, const Dp
 }
 
 /* A packed weight is in the first device's own layout: the number of that layout means something else to another. */
-static int is_packed (const DpsOp *o)
-{
-    for (uint32_t i = 0; i < o->n_in; i++)
-        if (o->in[i] && o->in[i]->layout >= DPS_LAYOUT_PACKED)
-            return 1;
-    return 0;
-}
+static int is_foreign (int device, const DpsOp *o) { return device > 0 && dps__packed_input (o) >= 0; }
 
 /* Whether one device takes the op, whole or in pieces; else its reason is kept. */
 static DpsStatus try_device (DpsExec *ex, DpsCase *c, int device, const DpsOp *o, DpsError *err)
 {
     const DpsExecDevice *d = &ex->devices[device];
     DpsError why = DPS_ERROR_INIT;
-    if (device > 0 && is_packed (o))
+    DpsUnpacked plain;
+    if (is_foreign (device, o) && !(o = dps__unpacked_outline (ex, o, &plain)))
         return add_reason (c, d->info.name, "a weight is packed for another device. Hint: op_devices in the recipe gives the op to one",
                            err);
     dps_crumb_enter (d->plugin->id, dps_op_name (c->op));
@@ -251,12 +247,18 @@ static DpsStatus run_decomposed (DpsExec *ex, const DpsCase *c, const DpsOp *o, 
     return st;
 }
 
-static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsError *err)
+/* forward: of a packed weight, as dps__unpack wants it; ops outside a graph have none. */
+static DpsStatus run_op (DpsExec *ex, DpsOpCode op, const DpsOp *o, const DpsView *forward, DpsError *err)
 {
     DpsCase *c;
+    DpsUnpacked plain;
     DPS_TRY (find_case (ex, op, o, &c, err));
     DpsExecDevice *d = &ex->devices[c->device];
     c->runs++;
+    if (is_foreign (c->device, o)) {
+        o = dps__unpacked_outline (ex, o, &plain);
+        DPS_TRY (ex->dry ? DPS_OK : dps__unpack (ex, forward, &plain.rows, err));
+    }
     if (ex->dry)
         return dps__exec_moves (ex, c, o, err);
     double start = ex->profile ? now () : 0;
@@ -275,14 +277,17 @@ DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, DpsOp call, DpsError *err)
 {
     call.size = sizeof call;
     call.id = ex->op_ids[op];
-    return run_op (ex, op, &call, err);
+    return run_op (ex, op, &call, NULL, err);
 }
 
 static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t *out_bytes, DpsError *err)
 {
     DpsCase *c;
+    DpsUnpacked plain;
     *out_bytes = 0;
     DPS_TRY (find_case (ex, op, o, &c, err));
+    if (is_foreign (c->device, o))
+        o = dps__unpacked_outline (ex, o, &plain);
     return c->decomposed ? dps__exec_decomposed (ex, c->device, op, o, 0, NULL, out_bytes, err)
                          : dps__prepared_scratch (ex, c->device, o, out_bytes, err);
 }
@@ -362,8 +367,12 @@ static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r,
 {
     Operands at;
     DpsOp o;
+    DpsView forward;
     DPS_TRY (operands (ex, g, r, b, &at, &o, err));
-    return run_op (ex, (DpsOpCode)r->op, &o, err);
+    int packed = dps__packed_input (&o);
+    if (packed >= 0)
+        DPS_TRY (operand (ex, g, b, DPS_OP_linear, 1, r->in[packed], &forward, err));
+    return run_op (ex, (DpsOpCode)r->op, &o, packed >= 0 ? &forward : NULL, err);
 }
 
 DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, uint64_t *out_scratch, DpsError *err)

@@ -190,18 +190,27 @@ static DpsStatus transfer (DpsExec *ex, int device, const Stage *s, int back, Dp
     return DPS_OK;
 }
 
+DpsStatus dps__stage_room (DpsExec *ex, int device, uint64_t bytes, DpsBlock **out, DpsError *err)
+{
+    const DpsExecDevice *d = &ex->devices[device];
+    DpsBlock *there = *out = &ex->staged[device];
+    if (there->bytes >= bytes)
+        return DPS_OK;
+    if (there->buffer)
+        d->backend->free (d->info.device, there->buffer);
+    *there = (DpsBlock){0};
+    DPS_TRY (d->backend->alloc (d->info.device, bytes, &there->buffer, &there->host, err));
+    there->bytes = bytes;
+    return DPS_OK;
+}
+
 static DpsStatus make_room (DpsExec *ex, int device, Stage *s, DpsError *err)
 {
     const DpsExecDevice *d = &ex->devices[device];
     DpsBlock *there = &ex->staged[device];
     DPS_TRY (grown (&ex->stage, &ex->stage_bytes, s->total, err));
-    if (!shares (d) && there->bytes < s->total) {
-        if (there->buffer)
-            d->backend->free (d->info.device, there->buffer);
-        *there = (DpsBlock){0};
-        DPS_TRY (d->backend->alloc (d->info.device, s->total, &there->buffer, &there->host, err));
-        there->bytes = s->total;
-    }
+    if (!shares (d))
+        DPS_TRY (dps__stage_room (ex, device, s->total, &there, err));
     for (int i = 0; i < s->n; i++)
         for (uint32_t p = 0; p <= s->items[i].of->n_parts; p++) {
             Staged *item = &s->items[i];

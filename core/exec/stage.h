@@ -23,6 +23,9 @@ DpsStatus dps_block_zero (DpsExec *ex, const DpsBlock *block, uint64_t offset, u
 /** What a temporary holds after a run, brought to where dps_exec_temp points; node < 0: nothing. [device-serial] */
 DpsStatus dps_exec_fetch (DpsExec *ex, const DpsGraph *g, DpsNode node, DpsError *err);
 
+/** Memory on a device for what is copied there before a call, good until the next call there. Errors: NOMEM, DEVICE. [device-serial] */
+DpsStatus dps__stage_room (DpsExec *ex, int device, uint64_t bytes, DpsBlock **out, DpsError *err);
+
 /** DpsBackend.run on a device, whatever memory the operands are in. Errors: the backend's, NOMEM. [device-serial] */
 DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flags, DpsError *err);
 

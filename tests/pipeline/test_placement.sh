@@ -45,6 +45,21 @@ train cpu device=cpu
 if cmp -s cpu.bytes cpu-ref.bytes; then fail "ops that were asked for on ref ran on cpu"; fi
 ok "cpu with remote is cpu with ref"
 
+# What a device refuses on a weight it packed goes to another on the weight's rows: packed (tests/plugins/packed.c) takes no more rows than columns.
+train packed 'device=[packed, ref]' lora_dropout=0.1 use_dora=true
+same ref.bytes packed.bytes
+train packed-remote 'device=[packed, remote]' lora_dropout=0.1 use_dora=true
+same ref.bytes packed-remote.bytes
+run 0 "$dia" explain packed-remote.yaml --json
+for op in linear linear_dx token_logprobs embed; do
+    holds out 'any (.op == $op and (.operands | test ("packed")) and .device == "remote" and .to_device_bytes > 0 and
+        (.refused | startswith ("packed: more rows than columns")))' --arg op $op
+done
+holds out 'any (.op == "linear" and (.operands | test ("packed")) and .device == "packed")'
+train full-packed 'device=[packed, ref]' lora_r=- lora_alpha=- lora_target_modules=- gradient_checkpointing=true
+same full.bytes full-packed.bytes
+ok "weights that the first device packed"
+
 # Answers: caches are in host memory.
 for device in ref remote; do
     run 0 "$dia" generate --model "$models/gemma3" --data rows.jsonl --max-tokens 6 --device $device --json
