@@ -143,7 +143,18 @@ static void put_crash (const char *s)
         return; /* nobody to tell */
 }
 
-/* Only write(2) and the thread's own buffer: nothing here may allocate or lock. */
+/* What runs: only write(2) and the thread's own buffer, since nothing here may allocate or lock. */
+static void report_running (void)
+{
+    put_crash (" while running: ");
+    put_crash (dps__crumb_plugin ());
+    put_crash (dps__crumb_plugin ()[0] ? " " : "");
+    put_crash (dps__crumb_what ());
+    put_crash (dps__crumb_plugin ()[0] && crumb[0] ? ": " : "");
+    put_crash (crumb[0] || dps__crumb_plugin ()[0] ? crumb : "(nothing was named)");
+    put_crash ("\n");
+}
+
 static void report_crash (int signal_number)
 {
     put_crash ("\ndiapason: crashed (");
@@ -152,14 +163,18 @@ static void report_crash (int signal_number)
                : signal_number == SIGILL  ? "SIGILL"
                : signal_number == SIGABRT ? "SIGABRT"
                                           : "SIGFPE");
-    put_crash (") while running: ");
-    put_crash (dps__crumb_plugin ());
-    put_crash (dps__crumb_plugin ()[0] ? " " : "");
-    put_crash (dps__crumb_what ());
-    put_crash (dps__crumb_plugin ()[0] && crumb[0] ? ": " : "");
-    put_crash (crumb[0] || dps__crumb_plugin ()[0] ? crumb : "(nothing was named)");
-    put_crash ("\n");
+    put_crash (")");
+    report_running ();
     raise (signal_number);
+}
+
+/* exit () in a plugin: whatever was asked for is not done, and the exit code may say that it is. */
+static void report_exit (void)
+{
+    if (!dps__crumb_plugin ()[0])
+        return;
+    put_crash ("\ndiapason: a plugin ended the process");
+    report_running ();
 }
 
 void dps_crash_report_install (void)
@@ -169,4 +184,5 @@ void dps_crash_report_install (void)
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         sigaction (signals[i], &action, NULL);
+    atexit (report_exit);
 }

@@ -85,7 +85,10 @@ static DpsStatus start (DpsRecord *r, DpsModule *module, const char *path, DpsEr
     r->init_failed = st != DPS_OK;
     DPS_TRY (st);
     r->module = module;
-    return take_interfaces (r, path, err);
+    dps_crumb_enter (r->manifest.id, "get_interface");
+    st = take_interfaces (r, path, err);
+    dps_crumb_leave ();
+    return st;
 }
 
 /* From an accepted manifest to a running plugin. */

@@ -116,6 +116,8 @@ static DpsStatus init (const struct DpsHost *theirs, const char *path, DpsError 
         ;
 #elif defined(INIT_LEAVES)
     _exit (0);
+#elif defined(INIT_EXITS)
+    exit (0);
 #elif defined(INIT_SILENT)
     (void)path, (void)err;
     return DPS_ERR_NOMEM;

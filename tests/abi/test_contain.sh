@@ -67,6 +67,13 @@ acme acme good
 loads good
 ok "a digest is judged, not a name"
 
+# Who ends a process that loads everything is named, not who was asked for.
+acme beside exits -DINIT_EXITS
+acme beside good
+DIAPASON_PLUGINS=$work/beside run 3 "$dia" check good
+grep -q 'ended the process while running: com.acme.exits init' out || { cat out >&2; fail "check does not say which plugin called exit"; }
+ok "exit () in another plugin"
+
 # A run goes on beside a plugin that crashes. A ledger that others can write is not believed; nonsense in it is nothing.
 tiny_rows rows.jsonl 4
 run 0 "$dia" score --model "$models/gemma3" --data rows.jsonl
