@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -103,7 +104,7 @@ static DpsStatus load_module (DpsRecord *r, const DpsFolder *folder, const DpsGu
     DPS_TRY (dps__folder_file (folder, m->module, &fd, err));
     DPS_TRY_GOTO (st, done, dps__seal_copy (fd, r->path, &sealed, err));
     r->pub.digest = sealed.digest;
-    if (strcmp (sealed.digest.hex, m->sha256)) {
+    if (strcasecmp (sealed.digest.hex, m->sha256)) {
         st = dps_fail (err, DPS_ERR_DIGEST,
                        "%s: its SHA-256 is %.12s…, its manifest says %.12s…. Hint: reinstall it, or write the manifest again if you "
                        "changed the file yourself",

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -99,12 +100,12 @@ void dps__warrants_close (DpsWarrants *w)
     w->list_path = NULL;
 }
 
-/* A line of the list begins with the digest. */
+/* A line of the list begins with the digest; some tools print capitals. */
 static int is_listed (const DpsWarrants *w, const DpsDigest *digest)
 {
     const char *stop = w->list.len ? w->list.data + w->list.len : NULL;
     for (const char *at = w->list.data; at && at < stop; at++) {
-        if (stop - at >= 64 && !strncmp (at, digest->hex, 64) && (at + 64 == stop || memchr (" \t\r\n", at[64], 4)))
+        if (stop - at >= 64 && !strncasecmp (at, digest->hex, 64) && (at + 64 == stop || memchr (" \t\r\n", at[64], 4)))
             return 1;
         at = memchr (at, '\n', (size_t)(stop - at));
         if (!at)
