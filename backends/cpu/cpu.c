@@ -6,14 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/host_buffer.h"
 #include "dnnl.h"
 
 struct DpsDevice {
     int unused;
-};
-struct DpsBuffer {
-    void *data;
-    uint64_t bytes;
 };
 
 static struct DpsDevice device;
@@ -76,30 +73,6 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
     DpsDeviceInfo info = {.size = sizeof info, .device = &device, .name = "cpu", .detail = detail, .flags = DPS_DEVICE_HOST_MEMORY};
     dps_table_copy (out, out->size < sizeof info ? out->size : sizeof info, &info);
     return DPS_OK;
-}
-
-static DpsStatus buffer_alloc (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err)
-{
-    (void)dev;
-    struct DpsBuffer *b = dps_calloc (1, sizeof *b);
-    void *data = b ? dps_aligned_alloc (64, bytes ? bytes : 1, 1) : NULL;
-    if (!data) {
-        dps_free (b);
-        return dps_fail (err, DPS_ERR_NOMEM, "cpu: no memory for a buffer of %llu bytes", (unsigned long long)bytes);
-    }
-    *b = (struct DpsBuffer){data, bytes};
-    *out = b;
-    if (out_host)
-        *out_host = data;
-    return DPS_OK;
-}
-
-static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *b)
-{
-    (void)dev;
-    if (b)
-        dps_free (b->data);
-    dps_free (b);
 }
 
 static size_t copied_bytes (uint32_t dtype)
@@ -206,8 +179,8 @@ static uint32_t determinism (struct DpsDevice *dev)
 static const DpsBackend backend = {
     .size = sizeof (DpsBackend),
     .enumerate = enumerate,
-    .alloc = buffer_alloc,
-    .free = buffer_free,
+    .alloc = dps_host_buffer_alloc,
+    .free = dps_host_buffer_free,
     .copy = copy_views,
     .run = run,
     .determinism = determinism,

@@ -2,6 +2,8 @@
 /* ref.c: the reference backend as a plugin: one device that is the host itself, the table of ops, and their dispatch. */
 #include "ref.h"
 
+#include "base/host_buffer.h"
+
 static const DpsRefOp ops[] = {
     {"fill", "", "y:*:any", NULL, dps__ref_fill},
     {"copy", "x:*:any", "y:*:any", NULL, dps__ref_copy},
@@ -59,11 +61,6 @@ struct DpsDevice {
 };
 static struct DpsDevice the_device;
 
-struct DpsBuffer {
-    unsigned char *data;
-    uint64_t bytes;
-};
-
 void *dps__ref_data (const DpsView *v)
 {
     if (v->host)
@@ -79,31 +76,6 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
         .size = sizeof info, .device = &the_device, .name = "ref", .detail = "plain C, f64 arithmetic", .flags = DPS_DEVICE_HOST_MEMORY};
     dps_table_copy (out, out->size < sizeof info ? out->size : sizeof info, &info);
     return DPS_OK;
-}
-
-static DpsStatus buffer_alloc (struct DpsDevice *dev, uint64_t bytes, struct DpsBuffer **out, void **out_host, DpsError *err)
-{
-    (void)dev;
-    struct DpsBuffer *b = dps_calloc (1, sizeof *b);
-    unsigned char *data = b ? dps_aligned_alloc (64, bytes ? bytes : 1, 1) : NULL;
-    if (!data) {
-        dps_free (b);
-        return dps_fail (err, DPS_ERR_NOMEM, "ref: no memory for a buffer of %llu bytes", (unsigned long long)bytes);
-    }
-    *b = (struct DpsBuffer){data, bytes};
-    *out = b;
-    if (out_host)
-        *out_host = data;
-    return DPS_OK;
-}
-
-static void buffer_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
-{
-    (void)dev;
-    if (!buffer)
-        return;
-    dps_free (buffer->data);
-    dps_free (buffer);
 }
 
 static DpsStatus run_op (const DpsRefOp *spec, const DpsOp *op, uint32_t flags, DpsError *err)
@@ -146,8 +118,8 @@ static uint32_t determinism (struct DpsDevice *dev)
 static const DpsBackend backend = {
     .size = sizeof backend,
     .enumerate = enumerate,
-    .alloc = buffer_alloc,
-    .free = buffer_free,
+    .alloc = dps_host_buffer_alloc,
+    .free = dps_host_buffer_free,
     .copy = copy_views,
     .run = run,
     .determinism = determinism,

@@ -269,7 +269,6 @@ size_t dps_tokenizer_vocab (const DpsTokenizer *tok) { return tok->vocab.n; }
 int32_t dps_tokenizer_named (const DpsTokenizer *tok, int which) { return tok->named[which]; }
 int32_t dps_tokenizer_bos (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_BOS]; }
 int32_t dps_tokenizer_eos (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_EOS]; }
-int32_t dps_tokenizer_pad (const DpsTokenizer *tok) { return tok->named[DPS_NAMED_PAD]; }
 int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len) { return dps_vocab_find (&tok->vocab, text, len); }
 
 const char *dps_tokenizer_token (const DpsTokenizer *tok, int32_t id) { return known (tok, id) ? dps_vocab_text (&tok->vocab, id) : NULL; }

@@ -53,7 +53,6 @@ const char *dps_named_token (int which);
 int32_t dps_tokenizer_named (const DpsTokenizer *tok, int which);
 int32_t dps_tokenizer_bos (const DpsTokenizer *tok);
 int32_t dps_tokenizer_eos (const DpsTokenizer *tok);
-int32_t dps_tokenizer_pad (const DpsTokenizer *tok);
 /** The id whose text is exactly this, or -1. */
 int32_t dps_tokenizer_id (const DpsTokenizer *tok, const char *text, size_t len);
 /** The vocabulary's own text of an id (not decoded), or NULL. */

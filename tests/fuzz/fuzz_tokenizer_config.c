@@ -23,9 +23,8 @@ int LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     char *jinja = template.len ? dps_strndup (template.ptr, template.len) : NULL;
     f.chat_template = jinja;
     if (dps__tokenizer_from_files (&f, &tok, &err) == DPS_OK) {
-        const int32_t named[] = {dps_tokenizer_bos (tok), dps_tokenizer_eos (tok), dps_tokenizer_pad (tok)};
-        for (size_t i = 0; i < sizeof named / sizeof *named; i++)
-            require (named[i] >= -1 && named[i] < (int32_t)dps_tokenizer_vocab (tok));
+        for (int i = 0; i < DPS_NAMED_TOKENS; i++)
+            require (dps_tokenizer_named (tok, i) >= -1 && dps_tokenizer_named (tok, i) < (int32_t)dps_tokenizer_vocab (tok));
         DpsTemplate own;
         require (!jinja || (dps_tokenizer_chat_template (tok, 0, &own, &err) == DPS_OK && own.source));
         fuzz_use (tok);

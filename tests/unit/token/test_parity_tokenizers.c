@@ -102,7 +102,7 @@ static void test_gemma_every_row (void)
     CU_ASSERT_EQUAL (dps_tokenizer_vocab (gemma), 262144);
     CU_ASSERT_EQUAL (dps_tokenizer_bos (gemma), 2);
     CU_ASSERT_EQUAL (dps_tokenizer_eos (gemma), 1);
-    CU_ASSERT_EQUAL (dps_tokenizer_pad (gemma), 0);
+    CU_ASSERT_EQUAL (dps_tokenizer_named (gemma, DPS_NAMED_PAD), 0);
     CU_ASSERT (dps_tokenizer_is_end (gemma, 106)); /* <end_of_turn> */
     CHECK_OK (dps_tokenizer_chat_template (gemma, 0, &own, &err));
     CU_ASSERT (own.source == NULL);
