@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Gemma 3 270M on OpenCL alone (PoCL where there is no other device), in f32, an op that would fall back being an error: a step of LoRA SFT and a step
-# of GRPO, with the loss and gradient norm of cpu. With --full.
+# of GRPO, with the loss and gradient norm of cpu, and their speed. With --full.
 . "$(dirname "$0")/../lib.sh" "$1"
 [ "$full" != 0 ] || skip "with tools/test --full only"
 "$dia" doctor > doctor.txt
@@ -29,3 +29,15 @@ step sft
 tiny_prompts rows.jsonl 2
 rewards='  - {name: length, min: 1, max: 4, soft: 12}'
 step grpo stage=grpo num_generations=4 per_device_train_batch_size=8 max_completion_length=12 learning_rate=0.0001
+
+# The bars of speed: a LoRA step in f32 at a fifth of cpu's speed (the products are our own, not CLBlast's), and the table of the ABI under 1 % of a step.
+for device in opencl cpu; do
+    run 0 "$dia" bench train --model "$model" --device $device --dtype float32 --rows 2 --tokens 120 --scored 40 --steps 3 --json
+    cp out $device.json
+done
+jq -n -e --slurpfile o opencl.json --slurpfile c cpu.json '$c[0].best_step_seconds / $o[0].best_step_seconds >= 0.2' > /dev/null ||
+    fail "a step takes $(jq .best_step_seconds opencl.json) s on opencl, $(jq .best_step_seconds cpu.json) on cpu"
+ok "a step in $(jq .best_step_seconds opencl.json) s, on cpu in $(jq .best_step_seconds cpu.json)"
+run 0 "$dia" bench abi --model "$model" --device cpu --rows 2 --tokens 120 --scored 40 --steps 2 --json
+holds out '.abi_share > 0 and .abi_share < 0.01'
+ok "the table costs $(jq .abi_share out) of a step"
