@@ -160,7 +160,7 @@ static DpsStatus train_steps (DpsTrainer *t, DpsError *err)
         t->owes_eval = t->eval_feed && is_due (t, r->eval_strategy, (uint64_t)r->eval_steps);
         DPS_TRY (evaluate_and_save (t, !last && asked_to_stop (t), err));
     }
-    return DPS_OK;
+    return t->resumed ? dps__trainer_rotate (t, err) : DPS_OK; /* killed between the last checkpoint and the end of an old one */
 }
 
 static DpsStatus take_best (DpsTrainer *t, DpsError *err)

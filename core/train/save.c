@@ -242,6 +242,13 @@ static DpsStatus add_optimizer (const DpsTrainer *t, DpsCheckpointWriter *w, Dps
     return st;
 }
 
+DpsStatus dps__trainer_rotate (const DpsTrainer *t, DpsError *err)
+{
+    const DpsTrainerState *state = dps_observer_state (t->observer);
+    return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t)t->recipe->save_total_limit,
+                            state->has_best ? state->best_model_checkpoint : NULL, err);
+}
+
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
 {
     DpsCheckpointWriter *w;
@@ -267,9 +274,7 @@ DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err)
         return st;
     }
     DPS_TRY (dps_ckpt_commit (w, err));
-    const DpsTrainerState *state = dps_observer_state (t->observer);
-    return dps_ckpt_rotate (t->recipe->output_dir, (uint64_t)t->recipe->save_total_limit,
-                            state->has_best ? state->best_model_checkpoint : NULL, err);
+    return dps__trainer_rotate (t, err);
 }
 
 static DpsStatus export_adapter (const DpsTrainer *t, const char *dir, DpsError *err)

@@ -187,6 +187,8 @@ DpsStatus dps__objective_restore (DpsTrainer *t, const DpsCheckpoint *c, DpsErro
 
 /* save.c */
 DpsStatus dps__trainer_save (DpsTrainer *t, DpsError *err);
+/** Keep save_total_limit checkpoints, the best among them. Errors: IO, NOMEM. */
+DpsStatus dps__trainer_rotate (const DpsTrainer *t, DpsError *err);
 /** The adapter or model at the top of output_dir. */
 DpsStatus dps__trainer_export (DpsTrainer *t, DpsError *err);
 

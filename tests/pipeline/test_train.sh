@@ -13,7 +13,12 @@ exists run/metrics.jsonl run/trainer_state.json run/recipe.lock.yaml run/README.
 absent run/checkpoint-8
 [ -n "$(find run/runs -name 'events.out.tfevents.*')" ] || fail "no TensorBoard event file"
 [ -z "$(find run -name '*.tmp*')" ] || fail "temporary files were left: $(find run -name '*.tmp*')"
-ok "the output folder holds what was promised"
+cp -r run resumed
+cp -r run/checkpoint-16 resumed/checkpoint-8 # as after a kill between the last checkpoint and the end of the first
+run 0 "$dia" train recipe.yaml --set output_dir=resumed --resume
+absent resumed/checkpoint-8
+exists resumed/checkpoint-16 resumed/checkpoint-24
+ok "the output folder holds what was promised, and no checkpoint too many after a resume"
 
 [ "$(jq -c 'select(has("loss"))' run/metrics.jsonl | wc -l)" = 24 ] || fail "expected one metrics line per logging step"
 jq -c 'select(has("loss"))' run/metrics.jsonl > steps.jsonl
