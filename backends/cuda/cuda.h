@@ -58,7 +58,7 @@ struct DpsBuffer {
 };
 
 /** Device memory kept and grown between calls, by slot: DPS_SCRATCH_* of the dialect, then these. */
-enum { CUDA_SLOT_STAGE = DPS_SCRATCHES, CUDA_SLOT_GEMM, CUDA_SLOT_SUM, CUDA_SLOT_RANKS, CUDA_SLOTS };
+enum { CUDA_SLOT_STAGE = DPS_SCRATCHES, CUDA_SLOT_GEMM, CUDA_SLOT_RANKS, CUDA_SLOTS };
 
 /* queue.c */
 

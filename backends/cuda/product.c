@@ -8,41 +8,10 @@
 
 static CuPointer address (const DpsView *v) { return v->buffer->ptr + v->offset; }
 
-static int same_place (const DpsView *a, const DpsView *b) { return a->buffer == b->buffer && a->offset == b->offset; }
-
-/* v, or its numbers in another dtype in scratch. shape: of one axis, borrowed by out. */
-static DpsStatus as_dtype (const DpsLaunch *l, const DpsView *v, uint32_t dtype, uint32_t slot, int64_t *shape, DpsView *out, DpsError *err)
-{
-    *out = *v;
-    if (v->dtype == dtype)
-        return DPS_OK;
-    *shape = dps_view_count (v);
-    DPS_TRY (dps_launch_temp (l, slot, dtype, 1, shape, out, err));
-    DpsKernel k = dps_kernel ("elementwise", "dps_copy");
-    dps_arg (&k, v);
-    dps_arg (&k, out);
-    dps_arg_i64 (&k, *shape);
-    return dps_launch_flat (l, &k, *shape, err);
-}
-
-static DpsStatus finish (const DpsLaunch *l, const DpsMatrices *p, const DpsView *sum, DpsError *err)
-{
-    DpsKernel k = dps_kernel ("product", "dps_product_finish");
-    dps_arg (&k, sum);
-    dps_arg (&k, p->bias);
-    dps_arg (&k, p->c);
-    dps_arg (&k, p->y);
-    dps_arg_i64 (&k, p->M);
-    dps_arg_i64 (&k, p->N);
-    dps_arg_i64 (&k, p->ldy);
-    return dps_launch_flat (l, &k, p->M * p->N, err);
-}
-
 /* cuBLASLt rounds alpha·sum + y once: right when y is all there is to add and has a dtype it writes from these operands. */
 static int writes_y (const DpsMatrices *p, uint32_t ab)
 {
-    int adds = !p->c || same_place (p->c, p->y);
-    return !p->bias && adds && (p->y->dtype == DPS_DTYPE_F32 || (p->y->dtype == DPS_DTYPE_BF16 && ab == DPS_DTYPE_BF16));
+    return dps_launch_adds_to_y (p) && (p->y->dtype == DPS_DTYPE_F32 || (p->y->dtype == DPS_DTYPE_BF16 && ab == DPS_DTYPE_BF16));
 }
 
 static DpsStatus by_lt (const DpsLaunch *l, const DpsMatrices *p, DpsError *err)
@@ -51,10 +20,10 @@ static DpsStatus by_lt (const DpsLaunch *l, const DpsMatrices *p, DpsError *err)
     int direct = writes_y (p, ab);
     int64_t shapes[3] = {0, 0, p->M * p->N};
     DpsView a, b, sum;
-    DPS_TRY (as_dtype (l, p->a, ab, DPS_SCRATCH_A, &shapes[0], &a, err));
-    DPS_TRY (as_dtype (l, p->b, ab, DPS_SCRATCH_PANELS, &shapes[1], &b, err));
+    DPS_TRY (dps_launch_as_dtype (l, p->a, ab, DPS_SCRATCH_A, &shapes[0], &a, err));
+    DPS_TRY (dps_launch_as_dtype (l, p->b, ab, DPS_SCRATCH_PANELS, &shapes[1], &b, err));
     if (!direct)
-        DPS_TRY (dps_launch_temp (l, CUDA_SLOT_SUM, DPS_DTYPE_F32, 1, &shapes[2], &sum, err));
+        DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_SUM, DPS_DTYPE_F32, 1, &shapes[2], &sum, err));
     const CudaProduct lt = {.M = p->M,
                             .N = p->N,
                             .K = p->K,
@@ -71,7 +40,7 @@ static DpsStatus by_lt (const DpsLaunch *l, const DpsMatrices *p, DpsError *err)
                             .alpha = p->alpha,
                             .beta = direct && p->c ? 1.0f : 0.0f};
     DPS_TRY (cuda_gemm_run (l->ctx, &lt, err));
-    return direct ? DPS_OK : finish (l, p, &sum, err);
+    return direct ? DPS_OK : dps_launch_finish (l, p, &sum, err);
 }
 
 DpsStatus cuda_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err)

@@ -62,6 +62,7 @@ typedef struct DpsMatrices {
 enum {                     /* blocks of scratch, each kept and grown: a function uses those of its own family */
        DPS_SCRATCH_A,      /* multiply: a in another form */
        DPS_SCRATCH_PANELS, /* multiply: b in another form */
+       DPS_SCRATCH_SUM,    /* multiply: an f32 sum for dps_launch_finish */
        DPS_SCRATCH_ROWS,   /* product: rows of a quantised weight as numbers */
        DPS_SCRATCH_OP,     /* the op's own; not across a product's */
        DPS_SCRATCH_OP2,
@@ -83,7 +84,7 @@ typedef struct DpsLaunch {
     /** n bytes of a view to host memory, after what was launched; from host memory, before what will be. Errors: DEVICE. */
     DpsStatus (*read) (void *ctx, const DpsView *from, void *to, uint64_t bytes, DpsError *err);
     DpsStatus (*write) (void *ctx, const void *from, const DpsView *to, uint64_t bytes, DpsError *err);
-    /** The backend's way to multiply; it may use DPS_SCRATCH_A and DPS_SCRATCH_PANELS. An element's sum must not depend on M, N or other elements. */
+    /** The backend's way to multiply; it may use the slots named so below. An element's sum must not depend on M, N or other elements. */
     DpsStatus (*multiply) (const struct DpsLaunch *l, const DpsMatrices *m, DpsError *err);
 } DpsLaunch;
 
@@ -94,6 +95,14 @@ DpsStatus dps_launch_outer (const DpsLaunch *l, const DpsOuter *o, DpsError *err
 DpsStatus dps_launch_multiply (const DpsLaunch *l, const DpsMatrices *m, DpsError *err);
 /** Can the device run those tiles? */
 int dps_launch_tiles (const DpsLaunch *l);
+/* For a multiply by a library. */
+/** v, or its numbers in another dtype in scratch. shape: of one axis, borrowed by out. */
+DpsStatus dps_launch_as_dtype (const DpsLaunch *l, const DpsView *v, uint32_t dtype, uint32_t slot, int64_t *shape, DpsView *out,
+                               DpsError *err);
+/** Is all there is to add to the product in y already? */
+int dps_launch_adds_to_y (const DpsMatrices *m);
+/** y = sum + bias + c: sum is alpha·Σ_k a·b, (M,N) f32. */
+DpsStatus dps_launch_finish (const DpsLaunch *l, const DpsMatrices *m, const DpsView *sum, DpsError *err);
 
 typedef DpsStatus (*DpsLaunchFunction) (const DpsLaunch *l, DpsOpCall *c);
 

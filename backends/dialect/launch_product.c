@@ -34,6 +34,39 @@ DpsStatus dps_launch_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsErro
     return dps_launch_grid (l, &k, err);
 }
 
+DpsStatus dps_launch_as_dtype (const DpsLaunch *l, const DpsView *v, uint32_t dtype, uint32_t slot, int64_t *shape, DpsView *out,
+                               DpsError *err)
+{
+    *out = *v;
+    if (v->dtype == dtype)
+        return DPS_OK;
+    *shape = dps_view_count (v);
+    DPS_TRY (dps_launch_temp (l, slot, dtype, 1, shape, out, err));
+    DpsKernel k = dps_kernel ("elementwise", "dps_copy");
+    dps_arg (&k, v);
+    dps_arg (&k, out);
+    dps_arg_i64 (&k, *shape);
+    return dps_launch_flat (l, &k, *shape, err);
+}
+
+int dps_launch_adds_to_y (const DpsMatrices *m)
+{
+    return !m->bias && (!m->c || (m->c->buffer == m->y->buffer && m->c->offset == m->y->offset));
+}
+
+DpsStatus dps_launch_finish (const DpsLaunch *l, const DpsMatrices *m, const DpsView *sum, DpsError *err)
+{
+    DpsKernel k = dps_kernel ("product", "dps_product_finish");
+    dps_arg (&k, sum);
+    dps_arg (&k, m->bias);
+    dps_arg (&k, m->c);
+    dps_arg (&k, m->y);
+    dps_arg_i64 (&k, m->M);
+    dps_arg_i64 (&k, m->N);
+    dps_arg_i64 (&k, m->ldy);
+    return dps_launch_flat (l, &k, m->M * m->N, err);
+}
+
 static DpsView shifted (const DpsView *v, int64_t elements)
 {
     DpsView s = *v;

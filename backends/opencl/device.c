@@ -115,6 +115,7 @@ static void look (void)
 
 DpsStatus opencl_enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
 {
+    DPS_TRY (opencl_clblast_open (err));
     if (!looked)
         look ();
     if (n_devices == 0 && n_seen == 0)

@@ -73,7 +73,7 @@ static DpsStatus mem_info (struct DpsDevice *d, uint64_t *out_free, uint64_t *ou
 static uint32_t determinism (struct DpsDevice *d)
 {
     (void)d;
-    return DPS_DETERMINISM_BATCH;
+    return opencl_clblast_used () ? DPS_DETERMINISM_THREADS : DPS_DETERMINISM_BATCH;
 }
 
 static const DpsBackend backend = {

@@ -89,6 +89,13 @@ extern const DpsQueues opencl_queues;
 /** DpsLaunch.launch, ctx: the queue. [stream-serial] */
 DpsStatus opencl_launch (void *ctx, const DpsKernel *k, DpsError *err);
 
+/* clblast.c */
+/** CLBlast, where DIAPASON_OPENCL_GEMM asks for it. Errors: INVALID, DEVICE (it is not there). [init] */
+DpsStatus opencl_clblast_open (DpsError *err);
+int opencl_clblast_used (void);
+/** DpsLaunch.multiply for K > 0; its ctx is the queue. */
+DpsStatus opencl_clblast_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err);
+
 /* product.c: DpsLaunch.multiply; its ctx is the queue. */
 DpsStatus opencl_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err);
 

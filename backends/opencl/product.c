@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * product.c: DpsLaunch.multiply. Devices with many work-items a group take the dialect's tiles in local memory; a CPU has matmul.cl, rows times rows:
+ * product.c: DpsLaunch.multiply, but for those who ask for CLBlast. Devices with many work-items a group take the dialect's tiles in local memory; a CPU has matmul.cl, rows times rows:
  * what is turned is transposed in scratch first, and what need be f32 becomes it there.
  */
 #include "opencl.h"
@@ -9,23 +9,17 @@ static const char *const family = "matmul";
 
 enum { BLOCK_BYTES = 96 << 10 /* of rows that stay in the second-level cache */, COLUMN_BLOCK = 96, SHORT = 64, SHORT_ROWS = 64 };
 
-/* x (rows, cols), of any dtype, as it is or turned over, as f32 in scratch. shape: the result's, borrowed by out. */
+/* x (rows, cols), or what it is turned over, as f32: itself, or in scratch. shape: borrowed by out. */
 static DpsStatus to_f32 (const DpsLaunch *l, const DpsView *x, int64_t rows, int64_t cols, int turn, uint32_t slot, int64_t shape[2],
                          DpsView *out, DpsError *err)
 {
-    *out = *x;
-    if (!turn && x->dtype == DPS_DTYPE_F32)
-        return DPS_OK;
-    shape[0] = turn ? cols : rows;
-    shape[1] = turn ? rows : cols;
+    if (!turn)
+        return dps_launch_as_dtype (l, x, DPS_DTYPE_F32, slot, shape, out, err);
+    shape[0] = cols;
+    shape[1] = rows;
     DPS_TRY (dps_launch_temp (l, slot, DPS_DTYPE_F32, 2, shape, out, err));
-    DpsKernel k = turn ? dps_kernel (family, "dps_transpose") : dps_kernel ("elementwise", "dps_copy");
+    DpsKernel k = dps_kernel (family, "dps_transpose");
     dps_arg (&k, x);
-    if (!turn) {
-        dps_arg (&k, out);
-        dps_arg_i64 (&k, rows * cols);
-        return dps_launch_flat (l, &k, rows * cols, err);
-    }
     dps_arg_of (&k, out);
     dps_arg_i64 (&k, rows);
     dps_arg_i64 (&k, cols);
@@ -89,6 +83,8 @@ DpsStatus opencl_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *e
     DpsView a;
     if (!p->M || !p->N)
         return DPS_OK;
+    if (opencl_clblast_used () && p->K)
+        return opencl_clblast_multiply (l, p, err);
     if (dps_launch_tiles (l))
         return dps_launch_multiply (l, p, err);
     DPS_TRY (p->a_turned ? to_f32 (l, p->a, p->K, p->M, 1, DPS_SCRATCH_A, shape, &a, err)
