@@ -99,15 +99,19 @@ void cuda_comm_destroy (struct DpsComm *c)
     dps_free (c);
 }
 
-static int64_t timeout_of_host (void)
+static DpsStatus timeout_of_host (int64_t *out_ms, DpsError *err)
 {
     char value[24] = "";
-    int64_t ms = 0;
-    if (cuda_host.config_get)
-        cuda_host.config_get (dps_str ("cuda.collective_timeout_ms"), value, sizeof value);
-    for (const char *s = value; *s >= '0' && *s <= '9' && ms < 1000000000; s++)
-        ms = ms * 10 + (*s - '0');
-    return ms ? ms : 600000;
+    const char *s = value;
+    *out_ms = 0;
+    if (!cuda_host.config_get || !cuda_host.config_get (dps_str ("cuda.collective_timeout_ms"), value, sizeof value))
+        *out_ms = 600000;
+    for (; *s >= '0' && *s <= '9' && *out_ms < 1000000000; s++)
+        *out_ms = *out_ms * 10 + (*s - '0');
+    return !*s && *out_ms > 0
+               ? DPS_OK
+               : dps_fail (err, DPS_ERR_INVALID,
+                           "cuda: DIAPASON_CUDA_COLLECTIVE_TIMEOUT_MS is '%s', expected milliseconds, 1 to 1000000000", value);
 }
 
 static DpsStatus join (struct DpsComm *c, const void *id, DpsError *err)
@@ -143,8 +147,9 @@ DpsStatus cuda_comm_init (const void *id, size_t id_len, uint32_t rank, uint32_t
     c->given = given;
     c->rank = rank;
     c->n_ranks = n_ranks;
-    c->timeout_ms = timeout_of_host ();
-    DpsStatus st = join (c, id, err);
+    DpsStatus st = timeout_of_host (&c->timeout_ms, err);
+    if (st == DPS_OK)
+        st = join (c, id, err);
     if (st == DPS_OK)
         *out = c;
     else

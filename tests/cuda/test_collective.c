@@ -236,6 +236,8 @@ static void test_timeout (void)
     CHECK_OK (collective->unique_id (id, sizeof id, &id_len, &err));
     CHECK_OK (dps_host_config_set ("cuda.collective_timeout_ms", "40", &err));
     CHECK_FAILS (collective->init (id, id_len, 0, 2, &c, &err), DPS_ERR_TIMEOUT, "within 40 ms");
+    CHECK_OK (dps_host_config_set ("cuda.collective_timeout_ms", "10s", &err));
+    CHECK_FAILS (collective->init (id, id_len, 0, 2, &c, &err), DPS_ERR_INVALID, "is '10s', expected milliseconds");
     CHECK_OK (dps_host_config_set ("cuda.collective_timeout_ms", "20000", &err));
 }
 
