@@ -7,9 +7,8 @@
 #include "base/utf8.h"
 #include "exec/exec.h"
 #include "exec/layer.h"
+#include "plugin/crumb.h"
 #include "plugin/host.h"
-
-enum { MOST_DEVICES = 64 }; /* of one backend, as in diapason check */
 
 /* Does a name mean the plugin or one of its devices: "opencl" or "opencl:1"? */
 static int means (const char *name, const char *plugin)
@@ -35,13 +34,22 @@ static int wanted (const char *name, const DpsPlugin *plugin, const char *device
 
 const char *dps_exec_device_fault (const DpsRegistry *reg, const DpsBackend *be, uint32_t i, const DpsDeviceInfo *info)
 {
-    if (i == MOST_DEVICES)
+    if (i == DPS_DEVICES_MAX)
         return "is one too many: enumerate never says that there is no more";
     if (!info->device || !info->name || !*info->name || !dps_utf8_is_plain (info->name, strlen (info->name)) ||
         (info->detail && !dps_utf8_is_plain (info->detail, strlen (info->detail))))
         return "has no handle, or a name or detail that is no plain text";
     const DpsBackend *named = meant (reg, info->name);
     return named && named != be ? "has a name that means another backend here; expected one that begins with its plugin's" : NULL;
+}
+
+DpsStatus dps_exec_device (const DpsPlugin *plugin, const DpsBackend *be, uint32_t i, DpsDeviceInfo *out, DpsError *err)
+{
+    *out = (DpsDeviceInfo){.size = sizeof *out};
+    dps_crumb_enter (plugin->id, "enumerate");
+    DpsStatus st = be->enumerate (i, out, err);
+    dps_crumb_leave ();
+    return st;
 }
 
 /* Refused where it was asked for by name; elsewhere the run goes on without it. */
@@ -58,9 +66,9 @@ static DpsStatus add_backend (DpsExec *ex, const DpsRegistry *reg, const DpsBack
                               size_t n, size_t rank, DpsError *err)
 {
     for (uint32_t i = 0; ex->n_devices < DPS_EXEC_MAX_DEVICES; i++) {
-        DpsExecDevice d = {.backend = be, .plugin = plugin, .info = {.size = sizeof d.info}};
+        DpsExecDevice d = {.backend = be, .plugin = plugin};
         DpsError end = DPS_ERROR_INIT;
-        DpsStatus st = be->enumerate (i, &d.info, &end);
+        DpsStatus st = dps_exec_device (plugin, be, i, &d.info, &end);
         if (st != DPS_OK) /* past the last; a driver that is asked for by name and has nothing says why */
             return i == 0 && n && be == meant (reg, names[rank]) && st != DPS_ERR_NOT_FOUND ? dps_fail (err, st, "%s", end.msg) : DPS_OK;
         const char *what = dps_exec_device_fault (reg, be, i, &d.info);

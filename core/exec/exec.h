@@ -75,6 +75,7 @@ typedef struct DpsExec {
     DpsBlock staged[DPS_EXEC_MAX_DEVICES]; /* operands of an op on a device that does not share the host's memory */
     void *stage, *mirror;                  /* operands in host memory; what was fetched of the arena */
     uint64_t stage_bytes, mirror_bytes;
+    uint64_t most_staged_host, most_staged[DPS_EXEC_MAX_DEVICES]; /* of the ops that were measured */
 } DpsExec;
 
 /** How a tensor of the graph is found at run time. Borrowed by run. */
@@ -85,6 +86,9 @@ typedef struct DpsBindings {
     const void *inputs[DPS_INPUT_COUNT];
     int outline; /* no memory behind the views: for dps_exec_measure */
 } DpsBindings;
+
+/** Device i of a backend, its plugin named as the culprit of a crash. *out is set whole. Errors: enumerate's; NOT_FOUND past the last. [init] */
+DpsStatus dps_exec_device (const DpsPlugin *plugin, const DpsBackend *be, uint32_t i, DpsDeviceInfo *out, DpsError *err);
 
 /**
  * What is wrong with device i of a backend as enumerate described it, NULL: nothing. Its name is compared, printed and written into JSON and locks, and
@@ -120,6 +124,14 @@ DpsStatus dps_exec_reserve (DpsExec *ex, uint64_t bytes, DpsError *err);
  */
 DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b, uint64_t *out_scratch, DpsError *err);
 DpsStatus dps_exec_reserve_scratch (DpsExec *ex, uint64_t bytes, DpsError *err);
+
+/**
+ * What copies of operands take beside blocks, where an op goes to a device that does not reach them: the most of any op that was measured (by
+ * dps_exec_measure, dps_exec_op_scratch) since this was last asked. An op in pieces counts as one. [device-serial]
+ */
+uint64_t dps_exec_staging (DpsExec *ex);
+/** What such copies have taken so far. */
+uint64_t dps_exec_staged (const DpsExec *ex);
 
 /** Run ops [first, end) of a laid-out graph. Errors: the backend's, prefixed with op and device. [device-serial] */
 DpsStatus dps_exec_run (DpsExec *ex, const DpsGraph *g, uint64_t peak, size_t first, size_t end, const DpsBindings *b, DpsError *err);

@@ -247,6 +247,51 @@ DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flag
     return transfer (ex, device, &s, 1, err);
 }
 
+void dps__stage_note (DpsExec *ex, int device, uint64_t bytes)
+{
+    ex->most_staged[device] = bytes > ex->most_staged[device] ? bytes : ex->most_staged[device];
+}
+
+/* Outlines lie nowhere: all of an op that leaves the first device counts, unless both are host memory. */
+DpsStatus dps__stage_measure (DpsExec *ex, int device, const DpsOp *o, DpsError *err)
+{
+    uint64_t total = 0;
+    if (device == 0 || (dps_exec_shares (ex) && shares (&ex->devices[device])))
+        return DPS_OK;
+    for (uint32_t i = 0; i < o->n_in + o->n_out; i++) {
+        const DpsView *v = dps_op_operand (o, i);
+        uint64_t bytes = 0;
+        if (v)
+            DPS_TRY (view_bytes (ex, v, &bytes, err));
+        total += aligned (bytes);
+        for (uint32_t p = 0; v && p < v->n_parts; p++)
+            total += aligned (v->parts[p]->bytes);
+    }
+    ex->most_staged_host = total > ex->most_staged_host ? total : ex->most_staged_host;
+    if (!shares (&ex->devices[device]))
+        dps__stage_note (ex, device, total);
+    return DPS_OK;
+}
+
+uint64_t dps_exec_staged (const DpsExec *ex)
+{
+    uint64_t total = ex->stage_bytes;
+    for (int i = 0; i < ex->n_devices; i++)
+        total += ex->staged[i].bytes;
+    return total;
+}
+
+uint64_t dps_exec_staging (DpsExec *ex)
+{
+    uint64_t total = ex->most_staged_host;
+    ex->most_staged_host = 0;
+    for (int i = 0; i < ex->n_devices; i++) {
+        total += ex->most_staged[i];
+        ex->most_staged[i] = 0;
+    }
+    return total;
+}
+
 DpsStatus dps__exec_moves (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *err)
 {
     const DpsView *staged;

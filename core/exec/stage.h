@@ -26,6 +26,10 @@ DpsStatus dps_exec_fetch (DpsExec *ex, const DpsGraph *g, DpsNode node, DpsError
 /** Memory on a device for what is copied there before a call, good until the next call there. Errors: NOMEM, DEVICE. [device-serial] */
 DpsStatus dps__stage_room (DpsExec *ex, int device, uint64_t bytes, DpsBlock **out, DpsError *err);
 
+/** What a call of o there would copy, and other bytes in that memory, noted for dps_exec_staging. The views need no memory. Errors: those of the call. */
+DpsStatus dps__stage_measure (DpsExec *ex, int device, const DpsOp *o, DpsError *err);
+void dps__stage_note (DpsExec *ex, int device, uint64_t bytes);
+
 /** DpsBackend.run on a device, whatever memory the operands are in. Errors: the backend's, NOMEM. [device-serial] */
 DpsStatus dps__exec_call (DpsExec *ex, int device, const DpsOp *o, uint32_t flags, DpsError *err);
 

@@ -33,8 +33,6 @@ const DpsOp *dps__unpacked_outline (const DpsExec *ex, const DpsOp *o, DpsUnpack
 DpsStatus dps__unpack (DpsExec *ex, const DpsView *forward, DpsView *out_rows, DpsError *err)
 {
     const DpsExecDevice *d = &ex->devices[0];
-    if (!forward)
-        return dps_fail (err, DPS_ERR_INTERNAL, "exec: a packed weight of no graph cannot go to another device");
     *out_rows = *forward;
     if (!is_packed (forward))
         return DPS_OK;

@@ -63,7 +63,9 @@ static DpsStatus create (DpsObjectiveInstance *o, DpsParamLookup lookup, void *c
     DpsStr str[DPS_PARAMS_MAX];
     DPS_TRY (dps_params_resolve (o->info.name, o->info.params, o->info.n_params, lookup, ctx, num, str, err));
     DpsError theirs = DPS_ERROR_INIT;
+    dps_crumb_enter (o->info.name, "create");
     DpsStatus st = o->table.create (num, str, &o->self, &theirs);
+    dps_crumb_leave ();
     return st == DPS_OK ? DPS_OK : failed (o, st, &theirs, err);
 }
 

@@ -130,7 +130,9 @@ static DpsStatus open_one (const DpsRegistry *reg, const DpsRecipe *recipe, size
     if (st == DPS_OK && args.nomem)
         st = dps_fail (err, DPS_ERR_NOMEM, "rewards: out of memory");
     if (st == DPS_OK) {
+        dps_crumb_enter (r->label, "open");
         st = host ? host->open (reg, num, str, &r->self, &theirs) : r->table.open (num, str, &r->self, &theirs);
+        dps_crumb_leave ();
         r->is_open = st == DPS_OK;
         if (st != DPS_OK)
             st = refused (given, st, &theirs, err);

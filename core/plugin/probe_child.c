@@ -11,8 +11,6 @@
 #include "plugin/module.h"
 #include "plugin/probe.h"
 
-enum { MAX_DEVICES = 16 };
-
 /* Whoever reads this knows how far it got when nothing more comes. */
 static void step (const char *what, const char *detail)
 {
@@ -27,7 +25,7 @@ static void try_backend (const DpsBackend *b)
     DpsError why = DPS_ERROR_INIT;
     DpsDeviceInfo info = {.size = sizeof info};
     step ("enumerate", "");
-    for (uint32_t i = 0; i < MAX_DEVICES && b->enumerate (i, &info, &why) == DPS_OK; i++)
+    for (uint32_t i = 0; i < DPS_DEVICES_MAX && b->enumerate (i, &info, &why) == DPS_OK; i++)
         info = (DpsDeviceInfo){.size = sizeof info};
 }
 

@@ -115,7 +115,7 @@ DpsStatus dps__critic_measure (DpsTrainer *t, const DpsBatchCounts *counts, size
             st = measure_one (c, &outline, &counts[i], &asked, err);
     }
     dps_weights_free (&outline);
-    *out_bytes = b.rows + b.packed_forward + b.packed_grad + b.master + b.gradients + b.optimizer + b.quantised;
+    *out_bytes = b.rows + b.packed_forward + b.packed_grad + b.master + b.gradients + b.optimizer + b.quantised + dps_exec_staging (&s->ex);
     return st;
 }
 

@@ -219,6 +219,7 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
     if (st == DPS_OK)
         st = dps__critic_measure (t, training.items, training.n, checkpointing, &t->plan.value_model, err);
     t->plan.value_model += t->critic.arena + t->critic.scratch;
+    t->plan.staging = dps_exec_staging (&t->session.ex);
     t->arena_exact = !t->rollout.samples && t->plan.exact && t->plan.steps <= MAX_STEPS_READ && !training.dropped && !evaluation.dropped;
     dps_free (training.items);
     dps_free (evaluation.items);
@@ -231,7 +232,7 @@ static DpsStatus plan_arena (DpsTrainer *t, int64_t micro_batch, int checkpointi
 uint64_t dps_train_plan_total (const DpsTrainPlan *p)
 {
     return p->weights_rows + p->weights_quantised + p->weights_packed + p->weights_packed_grad + p->masters + p->gradients + p->optimizer +
-           p->arena + p->scratch + p->rollout + p->rewards + p->value_model + p->fixed;
+           p->arena + p->scratch + p->staging + p->rollout + p->rewards + p->value_model + p->fixed;
 }
 
 typedef struct SizeText {
@@ -327,6 +328,8 @@ DpsStatus dps__trainer_check_peak (const DpsTrainer *t, DpsError *err)
                          (unsigned long long)ex->arena_peak, (unsigned long long)t->plan.arena);
     dps_log (DPS_LOG_DEBUG, "arena: %llu bytes used of %llu planned", (unsigned long long)ex->arena_peak,
              (unsigned long long)t->plan.arena);
+    dps_log (DPS_LOG_DEBUG, "copies for other devices: %llu bytes used of %llu planned", (unsigned long long)dps_exec_staged (ex),
+             (unsigned long long)t->plan.staging);
     struct rusage u;
     if (getrusage (RUSAGE_SELF, &u) == 0)
         dps_log (DPS_LOG_DEBUG, "memory: %llu bytes resident at most, %llu planned, %llu of them fixed",

@@ -155,7 +155,7 @@ static DpsStatus plan (void *self, uint64_t tokens, int reserve, uint64_t *out_b
     RewardModel *m = self;
     uint64_t weights, arena = 0, scratch = 0;
     DPS_TRY (measure (m, tokens, &weights, &arena, &scratch, err));
-    *out_bytes = weights + arena + scratch;
+    *out_bytes = weights + arena + scratch + dps_exec_staging (&m->session.ex);
     if (!reserve)
         return DPS_OK;
     DPS_TRY (load (m, err));

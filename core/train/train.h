@@ -56,6 +56,7 @@ typedef struct DpsTrainPlan {
     uint64_t weights_quantised, quantised_numbers; /* bytes of the frozen base's codes, and how many weights they stand for */
     uint64_t arena;                                /* activations and gradients of the largest micro-batch */
     uint64_t scratch;                              /* intermediates of ops that the device runs as simple ones */
+    uint64_t staging;                              /* copies of operands for devices that do not reach them */
     uint64_t rollout;                              /* sampling: the cache, what was sampled, the weights of the reference */
     uint64_t rewards;                              /* reward models: their weights, and their activations while they judge */
     uint64_t value_model;                          /* all of a value model apart from the policy: what trains, and its activations */

@@ -264,6 +264,7 @@ _Static_assert (offsetof (DpsOp, out) == 32, "DpsOp.out");
 _Static_assert (offsetof (DpsOp, attrs) == 40, "DpsOp.attrs");
 _Static_assert (sizeof (DpsOp) == 48, "DpsOp");
 
+_Static_assert (DPS_DEVICES_MAX == 64, "DPS_DEVICES_MAX");
 _Static_assert (DPS_DEVICE_HOST_MEMORY == 1, "DPS_DEVICE_HOST_MEMORY");
 _Static_assert (offsetof (DpsDeviceInfo, size) == 0, "DpsDeviceInfo.size");
 _Static_assert (offsetof (DpsDeviceInfo, device) == 8, "DpsDeviceInfo.device");

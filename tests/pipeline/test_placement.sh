@@ -11,7 +11,8 @@ train() {
     local name=$1
     shift
     tiny_recipe "$name.yaml" "$name" max_steps=3 save_steps=2 per_device_train_batch_size=2 "$@"
-    run 0 "$dia" train "$name.yaml" --quiet
+    run 0 "$dia" train "$name.yaml" --quiet --log-level debug
+    cp err "$name.log"
     cat "$name"/*.safetensors > "$name.bytes"
 }
 
@@ -59,6 +60,17 @@ holds out 'any (.op == "linear" and (.operands | test ("packed")) and .device ==
 train full-packed 'device=[packed, ref]' lora_r=- lora_alpha=- lora_target_modules=- gradient_checkpointing=true
 same full.bytes full-packed.bytes
 ok "weights that the first device packed"
+
+# Copies take no more than was planned, and the plan counts them.
+for name in mixed asked cpu-remote packed packed-remote full-packed; do
+    copies=$(sed -n 's/.*copies for other devices: \([0-9]*\) bytes used of \([0-9]*\) planned/\1 \2/p' "$name.log")
+    [ "${copies% *}" -gt 0 ] && [ "${copies% *}" -le "${copies#* }" ] || fail "$name: of copies for other devices, '$copies' were used and planned"
+done
+run 0 "$dia" plan asked.yaml --json
+holds out '.memory_bytes.staging > 0 and .memory_bytes.total == ([.memory_bytes | del (.total)[]] | add)'
+run 0 "$dia" plan ref.yaml --json
+holds out '.memory_bytes.staging == 0'
+ok "the plan counts copies"
 
 # Answers: caches are in host memory.
 for device in ref remote; do

@@ -13,6 +13,7 @@
 #include "check/process.h"
 #include "check/run.h"
 #include "diapason/open_registry.h"
+#include "exec/exec.h"
 #include "objective/tape.h"
 #include "plugin/crumb.h"
 #include "plugin/host.h"
@@ -116,11 +117,9 @@ static DpsStatus describe_devices (const DpsRegistry *reg, const DpsPlugin *p, j
         return DPS_OK;
     json_t *list = json_array ();
     DpsStatus st = DPS_OK;
-    for (uint32_t i = 0; st == DPS_OK && i < 64; i++) {
-        DpsDeviceInfo info = {.size = sizeof info};
-        dps_crumb_enter (p->id, "enumerate");
-        st = backend->enumerate (i, &info, err);
-        dps_crumb_leave ();
+    for (uint32_t i = 0; st == DPS_OK && i < DPS_DEVICES_MAX; i++) {
+        DpsDeviceInfo info;
+        st = dps_exec_device (p, backend, i, &info, err);
         if (st == DPS_OK)
             json_array_append_new (list,
                                    json_pack ("{s:s, s:s}", "name", info.name ? info.name : "", "detail", info.detail ? info.detail : ""));

@@ -177,7 +177,7 @@ DpsStatus kit_open (Kit *k, CheckContext *ctx, DpsError *err)
     static const char *const oracle[] = {"ref"};
     *k = (Kit){.ctx = ctx, .backend = ctx->table, .seed = ctx->seed, .ops = json_object ()};
     k->pack = dps_registry_get (ctx->registry, DPS_PACK_ID, ctx->plugin->id);
-    for (uint32_t i = 0; i < 64 && !k->device; i++) {
+    for (uint32_t i = 0; i < DPS_DEVICES_MAX && !k->device; i++) {
         k->info = (DpsDeviceInfo){.size = sizeof k->info};
         DpsStatus st = k->backend->enumerate (i, &k->info, err);
         if (st == DPS_ERR_NOT_FOUND && i == 0)

@@ -8,7 +8,7 @@
 #include "check/plugin.h"
 #include "exec/exec.h"
 
-enum { MOST_DEVICES = 64, LOOSE = 64 };
+enum { LOOSE = 64 };
 
 /* What a plugin may not write past: a struct of the host's size, and bytes behind it. */
 typedef struct GuardedInfo {
@@ -47,7 +47,7 @@ static DpsStatus device_within (const DpsBackend *be, uint32_t i, size_t size, D
 static DpsStatus devices (CheckContext *ctx, DpsError *err)
 {
     const DpsBackend *be = ctx->table;
-    DpsDeviceInfo all[MOST_DEVICES], again;
+    DpsDeviceInfo all[DPS_DEVICES_MAX], again;
     uint32_t n = 0;
     for (DpsStatus st; (st = device_within (be, n, sizeof again, &all[n], err)) != DPS_ERR_NOT_FOUND; n++) {
         DPS_TRY (st);
@@ -64,8 +64,8 @@ static DpsStatus devices (CheckContext *ctx, DpsError *err)
         if (again.device != all[n].device)
             return dps_fail (err, DPS_ERR_INVALID,
                              "device %u has another handle when asked again: it must hold for the life of the process", n);
-        if (n + 1 == MOST_DEVICES)
-            return dps_fail (err, DPS_ERR_LIMIT, "more than %d devices: enumerate must answer NOT_FOUND past the last", MOST_DEVICES);
+        if (n + 1 == DPS_DEVICES_MAX)
+            return dps_fail (err, DPS_ERR_LIMIT, "more than %d devices: enumerate must answer NOT_FOUND past the last", DPS_DEVICES_MAX);
     }
     check_note_number (ctx, "devices", n);
     if (!n)
@@ -255,10 +255,10 @@ static DpsStatus unknown_op (Kit *k, DpsError *err)
 static DpsStatus every_device (CheckContext *ctx, DpsError *err)
 {
     const DpsBackend *be = ctx->table;
-    const char *names[MOST_DEVICES];
+    const char *names[DPS_DEVICES_MAX];
     uint32_t n = 0;
     DpsDeviceInfo info = {.size = sizeof info};
-    for (; n < MOST_DEVICES && be->enumerate (n, &info, err) == DPS_OK; n++)
+    for (; n < DPS_DEVICES_MAX && be->enumerate (n, &info, err) == DPS_OK; n++)
         names[n] = info.name;
     if (n < 2)
         return check_skip (err, "it has %u device%s here", n, n == 1 ? "" : "s");

@@ -18,6 +18,7 @@
 #include "base/file.h"
 #include "diapason/cli.h"
 #include "diapason/open_registry.h"
+#include "exec/exec.h"
 #include "plugin/cpu.h"
 #include "plugin/host.h"
 #include "plugin/module.h"
@@ -122,10 +123,10 @@ static json_t *devices_json (const DpsRegistry *reg)
     const DpsBackend *backend;
     const DpsPlugin *p;
     for (size_t k = 0; (backend = dps_registry_nth (reg, DPS_BACKEND_ID, k, &p)); k++) {
-        DpsDeviceInfo info = {.size = sizeof info};
+        DpsDeviceInfo info;
         DpsError err = DPS_ERROR_INIT;
         DpsStatus st = DPS_OK;
-        for (uint32_t i = 0; i < 64 && (st = backend->enumerate (i, &info, &err)) == DPS_OK; i++)
+        for (uint32_t i = 0; i < DPS_DEVICES_MAX && (st = dps_exec_device (p, backend, i, &info, &err)) == DPS_OK; i++)
             json_array_append_new (
                 all, json_pack ("{s:o, s:o, s:s}", "name", words (info.name), "detail", words (info.detail), "plugin", p->id));
         if (st != DPS_OK && st != DPS_ERR_NOT_FOUND)

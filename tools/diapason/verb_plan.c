@@ -37,6 +37,7 @@ static const GOptionEntry entries[] = {
     X ("optimizer state", "optimizer", optimizer)                                                                                          \
     X ("activations", "activations", arena)                                                                                                \
     X ("scratch of decomposed ops", "scratch", scratch)                                                                                    \
+    X ("copies for other devices", "staging", staging)                                                                                     \
     X ("sampling", "rollout", rollout)                                                                                                     \
     X ("reward models", "rewards", rewards)                                                                                                \
     X ("value model", "value_model", value_model)                                                                                          \

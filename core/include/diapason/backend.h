@@ -14,6 +14,7 @@
 struct DpsDevice; /* the backend's own */
 struct DpsPlan;   /* a prepared op, the backend's own */
 
+enum { DPS_DEVICES_MAX = 64 }; /* of one backend */
 enum {
     DPS_DEVICE_HOST_MEMORY = 1 /* buffers are plain host memory: DpsView.host is set and may be read by the host between ops */
 };
@@ -45,8 +46,8 @@ typedef struct DpsBackend {
     size_t size;
 
     /**
-     * Device i, or NOT_FOUND past the last. `out->size` set by the caller. Asked more than once, with the same answers. Owns: out->device and the
-     * strings stay the backend's, good for the life of the process. Errors: DEVICE (the driver's own words). Thread: [init].
+     * Device i of at most DPS_DEVICES_MAX, or NOT_FOUND past the last. `out->size` set by the caller. Asked more than once, with the same answers. Owns:
+     * out->device and the strings stay the backend's, good for the life of the process. Errors: DEVICE (the driver's own words). Thread: [init].
      */
     DpsStatus (*enumerate) (uint32_t i, DpsDeviceInfo *out, DpsError *err);
 
@@ -118,8 +119,9 @@ typedef struct DpsPack {
     DpsStatus (*pack) (struct DpsDevice *dev, const DpsView *from, int64_t row, uint32_t orientation, const DpsView *to, DpsError *err);
 
     /**
-     * The reverse for a few rows: rows ids[0..n) of a packed FORWARD weight into row-major y (n,K): an embedding table needs
-     * no second copy. NULL slot: the host keeps a row-major copy. Errors: INVALID (no such row), and those of pack. Thread: [device-serial].
+     * The reverse for a few rows: rows ids[0..n) of a packed FORWARD weight into row-major y (n,K): an embedding table needs no second copy, and an
+     * op that this device refuses gets its weight on another. NULL slot: the host keeps a row-major copy of embeddings, and such an op runs nowhere.
+     * Errors: INVALID (no such row), and those of pack. Thread: [device-serial].
      */
     DpsStatus (*unpack_rows) (struct DpsDevice *dev, const DpsView *packed, const int32_t *ids, int64_t n, const DpsView *y, DpsError *err);
 } DpsPack;

@@ -19,7 +19,7 @@ typedef struct DpsHost {
     /** Hand one line (UTF-8, no newline) to the host's log; level is a DPS_HOST_LOG_*. Keeps no pointer. [any] */
     void (*log) (uint32_t level, DpsStr line);
 
-    /** Name what is about to run; after a crash the host names it as the culprit. Keeps no pointer. [any] */
+    /** Name what is about to run; after a crash, or an exit () in the plugin, the host names it as the culprit. Keeps no pointer. [any] */
     void (*breadcrumb) (DpsStr what);
 
     /** 1 when the user asked to stop; long operations return DPS_ERR_CANCELLED soon after. [any] */
