@@ -327,9 +327,10 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
     uint32_t rest = c.misses >= MISSES ? status[c.done - 1] : DPS_SCORE_TIMEOUT;
     while (c.done < n_rows)
         settle_row (&c, 0, rest);
-    if (!n_rows || c.n_failed < n_rows)
+    if (!c.n_failed)
         return DPS_OK;
-    return dps_fail (err, status[0] == DPS_SCORE_TIMEOUT ? DPS_ERR_TIMEOUT : DPS_ERR_IO, "%s", *c.why ? c.why : "no answer in time");
+    st = c.n_failed < n_rows ? DPS_OK : status[0] == DPS_SCORE_TIMEOUT ? DPS_ERR_TIMEOUT : DPS_ERR_IO;
+    return dps_fail (err, st, "%s", *c.why ? c.why : "no answer in time");
 }
 
 static const DpsReward reward = {.size = sizeof reward, .describe = describe, .open = open_process, .score = score, .close = close_process};

@@ -369,7 +369,7 @@ static DpsStatus score_one (Reward *r, Scoring *s, DpsError *err)
         s->status[i] = st == DPS_ERR_TIMEOUT ? DPS_SCORE_TIMEOUT : DPS_SCORE_FAILED;
     const char *why = take (r, s, &now);
     r->asked += n;
-    say_lost (r, &now, st == DPS_OK ? why : dps_error_said (&theirs, st));
+    say_lost (r, &now, st == DPS_OK && (*why || !theirs.msg[0]) ? why : dps_error_said (&theirs, st));
     add_counts (&s->counts, &now);
     return DPS_OK;
 }

@@ -63,6 +63,15 @@ DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vo
     return DPS_OK;
 }
 
+int dps_encoder_shows_tools (const DpsEncoder *e)
+{
+    DpsError none = DPS_ERROR_INIT;
+    DpsTemplate own = {.source = e->template_source};
+    if (!own.source && e->tok)
+        (void)dps_tokenizer_chat_template (e->tok, 1, &own, &none);
+    return own.source && strstr (own.source, "tools") != NULL; /* Gemma's turn format has no place for them */
+}
+
 void dps_encoder_keep_whole (DpsEncoder *e) { e->keep_whole = 1; }
 void dps_encoder_ids_only (DpsEncoder *e) { e->ids_only = 1; }
 

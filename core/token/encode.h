@@ -44,6 +44,8 @@ void dps_encoder_free (DpsEncoder *e);
 DpsStatus dps_encoder_set_model (DpsEncoder *e, const json_t *config, int64_t vocab, DpsError *err);
 /** max_length cuts no row: they are cut where they are wrapped. [init] */
 void dps_encoder_keep_whole (DpsEncoder *e);
+/** 1 when the chat template that a row with tools is rendered by speaks of them; 0: the model never sees them. [any] */
+int dps_encoder_shows_tools (const DpsEncoder *e);
 /** Weights are not asked for: a conversation is taken whole, also where it cannot be told which tokens are a reply's. [init] */
 void dps_encoder_ids_only (DpsEncoder *e);
 

@@ -30,6 +30,7 @@ struct DpsFeed {
     DpsRowSize *sizes;         /* [all rows of all files]; NULL before the scan */
     DpsBatchCounts most;       /* of the scanned rows, each count by itself */
     uint64_t n_cut, n_dropped; /* rows above max_length that the scan met */
+    uint64_t n_tools;          /* rows with tools */
     uint64_t n_undecided;      /* groups of which a pair was wanted, with no answer better than another */
     DpsBins bins;              /* with packing: each row by its place in the unpacked epoch */
     DpsWrap wrap;              /* with wrapped in place of bins */

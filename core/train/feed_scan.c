@@ -28,6 +28,7 @@ static DpsStatus scan_row (DpsFeed *f, const DpsDatasetFile *file, uint64_t row,
     if (st == DPS_OK && !f->prompts)
         st = dps_criteria_add (&f->criteria, &r, f->recipe->criteria_weights, err);
     f->n_undecided += st == DPS_OK && !u.n && !u.n_long && r.kind == DPS_ROW_GROUP;
+    f->n_tools += r.tools != NULL;
     dps_row_clear (&r);
     if (st == DPS_OK && u.n)
         st = dps__feed_take_unit (f, &p, &u, 0, 0, err);
@@ -52,6 +53,11 @@ static DpsStatus tell_scanned (const DpsFeed *f, uint64_t wanted, DpsError *err)
     if (f->n_undecided)
         dps_log (DPS_LOG_WARNING, "%llu of %llu groups have no answer that is judged better than another: no pair, they are skipped",
                  (unsigned long long)f->n_undecided, (unsigned long long)wanted);
+    if (f->n_tools && !dps_encoder_shows_tools (f->encoder))
+        dps_log (DPS_LOG_WARNING,
+                 "%llu of %llu rows have tools, of which the chat template says nothing: the model does not see them. Hint: "
+                 "chat_template_path names the file of another",
+                 (unsigned long long)f->n_tools, (unsigned long long)wanted);
     if (f->n_dropped + f->n_undecided == wanted)
         return dps_fail (err, DPS_ERR_DATA,
                          "%s: none of the %llu rows is left: %llu are longer than max_length, %llu are groups without a better answer",

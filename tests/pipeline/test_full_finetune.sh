@@ -42,8 +42,12 @@ turns='"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":
 printf '%s\n' "{$turns,\"tools\":[{\"name\":\"ab\"}]}" "{$turns}" > turns.jsonl
 printf '{"ids":[%s]}\n' 4,5,6,5,2,6,4,3,2 3,5,2,5,3,2 > ids.jsonl # b ab c ab </s> c b a </s>, and a ab </s> ab a </s>
 rows=$work/turns.jsonl full_recipe called.yaml run-called model_name_or_path="$work/called" max_steps=4 save_steps=2 per_device_train_batch_size=1
+blind="1 of 2 rows have tools, of which the chat template says nothing"
 run 0 "$dia" train called.yaml
+! grep -q -F "$blind" err || fail "a template for tools is said not to show them"
 run 0 "$dia" train called.yaml --resume run-called/checkpoint-2
+run 0 "$dia" train called.yaml --set chat_template_path="$work/called/chat_template.jinja" --set output_dir=blind --set max_steps=1
+said "$blind"
 holds run-called/checkpoint-4/manifest.json '.files | has("tokenizer_config.json") and (has("chat_template.jinja") | not)'
 holds run-called/digests.json '.files | has("tokenizer_config.json")'
 holds run-called/tokenizer_config.json '.model_max_length == 1e30 and .eos_token == "</s>" and [.chat_template[].name] == ["rag", "tool_use", "default"]'

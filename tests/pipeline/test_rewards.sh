@@ -131,7 +131,7 @@ rewards="  - {name: process, command: [bash, $work/moody.sh]}" rows=$work/gate.j
     per_device_train_batch_size=8 max_completion_length=4 max_steps=2 gradient_accumulation_steps=1
 sed -i '/^reward_funcs:/a\  - {name: length, max: 10}' moody.yaml # the same for all: only failures tell the answers apart
 run 0 "$dia" train moody.yaml --allow-programs
-said 'could not be judged so far'
+said "0 timed out): the child's answer is no score"
 jq -s -e 'map(select(.loss != null)) | length == 2 and all(.loss == 0 and .grad_norm == 0)' moody/metrics.jsonl >/dev/null || fail "$(cat moody/metrics.jsonl)"
 ok "rewards that say nothing, or fail"
 

@@ -44,7 +44,7 @@ typedef struct DpsReward {
 
     /**
      * value and status (DPS_SCORE_*): (n_rows, n_criteria), higher is better, in the criterion's own unit; value is NaN where status is not OK.
-     * A row that fails costs that row only. deadline_ms from now, 0: none; rows not judged by then are TIMEOUT.
+     * A row that fails costs that row only; err->msg may say with OK why one did. deadline_ms from now, 0: none; rows not judged by then are TIMEOUT.
      * token_values: NULL, or per row an array of n_completion_ids to fill, in the criterion's unit (only when n_criteria is 1).
      * Errors: none of the rows could be judged: IO, DEVICE, NOMEM, TIMEOUT; CANCELLED. Thread: [any], one call at a time per instance.
      */
