@@ -49,7 +49,7 @@ DpsStatus cuda_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err
     DpsError why = DPS_ERROR_INIT;
     if (!p->M || !p->N)
         return DPS_OK;
-    DpsStatus st = q->dev->gemm ? by_lt (l, p, &why) : DPS_ERR_UNSUPPORTED;
+    DpsStatus st = q->dev->gemm && p->K ? by_lt (l, p, &why) : DPS_ERR_UNSUPPORTED; /* of nothing there need be no buffer */
     if (st == DPS_ERR_UNSUPPORTED)
         return dps_launch_multiply (l, p, err);
     if (st != DPS_OK && err)

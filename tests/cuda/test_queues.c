@@ -93,6 +93,26 @@ static void test_host_operands (void)
     CHECK_NEAR ((double)numbers[6], 28, 0);
 }
 
+/* A sum over nothing, of operands that no buffer holds. */
+static void test_empty_sum (void)
+{
+    float none[1] = {0}, bias[2] = {3, 4};
+    const int64_t x_shape[2] = {1, 0}, w_shape[2] = {2, 0}, bias_shape = 2;
+    DpsView x = {.size = sizeof x, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = x_shape, .host = none}, w = x, b = x;
+    const DpsView *in[3] = {&x, &w, &b};
+    Vec y;
+    Op o;
+    w.shape = w_shape;
+    b.rank = 1, b.shape = &bias_shape, b.host = bias;
+    vec (&y, 1, 2, 0, 0);
+    op_of (&o, "linear", NULL, NULL, &y, 1);
+    o.op.in = in, o.op.n_in = 3;
+    CHECK_OK (be->run (dev, &o.op, 0, &err));
+    CHECK_NEAR ((double)y.host[0], 3, 0);
+    CHECK_NEAR ((double)y.host[1], 4, 0);
+    vec_free (&y);
+}
+
 static void test_import (void)
 {
     enum { N = 64 };
@@ -213,6 +233,6 @@ static void test_graph_product (void)
 }
 
 CHECK_SUITE (run_tests, "cuda queues", T (test_run_waits), T (test_queue_does_not_wait), T (test_queues_in_order), T (test_host_operands),
-             T (test_import), T (test_memory), T (test_bounds), T (test_graph), T (test_graph_product))
+             T (test_empty_sum), T (test_import), T (test_memory), T (test_bounds), T (test_graph), T (test_graph_product))
 
 KIT_MAIN (run_tests)
