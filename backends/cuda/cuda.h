@@ -100,6 +100,7 @@ struct DpsDevice {
     CudaKernel *kernels; /* those asked for so far */
     size_t n_kernels, cap_kernels;
     struct CudaGemm *gemm; /* NULL: no cuBLASLt */
+    int int8;              /* linear multiplies an INT8 weight by codes */
 };
 
 /* device.c */
@@ -158,6 +159,8 @@ DpsLaunch cuda_launch_table (struct DpsQueue *q);
 
 /* product.c: DpsLaunch.multiply by cuBLASLt, else by the dialect; its ctx is the queue. */
 DpsStatus cuda_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err);
+/** DpsLaunch.multiply_codes by cuBLASLt. */
+DpsStatus cuda_multiply_codes (const DpsLaunch *l, const DpsView *a, const DpsView *b, const DpsView *sum, DpsError *err);
 
 /* graph.c */
 extern const DpsRecorder cuda_recorder;
@@ -184,7 +187,10 @@ typedef struct CudaProduct {
     int a_transposed, b_transposed;
     float alpha, beta; /* of an i32 product: 1 and 0 */
 } CudaProduct;
-/** dev->gemm stays NULL where cuBLASLt is missing or not wanted. */
+/**
+ * By DIAPASON_CUDA_GEMM: cublaslt (default), dialect, or int8, which is cublaslt and dev->int8. dev->gemm stays NULL where cuBLASLt is missing or not
+ * wanted. Errors: INVALID, NOT_FOUND (int8 without cuBLASLt), NOMEM, DEVICE.
+ */
 DpsStatus cuda_gemm_open (struct DpsDevice *dev, DpsError *err);
 void cuda_gemm_close (struct DpsDevice *dev);
 /** Errors: UNSUPPORTED when cuBLASLt has no algorithm for it: the caller uses the dialect's. [stream-serial] */

@@ -64,7 +64,11 @@ static DpsStatus describe (struct DpsDevice *dev, DpsError *err)
     dev->memory_bytes = bytes;
     dev->managed = managed && concurrent;
     size_t lt = cuda_api.has_lt ? cuda_api.lt.version () : 0;
-    snprintf (blas, sizeof blas, dev->gemm ? "cuBLASLt %zu.%zu.%zu" : "own matrix products", lt / 10000, lt / 100 % 100, lt % 100);
+    snprintf (blas, sizeof blas,
+              dev->int8   ? "cuBLASLt %zu.%zu.%zu in int8"
+              : dev->gemm ? "cuBLASLt %zu.%zu.%zu"
+                          : "own matrix products",
+              lt / 10000, lt / 100 % 100, lt % 100);
     snprintf (dev->detail, sizeof dev->detail, "%s, sm_%d%d, %d SMs, driver %d.%d, %s%s", model, major, minor, processors, version / 1000,
               version % 1000 / 10, blas, dev->managed ? "" : ", no managed memory");
     return DPS_OK;

@@ -3,7 +3,8 @@
  * gemm.c: matrix products by cuBLASLt. An algorithm is asked for once per shape and kept: the same call then has the same bits in one process.
  * Algorithms that split a sum over K among groups are excluded, so that every element is one sum over K in one order; that the order is the
  * same for every number of rows M is not promised by cuBLASLt, so the device declares DPS_DETERMINISM_THREADS with it, and
- * DPS_DETERMINISM_BATCH with the dialect's own product (DIAPASON_CUDA_GEMM=dialect).
+ * DPS_DETERMINISM_BATCH with the dialect's own product (DIAPASON_CUDA_GEMM=dialect). Sums of int8 are exact, whoever makes them; but other products of
+ * that device are not, and which shapes it multiplies in int8 is cuBLASLt's choice too: THREADS.
  */
 #include <string.h>
 
@@ -49,17 +50,30 @@ static DpsStatus lt_check (struct DpsDevice *dev, LtStatus s, const char *what, 
     return code;
 }
 
-static int wanted (void)
+enum { BY_CUBLASLT, BY_DIALECT, BY_INT8, WAYS };
+
+static DpsStatus wanted (struct DpsDevice *dev, int *out, DpsError *err)
 {
-    char value[16] = "";
-    if (cuda_host.config_get)
-        cuda_host.config_get (dps_str ("cuda.gemm"), value, sizeof value);
-    return strcmp (value, "dialect") != 0;
+    static const char *const ways[WAYS] = {"cublaslt", "dialect", "int8"};
+    char value[32] = "";
+    *out = BY_CUBLASLT;
+    if (!cuda_host.config_get || !cuda_host.config_get (dps_str ("cuda.gemm"), value, sizeof value))
+        return DPS_OK;
+    while (*out < WAYS && strcmp (value, ways[*out]) != 0)
+        ++*out;
+    if (*out == WAYS)
+        return dps_fail (err, DPS_ERR_INVALID, "%s: DIAPASON_CUDA_GEMM is '%s', expected cublaslt, dialect or int8", dev->name, value);
+    if (*out == BY_INT8 && !cuda_api.has_lt)
+        return dps_fail (err, DPS_ERR_NOT_FOUND, "%s: DIAPASON_CUDA_GEMM=int8 takes cuBLASLt: %s", dev->name, cuda_api.lt_reason);
+    return DPS_OK;
 }
 
 DpsStatus cuda_gemm_open (struct DpsDevice *dev, DpsError *err)
 {
-    if (!cuda_api.has_lt || !wanted ())
+    int way;
+    DPS_TRY (wanted (dev, &way, err));
+    dev->int8 = way == BY_INT8;
+    if (!cuda_api.has_lt || way == BY_DIALECT)
         return DPS_OK;
     dev->gemm = dps_calloc (1, sizeof *dev->gemm);
     if (!dev->gemm)

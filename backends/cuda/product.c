@@ -2,7 +2,7 @@
 /*
  * product.c: DpsLaunch.multiply. cuBLASLt multiplies bf16 by bf16 or f32 by f32, with f32 sums: operands of two dtypes become f32 first. It
  * writes y itself where its epilogue rounds as ops.h says; elsewhere an f32 sum in scratch is finished by the dialect. Where cuBLASLt is missing,
- * not wanted, or has no algorithm, dialect/product.cl does it all.
+ * not wanted, or has no algorithm, dialect/product.cl does it all. Codes of int8 it multiplies into sums of i32, where DIAPASON_CUDA_GEMM=int8 asks.
  */
 #include "cuda.h"
 
@@ -55,4 +55,25 @@ DpsStatus cuda_multiply (const DpsLaunch *l, const DpsMatrices *p, DpsError *err
     if (st != DPS_OK && err)
         dps_table_copy (err, sizeof *err, &why);
     return st;
+}
+
+/* It takes codes at whole words only: a weight may begin anywhere in its buffer. */
+DpsStatus cuda_multiply_codes (const DpsLaunch *l, const DpsView *a, const DpsView *b, const DpsView *sum, DpsError *err)
+{
+    const CudaProduct lt = {.M = a->shape[0],
+                            .N = b->shape[0],
+                            .K = b->shape[1],
+                            .lda = b->shape[1],
+                            .ldb = b->shape[1],
+                            .ldd = b->shape[0],
+                            .a = address (a),
+                            .b = address (b),
+                            .d = address (sum),
+                            .ab_dtype = DPS_DTYPE_I8,
+                            .d_dtype = DPS_DTYPE_I32,
+                            .b_transposed = 1,
+                            .alpha = 1};
+    if (lt.b % 4)
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "cuda: cuBLASLt takes codes at a multiple of 4 bytes");
+    return cuda_gemm_run (l->ctx, &lt, err);
 }

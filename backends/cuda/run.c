@@ -203,7 +203,8 @@ DpsLaunch cuda_launch_table (struct DpsQueue *q)
                        .scratch = scratch,
                        .read = read_view,
                        .write = write_view,
-                       .multiply = cuda_multiply};
+                       .multiply = cuda_multiply,
+                       .multiply_codes = q->dev->int8 ? cuda_multiply_codes : NULL};
 }
 
 DpsStatus cuda_accepts (struct DpsDevice *dev, const DpsOp *op, DpsError *err)

@@ -43,6 +43,7 @@ typedef struct DpsProduct {
     float alpha;             /* 1: nothing is multiplied */
     const DpsView *bias, *c; /* or NULL */
     const DpsView *y;        /* (M, N); c may be y */
+    int by_codes;            /* FORWARD: an INT8 weight is multiplied by codes of a, where the backend does that (multiply_codes) */
 } DpsProduct;
 
 /** dW (O,K) f32 += alpha·Σ over rows of each root of dyᵀ·x, one partial a root, in order. */
@@ -86,6 +87,11 @@ typedef struct DpsLaunch {
     DpsStatus (*write) (void *ctx, const void *from, const DpsView *to, uint64_t bytes, DpsError *err);
     /** The backend's way to multiply; it may use the slots named so below. An element's sum must not depend on M, N or other elements. */
     DpsStatus (*multiply) (const struct DpsLaunch *l, const DpsMatrices *m, DpsError *err);
+    /**
+     * sum (M,N) i32 = Σ_k a·b of i8: a (M,K), b (N,K), N and K multiples of 4. NULL: weights of INT8 are numbers first, as ops.h has them. Errors:
+     * UNSUPPORTED: so is this one.
+     */
+    DpsStatus (*multiply_codes) (const struct DpsLaunch *l, const DpsView *a, const DpsView *b, const DpsView *sum, DpsError *err);
 } DpsLaunch;
 
 /** Products, by the backend's multiply (launch_product.c). */

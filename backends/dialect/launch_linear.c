@@ -12,7 +12,8 @@ static DpsStatus linear (const DpsLaunch *l, DpsOpCall *c)
                           .alpha = alpha_of (c),
                           .bias = c->in[2],
                           .c = c->in[3],
-                          .y = c->out[0]};
+                          .y = c->out[0],
+                          .by_codes = 1};
     return dps_launch_product (l, &p, c->err);
 }
 

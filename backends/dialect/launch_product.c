@@ -2,12 +2,13 @@
 /*
  * launch_product.c: which matrices are multiplied for a product with a weight, forward, for its input's gradient and for its own, one product a root;
  * a quantised weight becomes numbers, some rows at a time. Who multiplies is the backend's choice; dps_launch_multiply, in tiles, is right everywhere.
+ * Where a backend multiplies codes, an INT8 weight stays as it is and the input becomes codes too, which loses some of its precision.
  */
 #include <string.h>
 
 #include "launch.h"
 
-enum { TILE = 64, SIDE = 16, QUANTISED_ROWS = 2048 };
+enum { TILE = 64, SIDE = 16, QUANTISED_ROWS = 2048, MOST_CODES = 1 << 17 /* a sum of so many products of codes is an i32 */ };
 
 int dps_launch_tiles (const DpsLaunch *l) { return l->lanes > 1 && l->most_local >= SIDE * SIDE; }
 
@@ -90,24 +91,93 @@ static DpsStatus weight_rows (const DpsLaunch *l, const DpsProduct *p, int64_t r
     return dps_launch_dequantise (l, p->w, row, n, dtype == DPS_DTYPE_BF16, out, err);
 }
 
+/* The input of a product as codes. */
+typedef struct Codes {
+    DpsView codes, scales;
+    int64_t shape[2];
+} Codes;
+
+static int takes_codes (const DpsLaunch *l, const DpsProduct *p, int64_t count)
+{
+    int64_t k = p->w->shape[1];
+    return p->by_codes && l->multiply_codes && dps_quant_find (l->quants, p->w->dtype) == DPS_QUANT_INT8 && k > 0 && k % 4 == 0 &&
+           count % 4 == 0 && k <= MOST_CODES;
+}
+
+static DpsStatus encode (const DpsLaunch *l, const DpsView *a, Codes *out, DpsError *err)
+{
+    out->shape[0] = a->shape[0];
+    out->shape[1] = a->shape[1];
+    DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_OP, DPS_DTYPE_I8, 2, out->shape, &out->codes, err));
+    DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_OP2, DPS_DTYPE_F32, 1, out->shape, &out->scales, err));
+    DpsKernel k = dps_kernel ("product", "dps_product_encode");
+    dps_arg (&k, a);
+    dps_arg_of (&k, &out->codes);
+    dps_arg_of (&k, &out->scales);
+    dps_arg_i64 (&k, a->shape[1]);
+    return dps_launch_rows_of (l, &k, a->shape[0], err);
+}
+
+/* m without its b: that is rows [row, row + m->N) of the weight. */
+static DpsStatus multiply_codes (const DpsLaunch *l, const DpsMatrices *m, const Codes *a, const DpsView *w, int64_t row, DpsError *err)
+{
+    int64_t b_shape[2] = {m->N, m->K}, sum_shape[2] = {m->M, m->N};
+    DpsView b = *w, sum;
+    b.dtype = DPS_DTYPE_I8;
+    b.shape = b_shape;
+    b.offset += (uint64_t)(row * m->K);
+    DPS_TRY (dps_launch_temp (l, DPS_SCRATCH_SUM, DPS_DTYPE_I32, 2, sum_shape, &sum, err));
+    DPS_TRY (l->multiply_codes (l, &a->codes, &b, &sum, err));
+    DpsKernel k = dps_kernel ("product", "dps_product_rescale");
+    dps_arg_of (&k, &sum);
+    dps_arg_of (&k, &a->scales);
+    dps_arg_part (&k, l, w, DPS_QPART_SCALES, 4);
+    dps_arg_i64 (&k, row);
+    dps_arg_f32 (&k, (double)m->alpha);
+    dps_arg (&k, m->bias);
+    dps_arg (&k, m->c);
+    dps_arg (&k, m->y);
+    dps_arg_i64 (&k, m->M);
+    dps_arg_i64 (&k, m->N);
+    dps_arg_i64 (&k, m->ldy);
+    return dps_launch_flat (l, &k, m->M * m->N, err);
+}
+
+/* m without its b, as above: by codes where there are some of its input, and such a product; else by numbers. */
+static DpsStatus multiply_rows (const DpsLaunch *l, const DpsProduct *p, DpsMatrices *m, const Codes *codes, int64_t row, DpsError *err)
+{
+    int64_t shape[2];
+    DpsView w;
+    DpsError why = DPS_ERROR_INIT;
+    DpsStatus st = codes ? multiply_codes (l, m, codes, p->w, row, &why) : DPS_ERR_UNSUPPORTED;
+    if (st != DPS_OK && st != DPS_ERR_UNSUPPORTED && err)
+        dps_table_copy (err, sizeof *err, &why);
+    if (st != DPS_ERR_UNSUPPORTED)
+        return st;
+    DPS_TRY (weight_rows (l, p, row, m->N, shape, &w, err));
+    m->b = &w;
+    return l->multiply (l, m, err);
+}
+
 static DpsStatus forward (const DpsLaunch *l, const DpsProduct *p, int64_t count, DpsError *err)
 {
     int64_t piece = dps_launch_quantised (l, p->w) ? QUANTISED_ROWS : count;
+    Codes codes;
+    int coded = takes_codes (l, p, count);
+    if (coded)
+        DPS_TRY (encode (l, p->a, &codes, err));
     for (int64_t at = 0; at < count; at += piece) {
-        int64_t n = count - at < piece ? count - at : piece, shape[2];
-        DpsView w, y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, p->first + at) : y, c = p->c ? shifted (p->c, at) : y;
-        DPS_TRY (weight_rows (l, p, p->first + at, n, shape, &w, err));
-        const DpsMatrices m = {.a = p->a,
-                               .b = &w,
-                               .bias = p->bias ? &bias : NULL,
-                               .c = p->c ? &c : NULL,
-                               .y = &y,
-                               .M = p->a->shape[0],
-                               .N = n,
-                               .K = p->w->shape[1],
-                               .ldy = count,
-                               .alpha = p->alpha};
-        DPS_TRY (l->multiply (l, &m, err));
+        DpsView y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, p->first + at) : y, c = p->c ? shifted (p->c, at) : y;
+        DpsMatrices m = {.a = p->a,
+                         .bias = p->bias ? &bias : NULL,
+                         .c = p->c ? &c : NULL,
+                         .y = &y,
+                         .M = p->a->shape[0],
+                         .N = count - at < piece ? count - at : piece,
+                         .K = p->w->shape[1],
+                         .ldy = count,
+                         .alpha = p->alpha};
+        DPS_TRY (multiply_rows (l, p, &m, coded ? &codes : NULL, p->first + at, err));
     }
     return DPS_OK;
 }

@@ -5,6 +5,10 @@
  * Exact: an element's sum is a chain of fma over each 16 of k and the sum of these in order, whatever M and N are: DPS_DETERMINISM_BATCH. One chain
  * over all of k lost a digit of the head's entropy.
  * dps_product_finish is its last step alone, for products made elsewhere: flat over M·N.
+ *
+ * A product of int8 codes made elsewhere, exact sums of i32, is dps_product_encode (one group a row of a), that product, dps_product_rescale (flat).
+ * A row has one scale, its largest magnitude; codes are rounded to nearest, ties to even, as those of bitsandbytes (LLM.int8) and base/quant_encode.c.
+ * A row with a NaN or an infinity has scale NaN. LLM.int8's outliers, columns kept out of the codes, are not done.
  */
 #define TILE  64
 #define DEPTH 16
@@ -63,5 +67,38 @@ KERNEL (dps_product_finish) (IN (sum), IN (bias), IN (c), OUT (y), i64 M, i64 N,
     for (i64 i = FIRST; i < LAST (M * N); i += STEP) {
         i64 n = i % N, at = i / N * ldy + n;
         STORE (y, at, dps_product_end (LOAD (sum, i), bias, bias_off, bias_t, c, c_off, c_t, n, at));
+    }
+}
+
+/* To even; |v| < 2²². */
+FN float nearest (float v) { return v + 12582912.0f - 12582912.0f; }
+
+KERNEL (dps_product_encode) (IN (a), OUT_OF (i8, codes), OUT_OF (float, scales), i64 K)
+{
+    LOCAL float tmp[DPS_LANES];
+    const i64 first = GROUP (0) * K;
+    float largest = 0, poison = 0; /* poison: 0, or NaN */
+    for (i64 k = LANE; k < K; k += DPS_LANES) {
+        const float v = LOAD (a, first + k);
+        largest = FMAX (largest, FABS (v));
+        poison += v * 0;
+    }
+    largest = dps_lanes_max (largest, tmp);
+    largest += dps_lanes_sum (poison, tmp);
+    for (i64 k = LANE; k < K; k += DPS_LANES)
+        AT (codes, first + k) = largest > 0 ? (i8)nearest (LOAD (a, first + k) / largest * 127) : 0;
+    if (LANE == 0)
+        AT (scales, GROUP (0)) = largest;
+}
+
+/* b_scales: of the rows of the weight from `first` on. */
+KERNEL (dps_product_rescale)
+(IN_OF (i32, sum), IN_OF (float, a_scales), IN_OF (float, b_scales), i64 first, float alpha, IN (bias), IN (c), OUT (y), i64 M, i64 N,
+ i64 ldy)
+{
+    for (i64 i = FIRST; i < LAST (M * N); i += STEP) {
+        const i64 m = i / N, n = i % N, at = m * ldy + n;
+        const float v = (float)AT (sum, i) * AT (a_scales, m) * (AT (b_scales, first + n) * (1.0f / 16129)); /* 127² */
+        STORE (y, at, dps_product_end (alpha * v, bias, bias_off, bias_t, c, c_off, c_t, n, at));
     }
 }

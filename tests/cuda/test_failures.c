@@ -4,6 +4,11 @@
  * time the error is a value with a reason, and everything is given back.
  */
 #include "cuda/cuda_kit.h"
+#include "quant_kit.h"
+
+#include "plugin/host.h"
+
+static Vec codes; /* a weight of INT8, host memory */
 
 typedef struct Scene {
     Vec a, b, y;
@@ -15,15 +20,16 @@ typedef struct Scene {
 
 static DpsStatus play (Scene *s, DpsError *e)
 {
-    float back[24];
-    int64_t shape[2] = {4, 6};
+    float back[32];
+    int64_t shape[2] = {4, 8};
     uint64_t scratch;
     Op o, p;
-    DPS_TRY (vec_kind (&s->a, 0, 4, 6, e));
-    DPS_TRY (vec_kind (&s->b, 1, 6, 6, e));
-    DPS_TRY (vec_kind (&s->y, 2, 4, 6, e));
+    DPS_TRY (vec_kind (&s->a, 0, 4, 8, e));
+    DPS_TRY (vec_kind (&s->b, 1, 8, 8, e));
+    DPS_TRY (vec_kind (&s->y, 2, 4, 8, e));
     DPS_TRY (be->run (dev, &op_of (&o, "fill", NULL, NULL, &s->a, 1)->op, 0, e));
     DPS_TRY (be->run (dev, &op_of (&o, "fill", NULL, NULL, &s->b, 0.5)->op, 0, e));
+    DPS_TRY (be->run (dev, &op_of (&o, "linear", &s->a, &codes, &s->y, 1)->op, 0, e));
     const DpsOp *op = &op_of (&o, "linear", &s->a, &s->b, &s->y, 1)->op;
     DPS_TRY (be->prepare (dev, op, &s->plan, e));
     DPS_TRY (be->run_plan (dev, s->plan, op, e));
@@ -36,7 +42,7 @@ static DpsStatus play (Scene *s, DpsError *e)
     DPS_TRY (recorder->run (s->r, &op, 1, NULL, s->q, e));
     DpsView to = {.size = sizeof to, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = shape, .host = back};
     DPS_TRY (be->copy (dev, &s->y.view, &to, e));
-    return back[23] > 0 ? DPS_OK : dps_fail (e, DPS_ERR_INTERNAL, "the copy of the result is not there");
+    return back[31] > 0 ? DPS_OK : dps_fail (e, DPS_ERR_INTERNAL, "the copy of the result is not there");
 }
 
 static void clean (Scene *s)
@@ -68,6 +74,10 @@ static void close_registry (void)
 static uint64_t sweep (void (*arm) (uint64_t), DpsStatus first, const char *word)
 {
     uint64_t k = 1, odd = 0;
+    DpsQuantNames names;
+    CU_ASSERT_EQUAL_FATAL (dps_quant_names (dps_host ()->intern, &names), 0);
+    Quantised *weight = quantised (&names, (DpsQuantForm){DPS_QUANT_INT8, 0, 0}, 8, 8, 3);
+    codes.view = weight->view;
     for (;; k++) {
         DpsError e = DPS_ERROR_INIT;
         arm (k);
@@ -78,6 +88,7 @@ static uint64_t sweep (void (*arm) (uint64_t), DpsStatus first, const char *word
         if (twin.live () || twin.breaches ()) {
             printf ("\n    step %llu: %lld objects left, %llu breaches: %s\n", (unsigned long long)k, (long long)twin.live (),
                     (unsigned long long)twin.breaches (), twin.last_breach ());
+            quantised_free (weight);
             return 0;
         }
         if (st == DPS_OK || k == 2000)
@@ -89,6 +100,7 @@ static uint64_t sweep (void (*arm) (uint64_t), DpsStatus first, const char *word
         if (st == first && !strstr (e.msg, word))
             printf ("\n    step %llu: \"%s\" does not say \"%s\"\n", (unsigned long long)k, e.msg, word);
     }
+    quantised_free (weight);
     CU_ASSERT (k < 2000);
     CU_ASSERT_EQUAL (odd, 0);
     return k;
@@ -129,6 +141,8 @@ static void test_stays_lost (void)
 }
 
 CHECK_SUITE (run_tests, "cuda failures", T (test_no_memory), T (test_lost_device), T (test_stays_lost))
+
+__attribute__ ((constructor)) static void by_int8 (void) { setenv ("DIAPASON_CUDA_GEMM", "int8", 1); }
 
 int main (void)
 {

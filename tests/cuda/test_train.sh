@@ -23,6 +23,20 @@ jq -n -e --slurpfile a cuda.losses --slurpfile b ref.losses '($a[0] | length) >=
 grep -q '^breaches 0, live 0, launches [1-9]' report || fail "the double saw: $(cat report)"
 ok "three steps on the double with ref's losses: $(cat report)"
 
+# A weight of INT8 as numbers, then by codes: near ref's losses, but not the same.
+tiny_recipe codes.yaml codes device='[cuda]' strict_device=true load_in_8bit=true max_steps=2 save_steps=100
+tiny_recipe plain.yaml plain device='[ref]' load_in_8bit=true max_steps=2 save_steps=100
+DIAPASON_CUDA_GEMM=int8 DOUBLE_CUDA_REPORT=$work/report run 0 "$dia" train codes.yaml
+run 0 "$dia" train plain.yaml
+losses codes > codes.losses
+losses plain > plain.losses
+jq -n -e --slurpfile a codes.losses --slurpfile b plain.losses '[$a[0], $b[0]] | transpose | length >= 2 and all((.[0] - .[1]) | fabs | . > 1e-6 and . < 5e-3)' >/dev/null ||
+    fail "losses of int8: $(cat codes.losses plain.losses)"
+grep -q '^breaches 0, live 0, launches [1-9]' report || fail "the double saw: $(cat report)"
+DIAPASON_CUDA_GEMM=int4 run 1 "$dia" train codes.yaml --set output_dir=none
+said "expected cublaslt, dialect or int8"
+ok "QLoRA on INT8 by codes: $(cat codes.losses), by numbers $(cat plain.losses)"
+
 tiny_recipe lost.yaml lost device='[cuda]' strict_device=true max_steps=3 save_steps=100
 DOUBLE_CUDA_LOSE_AT=3000 run 1 "$dia" train lost.yaml
 said "cuda:0"

@@ -245,6 +245,8 @@ LtStatus cublasLtMatmul (LtHandle h, LtDesc d, const void *alpha, const void *a,
     LtStatus st = cublasLtMatmulAlgoCheck (h, d, la, lb, lc, ld, algo, &result);
     if (st != LT_OK || c != out || lc != ld || workspace_bytes < result.workspaceSize)
         return st != LT_OK ? st : INVALID;
+    if (d->compute == LT_COMPUTE_32I && (((uintptr_t)a | (uintptr_t)b | (uintptr_t)out | (uint64_t)(la->ld | lb->ld | ld->ld)) & 3))
+        return LT_NOT_SUPPORTED;
     if (!double_holds (a, bytes_of (la), "a product") || !double_holds (b, bytes_of (lb), "a product") ||
         !double_holds (out, bytes_of (ld), "a product") || !double_holds (workspace, workspace_bytes, "a product's workspace"))
         return INVALID;
