@@ -82,7 +82,7 @@ static DpsStatus begin (struct DpsComm *c, const DpsView *in, const DpsView *out
     return DPS_OK;
 }
 
-/* Wait for the communicator's own queue, as long as nobody aborts and the others answer. */
+/* Wait for the communicator's own queue, as long as nobody aborts or asks to stop, and the others answer. */
 static DpsStatus wait_here (Work *w)
 {
     struct DpsComm *c = w->c;
@@ -93,15 +93,17 @@ static DpsStatus wait_here (Work *w)
     DpsStatus st = DPS_OK;
     while (st == DPS_OK && !done) {
         st = cuda_queues.query (e, &done, w->err);
-        if (st == DPS_OK && !done && dps_queue_now_ms () >= end)
+        if (st != DPS_OK || done)
+            break;
+        st = cuda_comm_stop (c, w->err);
+        if (st == DPS_OK && dps_queue_now_ms () >= end)
             st = dps_fail (w->err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
                            (long long)c->timeout_ms);
-        if (st == DPS_OK && !done)
-            dps_queue_pause ();
+        dps_queue_pause ();
     }
-    cuda_queues.event_free (e);
-    if (st == DPS_ERR_TIMEOUT)
+    if (st == DPS_ERR_TIMEOUT || st == DPS_ERR_CANCELLED)
         cuda_comm_abort (c); /* its kernels would wait for ever */
+    cuda_queues.event_free (e);
     return st;
 }
 

@@ -25,6 +25,13 @@ DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err)
     return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u: the communicator was aborted", c->dev->name, c->rank);
 }
 
+DpsStatus cuda_comm_stop (const struct DpsComm *c, DpsError *err)
+{
+    if (!cuda_should_stop ())
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_CANCELLED, "%s: rank %u was asked to stop while it waited for another rank", c->dev->name, c->rank);
+}
+
 /* Two ranks on one GPU are an invalid usage of NCCL: a group that this machine cannot have. */
 static DpsStatus failed (const struct DpsComm *c, NcclResult r, DpsError *err)
 {
@@ -47,10 +54,12 @@ DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err)
         NcclResult asked = c->comm ? cuda_api.nccl.async_error (c->comm, &r) : (NcclResult)NCCL_OK;
         int gone = !c->comm;
         pthread_mutex_unlock (&c->lock);
-        if (gone || (cuda_host.should_stop && cuda_host.should_stop ()))
+        if (gone)
             return cuda_comm_cancelled (c, err);
         if (asked != (NcclResult)NCCL_OK)
             return failed (c, asked, err);
+        if (r == (NcclResult)NCCL_IN_PROGRESS)
+            DPS_TRY (cuda_comm_stop (c, err));
         if (r == (NcclResult)NCCL_IN_PROGRESS && dps_queue_now_ms () >= end)
             return dps_fail (err, DPS_ERR_TIMEOUT, "%s: rank %u: another rank did not answer within %lld ms", c->dev->name, c->rank,
                              (long long)c->timeout_ms);

@@ -27,5 +27,7 @@ void cuda_comm_destroy (struct DpsComm *c);
  */
 DpsStatus cuda_comm_settle (struct DpsComm *c, NcclResult r, DpsError *err);
 DpsStatus cuda_comm_cancelled (const struct DpsComm *c, DpsError *err);
+/** CANCELLED where the host should stop, with a message; else OK. For those who wait for another rank. [any] */
+DpsStatus cuda_comm_stop (const struct DpsComm *c, DpsError *err);
 
 #endif

@@ -15,6 +15,8 @@ struct DpsPlan {
 
 int cuda_devices (void) { return n_devices; }
 
+int cuda_should_stop (void) { return cuda_host.should_stop && cuda_host.should_stop (); }
+
 DpsStatus cuda_device (int i, struct DpsDevice **out, DpsError *err)
 {
     *out = &devices[i];

@@ -41,6 +41,8 @@ DpsStatus cuda_api_open (DpsError *err);
 
 /** The host's table, copied in init. */
 extern DpsHost cuda_host;
+/** The host's should_stop, where it has one. [any] */
+int cuda_should_stop (void);
 extern DpsQuantNames cuda_quants;
 int cuda_devices (void);
 /** GPU i of cuda_devices (), opened. Errors: those of the driver. [init] */

@@ -144,6 +144,14 @@ static DpsStatus sync (struct DpsEvent *event, int64_t timeout_ms, DpsError *err
 {
     if (timeout_ms >= 0)
         return dps_queue_poll (&cuda_queues, event, timeout_ms, event->dev->name, err);
+    uint32_t done = event->given == NULL;
+    while (!done) { /* other ranks may never come */
+        DPS_TRY (query (event, &done, err));
+        if (!done && cuda_should_stop ())
+            return dps_fail (err, DPS_ERR_CANCELLED, "%s: asked to stop while it waited for other ranks", event->dev->name);
+        if (!done)
+            dps_queue_pause ();
+    }
     DPS_TRY (cuda_enter (event->dev, err));
     DPS_TRY (cuda_check (event->dev, cuda_api.cu.event_sync (event->event), "the work before an event", err));
     return check_given (event, err);

@@ -209,6 +209,55 @@ static int aborts_on_a_queue (Rank *r)
     return 0;
 }
 
+static void *stop_soon (void *unused)
+{
+    (void)unused;
+    usleep (50000);
+    dps_host_request_stop (1);
+    return NULL;
+}
+
+static pthread_barrier_t two;
+
+/* Ranks 0 and 1 wait for rank 2, which never comes, until the user asks to stop: a call that waits, and an event of a queue. */
+static int stops (Rank *r)
+{
+    struct DpsQueue *q;
+    struct DpsEvent *e;
+    struct DpsBuffer *b;
+    pthread_t other;
+    const int64_t n = 4;
+    if (r->rank == 2)
+        return 0;
+    MUST (queues->open (r->dev, 0, &q, &r->err));
+    MUST (be->alloc (r->dev, 16, &b, NULL, &r->err));
+    DpsView v = {.size = sizeof v, .dtype = DPS_DTYPE_F32, .rank = 1, .shape = &n, .buffer = b};
+    pthread_barrier_wait (&two); /* both have joined */
+    HOLDS (pthread_create (&other, NULL, stop_soon, NULL) == 0);
+    if (r->rank == 0)
+        HOLDS (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, NULL, &r->err) == DPS_ERR_CANCELLED);
+    else {
+        MUST (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, q, &r->err));
+        MUST (queues->record (q, &e, &r->err));
+        HOLDS (queues->sync (e, -1, &r->err) == DPS_ERR_CANCELLED);
+        collective->abort (r->comm);
+        queues->event_free (e);
+    }
+    HOLDS (strstr (r->err.msg, "asked to stop"));
+    pthread_join (other, NULL);
+    queues->close (q);
+    be->free (r->dev, b);
+    return 0;
+}
+
+static void test_stop (void)
+{
+    CU_ASSERT_EQUAL_FATAL (pthread_barrier_init (&two, NULL, 2), 0);
+    on_ranks (stops);
+    pthread_barrier_destroy (&two);
+    dps_host_request_stop (0);
+}
+
 static void test_reduce (void) { on_ranks (reduces_host_memory); }
 static void test_queue (void) { on_ranks (moves_on_a_queue); }
 static void test_send (void) { on_ranks (sends_around); }
@@ -242,7 +291,7 @@ static void test_timeout (void)
 }
 
 CHECK_SUITE (run_tests, "cuda collectives", T (test_arguments), T (test_reduce), T (test_queue), T (test_send), T (test_abort),
-             T (test_abort_queue), T (test_timeout))
+             T (test_abort_queue), T (test_stop), T (test_timeout))
 
 __attribute__ ((constructor)) static void three_devices (void) { setenv ("DOUBLE_CUDA_DEVICES", "3", 1); }
 
