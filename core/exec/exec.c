@@ -114,18 +114,18 @@ DpsStatus dps_exec_op (DpsExec *ex, DpsOpCode op, DpsOp call, DpsError *err)
     DpsCase *c;
     call.size = sizeof call;
     call.id = ex->op_ids[op];
-    DPS_TRY (dps__place (ex, op, &call, &c, err));
+    DPS_TRY (dps__place (ex, op, op == DPS_OP_row_logprobs, &call, &c, err));
     if (dps__is_foreign (c->device, &call))
         return dps_fail (err, DPS_ERR_INTERNAL, "exec: a packed weight of no graph cannot go to another device");
     return run_placed (ex, c, &call, err);
 }
 
-static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, const DpsOp *o, uint64_t *out_bytes, DpsError *err)
+static DpsStatus op_scratch (DpsExec *ex, DpsOpCode op, int head, const DpsOp *o, uint64_t *out_bytes, DpsError *err)
 {
     DpsCase *c;
     DpsUnpacked plain;
     *out_bytes = 0;
-    DPS_TRY (dps__place (ex, op, o, &c, err));
+    DPS_TRY (dps__place (ex, op, head, o, &c, err));
     if (dps__is_foreign (c->device, o)) {
         o = dps__unpacked_outline (ex, o, &plain);
         dps__stage_note (ex, 0, (uint64_t)dps_view_count (&plain.rows) * dps_dtype_bytes (plain.rows.dtype));
@@ -139,7 +139,7 @@ DpsStatus dps_exec_op_scratch (DpsExec *ex, DpsOpCode op, DpsOp call, uint64_t *
 {
     call.size = sizeof call;
     call.id = ex->op_ids[op];
-    return op_scratch (ex, op, &call, out_bytes, err);
+    return op_scratch (ex, op, op == DPS_OP_row_logprobs, &call, out_bytes, err);
 }
 
 /* Running a graph. */
@@ -223,7 +223,7 @@ static DpsStatus run_record (DpsExec *ex, const DpsGraph *g, const DpsRecord *r,
     DpsUnpacked plain;
     const DpsOp *there = &o;
     DPS_TRY (operands (ex, g, r, b, &at, &o, err));
-    DPS_TRY (dps__place (ex, (DpsOpCode)r->op, &o, &c, err));
+    DPS_TRY (dps__place (ex, (DpsOpCode)r->op, r->head, &o, &c, err));
     if (dps__is_foreign (c->device, &o)) {
         there = dps__unpacked_outline (ex, &o, &plain);
         DPS_TRY (ex->dry ? DPS_OK : unpack (ex, g, r, b, &o, &plain.rows, err));
@@ -240,7 +240,7 @@ DpsStatus dps_exec_measure (DpsExec *ex, const DpsGraph *g, const DpsBindings *b
         DpsOp o;
         uint64_t bytes;
         DPS_TRY (operands (ex, g, r, b, &at, &o, err));
-        DPS_TRY (op_scratch (ex, (DpsOpCode)r->op, &o, &bytes, err));
+        DPS_TRY (op_scratch (ex, (DpsOpCode)r->op, r->head, &o, &bytes, err));
         *out_scratch = bytes > *out_scratch ? bytes : *out_scratch;
     }
     return DPS_OK;

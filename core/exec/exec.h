@@ -41,6 +41,7 @@ typedef struct DpsCase {
     DpsOperandKind kinds[DPS_OP_MAX_IN + DPS_OP_MAX_OUT]; /* inputs, then outputs */
     size_t before;                                        /* 1 + the case of this op that was placed before; 0: none */
     int device;
+    int head;       /* it goes where token_logprobs goes (DpsExec.head) */
     int decomposed; /* the device runs it as simple ops */
     uint64_t runs;
     double seconds;               /* when profiling */
@@ -53,9 +54,10 @@ typedef struct DpsExec {
     DpsExecDevice devices[DPS_EXEC_MAX_DEVICES];
     int n_devices;
     uint8_t prefer[DPS_OP_COUNT]; /* 1 + the device an op was asked to run on; 0: the first that takes it */
-    int strict;                   /* refuse instead of falling back */
-    int profile;                  /* time each case */
-    int dry;                      /* place ops and count them, run none */
+    int head;    /* 1 + the device of token_logprobs, for the head's products and row_logprobs, which have its bits there alone; 0: any */
+    int strict;  /* refuse instead of falling back */
+    int profile; /* time each case */
+    int dry;     /* place ops and count them, run none */
     uint32_t op_ids[DPS_OP_COUNT];
     DpsQuantNames quants;
     DpsBlock arena;
@@ -108,6 +110,8 @@ void dps_exec_close (DpsExec *ex);
  * reads stay row-major, since a packed layout is the first device's own. Errors: NOT_FOUND: no such op, or the device was not opened. [init]
  */
 DpsStatus dps_exec_prefer (DpsExec *ex, const char *op, const char *device, DpsError *err);
+/** The device that takes an op with these operands, of which no memory is looked at; -1: none. Errors: NOMEM. [device-serial] */
+DpsStatus dps_exec_place (DpsExec *ex, DpsOpCode op, DpsOp call, int *out_device, DpsError *err);
 /** 1 when an op was asked to run on another device than the first. */
 int dps_exec_elsewhere (const DpsExec *ex, DpsOpCode op);
 

@@ -114,11 +114,19 @@ static DpsStatus add_case (DpsExec *ex, DpsCase *met, const DpsOp *o, DpsError *
 }
 
 /* The device an op goes to when that takes it. */
-static int first_choice (const DpsExec *ex, DpsOpCode op) { return ex->prefer[op] ? ex->prefer[op] - 1 : 0; }
+static int first_choice (const DpsExec *ex, const DpsCase *c)
+{
+    int asked = c->head && ex->head ? ex->head : ex->prefer[c->op];
+    return asked ? asked - 1 : 0;
+}
 
 static DpsStatus place_case (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *err)
 {
-    int first = first_choice (ex, c->op);
+    const DpsCase alone = {.op = c->op};
+    int first = first_choice (ex, c), usual = first_choice (ex, &alone);
+    if (first != usual)
+        DPS_TRY (
+            add_reason (c, ex->devices[usual].info.name, "its log-probs must have the bits of token_logprobs, which is not there", err));
     DPS_TRY (try_device (ex, c, first, o, err));
     for (int i = 0; i < ex->n_devices && c->device < 0; i++)
         if (i != first)
@@ -126,10 +134,10 @@ static DpsStatus place_case (DpsExec *ex, DpsCase *c, const DpsOp *o, DpsError *
     return DPS_OK;
 }
 
-/* why: the refusals of this call. */
-static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, const char *why, DpsError *err)
+/* first: the device that was asked first; why: the refusals of this call. */
+static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, int first, const char *why, DpsError *err)
 {
-    if (c->device >= 0 && (!ex->strict || c->device == first_choice (ex, c->op)))
+    if (c->device >= 0 && (!ex->strict || c->device == first))
         return DPS_OK;
     return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (c->op), c->operands,
                      c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", why);
@@ -139,9 +147,9 @@ static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, const char *
  * Devices are asked about each call: a dry run answers for its shapes and attributes, not for the next call's. So a call's place depends on nothing that
  * came before.
  */
-DpsStatus dps__place (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsCase **out, DpsError *err)
+DpsStatus dps__place (DpsExec *ex, DpsOpCode op, int head, const DpsOp *o, DpsCase **out, DpsError *err)
 {
-    DpsCase met = {.op = op, .n_in = o->n_in, .n_out = o->n_out, .device = -1};
+    DpsCase met = {.op = op, .n_in = o->n_in, .n_out = o->n_out, .device = -1, .head = head};
     if (o->n_in > DPS_OP_MAX_IN || o->n_out > DPS_OP_MAX_OUT)
         return dps_fail (err, DPS_ERR_INTERNAL, "%s: %u inputs and %u outputs are too many", dps_op_name (op), o->n_in, o->n_out);
     DpsStatus st = place_case (ex, &met, o, err);
@@ -152,14 +160,25 @@ DpsStatus dps__place (DpsExec *ex, DpsOpCode op, const DpsOp *o, DpsCase **out, 
     if (st == DPS_OK && !at && (st = add_case (ex, &met, o, err)) == DPS_OK) {
         why = NULL; /* the case's */
         at = ex->n_cases;
-        if (met.device >= 0 && met.device != first_choice (ex, op))
+        if (met.device >= 0 && met.device != first_choice (ex, &met))
             dps_log (DPS_LOG_DEBUG, "%s (%s) falls back to %s: %s", dps_op_name (op), met.operands, ex->devices[met.device].info.name,
                      met.reasons);
     }
     if (st == DPS_OK) {
         *out = &ex->cases[at - 1];
-        st = check_placed (ex, *out, met.reasons, err);
+        st = check_placed (ex, *out, first_choice (ex, &met), met.reasons, err);
     }
     dps_free (why);
+    return st;
+}
+
+DpsStatus dps_exec_place (DpsExec *ex, DpsOpCode op, DpsOp call, int *out_device, DpsError *err)
+{
+    DpsCase met = {.op = op, .device = -1};
+    call.size = sizeof call;
+    call.id = ex->op_ids[op];
+    DpsStatus st = place_case (ex, &met, &call, err);
+    dps_free (met.reasons);
+    *out_device = met.device;
     return st;
 }

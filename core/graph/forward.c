@@ -120,6 +120,8 @@ static void record_head (const Pass *p, DpsNode x, DpsForwardOut *out)
         dps_graph_seed (p->g, out->score, DPS_INPUT_DSCORE);
     } else if (f->logits) {
         out->products = out->logits = dps_build_linear (p->g, h, head, -1, -1, 1, DPS_DTYPE_F32);
+        if (out->products >= 0)
+            p->g->ops[p->g->n_ops - 1].head = 1;
         if (d->final_softcap > 0)
             out->logits =
                 dps_graph_op (p->g, DPS_OP_softcap, &out->logits, 1, (DpsScalar[]){{.f = d->final_softcap}}, 1, DPS_DTYPE_F32, NULL, 1);

@@ -66,6 +66,7 @@ typedef struct DpsRecord {
     uint16_t op; /* DpsOpCode */
     uint8_t n_in, n_out, n_attrs;
     uint8_t backward;
+    uint8_t head;  /* products of the output head, of which log-probs are taken afterwards */
     int16_t layer; /* the layer it belongs to, -1 outside */
     DpsNode in[DPS_OP_MAX_IN];
     DpsNode out[DPS_OP_MAX_OUT];

@@ -87,10 +87,31 @@ void dps__cached_add (DpsCached *c, int32_t parent, size_t past, int64_t row, si
     c->n_tokens += len;
 }
 
-static DpsStatus record (DpsGraph *g, const DpsWeights *w, const DpsForward *f, DpsForwardOut *nodes, uint64_t *out_peak, DpsError *err)
+/* Ask where the log-probs of these rows would be taken in training, direction included: sampling's must have their bits. */
+static DpsStatus place_head (DpsWeights *w, int64_t rows, DpsError *err)
+{
+    const DpsWeight *head = &w->model->weights[w->model->head];
+    const int64_t of_h[] = {rows, w->model->dec.hidden};
+    DpsView h = dps_view (w->compute, 2, of_h, NULL), targets = dps_view (DPS_DTYPE_I32, 1, of_h, NULL), weight[2];
+    const DpsView number = dps_view (DPS_DTYPE_F32, 1, of_h, NULL);
+    for (int i = 0; i < 2; i++) {
+        weight[i] = dps_view (w->compute, head->rank, head->shape, NULL);
+        DPS_TRY (dps_weights_resolve (w, DPS_TENSOR_PARAM, w->model->head, DPS_OP_token_logprobs, 1 + 2 * i, &weight[i], err));
+    }
+    int device;
+    DPS_TRY (dps_exec_place (w->ex, DPS_OP_token_logprobs,
+                             (DpsOp){DPS_IN (&h, &weight[0], &targets, weight[1].dtype ? &weight[1] : NULL),
+                                     DPS_OUT (&number, &number, &number, &h), DPS_ATTRS ({.f = w->model->dec.final_softcap}, {.f = 1})},
+                             &device, err));
+    w->ex->head = 1 + device;
+    return DPS_OK;
+}
+
+static DpsStatus record (DpsGraph *g, DpsWeights *w, const DpsForward *f, DpsForwardOut *nodes, uint64_t *out_peak, DpsError *err)
 {
     DPS_TRY (dps_graph_init (g, w->model->n_weights, w->compute, 0, err));
     DPS_TRY (dps_model_forward (w->model, g, f, nodes, err));
+    DPS_TRY (place_head (w, f->n_scored, err));
     return dps_plan_layout (g, out_peak, err);
 }
 

@@ -83,6 +83,25 @@ same ref.jsonl remote.jsonl
 same ref.scores remote.scores
 ok "generate and score"
 
+# Sampled answers: the head's products and row_logprobs go where token_logprobs does, else the ratio would not be 1 before the first update.
+# sampled NAME DEVICES [OP_DEVICES]
+sampled() {
+    local none='{}'
+    run 0 "$dia" train "$src/tools/examples/tiny-grpo.yaml" --quiet --set model_name_or_path="$models/gemma3" --set max_steps=4 --set save_steps=4 \
+        --set datasets="$src/tools/examples/tiny-prompts.jsonl" --set output_dir="$1" --set "device=$2" --set "op_devices=${3:-$none}"
+    cat "$1"/*.safetensors > "$1.bytes"
+}
+sampled answers ref
+DIAPASON_TEST_REMOTE=linear,rms_norm,attention,rope,geglu sampled answers-remote '[remote, ref]'
+same answers.bytes answers-remote.bytes
+sampled answers-head '[cpu, ref]' '{token_logprobs: ref}'
+sampled answers-products '[cpu, ref]' '{linear: ref, row_logprobs: ref}'
+run 0 "$dia" explain "$src/tools/examples/tiny-grpo.yaml" --json --set model_name_or_path="$models/gemma3" --set 'device=[cpu, ref]' \
+    --set datasets="$src/tools/examples/tiny-prompts.jsonl" --set 'op_devices={token_logprobs: ref}'
+holds out 'any (.op == "linear" and .device == "ref" and (.refused | test ("^cpu: its log-probs must have the bits of token_logprobs")))'
+holds out '[.[] | select (.op == "row_logprobs")] | all (.device == "ref") and length > 0'
+ok "answers that are sampled and trained on"
+
 # What explain counts, and says.
 run 0 "$dia" explain asked.yaml --json
 cp out asked.json
