@@ -124,6 +124,8 @@ simple=fill,copy,add,mul,mul_cols,add_cols,mul_cols_dv,embed,embed_dw,linear,lin
 simple+=,softcap,dropout,scale_rows,dora_norm,div,sumsq,exp,log,sqrt,range,row_max,one_hot,segment_mask,rope_angles,sgd_step
 DIAPASON_TEST_REMOTE=$simple run 0 "$dia" explain strict.yaml --json
 holds out 'all (.device == "remote") and ([.[] | select (.decomposed) | .op] | index ("attention_bwd") and index ("adamw_step"))'
+DIAPASON_TEST_REMOTE=$simple run 0 "$dia" explain strict.yaml
+grep -q '^attention_bwd .* remote .*, as simple ops$' out || { cat out >&2; fail "explain does not say which device has an op in pieces"; }
 DIAPASON_TEST_REMOTE=$simple train pieces 'device=[remote]' strict_device=true
 ok "simple ops"
 

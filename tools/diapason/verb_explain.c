@@ -74,9 +74,8 @@ static void print_case (void *ctx, const DpsExec *ex, const DpsCase *c, const ch
         heading = ex;
     }
     add_moved (ex, c);
-    if (c->decomposed)
-        device = "simple ops";
-    printf ("%-18s %5llu  %-10s %s\n", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands);
+    printf ("%-18s %5llu  %-10s %s%s\n", dps_op_name (c->op), (unsigned long long)c->runs, device, c->operands,
+            c->decomposed ? ", as simple ops" : "");
     g_auto (GStrv) reasons = g_strsplit (c->reasons ? c->reasons : "", "\n", -1);
     for (char **reason = reasons; *reason; reason++)
         cli_labelled ("    not on", 11, "2", *reason);
