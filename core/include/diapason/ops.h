@@ -41,7 +41,7 @@
  *                     its ancestors; scores s = scale·q·k, softcapped (cap·tanh(s/cap)) before the mask
  *  attention_bwd      q, k, v, o, lse, do, segments       dq, dk, dv                 same attrs; children added to parents in table order
  *  geglu, swiglu      gate (N,D), up                      y                          gelu_tanh(gate)·up; silu(gate)·up
- *  geglu_bwd, swiglu_bwd  gate, up, dy                    dgate, dup
+ *  geglu_bwd, swiglu_bwd  gate, up, dy                    dgate, dup                 gelu_tanh(x) = x/(1 + exp(-√(8/π)·(x + 0.044715·x³)))
  *  gather_rows        x (N,D), rows i32 (S)               y (S,D)
  *  scatter_rows       dy (S,D), rows i32 (S)              dx (N,D), zero elsewhere; duplicates added in order
  *  softcap            x                                   y = cap·tanh(x/cap)        0 f:cap
