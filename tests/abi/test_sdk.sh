@@ -18,6 +18,7 @@ for template in "$prefix"/share/diapason/template/*/; do
     cp -r "$template" "out of tree/$name"
     run 0 cmake -G Ninja -S "out of tree/$name" -B "built/$name" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_INSTALL_PREFIX="$prefix"
     run 0 ninja -C "built/$name" install
+    grep -q 'FLAGS = .*-O2' "built/$name/build.ninja" || fail "$name: not optimised"
     kinds=$((kinds + 1))
 done
 run 0 "$prefix/bin/diapason" new objective my-loss --out "out of tree"

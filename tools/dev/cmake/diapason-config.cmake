@@ -11,7 +11,7 @@ if (NOT TARGET dps_base)
 endif ()
 
 function (dps_flags target)
-  target_compile_options (${target} PRIVATE -Wall -Wextra -fvisibility=hidden)
+  target_compile_options (${target} PRIVATE -Wall -Wextra -fvisibility=hidden $<$<CONFIG:>:-O2>) # where no build type was chosen
   target_compile_definitions (${target} PRIVATE _GNU_SOURCE)
   set_target_properties (${target} PROPERTIES C_STANDARD 11 C_EXTENSIONS OFF)
 endfunction ()
