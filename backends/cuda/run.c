@@ -97,7 +97,7 @@ static DpsStatus add_views (struct DpsQueue *q, Operands *o, const DpsView *cons
         to[i] = v;
         DPS_TRY (settle (q, o, v->host, view_bytes (v), is_output, &v->buffer, &v->offset, err));
         DPS_TRY (add_parts (q, o, v, err));
-        if (!q->synchronous && from[i]->buffer)
+        if (!q->synchronous && v->buffer)
             v->host = NULL; /* what the host would read there may not be computed yet */
     }
     return DPS_OK;
