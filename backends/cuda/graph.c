@@ -65,29 +65,34 @@ static uint64_t values_of (const DpsOp *const *ops, uint64_t n)
     return h;
 }
 
-static DpsStatus on_device (struct DpsDevice *dev, const DpsView *v, DpsError *err)
+static DpsStatus memory_on_device (struct DpsDevice *dev, const void *host, struct DpsBuffer *b, uint64_t at, DpsError *err)
 {
-    struct DpsBuffer *b = v ? v->buffer : NULL;
-    uint64_t at = v ? v->offset : 0;
-    if (!v || !dps_view_count (v))
-        return DPS_OK;
-    DPS_TRY (cuda_locate (dev, v->host, 0, &b, &at, err));
+    DPS_TRY (cuda_locate (dev, host, 0, &b, &at, err));
     return b ? DPS_OK : dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: an operand is host memory, which a graph does not copy", dev->name);
 }
 
-/* Ops that reduce over roots look at the roots' numbers to choose what they launch: the numbers would be frozen into the graph. */
+static DpsStatus on_device (struct DpsDevice *dev, const DpsView *v, DpsError *err)
+{
+    if (v && dps_view_count (v))
+        DPS_TRY (memory_on_device (dev, v->host, v->buffer, v->offset, err));
+    for (uint32_t i = 0; v && i < v->n_parts; i++)
+        DPS_TRY (memory_on_device (dev, v->parts[i]->host, v->parts[i]->buffer, v->parts[i]->offset, err));
+    return DPS_OK;
+}
+
+/* Ops that reduce over roots look at the roots' numbers to choose what they launch, which would be frozen into the graph; sumsq waits for its own. */
 static int looks_at_numbers (const DpsOp *op)
 {
     DpsStr name = cuda_host.intern_name (op->id);
-    return name.len > 3 &&
-           (!memcmp (name.ptr + name.len - 3, "_dw", 3) || dps_str_is (name, "bias_db") || dps_str_is (name, "mul_cols_dv"));
+    return name.len > 3 && (!memcmp (name.ptr + name.len - 3, "_dw", 3) || dps_str_is (name, "bias_db") ||
+                            dps_str_is (name, "mul_cols_dv") || dps_str_is (name, "sumsq"));
 }
 
 static DpsStatus takes (struct DpsDevice *dev, const DpsOp *op, DpsError *err)
 {
     DPS_TRY (cuda_accepts (dev, op, err));
     if (looks_at_numbers (op))
-        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %.*s chooses its kernels by the numbers of an operand", dev->name,
+        return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %.*s looks at numbers that are on the device", dev->name,
                          (int)cuda_host.intern_name (op->id).len, cuda_host.intern_name (op->id).ptr);
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++)
         DPS_TRY (on_device (dev, dps_op_operand (op, i), err));

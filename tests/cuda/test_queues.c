@@ -240,6 +240,7 @@ static void test_graph (void)
 static void test_graph_product (void)
 {
     float outside[64] = {0};
+    const int64_t one = 1;
     Vec x, w, y, host = {.shape = {1, 64}};
     Op o;
     struct DpsRecorded *r;
@@ -256,6 +257,11 @@ static void test_graph_product (void)
     CHECK_NEAR ((double)y.host[4 * 7 + 6], sum, 1e-4);
     recorder->free (r);
     host.view = (DpsView){.size = sizeof host.view, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = host.shape, .host = outside};
+    /* What waits for numbers is refused when it is asked about, not later. */
+    ops[0] = &op_of (&o, "sumsq", &x, NULL, &y, 0)->op;
+    y.view.rank = 1, y.view.shape = &one;
+    CHECK_FAILS (recorder->query (dev, ops, 1, &n, &err), DPS_ERR_UNSUPPORTED, "sumsq looks at numbers");
+    y.view.rank = 2, y.view.shape = y.shape;
     ops[0] = &op_of (&o, "mul", &host, &host, &host, 0)->op;
     CHECK_FAILS (recorder->query (dev, ops, 1, &n, &err), DPS_ERR_UNSUPPORTED, "host memory");
     CHECK_FAILS (recorder->query (dev, ops, 0, &n, &err), DPS_ERR_UNSUPPORTED, "no ops");
