@@ -6,7 +6,9 @@
 
 #include "cuda.h"
 
-enum { DRIVER_LEAST = 12000 /* cuGraphExecUpdate_v2, cuMemAdvise_v2 and PTX of the toolkit's first releases */ };
+/* A driver of CUDA 12.2: cuMemAdvise_v2 is of that release, cuGraphExecUpdate_v2 of 12.0. */
+#define DRIVER_LEAST_TEXT "12.2"
+enum { DRIVER_LEAST = 12020 };
 
 CudaApi cuda_api;
 
@@ -68,7 +70,8 @@ static DpsStatus open_driver (DpsError *err)
                          "part of the toolkit that tools/deps --cuda brings",
                          reason);
     if (!find_driver (library, reason, sizeof reason))
-        return dps_fail (err, DPS_ERR_VERSION, "cuda: libcuda.so.1 does not fit: %s. Hint: install a driver of CUDA 12.0 or later", reason);
+        return dps_fail (err, DPS_ERR_VERSION,
+                         "cuda: libcuda.so.1 does not fit: %s. Hint: install a driver of CUDA " DRIVER_LEAST_TEXT " or later", reason);
     CuResult r = cuda_api.cu.init (0);
     if (r == CU_OK)
         r = cuda_api.cu.version (&version);
@@ -81,7 +84,8 @@ static DpsStatus open_driver (DpsError *err)
                          text ? text : "unknown error", (unsigned)r);
     }
     if (version < DRIVER_LEAST)
-        return dps_fail (err, DPS_ERR_VERSION, "cuda: the driver speaks CUDA %d.%d, expected 12.0 or later. Hint: update the NVIDIA driver",
+        return dps_fail (err, DPS_ERR_VERSION,
+                         "cuda: the driver speaks CUDA %d.%d, expected " DRIVER_LEAST_TEXT " or later. Hint: update the NVIDIA driver",
                          version / 1000, version % 1000 / 10);
     return DPS_OK;
 }

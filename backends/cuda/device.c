@@ -74,6 +74,17 @@ static DpsStatus describe (struct DpsDevice *dev, DpsError *err)
     return DPS_OK;
 }
 
+static DpsStatus driver_too_old (struct DpsDevice *dev, const char *what, DpsError *err)
+{
+    int version = 0;
+    cuda_api.cu.version (&version);
+    return dps_fail (
+        err, DPS_ERR_VERSION,
+        "%s: %s: the driver, of CUDA %d.%d, is older than the compiler that made them. Hint: update the NVIDIA driver, or build with "
+        "the nvcc of its CUDA",
+        dev->name, what, version / 1000, version % 1000 / 10);
+}
+
 static DpsStatus load_modules (struct DpsDevice *dev, DpsError *err)
 {
     size_t n = 0;
@@ -89,6 +100,8 @@ static DpsStatus load_modules (struct DpsDevice *dev, DpsError *err)
         if (r == CU_NO_BINARY)
             return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s: %s: the plugin has code for sm_80, sm_90 and later, this GPU is older",
                              dev->name, what);
+        if (r == CU_INVALID_IMAGE || r == CU_UNSUPPORTED_PTX)
+            return driver_too_old (dev, what, err);
         DPS_TRY (cuda_check (dev, r, what, err));
     }
     return DPS_OK;

@@ -78,7 +78,11 @@ DpsStatus cuda_gemm_open (struct DpsDevice *dev, DpsError *err)
     dev->gemm = dps_calloc (1, sizeof *dev->gemm);
     if (!dev->gemm)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for the table of products", dev->name);
-    DpsStatus st = lt_check (dev, cuda_api.lt.create (&dev->gemm->handle), "no handle", err);
+    LtStatus made = cuda_api.lt.create (&dev->gemm->handle);
+    DpsStatus st = lt_check (dev, made, "no handle", err);
+    if (st == DPS_ERR_DEVICE && !dev->lost)
+        dps_fail (err, st, "%s: cuBLASLt does not start: %s. Hint: is it of the driver's CUDA? DIAPASON_CUDA_GEMM=dialect does without it",
+                  dev->name, cuda_api.lt.status_text (made));
     if (st != DPS_OK) {
         dps_free (dev->gemm);
         dev->gemm = NULL;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 /* What tests steer it with, found by dlsym in libcuda.so.1. The same by environment: DOUBLE_CUDA_DEVICES, DOUBLE_CUDA_LOSE_AT, DOUBLE_CUDA_FAIL_AT,
- * and DOUBLE_CUDA_REPORT: a file that gets "breaches N, live N, launches N" when the process ends, then the breaches. */
+ * DOUBLE_CUDA_VERSION (12040: a driver of CUDA 12.4, older than the compiler, 13.0) and DOUBLE_CUDA_REPORT: a file that gets "breaches N, live N, launches N" when the process ends, then the breaches. */
 
 /** The k-th call from now on that takes memory or makes an object fails with CUDA_ERROR_OUT_OF_MEMORY; 0: none. */
 void double_fail_at (uint64_t k);

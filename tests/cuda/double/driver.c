@@ -9,7 +9,7 @@
 #include "calls.h"
 #include "work.h"
 
-enum { DEVICES_MOST = 4, STREAMS_MOST = 256, LOST = CU_LAUNCH_FAILED };
+enum { DEVICES_MOST = 4, STREAMS_MOST = 256, LOST = CU_LAUNCH_FAILED, COMPILER_VERSION = 13000 /* that made the modules */ };
 
 struct CUctx_st {
     int device, retained;
@@ -131,10 +131,16 @@ API cuInit (unsigned int flags)
     LEAVE (device_number () > 0 ? CU_OK : CU_NO_DEVICE);
 }
 
+static int driver_version (void)
+{
+    const char *v = getenv ("DOUBLE_CUDA_VERSION");
+    return v ? (int)strtol (v, NULL, 10) : COMPILER_VERSION;
+}
+
 API cuDriverGetVersion (int *v);
 API cuDriverGetVersion (int *v)
 {
-    *v = 13000;
+    *v = driver_version ();
     return CU_OK;
 }
 
@@ -245,7 +251,7 @@ API cuModuleLoadData (CuModule *out, const void *image);
 API cuModuleLoadData (CuModule *out, const void *image)
 {
     ENTER (1, 1);
-    LEAVE (double_module_new (image, out));
+    LEAVE (driver_version () < COMPILER_VERSION ? CU_UNSUPPORTED_PTX : double_module_new (image, out));
 }
 
 API cuModuleUnload (CuModule m);
