@@ -135,6 +135,9 @@ static uint64_t share (uint64_t n, uint64_t piece, uint32_t s)
     return first >= n ? 0 : n - first < piece ? n - first : piece;
 }
 
+/* Nothing went wrong so far: a communicator that does not block may say that a call is in progress, also within a group. */
+static int goes_on (NcclResult r) { return r == (NcclResult)NCCL_OK || r == (NcclResult)NCCL_IN_PROGRESS; }
+
 /* Several sends and receives as one: `each` makes those with rank s. */
 static DpsStatus grouped (Work *w, NcclResult (*each) (Work *w, uint32_t s, CuPointer into, uint64_t piece, uint64_t n), CuPointer into,
                           uint64_t piece, uint64_t n)
@@ -144,10 +147,10 @@ static DpsStatus grouped (Work *w, NcclResult (*each) (Work *w, uint32_t s, CuPo
     int gone = !w->c->comm;
     if (!gone) {
         cuda_api.nccl.group_start ();
-        for (uint32_t s = 0; s < w->c->n_ranks && r == (NcclResult)NCCL_OK; s++)
+        for (uint32_t s = 0; s < w->c->n_ranks && goes_on (r); s++)
             r = each (w, s, into, piece, n);
         ended = cuda_api.nccl.group_end ();
-        r = r == (NcclResult)NCCL_OK ? ended : r;
+        r = goes_on (r) ? ended : r;
     }
     pthread_mutex_unlock (&w->c->lock);
     return gone ? cuda_comm_cancelled (w->c, w->err) : cuda_comm_settle (w->c, r, w->err);
@@ -163,7 +166,7 @@ static NcclResult trade (Work *w, uint32_t s, CuPointer into, uint64_t piece, ui
     NcclResult r = (NcclResult)NCCL_OK;
     if (theirs)
         r = cuda_api.nccl.send (at (w->from + s * piece * w->item), theirs, w->type, (int)s, w->c->comm, w->q->stream);
-    if (mine && r == (NcclResult)NCCL_OK)
+    if (mine && goes_on (r))
         r = cuda_api.nccl.recv (into_at (into + s * mine * w->item), mine, w->type, (int)s, w->c->comm, w->q->stream);
     return r;
 }

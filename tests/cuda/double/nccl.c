@@ -302,7 +302,7 @@ static NcclResult queue (Op o, CuStream s)
         return INVALID_ARGUMENT;
     if (o.out && o.n && !double_holds (o.out, o.kind == ALL_GATHER ? size * ranks : size, "NCCL"))
         return INVALID_ARGUMENT;
-    return double_enqueue (s, op_run, &o, sizeof o, 1) ? NCCL_OK : 1;
+    return double_enqueue (s, op_run, &o, sizeof o, 1) ? NCCL_IN_PROGRESS : 1; /* of a communicator that does not block */
 }
 
 #define CALL(name, params, ...)                                                                                                            \
@@ -322,4 +322,4 @@ CALL (ncclRecv, (void *out, size_t n, NcclType t, int from, NcclComm c, CuStream
 NcclResult ncclGroupStart (void);
 NcclResult ncclGroupStart (void) { return NCCL_OK; }
 NcclResult ncclGroupEnd (void);
-NcclResult ncclGroupEnd (void) { return NCCL_OK; }
+NcclResult ncclGroupEnd (void) { return NCCL_IN_PROGRESS; }
