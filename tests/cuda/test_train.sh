@@ -19,6 +19,11 @@ beside_ref plain 3 0 2e-5
 clean
 ok "three steps on the double with ref's losses: $(cat report)"
 
+DOUBLE_CUDA_NO_MANAGED=1 beside_ref apart 3 0 2e-5
+clean
+same plain.losses apart.losses
+ok "the same bits where the host reads no device memory: $(cat report)"
+
 # A weight of INT8 by codes: near the losses of numbers, but not the same.
 DIAPASON_CUDA_GEMM=int8 beside_ref codes 2 1e-6 5e-3 load_in_8bit=true
 clean

@@ -10,7 +10,7 @@
 
 /** The calling thread has made a context current. */
 int double_has_context (void);
-/** The device has managed memory: until double_no_managed says otherwise. */
+/** The device has managed memory: unless DOUBLE_CUDA_NO_MANAGED says otherwise. */
 int double_has_managed (void);
 
 /* Every function: counted, then under the lock; needs a context unless it says not. */

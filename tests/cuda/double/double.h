@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What tests steer it with, found by dlsym in libcuda.so.1. The same by environment: DOUBLE_CUDA_DEVICES, DOUBLE_CUDA_LOSE_AT, DOUBLE_CUDA_FAIL_AT,
- * DOUBLE_CUDA_VERSION (12040: a driver of CUDA 12.4, older than the compiler, 13.0) and DOUBLE_CUDA_REPORT: a file that gets "breaches N, live N, launches N" when the process ends, then the breaches. */
+/* What tests steer it with, found by dlsym in libcuda.so.1. The same by environment: DOUBLE_CUDA_DEVICES, DOUBLE_CUDA_LOSE_AT, DOUBLE_CUDA_FAIL_AT;
+ * DOUBLE_CUDA_VERSION (12040: a driver of CUDA 12.4, older than the compiler, 13.0); DOUBLE_CUDA_NO_MANAGED (the host reads no device memory, as of a
+ * virtual GPU); DOUBLE_CUDA_REPORT: a file that gets "breaches N, live N, launches N" when the process ends, then the breaches. */
 
 /** The k-th call from now on that takes memory or makes an object fails with CUDA_ERROR_OUT_OF_MEMORY; 0: none. */
 void double_fail_at (uint64_t k);
@@ -21,8 +22,6 @@ void double_fail_at (uint64_t k);
 void double_lose_at (uint64_t k);
 /** 1: queries make no progress, as if the work took long. */
 void double_hold (int hold);
-/** GPUs with no managed memory that the host may read between calls. */
-void double_no_managed (int on);
 /** Calls so far; kernels launched so far. */
 uint64_t double_calls (void);
 uint64_t double_launches (void);

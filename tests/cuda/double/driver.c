@@ -35,6 +35,7 @@ static void start (void)
     const char *lose = getenv ("DOUBLE_CUDA_LOSE_AT"), *fail = getenv ("DOUBLE_CUDA_FAIL_AT");
     lose_at = lose ? strtoull (lose, NULL, 10) : 0;
     fail_at = fail ? strtoull (fail, NULL, 10) : 0;
+    no_managed = getenv ("DOUBLE_CUDA_NO_MANAGED") != NULL;
 }
 
 void double_lock (void)
@@ -76,7 +77,6 @@ EXPORT uint64_t double_breaches (void)
 EXPORT const char *double_last_breach (void) { return last_breach; }
 EXPORT int64_t double_live (void) { return live; }
 EXPORT uint64_t double_calls (void) { return n_calls; }
-EXPORT void double_no_managed (int on) { no_managed = on; }
 int double_has_managed (void) { return !no_managed; }
 
 EXPORT void double_fail_at (uint64_t k)
