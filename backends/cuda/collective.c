@@ -51,8 +51,10 @@ static DpsStatus address (Work *w, const DpsView *v, uint32_t slot, int copy_in,
                          w->c->dev->name);
     DPS_TRY (cuda_scratch (w->q, slot, bytes, &b, w->err));
     *out = b->ptr;
-    return copy_in ? cuda_check (w->c->dev, cuda_api.cu.copy_in (b->ptr, v->host, bytes, w->q->stream), "a copy to the device", w->err)
-                   : DPS_OK;
+    if (!copy_in)
+        return DPS_OK;
+    DPS_TRY (cuda_check (w->c->dev, cuda_api.cu.copy_in (b->ptr, v->host, bytes, w->q->stream), "a copy to the device", w->err));
+    return cuda_queue_sync (w->q, w->err); /* whatever becomes of the call, the caller's memory is the caller's when it returns */
 }
 
 static DpsStatus begin (struct DpsComm *c, const DpsView *in, const DpsView *out, struct DpsQueue *q, Work *w, DpsError *err)

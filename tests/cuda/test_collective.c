@@ -89,6 +89,10 @@ static int reduces_host_memory (Rank *r)
     for (int i = 0; i < N; i++)
         x[i] = term (r->rank, i);
     DpsView in = host_view (&n, DPS_DTYPE_F32, x), out = host_view (&n, DPS_DTYPE_F32, y);
+    double *wide = calloc (N, sizeof *wide);
+    DpsView refused = host_view (&n, DPS_DTYPE_F64, wide);
+    HOLDS (collective->all_reduce (r->comm, &refused, &refused, DPS_REDUCE_SUM, NULL, &r->err) == DPS_ERR_DTYPE);
+    free (wide); /* of a call that ended nothing is read later */
     MUST (collective->all_reduce (r->comm, &in, &out, DPS_REDUCE_SUM, NULL, &r->err));
     for (int i = 0; i < N; i++)
         HOLDS (y[i] == in_order (i));
