@@ -5,6 +5,7 @@
 . "$(dirname "$0")/../lib.sh" "$1"
 twins=$build/tests/cuda
 [ -e "$twins/libcuda.so.1" ] || skip "the double of CUDA is not built: tools/deps --test, then tools/build"
+[[ $build != *sanitize* ]] || skip "the programs of tests/cuda run under the sanitizers; this takes five minutes without them"
 [ "$full" != 0 ] || skip "with tools/test --full only"
 export LD_LIBRARY_PATH=$twins DIAPASON_PLUGINS=$twins/plugins
 

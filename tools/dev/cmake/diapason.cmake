@@ -6,9 +6,10 @@ set (DPS_TEST_PREFIX "")
 set (DPS_TEST_ENVIRONMENT "")
 if (DIAPASON_SANITIZE)
   set (DPS_TEST_PREFIX "asan.")
-  # gcc 12's leak checker misreads the thread-local storage of modules loaded later (libgomp's workers) and crashes: it is told not to look.
+  # gcc 12's leak checker misreads the thread-local storage of modules loaded later (libgomp's workers) and crashes: it is told not to look. PoCL takes the
+  # signal stacks of threads, which the sanitizer could not free.
   set (DPS_TEST_ENVIRONMENT
-    "ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1:intercept_tls_get_addr=0" "UBSAN_OPTIONS=print_stacktrace=1")
+    "ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1:strict_string_checks=1:intercept_tls_get_addr=0:use_sigaltstack=0" "UBSAN_OPTIONS=print_stacktrace=1")
 endif ()
 
 # Warnings, hidden symbols and sanitizers for every target of ours.
