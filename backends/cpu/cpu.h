@@ -86,6 +86,20 @@ typedef struct CpuPanelProduct {
     float *c;
 } CpuPanelProduct;
 
+/**
+ * Rows × columns of a weight, element (i,k) at from[i·ld + k], into a packed panel B, at row_offset[i] + column_offset[k]. B's columns are the weight's,
+ * or with `across` its rows. step: how far apart CPU_RUN of B's columns lie, from any multiple of CPU_RUN on: 1; 2, with bf16 of two rows of B in turn;
+ * 0: anywhere.
+ */
+enum { CPU_RUN = 16 };
+typedef struct CpuRectangle {
+    const void *from;
+    int64_t ld, rows, columns;
+    const int64_t *row_offset, *column_offset;
+    void *panel;
+    int from_bf16, to_bf16, across, step;
+} CpuRectangle;
+
 /** Helpers of one instruction set that the matrix ops use. */
 typedef struct CpuVector {
     /** dst = src as bf16 or f32, n elements; threads inside. */
@@ -96,6 +110,9 @@ typedef struct CpuVector {
     void (*tile_finish) (const CpuTile *t);
     void (*outer) (const CpuOuter *p);
     void (*panel) (const CpuPanelProduct *p);
+    /** On the calling thread. */
+    void (*repack) (const CpuRectangle *r);
+    DpsNibbles nibbles;
     /** Rows [row, row + n_rows) of one vocabulary chunk of token_logprobs, on the calling thread; see kernels/softmax.c. */
     void (*softmax_rows) (const struct CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n);
     void (*softmax_end) (const struct CpuSoftmax *s);

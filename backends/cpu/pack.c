@@ -93,29 +93,10 @@ static float value_at (const DpsView *v, int64_t i)
     return f;
 }
 
-/* B (k, n) = from (row n, column k), or with by_rows from (row k, column n): a rectangle of `from` into part of a panel. */
-typedef struct Rectangle {
-    const DpsView *from;
-    int64_t row, n_rows, column, n_columns;    /* of from */
-    const int64_t *row_offset, *column_offset; /* of the panel, of row 0 and column 0 of the rectangle */
-    char *panel;
-    uint32_t dtype;
-} Rectangle;
-
-static void copy_rectangle (const Rectangle *r)
+/* Row `row` of a weight, from column `column` on, of an f32 or bf16 matrix. */
+static const char *element (const DpsView *v, int64_t row, int64_t column)
 {
-    int64_t width = r->from->shape[1];
-    for (int64_t i = 0; i < r->n_rows; i++) {
-        const float *src = r->from->dtype == DPS_DTYPE_F32 ? (const float *)r->from->host + (r->row + i) * width + r->column : NULL;
-        for (int64_t k = 0; k < r->n_columns; k++) {
-            float v = src ? src[k] : value_at (r->from, (r->row + i) * width + r->column + k);
-            int64_t at = r->row_offset[i] + r->column_offset[k];
-            if (r->dtype == DPS_DTYPE_BF16)
-                ((uint16_t *)r->panel)[at] = to_bf16 (v);
-            else
-                ((float *)r->panel)[at] = v;
-        }
-    }
+    return (const char *)v->host + (row * v->shape[1] + column) * (v->dtype == DPS_DTYPE_BF16 ? 2 : 4);
 }
 
 /* Rows [row, row + n) of a weight, which from's rows `skip` … are, into one FORWARD panel that begins at row `first`. */
@@ -127,15 +108,17 @@ static DpsStatus pack_forward (const DpsView *from, int64_t skip, int64_t row, i
     CpuPanels p;
     DPS_TRY (cpu_forward_panels (O, I, to->dtype, first, &p, err));
     DPS_TRY (cpu_layout (I, width, to->dtype, &l, err));
-    Rectangle r = {.from = from,
-                   .row = skip,
-                   .n_rows = n,
-                   .n_columns = I,
-                   .row_offset = l->n_offset + (row - first),
-                   .column_offset = l->k_offset,
-                   .panel = (char *)to->host + p.base,
-                   .dtype = to->dtype};
-    copy_rectangle (&r);
+    cpu_machine ()->vector->repack (&(CpuRectangle){.from = element (from, skip, 0),
+                                                    .ld = I,
+                                                    .rows = n,
+                                                    .columns = I,
+                                                    .row_offset = l->n_offset + (row - first),
+                                                    .column_offset = l->k_offset,
+                                                    .panel = (char *)to->host + p.base,
+                                                    .from_bf16 = from->dtype == DPS_DTYPE_BF16,
+                                                    .to_bf16 = to->dtype == DPS_DTYPE_BF16,
+                                                    .across = 1,
+                                                    .step = l->step});
     return DPS_OK;
 }
 
@@ -148,16 +131,16 @@ static DpsStatus pack_grad (const DpsView *from, int64_t skip, int64_t row, int6
     for (int64_t column = 0; column < I; column += panel) {
         const CpuLayout *l;
         DPS_TRY (cpu_layout (at_most (O - first, rows), at_most (I - column, panel), to->dtype, &l, err));
-        Rectangle r = {.from = from,
-                       .row = skip,
-                       .n_rows = n,
-                       .column = column,
-                       .n_columns = at_most (I - column, panel),
-                       .row_offset = l->k_offset + (row - first),
-                       .column_offset = l->n_offset,
-                       .panel = (char *)to->host + p.base + (uint64_t)(column / panel) * p.panel_bytes,
-                       .dtype = to->dtype};
-        copy_rectangle (&r);
+        cpu_machine ()->vector->repack (&(CpuRectangle){.from = element (from, skip, column),
+                                                        .ld = I,
+                                                        .rows = n,
+                                                        .columns = at_most (I - column, panel),
+                                                        .row_offset = l->k_offset + (row - first),
+                                                        .column_offset = l->n_offset,
+                                                        .panel = (char *)to->host + p.base + (uint64_t)(column / panel) * p.panel_bytes,
+                                                        .from_bf16 = from->dtype == DPS_DTYPE_BF16,
+                                                        .to_bf16 = to->dtype == DPS_DTYPE_BF16,
+                                                        .step = l->step});
     }
     return DPS_OK;
 }
@@ -219,7 +202,7 @@ static DpsStatus pack_block (const Source *s, int64_t first, int64_t last, uint3
     const DpsView decoded = {.size = sizeof decoded, .dtype = DPS_DTYPE_F32, .rank = 2, .shape = shape, .host = room};
     for (; first < last; first += QUANT_ROWS) {
         shape[0] = at_most (last - first, QUANT_ROWS);
-        dps_quant_decode (s->quant, first * I, shape[0] * I, room);
+        dps_quant_decode_by (s->quant, first * I, shape[0] * I, cpu_machine ()->vector->nibbles, room);
         DPS_TRY (into (&decoded, 0, first, shape[0], to, NULL));
     }
     return DPS_OK;

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { MAX_LAYOUTS = 256, STRIP = 16 };
+enum { MAX_LAYOUTS = 256, STRIP = CPU_RUN };
 
 static CpuLayout layouts[MAX_LAYOUTS];
 static int n_layouts;
@@ -103,6 +103,18 @@ static DpsStatus try_dnnl (CpuLayout *l, DpsError *err)
     return rows_are_independent (l, &l->dnnl, err);
 }
 
+/* Whether columns of a run lie `step` apart, and with 2 the rows of a pair beside each other. */
+static int has_step (const CpuLayout *l, int64_t step)
+{
+    for (int64_t n = 0; n < l->N; n++)
+        if (n % CPU_RUN && l->n_offset[n] != l->n_offset[n - 1] + step)
+            return 0;
+    for (int64_t k = 1; step == 2 && k < l->K; k += 2)
+        if (l->k_offset[k] != l->k_offset[k - 1] + 1)
+            return 0;
+    return 1;
+}
+
 static DpsStatus make_layout (CpuLayout *l, DpsError *err)
 {
     l->k_offset = dps_malloc ((size_t)l->K, sizeof *l->k_offset);
@@ -111,9 +123,12 @@ static DpsStatus make_layout (CpuLayout *l, DpsError *err)
     if (st != DPS_OK) {
         dps_free (l->k_offset);
         dps_free (l->n_offset);
-    } else if (!l->dnnl)
+        return st;
+    }
+    if (!l->dnnl)
         strip_offsets (l);
-    return st;
+    l->step = has_step (l, 1) ? 1 : has_step (l, 2) ? 2 : 0;
+    return DPS_OK;
 }
 
 DpsStatus cpu_layout (int64_t K, int64_t N, uint32_t dtype, const CpuLayout **out, DpsError *err)

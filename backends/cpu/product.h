@@ -21,6 +21,7 @@ typedef struct CpuLayout {
     uint32_t dtype;
     int64_t *k_offset, *n_offset; /* [K], [N] in elements */
     int padded;                   /* has padding that must be zero */
+    int step;                     /* of runs of columns: CpuRectangle.step */
     int dnnl;                     /* oneDNN's own, and its products are used */
 } CpuLayout;
 

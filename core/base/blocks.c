@@ -16,76 +16,86 @@ static float bits (uint32_t u)
 
 static float half (const unsigned char *p)
 {
-    uint32_t h = (uint32_t)p[0] | (uint32_t)p[1] << 8, sign = (h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
-    if (e == 31)
-        return bits (sign | 0x7f800000 | m << 13);
-    if (e)
-        return bits (sign | (e + 112) << 23 | m << 13);
-    float f = (float)m * 0x1p-24f;
-    return sign ? -f : f;
+    uint32_t h = (uint32_t)p[0] | (uint32_t)p[1] << 8, u;
+    float f = bits ((h & 0x7fff) << 13) * 0x1p112f; /* exact, subnormal numbers too; infinity and NaN want their exponent back */
+    memcpy (&u, &f, 4);
+    return bits (u | (h & 0x8000) << 16 | ((h & 0x7c00) == 0x7c00 ? 0x7f800000 : 0));
 }
 
-/* f16 d | 16 bytes: low nibbles are values 0–15, high ones 16–31; (q - 8)·d */
-static void decode_q4_0 (const unsigned char *b, uint64_t n, float *y)
+/* 16 bytes: low nibbles are values 0–15, high ones 16–31. */
+static void nibbles (const unsigned char *restrict b, unsigned char *restrict q)
 {
-    for (; n--; b += 18, y += 32) {
-        float d = half (b);
-        for (int i = 0; i < 16; i++) {
-            y[i] = (float)((b[2 + i] & 15) - 8) * d;
-            y[i + 16] = (float)((b[2 + i] >> 4) - 8) * d;
-        }
+    for (int i = 0; i < 16; i++)
+        q[i] = b[i] & 15;
+    for (int i = 0; i < 16; i++)
+        q[i + 16] = b[i] >> 4;
+}
+
+/* To 32 nibbles a fifth bit each: bit i of a byte stays in byte i of eight copies, and carries into its top bit. */
+static void fifth_bits (const unsigned char *restrict from, unsigned char *restrict q)
+{
+    for (int k = 0; k < 4; k++) {
+        uint64_t eight, one_each = (from[k] * 0x0101010101010101u) & 0x8040201008040201u;
+        memcpy (&eight, q + 8 * k, sizeof eight);
+        eight |= ((one_each + 0x7f7f7f7f7f7f7f7fu) & 0x8080808080808080u) >> 3;
+        memcpy (q + 8 * k, &eight, sizeof eight);
     }
 }
 
-/* f16 d | f16 m | 16 bytes; q·d + m */
-static void decode_q4_1 (const unsigned char *b, uint64_t n, float *y)
+/* (q - zero)·d */
+static void centred (const unsigned char *restrict q, int zero, float d, float *restrict y)
 {
-    for (; n--; b += 20, y += 32) {
-        float d = half (b), m = half (b + 2);
-        for (int i = 0; i < 16; i++) {
-            y[i] = (float)(b[4 + i] & 15) * d + m;
-            y[i + 16] = (float)(b[4 + i] >> 4) * d + m;
-        }
+    for (int i = 0; i < 32; i++)
+        y[i] = (float)(q[i] - zero) * d;
+}
+
+/* q·d + m */
+static void raised (const unsigned char *restrict q, float d, float m, float *restrict y)
+{
+    for (int i = 0; i < 32; i++)
+        y[i] = (float)q[i] * d + m;
+}
+
+/* f16 d | 16 bytes of nibbles */
+static void decode_q4_0 (const unsigned char *restrict b, uint64_t n, float *restrict y)
+{
+    for (unsigned char q[32]; n--; b += 18, y += 32) {
+        nibbles (b + 2, q);
+        centred (q, 8, half (b), y);
     }
 }
 
-static uint32_t word (const unsigned char *p)
+/* f16 d | f16 m | 16 bytes of nibbles */
+static void decode_q4_1 (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
-    uint32_t u;
-    memcpy (&u, p, 4);
-    return u;
-}
-
-/* f16 d | u32 fifth bits | 16 bytes; (q - 16)·d */
-static void decode_q5_0 (const unsigned char *b, uint64_t n, float *y)
-{
-    for (; n--; b += 22, y += 32) {
-        float d = half (b);
-        uint32_t high = word (b + 2);
-        for (int i = 0; i < 16; i++) {
-            int low = (b[6 + i] & 15) | (int)(high >> i & 1) << 4, up = (b[6 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;
-            y[i] = (float)(low - 16) * d;
-            y[i + 16] = (float)(up - 16) * d;
-        }
+    for (unsigned char q[32]; n--; b += 20, y += 32) {
+        nibbles (b + 4, q);
+        raised (q, half (b), half (b + 2), y);
     }
 }
 
-/* f16 d | f16 m | u32 fifth bits | 16 bytes; q·d + m */
-static void decode_q5_1 (const unsigned char *b, uint64_t n, float *y)
+/* f16 d | 32 fifth bits | 16 bytes of nibbles */
+static void decode_q5_0 (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
-    for (; n--; b += 24, y += 32) {
-        float d = half (b), m = half (b + 2);
-        uint32_t high = word (b + 4);
-        for (int i = 0; i < 16; i++) {
-            int low = (b[8 + i] & 15) | (int)(high >> i & 1) << 4, up = (b[8 + i] >> 4) | (int)(high >> (i + 16) & 1) << 4;
-            y[i] = (float)low * d + m;
-            y[i + 16] = (float)up * d + m;
-        }
+    for (unsigned char q[32]; n--; b += 22, y += 32) {
+        nibbles (b + 6, q);
+        fifth_bits (b + 2, q);
+        centred (q, 16, half (b), y);
+    }
+}
+
+/* f16 d | f16 m | 32 fifth bits | 16 bytes of nibbles */
+static void decode_q5_1 (const unsigned char *restrict b, uint64_t n, float *restrict y)
+{
+    for (unsigned char q[32]; n--; b += 24, y += 32) {
+        nibbles (b + 8, q);
+        fifth_bits (b + 4, q);
+        raised (q, half (b), half (b + 2), y);
     }
 }
 
 /* f16 d | 32 signed bytes */
-static void decode_q8_0 (const unsigned char *b, uint64_t n, float *y)
+static void decode_q8_0 (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 34, y += 32) {
         float d = half (b);
@@ -95,7 +105,7 @@ static void decode_q8_0 (const unsigned char *b, uint64_t n, float *y)
 }
 
 /* 16 × (4-bit scale | 4-bit min) | 64 bytes of 2-bit q | f16 d | f16 dmin */
-static void decode_q2_k (const unsigned char *b, uint64_t n, float *y)
+static void decode_q2_k (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 84) {
         const unsigned char *scale = b, *q = b + 16;
@@ -111,7 +121,7 @@ static void decode_q2_k (const unsigned char *b, uint64_t n, float *y)
 }
 
 /* 32 bytes of third bits | 64 bytes of 2-bit q | 16 6-bit scales in 12 bytes | f16 d; a third bit that is 0 subtracts 4 */
-static void decode_q3_k (const unsigned char *b, uint64_t n, float *y)
+static void decode_q3_k (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 110) {
         const unsigned char *high = b, *q = b + 32, *s = b + 96;
@@ -137,7 +147,7 @@ static void scale_min (const unsigned char *s, int j, float d, float dmin, float
 }
 
 /* f16 d | f16 dmin | 12 bytes of scales and mins | 128 bytes of 4-bit q: 4 × (32 low nibbles, 32 high ones) */
-static void decode_q4_k (const unsigned char *b, uint64_t n, float *y)
+static void decode_q4_k (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 144) {
         const unsigned char *q = b + 16;
@@ -154,7 +164,7 @@ static void decode_q4_k (const unsigned char *b, uint64_t n, float *y)
 }
 
 /* f16 d | f16 dmin | 12 bytes of scales and mins | 32 bytes of fifth bits | 128 bytes of 4-bit q */
-static void decode_q5_k (const unsigned char *b, uint64_t n, float *y)
+static void decode_q5_k (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 176) {
         const unsigned char *high = b + 16, *q = b + 48;
@@ -171,7 +181,7 @@ static void decode_q5_k (const unsigned char *b, uint64_t n, float *y)
 }
 
 /* 128 bytes of low nibbles | 64 bytes of 2-bit tops | 16 signed scales | f16 d; (q - 32)·scale·d */
-static void decode_q6_k (const unsigned char *b, uint64_t n, float *y)
+static void decode_q6_k (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (; n--; b += 210) {
         float d = half (b + 208);
@@ -192,7 +202,7 @@ static void decode_q6_k (const unsigned char *b, uint64_t n, float *y)
 }
 
 /* f16 d | 16 bytes: nibbles index a fixed non-linear table */
-static void decode_iq4_nl (const unsigned char *b, uint64_t n, float *y)
+static void decode_iq4_nl (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     static const float level[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
     for (; n--; b += 18, y += 32) {
@@ -204,22 +214,22 @@ static void decode_iq4_nl (const unsigned char *b, uint64_t n, float *y)
     }
 }
 
-static void decode_f32 (const unsigned char *b, uint64_t n, float *y) { memcpy (y, b, n * 4); }
+static void decode_f32 (const unsigned char *restrict b, uint64_t n, float *restrict y) { memcpy (y, b, n * 4); }
 
-static void decode_f16 (const unsigned char *b, uint64_t n, float *y)
+static void decode_f16 (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (uint64_t i = 0; i < n; i++)
         y[i] = half (b + 2 * i);
 }
 
-static void decode_bf16 (const unsigned char *b, uint64_t n, float *y)
+static void decode_bf16 (const unsigned char *restrict b, uint64_t n, float *restrict y)
 {
     for (uint64_t i = 0; i < n; i++)
         y[i] = bits (((uint32_t)b[2 * i] | (uint32_t)b[2 * i + 1] << 8) << 16);
 }
 
 #define PLAIN(name, type)                                                                                                                  \
-    static void decode_##name (const unsigned char *b, uint64_t n, float *y)                                                               \
+    static void decode_##name (const unsigned char *restrict b, uint64_t n, float *restrict y)                                             \
     {                                                                                                                                      \
         for (uint64_t i = 0; i < n; i++) {                                                                                                 \
             type v;                                                                                                                        \

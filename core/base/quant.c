@@ -168,25 +168,31 @@ static float absmax_of (const DpsQuantised *q, int64_t block)
     return q->nested_code_book[q->absmax_codes[block]] * q->nested_absmax[block / DPS_QUANT_NESTED] + q->nested_offset;
 }
 
+static void nibbles_one_by_one (const unsigned char *codes, const float level[16], int64_t n, float *out)
+{
+    int64_t i = 0;
+    for (; i + 2 <= n; i += 2, codes++) {
+        out[i] = level[*codes >> 4];
+        out[i + 1] = level[*codes & 15];
+    }
+    if (i < n)
+        out[i] = level[*codes >> 4];
+}
+
 /* Codes [first, first + n) of one block. */
-static void decode_nibbles (const DpsQuantised *q, int64_t first, int64_t n, float absmax, float *out)
+static void decode_nibbles (const DpsQuantised *q, int64_t first, int64_t n, float absmax, DpsNibbles nibbles, float *out)
 {
     const unsigned char *at = q->codes + first / 2;
-    int64_t i = 0;
+    int64_t odd = first % 2 && n > 0;
     float level[16];
     for (int k = 0; k < 16; k++)
         level[k] = q->code_book[k] * absmax;
-    if (first % 2 && n > 0)
-        out[i++] = level[*at++ & 15];
-    for (; i + 2 <= n; i += 2, at++) {
-        out[i] = level[*at >> 4];
-        out[i + 1] = level[*at & 15];
-    }
-    if (i < n)
-        out[i] = level[*at >> 4];
+    if (odd)
+        out[0] = level[*at & 15];
+    nibbles (at + odd, level, n - odd, out + odd);
 }
 
-static void decode_codes (const DpsQuantised *q, int64_t first, int64_t n, float *out)
+static void decode_codes (const DpsQuantised *q, int64_t first, int64_t n, DpsNibbles nibbles, float *out)
 {
     while (n > 0) {
         int64_t block = first / q->form.block, left = (block + 1) * q->form.block - first, len = left < n ? left : n;
@@ -195,7 +201,7 @@ static void decode_codes (const DpsQuantised *q, int64_t first, int64_t n, float
             for (int64_t i = 0; i < len; i++)
                 out[i] = q->code_book[q->codes[first + i]] * absmax;
         else
-            decode_nibbles (q, first, len, absmax, out);
+            decode_nibbles (q, first, len, absmax, nibbles, out);
         first += len;
         out += len;
         n -= len;
@@ -218,10 +224,15 @@ static void decode_rows (const DpsQuantised *q, int64_t first, int64_t n, float 
 
 void dps_quant_decode (const DpsQuantised *q, int64_t first, int64_t n, float *out)
 {
+    dps_quant_decode_by (q, first, n, nibbles_one_by_one, out);
+}
+
+void dps_quant_decode_by (const DpsQuantised *q, int64_t first, int64_t n, DpsNibbles nibbles, float *out)
+{
     if (q->blocks)
         dps_block_decode (q->blocks, q->codes, (uint64_t)first, (uint64_t)n, out);
     else if (q->form.type == DPS_QUANT_INT8)
         decode_rows (q, first, n, out);
     else
-        decode_codes (q, first, n, out);
+        decode_codes (q, first, n, nibbles, out);
 }

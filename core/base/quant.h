@@ -100,6 +100,10 @@ DpsStatus dps_quant_from_view (const DpsQuantNames *names, const DpsView *v, int
 
 /** Elements [first, first + n) in row-major order. [any] */
 void dps_quant_decode (const DpsQuantised *q, int64_t first, int64_t n, float *out);
+/** out[i] = level of code i, n codes of 4 bits, the high half of a byte first. */
+typedef void (*DpsNibbles) (const unsigned char *codes, const float level[16], int64_t n, float *out);
+/** The same elements, by a caller's own way for codes of 4 bits. */
+void dps_quant_decode_by (const DpsQuantised *q, int64_t first, int64_t n, DpsNibbles nibbles, float *out);
 
 /* quant_encode.c: numbers to codes, as bitsandbytes has them. */
 

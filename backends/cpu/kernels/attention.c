@@ -46,7 +46,7 @@ static void load_queries (const Attention *a, int64_t row, int64_t n, int64_t g,
 static void soften (const Attention *a, float *s, int64_t lo, int64_t hi, float *max, float *sum, float *o)
 {
     vf x[KEYS / LANES], top = splat (-INFINITY);
-    const vi lane = LANE_NUMBERS;
+    const vi lane = EACH_LANE (LANE_NUMBER, 0);
     for (int i = 0; i < KEYS / LANES; i++) {
         vi at = lane + i * LANES;
         vi seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);

@@ -58,7 +58,7 @@ static void load_heads (const Attention *a, const DpsView *x, int64_t row, int64
 static void row_gradient (const Gradient *t, float *s, float *dp, int64_t lo, int64_t hi, float lse, float delta)
 {
     const Attention *a = &t->a;
-    const vi lane = LANE_NUMBERS;
+    const vi lane = EACH_LANE (LANE_NUMBER, 0);
     for (int i = 0; i < KEYS / LANES; i++) {
         vi at = lane + i * LANES, seen = (at >= (int32_t)lo) & (at <= (int32_t)hi);
         vf x = load_f32 (s + i * LANES) * splat (a->scale), slope = splat (a->scale);

@@ -76,22 +76,6 @@ static void copy_key (const Attention *a, const DpsView *x, int64_t row, int64_t
         to[d] = 0;
 }
 
-/* LANES rows of as many columns: each round interleaves the first half of the rows with the second, which turns the bits of (row, column) by one. */
-INLINE void transpose_square (vf *x)
-{
-    const vi lane = LANE_NUMBERS, low = (lane >> 1) + (lane & 1) * LANES, high = low + LANES / 2;
-#pragma GCC unroll 4
-    for (int round = 1; round < LANES; round *= 2) {
-        vf y[LANES];
-#pragma GCC unroll 8
-        for (int i = 0; i < LANES / 2; i++) {
-            y[2 * i] = __builtin_shuffle (x[i], x[i + LANES / 2], low);
-            y[2 * i + 1] = __builtin_shuffle (x[i], x[i + LANES / 2], high);
-        }
-        memcpy (x, y, sizeof y);
-    }
-}
-
 /* rows (KEYS, hp) → (hp, KEYS) */
 static void transpose (const float *rows, int64_t hp, float *to)
 {

@@ -47,6 +47,8 @@ void ISA_NAME (cpu_scale) (const void *src, uint32_t from, void *dst, uint32_t t
 void ISA_NAME (cpu_tile_finish) (const CpuTile *t);
 void ISA_NAME (cpu_outer_run) (const CpuOuter *p);
 void ISA_NAME (cpu_panel_run) (const CpuPanelProduct *p);
+void ISA_NAME (cpu_repack_run) (const CpuRectangle *r);
+void ISA_NAME (cpu_nibbles_run) (const unsigned char *codes, const float level[16], int64_t n, float *out);
 void ISA_NAME (cpu_softmax_rows) (const CpuSoftmax *s, int64_t row, int64_t n_rows, int64_t first, int64_t n);
 void ISA_NAME (cpu_softmax_end) (const CpuSoftmax *s);
 void ISA_NAME (cpu_softmax_grad) (const CpuSoftmax *s, int64_t from, int64_t n_rows, int64_t first, int64_t n, const float *dlogp,

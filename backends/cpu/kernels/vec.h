@@ -21,25 +21,35 @@
 
 #define INLINE static inline __attribute__ ((always_inline))
 
-#if defined(__AVX512F__)
-enum { LANES = 16 };
-#define LANE_NUMBERS                                                                                                                       \
-    {                                                                                                                                      \
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15                                                                               \
-    }
+#if defined(CPU_LANES) /* a test's */
+#elif defined(__AVX512F__)
+#define CPU_LANES 16
 #elif defined(__AVX2__)
-enum { LANES = 8 };
-#define LANE_NUMBERS                                                                                                                       \
+#define CPU_LANES 8
+#else
+#define CPU_LANES 4
+#endif
+enum { LANES = CPU_LANES };
+
+/* A constant vector of f (lane, x). */
+#define FOUR_LANES(f, l, x) f ((l), x), f ((l) + 1, x), f ((l) + 2, x), f ((l) + 3, x)
+#if CPU_LANES == 16
+#define EACH_LANE(f, x)                                                                                                                    \
     {                                                                                                                                      \
-        0, 1, 2, 3, 4, 5, 6, 7                                                                                                             \
+        FOUR_LANES (f, 0, x), FOUR_LANES (f, 4, x), FOUR_LANES (f, 8, x), FOUR_LANES (f, 12, x)                                            \
+    }
+#elif CPU_LANES == 8
+#define EACH_LANE(f, x)                                                                                                                    \
+    {                                                                                                                                      \
+        FOUR_LANES (f, 0, x), FOUR_LANES (f, 4, x)                                                                                         \
     }
 #else
-enum { LANES = 4 };
-#define LANE_NUMBERS                                                                                                                       \
+#define EACH_LANE(f, x)                                                                                                                    \
     {                                                                                                                                      \
-        0, 1, 2, 3                                                                                                                         \
+        FOUR_LANES (f, 0, x)                                                                                                               \
     }
 #endif
+#define LANE_NUMBER(l, first) ((l) + (first))
 typedef float vf __attribute__ ((vector_size (LANES * 4)));
 typedef int32_t vi __attribute__ ((vector_size (LANES * 4)));
 typedef uint32_t vu __attribute__ ((vector_size (LANES * 4)));
@@ -58,7 +68,7 @@ INLINE void store_f32 (float *p, vf v) { memcpy (p, &v, sizeof v); }
 
 INLINE vf load_bf16 (const uint16_t *p)
 {
-#if defined(__AVX2__) && !defined(__AVX512F__) /* GCC 12 widens sixteen bits in five steps here */
+#if defined(__AVX2__) && CPU_LANES == 8 /* GCC 12 widens sixteen bits in five steps here */
     return (vf)((vu)_mm256_cvtepu16_epi32 (_mm_loadu_si128 ((const __m128i *)p)) << 16);
 #else
     vh h;
@@ -68,12 +78,17 @@ INLINE vf load_bf16 (const uint16_t *p)
 }
 
 /* Round to nearest even; NaN stays NaN. */
-INLINE void store_bf16 (uint16_t *p, vf v)
+INLINE vu bf16_bits (vf v)
 {
     vu u = (vu)v;
     vu rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
     vu is_nan = (vu)(v != v);
-    vh h = __builtin_convertvector((rounded & ~is_nan) | (((u >> 16) | 64) & is_nan), vh);
+    return (rounded & ~is_nan) | (((u >> 16) | 64) & is_nan);
+}
+
+INLINE void store_bf16 (uint16_t *p, vf v)
+{
+    vh h = __builtin_convertvector(bf16_bits (v), vh);
     memcpy (p, &h, sizeof h);
 }
 
@@ -195,6 +210,33 @@ enum { VECTOR_BLOCK = 4096 };
             }                                                                                                                              \
         }                                                                                                                                  \
     } while (0)
+
+/* Of two rows that exchange squares of `half` lanes, lane l of the first and of the second. As constants: GCC 12 makes them anew for each square else. */
+#define SQUARES_FIRST(l, half)  ((l) & (half) ? LANES + (l) - (half) : (l))
+#define SQUARES_SECOND(l, half) ((l) & (half) ? LANES + (l) : (l) + (half))
+
+/* Across the diagonal of every 2·half × 2·half square, its half × half squares change places. */
+#define EXCHANGE(m, half)                                                                                                                  \
+    PRAGMA (GCC unroll 16)                                                                                                                 \
+    for (int i = 0; i < LANES; i++)                                                                                                        \
+        if (!(i & (half))) {                                                                                                               \
+            vf a = (m)[i], b = (m)[i + (half)];                                                                                            \
+            (m)[i] = __builtin_shuffle (a, b, (vi)EACH_LANE (SQUARES_FIRST, half));                                                        \
+            (m)[i + (half)] = __builtin_shuffle (a, b, (vi)EACH_LANE (SQUARES_SECOND, half));                                              \
+        }
+
+/* LANES rows of as many columns. */
+INLINE void transpose_square (vf m[LANES])
+{
+#if CPU_LANES > 8
+    EXCHANGE (m, 8)
+#endif
+#if CPU_LANES > 4
+    EXCHANGE (m, 4)
+#endif
+    EXCHANGE (m, 2)
+    EXCHANGE (m, 1)
+}
 
 #define IS_BF(v) ((v)->dtype == DPS_DTYPE_BF16)
 
