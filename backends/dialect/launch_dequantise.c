@@ -45,6 +45,9 @@ DpsStatus dps_launch_parts (const DpsLaunch *l, const DpsOpCall *c, const DpsVie
         else if (bytes[p] && part->bytes != bytes[p] && (!q.form.block || (block && block->host)))
             st = dps_fail (c->err, DPS_ERR_INVALID, "part %s has %llu bytes, expected %llu", dps_quant_part_name ((DpsQuantPart)p),
                            (unsigned long long)part->bytes, (unsigned long long)bytes[p]);
+        else if (bytes[p] && dps_launch_bytes (part->dtype) && part->offset % dps_launch_bytes (part->dtype))
+            st = dps_fail (c->err, DPS_ERR_INVALID, "part %s begins at byte %llu of its buffer, no whole element",
+                           dps_quant_part_name ((DpsQuantPart)p), (unsigned long long)part->offset);
     }
     return st == DPS_OK ? DPS_OK : dps_error_prefix (c->err, "%s %s", c->who, c->name);
 }

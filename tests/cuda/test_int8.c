@@ -199,6 +199,19 @@ static void test_takes_numbers_elsewhere (void)
     linear_free (l);
 }
 
+/* Scales that begin within an element would be read from another place. */
+static void test_part_between_elements (void)
+{
+    Linear *l = linear_make (5, 8, 8);
+    struct DpsBuffer *b;
+    CHECK_OK (be->alloc (dev, 40, &b, NULL, &err));
+    DpsPart *scales = &l->w->parts[DPS_QPART_SCALES];
+    scales->buffer = b, scales->host = NULL, scales->offset = 2;
+    CHECK_FAILS (linear_run (l), DPS_ERR_INVALID, "begins at byte 2 of its buffer");
+    be->free (dev, b);
+    linear_free (l);
+}
+
 /* The gradient of the input takes numbers, as ever. */
 static void test_input_gradient (void)
 {
@@ -265,7 +278,7 @@ static void test_values_there_are (void)
 }
 
 CHECK_SUITE (run_tests, "cuda int8", T (test_formula), T (test_rounding), T (test_bf16), T (test_takes_numbers_elsewhere),
-             T (test_input_gradient), T (test_error), T (test_values_there_are))
+             T (test_part_between_elements), T (test_input_gradient), T (test_error), T (test_values_there_are))
 
 __attribute__ ((constructor)) static void by_int8 (void) { setenv ("DIAPASON_CUDA_GEMM", "int8", 1); }
 
