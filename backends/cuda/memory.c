@@ -7,6 +7,8 @@
 
 #include "cuda.h"
 
+enum { IMPORT_ALIGNMENT = 8 /* of the largest element: a misaligned load would lose the device */ };
+
 /* The first buffer whose host memory begins past `at`. */
 static size_t after (const struct DpsDevice *dev, uintptr_t at)
 {
@@ -212,6 +214,9 @@ static DpsStatus import (struct DpsDevice *dev, void *host, uint64_t bytes, uint
     DPS_TRY (cuda_enter (dev, err));
     if (!host || !bytes)
         return dps_fail (err, DPS_ERR_INVALID, "%s: nothing to import: no address or no bytes", dev->name);
+    if ((uintptr_t)host % IMPORT_ALIGNMENT)
+        return dps_fail (err, DPS_ERR_INVALID, "%s: memory to import begins at %p, expected a multiple of %d bytes", dev->name, host,
+                         IMPORT_ALIGNMENT);
     struct DpsBuffer *b = dps_calloc (1, sizeof *b);
     if (!b)
         return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for a buffer's record", dev->name);

@@ -161,6 +161,7 @@ static void test_import (void)
     CHECK_NEAR ((double)y.host[N - 1], 63.0 * 63.0, 0);
     be->free (dev, b);
     vec_free (&y);
+    CHECK_FAILS (memory->import (dev, (char *)mine + 4, 64, 0, &b, &err), DPS_ERR_INVALID, "a multiple of 8 bytes");
     free (mine);
     CHECK_FAILS (memory->import (dev, NULL, 10, 0, &b, &err), DPS_ERR_INVALID, "nothing to import");
 }
