@@ -36,15 +36,22 @@ const AttentionCase attention_cases[] = {
     {"cache: more keys than queries", 2, 1, 16, 0, 0, 3, 90, 2, {{0, 2, 0, 70, -1, 68, 0, 0}, {2, 1, 70, 20, -1, 19, 0, 0}}},
     {"cache page as parent, window 40", 1, 1, 16, 40, 0, 2, 72, 2, {{0, 0, 2, 70, -1, 70, 0, 0}, {0, 2, 0, 2, 0, 70, 0, 0}}},
     {"rows of no segment", 2, 1, 16, 0, 0, 6, 6, 1, {{2, 3, 2, 3, -1, 0, 0, 0}}},
+    {"heads of 128", 2, 1, 128, 0, 0, 9, 9, 1, {{0, 9, 0, 9, -1, 0, 0, 0}}},
+    {"heads of 256", 2, 1, 256, 5, 0, 70, 70, 2, {{0, 61, 0, 61, -1, 0, 0, 0}, {61, 9, 61, 9, -1, 0, 0, 0}}},
+    {"a long sequence", 1, 1, 8, 0, 0, 1100, 1100, 1, {{0, 1100, 0, 1100, -1, 0, 0, 0}}},
+    {"scores beyond f32's exponentials", 2, 1, 16, 0, 0, 40, 40, 1, {{0, 40, 0, 40, -1, 0, 0, 0}}},
 };
 const int n_attention_cases = sizeof attention_cases / sizeof *attention_cases;
 
 AttentionRun attention_run (Kit *k, const AttentionCase *t, uint32_t in, uint32_t out)
 {
-    AttentionRun r = {.segments = kit_segments (k, t->n_segments, t->segments), .length = t->m, .wide = sqrt ((double)t->h)};
+    const double scale = t == &attention_cases[ATTENTION_SHARP] ? 40 : 1; /* of q, and so of what rounding does to a score, and of dk */
+    AttentionRun r = {.segments = kit_segments (k, t->n_segments, t->segments),
+                      .length = t->m * (int64_t)(scale * scale),
+                      .wide = scale * sqrt ((double)t->h)};
     const DpsScalar attrs[] = {{.i = t->H}, {.i = t->G}, {.i = t->h}, {.f = 0.3}, {.i = t->window}, {.f = t->cap}};
     memcpy (r.attrs, attrs, sizeof attrs);
-    r.q = kit_normals (k, in, t->n, t->H * t->h, 1);
+    r.q = kit_normals (k, in, t->n, t->H * t->h, scale);
     r.k = kit_normals (k, in, t->m, t->G * t->h, 1);
     r.v = kit_normals (k, in, t->m, t->G * t->h, 1);
     r.d_o = kit_normals (k, in, t->n, t->H * t->h, 1);

@@ -18,7 +18,10 @@ typedef struct AttentionCase {
 
 extern const AttentionCase attention_cases[];
 extern const int n_attention_cases;
-enum { ATTENTION_WINDOW = 4 /* the one with a window, a softcap and two sequences */ };
+enum {
+    ATTENTION_WINDOW = 4, /* the one with a window, a softcap and two sequences */
+    ATTENTION_SHARP = 15  /* the one with scores of a hundred and more, whose exponentials no f32 holds */
+};
 
 typedef struct AttentionRun {
     KitArray *q, *k, *v, *segments, *o, *lse, *d_o, *dq, *dk, *dv;

@@ -86,7 +86,12 @@ static KitArray *array_of (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, i
     return make (k, &a, cols < 0 ? 0 : gap, 64, (size_t)(++k->draws % 5) * a.item);
 }
 
-KitArray *kit_array (Kit *k, uint32_t dtype, int64_t rows, int64_t cols) { return array_of (k, dtype, rows, cols, 0); }
+static int is_float (uint32_t dtype) { return dtype == F32 || dtype == BF16 || dtype == F16 || dtype == F64; }
+
+KitArray *kit_array (Kit *k, uint32_t dtype, int64_t rows, int64_t cols)
+{
+    return array_of (k, dtype, rows, cols, k->apart && !k->host_only && is_float (dtype) ? 3 : 0);
+}
 KitArray *kit_array_strided (Kit *k, uint32_t dtype, int64_t rows, int64_t cols) { return array_of (k, dtype, rows, cols, 3); }
 
 KitArray *kit_bytes (Kit *k, uint64_t bytes, size_t align)
@@ -188,9 +193,10 @@ KitArray *kit_roots (Kit *k, int64_t n)
 
 KitArray *kit_segments (Kit *k, int64_t n, const DpsSegment *s)
 {
-    KitArray *a = kit_array (k, DPS_DTYPE_U8, n, (int64_t)sizeof *s);
-    if (a && n)
-        memcpy (kit_data (a), s, (size_t)n * sizeof *s);
+    size_t wide = sizeof *s + 8 * (k->draws % 2); /* the table may grow */
+    KitArray *a = kit_array (k, DPS_DTYPE_U8, n, (int64_t)wide);
+    for (int64_t i = 0; a && i < n; i++)
+        memcpy (kit_data (a) + (size_t)i * wide, &s[i], sizeof *s);
     return shown (a);
 }
 

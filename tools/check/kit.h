@@ -50,6 +50,7 @@ typedef struct Kit {
     uint64_t seed;
     int failed_alloc;
     int host_only; /* arrays made now are the oracle's: no memory of the device */
+    int apart;     /* matrices of floats made now for the device have strides */
     long n_compared, n_refused;
     double worst; /* the largest error, in budgets */
     char worst_at[64];
@@ -94,8 +95,12 @@ KitArray *kit_copy (Kit *k, const KitArray *a);
 KitArray *kit_rows_of (Kit *k, const KitArray *a, int64_t first, int64_t n);
 /** An array of bytes with a view of the caller's making on it (packed and quantised weights): `bytes` of them, aligned to `align`. */
 KitArray *kit_bytes (Kit *k, uint64_t bytes, size_t align);
-/** kit_pack.c: W as the backend packs it, in pieces of 64 rows; W itself where there is no dps.pack/1 or it says UNSUPPORTED (*out_refused 1). */
+/**
+ * kit_pack.c: W as the backend packs it, in pieces of 64, 128 and 192 rows; W itself where there is no dps.pack/1 or it says UNSUPPORTED (*out_refused
+ * 1). _as: for products in another dtype than W has.
+ */
 DpsStatus kit_packed (Kit *k, KitArray *w, uint32_t orientation, KitArray **out, int *out_refused, DpsError *err);
+DpsStatus kit_packed_as (Kit *k, KitArray *w, uint32_t dtype, uint32_t orientation, KitArray **out, int *out_refused, DpsError *err);
 /** kit_quant.c: every form of quantised weights there is: GGUF's types, codes plain and nested. */
 extern const DpsQuantForm kit_forms[];
 enum { KIT_FORMS = 19 };
@@ -117,10 +122,14 @@ typedef struct KitCall {
     double scale;   /* what the floor is multiplied by; 0: 1 */
 } KitCall;
 
-/** The op struct of a call, with room for one more input (a plan's scratch). Not to be copied: it points into itself. */
+/**
+ * The op struct of a call, with room for one more input (a plan's scratch). Trailing attributes of 0 and operands of NULL are left out: what stands
+ * behind those given are bytes of KIT_BYTE. Not to be copied: it points into itself.
+ */
 typedef struct KitOp {
     DpsOp op;
     const DpsView *in[KIT_MAX_IN + 1], *out[KIT_MAX_OUT];
+    DpsScalar attrs[KIT_ATTRS];
 } KitOp;
 void kit_op (const KitCall *c, KitOp *o);
 
@@ -141,6 +150,8 @@ DpsStatus kit_run_moved (Kit *k, const KitCall *c, DpsError *err);
 const char *kit_call_text (const KitCall *c, char *out, size_t cap);
 /** The oracle's outputs: out[i] for every c->out[i], f64 (integers as they are). Parameters and gradients start as the call's do. */
 DpsStatus kit_oracle (Kit *k, const KitCall *c, KitArray *out[KIT_MAX_OUT], DpsError *err);
+/** The call itself on ref, in its own dtypes. */
+DpsStatus kit_on_ref (Kit *k, const KitCall *c, DpsError *err);
 /** got against want within the call's budget for output `output`. */
 DpsStatus kit_close_to (Kit *k, const KitCall *c, int output, const KitArray *got, const KitArray *want, DpsError *err);
 /** The real call must fail with `code` and words of its own, and leave the guard bytes alone. A refusal of the dry call is KIT_REFUSED. */

@@ -64,16 +64,20 @@ DpsStatus kit_download (Kit *k, const KitCall *c, DpsError *err) { return move_a
 
 void kit_op (const KitCall *c, KitOp *o)
 {
-    *o = (KitOp){
-        .op = {.size = sizeof o->op, .id = dps_intern (c->name), .n_attrs = KIT_ATTRS, .in = o->in, .out = o->out, .attrs = c->attrs}};
-    for (uint32_t i = 0; i < KIT_MAX_IN; i++) {
-        o->in[i] = c->in[i] ? &c->in[i]->view : NULL;
+    memset (o, KIT_BYTE, sizeof *o);
+    o->op = (DpsOp){.size = sizeof o->op, .id = dps_intern (c->name), .in = o->in, .out = o->out, .attrs = o->attrs};
+    for (uint32_t i = 0; i < KIT_MAX_IN; i++)
         o->op.n_in = c->in[i] ? i + 1 : o->op.n_in;
-    }
-    for (uint32_t i = 0; i < KIT_MAX_OUT; i++) {
-        o->out[i] = c->out[i] ? &c->out[i]->view : NULL;
+    for (uint32_t i = 0; i < KIT_MAX_OUT; i++)
         o->op.n_out = c->out[i] ? i + 1 : o->op.n_out;
-    }
+    for (uint32_t i = 0; i < KIT_ATTRS; i++)
+        o->op.n_attrs = c->attrs[i].i ? i + 1 : o->op.n_attrs;
+    for (uint32_t i = 0; i < o->op.n_in; i++)
+        o->in[i] = c->in[i] ? &c->in[i]->view : NULL;
+    for (uint32_t i = 0; i < o->op.n_out; i++)
+        o->out[i] = c->out[i] ? &c->out[i]->view : NULL;
+    if (o->op.n_attrs)
+        memcpy (o->attrs, c->attrs, o->op.n_attrs * sizeof *o->attrs);
 }
 
 DpsStatus kit_run (Kit *k, const KitCall *c, uint32_t flags, DpsError *err)
@@ -171,6 +175,29 @@ static DpsStatus is_polite (Kit *k, const KitCall *c, DpsStatus st, DpsError *er
     return DPS_OK;
 }
 
+/* The views of a plan that has no memory yet: the answer is the same. */
+static DpsStatus dry_without_memory (Kit *k, const KitCall *c, DpsStatus with, DpsError *err)
+{
+    KitOp o;
+    DpsView views[KIT_MAX_IN + KIT_MAX_OUT];
+    char text[200];
+    kit_op (c, &o);
+    for (uint32_t i = 0; i < o.op.n_in + o.op.n_out; i++) {
+        const DpsView **at = i < o.op.n_in ? &o.in[i] : &o.out[i - o.op.n_in];
+        if (!*at)
+            continue;
+        views[i] = **at;
+        views[i].buffer = NULL;
+        views[i].host = NULL;
+        *at = &views[i];
+    }
+    DpsStatus st = k->backend->run (k->device, &o.op, DPS_RUN_DRY, err);
+    return st == with
+               ? DPS_OK
+               : dps_fail (err, DPS_ERR_INVALID, "%s: a dry call answers %s, and %s where its views have neither buffer nor host yet",
+                           kit_call_text (c, text, sizeof text), dps_status_name (with), dps_status_name (st));
+}
+
 /* KIT_REFUSED after a refusal that held for the real call too. */
 static DpsStatus dry (Kit *k, const KitCall *c, DpsError *err)
 {
@@ -180,6 +207,7 @@ static DpsStatus dry (Kit *k, const KitCall *c, DpsError *err)
     DpsStatus st = kit_run (k, c, DPS_RUN_DRY, err);
     if (st != DPS_OK)
         DPS_TRY (is_polite (k, c, st, err));
+    DPS_TRY (dry_without_memory (k, c, st, err));
     DPS_TRY (kit_download (k, c, err));
     DPS_TRY (all_untouched (c, "a dry call", 0, err));
     if (st == DPS_OK)

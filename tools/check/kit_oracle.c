@@ -112,6 +112,20 @@ DpsStatus kit_oracle (Kit *k, const KitCall *c, KitArray *out[KIT_MAX_OUT], DpsE
     return DPS_OK;
 }
 
+DpsStatus kit_on_ref (Kit *k, const KitCall *c, DpsError *err)
+{
+    KitOp o;
+    DpsView views[KIT_MAX_IN + KIT_MAX_OUT];
+    if (k->failed_alloc)
+        return dps_fail (err, DPS_ERR_NOMEM, "%s: no memory for the operands", c->name);
+    kit_op (c, &o);
+    for (uint32_t i = 0; i < o.op.n_in; i++)
+        o.in[i] = host_view (c->in[i], &views[i]);
+    for (uint32_t i = 0; i < o.op.n_out; i++)
+        o.out[i] = host_view (c->out[i], &views[KIT_MAX_IN + i]);
+    return k->ctx->ref->run (k->ctx->ref_device, &o.op, 0, err);
+}
+
 static int is_short (const KitArray *a) { return a && (a->view.dtype == BF16 || a->view.dtype == F16); }
 
 /* A dtype of 16 bits takes part: the budgets are those of bf16. */

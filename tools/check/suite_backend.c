@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* suite_backend.c: the five mandatory functions: what every backend, however young, must keep. */
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -132,6 +133,69 @@ static DpsStatus no_memory (Kit *k, DpsError *err)
     return DPS_OK;
 }
 
+/* The whole of a buffer, as bytes. */
+static DpsStatus bytes_of (Kit *k, struct DpsBuffer *buffer, void *host, int to_device, void *bytes, int64_t n, DpsError *err)
+{
+    const DpsView here = {.size = sizeof here, .dtype = DPS_DTYPE_U8, .rank = 1, .shape = &n, .host = bytes};
+    DpsView there = here;
+    there.buffer = buffer;
+    there.host = k->info.flags & DPS_DEVICE_HOST_MEMORY ? host : NULL;
+    return k->backend->copy (k->device, to_device ? &here : &there, to_device ? &there : &here, err);
+}
+
+/* Within one device, from one offset to another: the window, and nothing beside it. */
+static DpsStatus copied_inside (Kit *k, uint32_t dtype, int64_t rows, int64_t cols, DpsError *err)
+{
+    const size_t item = kit_item (dtype), bytes = (size_t)(rows * cols) * item, from_at = 5 * item, to_at = 3 * item,
+                 room = bytes + 8 * item;
+    const int64_t shape[] = {rows, cols};
+    unsigned char *from = dps_malloc (room, 1), *to = dps_malloc (room, 1);
+    struct DpsBuffer *a = NULL, *b = NULL;
+    void *a_host = NULL, *b_host = NULL;
+    DpsStatus st = from && to ? DPS_OK : dps_fail (err, DPS_ERR_NOMEM, "out of memory");
+    if (st == DPS_OK)
+        st = k->backend->alloc (k->device, room, &a, &a_host, err);
+    if (st == DPS_OK)
+        st = k->backend->alloc (k->device, room, &b, &b_host, err);
+    for (size_t i = 0; st == DPS_OK && i < room; i++) {
+        from[i] = (unsigned char)(i % 97 + 1);
+        to[i] = 0xEE;
+    }
+    int shared = (k->info.flags & DPS_DEVICE_HOST_MEMORY) != 0;
+    const DpsView x = {.size = sizeof x,
+                       .dtype = dtype,
+                       .rank = 2,
+                       .shape = shape,
+                       .buffer = a,
+                       .offset = from_at,
+                       .host = shared ? (char *)a_host + from_at : NULL},
+                  y = {.size = sizeof y,
+                       .dtype = dtype,
+                       .rank = 2,
+                       .shape = shape,
+                       .buffer = b,
+                       .offset = to_at,
+                       .host = shared ? (char *)b_host + to_at : NULL};
+    if (st == DPS_OK)
+        st = bytes_of (k, a, a_host, 1, from, (int64_t)room, err);
+    if (st == DPS_OK)
+        st = bytes_of (k, b, b_host, 1, to, (int64_t)room, err);
+    if (st == DPS_OK)
+        st = k->backend->copy (k->device, &x, &y, err);
+    if (st == DPS_OK)
+        st = bytes_of (k, b, b_host, 0, to, (int64_t)room, err);
+    for (size_t i = 0; st == DPS_OK && i < room; i++)
+        if (to[i] != (i >= to_at && i < to_at + bytes ? from[from_at + i - to_at] : 0xEE))
+            st = dps_fail (err, DPS_ERR_INVALID,
+                           "copy of %lldx%lld %s from byte %zu of a buffer to byte %zu of another: byte %zu there is wrong",
+                           (long long)rows, (long long)cols, dps_dtype_name (dtype), from_at, to_at, i);
+    k->backend->free (k->device, a);
+    k->backend->free (k->device, b);
+    dps_free (from);
+    dps_free (to);
+    return st;
+}
+
 /* There and back in every dtype at awkward sizes and offsets: the same bytes. */
 static DpsStatus one_copy (Kit *k, uint32_t dtype, int64_t n, int64_t skip, DpsError *err)
 {
@@ -168,11 +232,14 @@ static DpsStatus one_copy (Kit *k, uint32_t dtype, int64_t n, int64_t skip, DpsE
 
 static DpsStatus copy (Kit *k, DpsError *err)
 {
-    static const uint32_t dtypes[] = {F32, BF16, F64, I32, DPS_DTYPE_I64, DPS_DTYPE_U8};
+    static const uint32_t dtypes[] = {F32, BF16, F16, F64, I32, DPS_DTYPE_I64, DPS_DTYPE_U8, DPS_DTYPE_I8, DPS_DTYPE_I16, DPS_DTYPE_BOOL};
     for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
         for (int i = 0; i < KIT_SIZES; i++)
             for (int64_t skip = 0; skip < 4; skip += 3)
                 DPS_TRY (one_copy (k, dtypes[t], kit_sizes[i], skip, err));
+    for (size_t t = 0; t < sizeof dtypes / sizeof *dtypes; t++)
+        for (int i = 0; i < KIT_SIZES; i++)
+            DPS_TRY (copied_inside (k, dtypes[t], 1 + i % 3, kit_sizes[i], err));
     k->n_compared++;
     KitArray *a = kit_normals (k, F32, 4, -1, 1), *b = kit_array (k, F32, 3, -1);
     DPS_TRY (kit_upload (k, &(KitCall){.name = "copy", .in = {a, b}}, err));
@@ -202,6 +269,39 @@ static DpsStatus matmul (Kit *k, DpsError *err)
                                   err));
             kit_clear (k);
         }
+    return DPS_OK;
+}
+
+/* A device is used by one thread at a time, not always by the same. */
+typedef struct Elsewhere {
+    Kit *k;
+    KitCall call;
+    DpsStatus st;
+    DpsError err;
+} Elsewhere;
+
+static void *run_elsewhere (void *arg)
+{
+    Elsewhere *e = arg;
+    e->st = kit_compare (e->k, &e->call, &e->err);
+    return NULL;
+}
+
+static DpsStatus any_thread (Kit *k, DpsError *err)
+{
+    for (int i = 0; i < 3; i++) {
+        KitArray *x = kit_normals (k, F32, 33, 31, 1), *w = kit_normals (k, F32, 17, 31, 1);
+        Elsewhere e = {
+            .k = k, .call = {.name = "linear", .in = {x, w}, .out = {kit_array (k, F32, 33, 17)}, .length = 31}, .err = DPS_ERROR_INIT};
+        pthread_t thread;
+        DPS_TRY (kit_compare (k, &e.call, err));
+        if (pthread_create (&thread, NULL, run_elsewhere, &e))
+            return dps_fail (err, DPS_ERR_LIMIT, "no thread");
+        pthread_join (thread, NULL);
+        if (e.st != DPS_OK)
+            return dps_fail (err, e.st, "from another thread, one call at a time: %.800s", e.err.msg);
+        kit_clear (k);
+    }
     return DPS_OK;
 }
 
@@ -243,6 +343,13 @@ static DpsStatus unknown_op (Kit *k, DpsError *err)
         if (!is_loose (g.loose))
             return dps_fail (err, DPS_ERR_INVALID, "an unknown op: bytes past the DpsError were written");
     }
+    GuardedError other = {.err = DPS_ERROR_INIT};
+    memset (&g, KIT_BYTE, sizeof g);
+    if (kit_run (k, &c, 0, &other.err) != DPS_ERR_UNSUPPORTED)
+        return dps_fail (err, DPS_ERR_INVALID, "an unknown op is refused once, and then not");
+    for (size_t i = 0; i < sizeof g; i++)
+        if (((const unsigned char *)&g)[i] != KIT_BYTE)
+            return dps_fail (err, DPS_ERR_INVALID, "an unknown op: the DpsError of the call before was written: its pointer was kept");
     const DpsOp op = {.size = sizeof op, .id = dps_intern (c.name)};
     if (k->backend->run (k->device, &op, DPS_RUN_DRY, NULL) != DPS_ERR_UNSUPPORTED ||
         k->backend->run (k->device, &op, 0, NULL) != DPS_ERR_UNSUPPORTED)
@@ -294,6 +401,7 @@ KIT_CASE (memory)
 KIT_CASE (no_memory)
 KIT_CASE (copy)
 KIT_CASE (matmul)
+KIT_CASE (any_thread)
 KIT_CASE (repeatable)
 KIT_CASE (unknown_op)
 KIT_CASE (mem_info)
@@ -304,6 +412,7 @@ static const CheckCase cases[] = {
     KIT_LINE (no_memory, 0, CHECK_REQUIRED),
     KIT_LINE (copy, 0, CHECK_REQUIRED),
     KIT_LINE (matmul, 0, CHECK_REQUIRED),
+    KIT_LINE (any_thread, 0, CHECK_REQUIRED),
     KIT_LINE (unknown_op, 0, CHECK_REQUIRED),
     KIT_LINE (repeatable, 0, 0),
     KIT_LINE (mem_info, 0, 0),

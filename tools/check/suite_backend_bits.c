@@ -140,8 +140,52 @@ static DpsStatus sequences_of_attention (Kit *k, DpsError *err)
     return DPS_OK;
 }
 
+/* Gradients of parameters are summed root by root: a batch that is split at roots adds up to the same bits. */
+static DpsStatus one_split (Kit *k, const char *op, int at, uint32_t dtype, DpsError *err)
+{
+    static const TypicalSize size = {75, 66, 35, 41, 2, 1, 6};
+    static const int32_t roots[] = {0, 13, 13, 40, 75}, part[] = {0, 13, 40, 75};
+    KitCall c;
+    DPS_TRY (typical_call (k, op, dtype, &size, &c, err));
+    KitArray *sum = kit_copy (k, c.out[0]);
+    c.in[at] = kit_i32s (k, sizeof roots / sizeof *roots, roots);
+    DPS_TRY (kit_call (k, &c, err));
+    for (int p = 0; p < 3; p++) {
+        KitCall piece = c;
+        const int32_t n = part[p + 1] - part[p], whole[] = {0, n};
+        for (int i = 0; i < KIT_MAX_IN; i++) /* all that has a row for each of the batch's */
+            if (c.in[i] && i != at && c.in[i]->shape[0] == size.N)
+                piece.in[i] = kit_rows_of (k, c.in[i], part[p], n);
+        piece.in[at] = kit_i32s (k, 2, whole);
+        piece.out[0] = sum;
+        DPS_TRY (kit_run_moved (k, &piece, err));
+    }
+    return kit_same_bits (op, sum, c.out[0], err) == DPS_OK
+               ? DPS_OK
+               : dps_error_prefix (err, "a batch split at its roots, one call after the other, against the whole");
+}
+
+static DpsStatus roots (Kit *k, DpsError *err)
+{
+    static const struct {
+        const char *op;
+        int at;
+    } ops[] = {{"mul_cols_dv", 2}, {"embed_dw", 2}, {"rms_norm_dw", 3}, {"linear_dw", 2}, {"bias_db", 1}, {"token_logprobs_dw", 4}};
+    DPS_TRY (promises (k, DPS_DETERMINISM_BATCH, "that a batch may be split", err));
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        for (int m = 0; m < 2; m++) {
+            DpsStatus st = one_split (k, ops[i].op, ops[i].at, kit_mixed (m, 0), err);
+            k->n_compared += st == DPS_OK;
+            DPS_TRY (kit_refusable (k, st));
+            kit_clear (k);
+        }
+    return DPS_OK;
+}
+
 /* The head goes by in chunks of the vocabulary: more than one of them. */
 static const TypicalSize long_head = {333, 64, 1, 16500, 1, 1, 2};
+/* Sums long enough to be shared among threads themselves. */
+static const TypicalSize long_sum = {40, 9001, 17, 1, 1, 1, 2};
 
 static const char *const all_ops[] = {
 #define OP(name, n_in, n_out, shape, adjoint) #name,
@@ -184,6 +228,9 @@ static DpsStatus hashes (Kit *k, DpsError *err)
     for (size_t i = 0; i < sizeof all_ops / sizeof *all_ops; i++)
         for (int m = 0; m < 2; m++) {
             DPS_TRY (note (k, all_ops[i], kit_mixed (m, 0), &typical_large, err));
+            kit_clear (k);
+            if (!strcmp (all_ops[i], "linear"))
+                DPS_TRY (note (k, all_ops[i], kit_mixed (m, 0), &long_sum, err));
             kit_clear (k);
             if (strncmp (all_ops[i], "token_logprobs", 14) != 0)
                 continue;
@@ -237,12 +284,14 @@ static DpsStatus threads (Kit *k, DpsError *err)
 KIT_CASE (rows_of_products)
 KIT_CASE (rows_of_the_head)
 KIT_CASE (sequences_of_attention)
+KIT_CASE (roots)
 KIT_CASE (hashes)
 KIT_CASE (threads)
 
 static const CheckCase cases[] = {
-    KIT_LINE (rows_of_products, 0, 0),  KIT_LINE (rows_of_the_head, 3, CHECK_LONG),          KIT_LINE (sequences_of_attention, 3, 0),
-    KIT_LINE (hashes, 0, CHECK_HIDDEN), KIT_LINE (threads, 0, CHECK_LONG, .timeout_s = 300),
+    KIT_LINE (rows_of_products, 0, 0),       KIT_LINE (rows_of_the_head, 3, CHECK_LONG),
+    KIT_LINE (sequences_of_attention, 3, 0), KIT_LINE (roots, 3, 0),
+    KIT_LINE (hashes, 0, CHECK_HIDDEN),      KIT_LINE (threads, 0, CHECK_LONG, .timeout_s = 300),
 };
 const CheckSuite check_suite_backend_bits = {"backend.bits", DPS_BACKEND_ID, "the determinism class that is declared", cases,
                                              sizeof cases / sizeof *cases};

@@ -25,8 +25,8 @@ static Scored scored (Kit *k, int i, int m)
                 kit_indices (k, S, V),
                 {NULL},
                 {{0}, {0}}};
-    s.attrs[0].f = m & 4 ? 3 : 0;
-    s.attrs[1].f = m & 4 ? 0.7 : 0;
+    s.attrs[0].f = m & 4 && i % 3 != 2 ? 3 : 0; /* together, and each alone */
+    s.attrs[1].f = m & 4 && i % 3 != 1 ? 0.7 : 0;
     for (int o = 0; o < 3; o++)
         s.out[o] = kit_array (k, F32, S, -1);
     s.out[3] = m & 8 ? kit_array (k, kit_mixed (m, 0), S, D) : NULL;
@@ -121,6 +121,19 @@ static DpsStatus row_logprobs (Kit *k, DpsError *err)
     return DPS_OK;
 }
 
+/* Logits of hundreds, whose exponentials no f32 holds: the largest is taken off first. */
+static DpsStatus large_logits (Kit *k, DpsError *err)
+{
+    for (int m = 0; m < 4; m++) {
+        KitArray *h = kit_normals (k, kit_mixed (m, 0), 17, 33, 1), *w = kit_normals (k, kit_mixed (m, 1), 255, 33, 40),
+                 *z = kit_normals (k, F32, 17, 255, 200), *targets = kit_indices (k, 17, 255);
+        DPS_TRY (kit_compare (k, &(KitCall){.name = "token_logprobs", .in = {h, w, targets}, .out = {kit_array (k, F32, 17, -1)}}, err));
+        DPS_TRY (kit_compare (k, &(KitCall){.name = "row_logprobs", .in = {z, targets}, .out = {kit_array (k, F32, 17, -1)}}, err));
+        kit_clear (k);
+    }
+    return DPS_OK;
+}
+
 /* Targets outside the vocabulary are INVALID. */
 static DpsStatus bad_targets (Kit *k, DpsError *err)
 {
@@ -134,6 +147,12 @@ static DpsStatus bad_targets (Kit *k, DpsError *err)
         k->n_compared += st == DPS_OK;
         DPS_TRY (kit_refusable (k, st));
         st = kit_must_fail (k, &r, DPS_ERR_INVALID, err);
+        k->n_compared += st == DPS_OK;
+        DPS_TRY (kit_refusable (k, st));
+        const KitCall d = {.name = "token_logprobs_dw",
+                           .in = {c.in[0], c.in[1], c.in[2], kit_normals (k, F32, 1, -1, 1), kit_roots (k, 1)},
+                           .out = {kit_filled (k, F32, 3, 4, 0)}};
+        st = kit_must_fail (k, &d, DPS_ERR_INVALID, err);
         k->n_compared += st == DPS_OK;
         DPS_TRY (kit_refusable (k, st));
         kit_clear (k);
@@ -163,6 +182,7 @@ static DpsStatus nan_stays (Kit *k, DpsError *err)
 KIT_CASE (token_logprobs)
 KIT_CASE (token_logprobs_dw)
 KIT_CASE (row_logprobs)
+KIT_CASE (large_logits)
 KIT_CASE (bad_targets)
 KIT_CASE (nan_stays)
 
@@ -170,6 +190,7 @@ static const CheckCase cases[] = {
     KIT_LINE (token_logprobs, 3, CHECK_REQUIRED),
     KIT_LINE (token_logprobs_dw, 3, CHECK_LONG),
     KIT_LINE (row_logprobs, 3, CHECK_LONG),
+    KIT_LINE (large_logits, 3, CHECK_REQUIRED),
     KIT_LINE (bad_targets, 3, 0),
     KIT_LINE (nan_stays, 3, 0),
 };

@@ -11,8 +11,9 @@ enum { FORWARD = DPS_PACK_FORWARD, INPUT_GRAD = DPS_PACK_INPUT_GRAD };
 
 static const struct {
     int64_t M, K, O;
-} shapes[] = {{0, 5, 3},     {1, 1, 1},    {1, 3, 17},    {3, 17, 5},     {7, 16, 16},    {16, 15, 33},   {17, 257, 31},
-              {31, 33, 255}, {64, 48, 64}, {65, 64, 257}, {70, 255, 259}, {129, 31, 300}, {5, 640, 1025}, {33, 700, 17}};
+} shapes[] = {{0, 5, 3},      {1, 1, 1},     {1, 3, 17},   {3, 17, 5},    {7, 16, 16},    {16, 15, 33},
+              {17, 257, 31},  {31, 33, 255}, {64, 48, 64}, {65, 64, 257}, {70, 255, 259}, {129, 31, 300},
+              {5, 640, 1025}, {33, 700, 17}, {2, 4099, 3}, {3, 2, 4099},  {4099, 2, 3}};
 enum { N_SHAPES = sizeof shapes / sizeof *shapes };
 
 /* The call with W as rows and, where the backend packs, with W packed: the same oracle for both. */
@@ -75,6 +76,28 @@ static DpsStatus linear_dw (Kit *k, DpsError *err)
                 err));
             kit_clear (k);
         }
+    return DPS_OK;
+}
+
+/* Packing rounds as a copy does: to nearest. */
+static DpsStatus packs_in_another_dtype (Kit *k, DpsError *err)
+{
+    for (int m = 0; m < 4; m++) {
+        const uint32_t from = kit_mixed (m, 0), in = m & 1 ? F32 : BF16;
+        KitArray *w = kit_normals (k, from, 131, 67, 1), *x = kit_normals (k, in, 19, m & 2 ? 131 : 67, 1), *p;
+        int refused;
+        for (int64_t i = 0; w && !(m & 1) && i < w->n; i++)
+            kit_put (w, i, kit_get (w, i) * 1.2345678);
+        DPS_TRY (kit_packed_as (k, w, in, m & 2 ? INPUT_GRAD : FORWARD, &p, &refused, err));
+        k->n_refused += refused;
+        if (!refused)
+            DPS_TRY (kit_compare (
+                k,
+                &(KitCall){
+                    .name = m & 2 ? "linear_dx" : "linear", .in = {x, p}, .out = {kit_array (k, F32, 19, m & 2 ? 67 : 131)}, .length = 131},
+                err));
+        kit_clear (k);
+    }
     return DPS_OK;
 }
 
@@ -188,6 +211,7 @@ KIT_CASE (empty)
 KIT_CASE (strided)
 KIT_CASE (dora_norm)
 KIT_CASE (nan_stays)
+KIT_CASE (packs_in_another_dtype)
 KIT_CASE (unpack_rows)
 
 static const CheckCase cases[] = {
@@ -198,6 +222,7 @@ static const CheckCase cases[] = {
     KIT_LINE (strided, 0, 0),
     KIT_LINE (dora_norm, 3, 0),
     KIT_LINE (nan_stays, 0, 0),
+    KIT_LINE (packs_in_another_dtype, 3, 0, .needs = DPS_PACK_ID),
     KIT_LINE (unpack_rows, 3, 0, .needs = DPS_PACK_ID),
 };
 const CheckSuite check_suite_backend_products = {"backend.products", DPS_BACKEND_ID, "matrix products and packed weights", cases,

@@ -71,7 +71,7 @@ static DpsStatus bad_rows (Kit *k, DpsError *err)
 static DpsStatus one_norm (Kit *k, int64_t h, int64_t groups, int64_t N, int m, DpsError *err)
 {
     int64_t D = h * groups;
-    const DpsScalar a[] = {{.f = 1e-5}, {.f = m & 1}, {.i = groups > 1 ? h : 0}};
+    const DpsScalar a[] = {{.f = m & 2 ? 0.1 : 1e-5}, {.f = m & 1}, {.i = groups > 1 ? h : 0}};
     KitArray *x = kit_normals (k, kit_mixed (m, 0), N, D, 1), *w = kit_normals (k, kit_mixed (m, 1), h, -1, 1),
              *rstd = kit_array (k, F32, N * groups, -1);
     KitCall c = {
@@ -157,11 +157,17 @@ static DpsStatus optimizers (Kit *k, DpsError *err)
             KitArray *v = kit_array (k, F32, n, -1), *shadow = m & 1 ? kit_normals (k, BF16, n, -1, 1) : NULL;
             for (int64_t i = 0; v && mm && i < n; i++)
                 kit_put (v, i, pow (kit_get (mm, i), 2) + 1e-4);
-            const DpsScalar scale = {.f = m & 2 ? 0.25 : 0}; /* 0 is a missing attribute: 1 */
+            for (int64_t i = 0; v && mm && g && i < n && i < 2; i++) { /* of an embedding's rows that no token had */
+                kit_put (g, i, 0);
+                kit_put (mm, i, 0);
+                kit_put (v, i, 0);
+            }
+            const DpsScalar eps = {.f = m & 2 ? 1e-2 : 1e-8}; /* one that counts beside √v */
+            const DpsScalar scale = {.f = m & 2 ? 0.25 : 0};  /* 0 is a missing attribute: 1 */
             KitCall adam = {.name = "adamw_step",
                             .in = {p, g, mm, v, shadow},
                             .out = {p, mm, v, shadow},
-                            .attrs = {{.f = 0.01}, {.f = 0.9}, {.f = 0.999}, {.f = 1e-8}, {.f = 0.1}, {.i = 3}, scale}};
+                            .attrs = {{.f = 0.01}, {.f = 0.9}, {.f = 0.999}, eps, {.f = 0.1}, {.i = 3}, scale}};
             KitCall sgd = {.name = "sgd_step",
                            .in = {p, g, m & 1 ? mm : NULL, shadow},
                            .out = {p, m & 1 ? mm : NULL, shadow},

@@ -9,6 +9,7 @@
 #include "broken.h"
 #include "diapason/diapason.h"
 #include "manners.h"
+#include "subtle.h"
 
 extern const DpsPluginEntry dps_ref_plugin_entry;
 
@@ -43,6 +44,8 @@ static DpsStatus enumerate (uint32_t i, DpsDeviceInfo *out, DpsError *err)
         out->name = &"broken"[n_calls++ % 3];
     if (st == DPS_OK && IS (moves_devices))
         out->device = (struct DpsDevice *)&moved[n_calls++ % 3];
+    if (st == DPS_OK && IS (copy_ignores_offsets))
+        out->flags = 0;
     return st;
 }
 
@@ -69,7 +72,17 @@ static DpsStatus alloc_block (struct DpsDevice *dev, uint64_t bytes, struct DpsB
     }
     if (st == DPS_OK && IS (unaligned_blocks))
         *out_host = (char *)*out_host + 16;
+    if (IS (copy_ignores_offsets))
+        *out_host = NULL;
     return st;
+}
+
+static DpsStatus copy_views (struct DpsDevice *dev, const DpsView *from, const DpsView *to, DpsError *err)
+{
+    DpsView a = *from, b = *to;
+    if (IS (copy_ignores_offsets))
+        a.offset = b.offset = 0;
+    return ref ()->copy (dev, &a, &b, err);
 }
 
 static void free_block (struct DpsDevice *dev, struct DpsBuffer *b)
@@ -160,7 +173,16 @@ static void after (const DpsOp *op)
 static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err)
 {
     static volatile int for_ever = 1, *nowhere;
+    static __thread int is_this_thread;
+    static int n_threads;
+    static DpsError *kept;
     int dry = (flags & DPS_RUN_DRY) != 0, linear = is_op (op, "linear");
+    if (IS (knows_one_thread) && !is_this_thread && n_threads++)
+        return dps_fail (err, DPS_ERR_DEVICE, "who is asking?");
+    is_this_thread = 1;
+    if (IS (keeps_err) && kept && !dry)
+        snprintf (kept->msg, sizeof kept->msg, "what was wrong before");
+    kept = err;
     if (IS (hangs) && !dry && linear)
         while (for_ever)
             ;
@@ -184,18 +206,17 @@ static DpsStatus run (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, Dp
         return cut_to_bf16 (dev, op, err);
     if (IS (overwrites_sum) && !dry && is_op (op, "linear_dw") && op->out[0] && !op->out[0]->stride && op->out[0]->dtype == DPS_DTYPE_F32)
         memset (dps__ref_data (op->out[0]), 0, (size_t)elements (op->out[0]) * sizeof (float));
-    DpsOp changed = *op;
-    DpsScalar attrs[8] = {{0}};
-    memcpy (attrs, op->attrs, (op->n_attrs < 8 ? op->n_attrs : 8) * sizeof *attrs);
-    changed.attrs = attrs;
+    SubtleCall changed;
+    subtle_before (op, dry, is_op, &changed);
     if (IS (dropout_by_call) && is_op (op, "dropout") && !dry)
-        attrs[2].i += n_calls++;
+        changed.attrs[2].i += n_calls++;
     if (IS (decay_twice) && is_op (op, "adamw_step"))
-        attrs[4].f *= 2;
+        changed.attrs[4].f *= 2;
     DpsError unsaid = DPS_ERROR_INIT;
-    DpsStatus st = ref ()->run (dev, &changed, flags, IS (says_nothing) ? &unsaid : err);
+    DpsStatus st = ref ()->run (dev, &changed.op, flags, IS (says_nothing) ? &unsaid : err);
     if (st == DPS_OK && !dry)
-        after (op);
+        after (op), subtle_after (op, is_op);
+    st = subtle_status (op, st, is_op);
     return st == DPS_ERR_UNSUPPORTED && IS (does_unknown_ops) ? DPS_OK : st;
 }
 
@@ -209,9 +230,13 @@ static DpsStatus init (const DpsHost *host, const char *path, DpsError *err)
     backend.alloc = alloc_block;
     backend.free = free_block;
     backend.run = run;
+    backend.copy = copy_views;
     return dps_ref_plugin_entry.init (host, path, err);
 }
 
-static const void *get_interface (DpsStr id) { return dps_str_is (id, DPS_BACKEND_ID) ? &backend : NULL; }
+static const void *get_interface (DpsStr id)
+{
+    return dps_str_is (id, DPS_BACKEND_ID) ? (const void *)&backend : dps_str_is (id, DPS_PACK_ID) ? &subtle_pack : NULL;
+}
 
 DPS_PLUGIN (init, NULL, get_interface);
