@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 static _Atomic uint64_t n_calls, fail_at;
@@ -53,13 +55,47 @@ static void hooked_free (void *p)
     free (p); /* allocated by libc */
 }
 
+static _Atomic int64_t shift_s;
+
+static time_t hooked_time (time_t *out)
+{
+    time_t now = time (NULL) + (time_t)atomic_load (&shift_s);
+    if (out)
+        *out = now;
+    return now;
+}
+
+static int hooked_clock_gettime (clockid_t clock, struct timespec *out)
+{
+    int code = clock_gettime (clock, out);
+    if (!code && clock == CLOCK_REALTIME)
+        out->tv_sec += (time_t)atomic_load (&shift_s);
+    return code;
+}
+
+static int hooked_gettimeofday (struct timeval *out, void *zone)
+{
+    int code = gettimeofday (out, zone);
+    if (!code)
+        out->tv_sec += (time_t)atomic_load (&shift_s);
+    return code;
+}
+
 typedef void (*Function) (void);
 static const struct {
     const char *name;
     Function function;
+    int allocates;
 } hooks[] = {
-    {"malloc", (Function)hooked_malloc},   {"calloc", (Function)hooked_calloc}, {"aligned_alloc", (Function)hooked_aligned_alloc},
-    {"realloc", (Function)hooked_realloc}, {"free", (Function)hooked_free},     {"posix_memalign", (Function)hooked_posix_memalign},
+    {"malloc", (Function)hooked_malloc, 1},
+    {"calloc", (Function)hooked_calloc, 1},
+    {"aligned_alloc", (Function)hooked_aligned_alloc, 1},
+    {"realloc", (Function)hooked_realloc, 1},
+    {"free", (Function)hooked_free, 1},
+    {"posix_memalign", (Function)hooked_posix_memalign, 1},
+    {"time", (Function)hooked_time, 0},
+    {"clock_gettime", (Function)hooked_clock_gettime, 0},
+    {"gettimeofday", (Function)hooked_gettimeofday, 0},
 };
 
 typedef struct Module {
@@ -85,7 +121,7 @@ static int hook_table (uintptr_t base, const ElfW (Rela) * table, size_t n, cons
         const char *name = names + symbols[ELF64_R_SYM (table[i].r_info)].st_name;
         for (size_t h = 0; ELF64_R_SYM (table[i].r_info) && h < sizeof hooks / sizeof *hooks; h++)
             if (!strcmp (name, hooks[h].name))
-                found += put ((void *)(base + table[i].r_offset), hooks[h].function);
+                found += put ((void *)(base + table[i].r_offset), hooks[h].function) && hooks[h].allocates;
     }
     return found;
 }
@@ -140,6 +176,8 @@ void alloc_hook_fail_at (uint64_t k)
     atomic_store (&n_calls, 0);
     atomic_store (&fail_at, k);
 }
+
+void alloc_hook_shift_clock (int64_t seconds) { atomic_store (&shift_s, seconds); }
 
 uint64_t alloc_hook_count (void) { return atomic_load (&n_calls); }
 int64_t alloc_hook_live (void) { return atomic_load (&n_live); }

@@ -315,6 +315,25 @@ DpsStatus check_content_compare (const CheckContent *c, const char *path, DpsErr
     return st;
 }
 
+DpsStatus check_content_compare_both (const CheckContent *a, const char *a_path, const CheckContent *b, const char *b_path, DpsError *err)
+{
+    struct DpsFormatFile *f = NULL, *g = NULL;
+    DPS_TRY (a->format->open (dps_str (a_path), &f, err));
+    DpsStatus st = a->format->open (dps_str (b_path), &g, err);
+    for (uint64_t i = 0; st == DPS_OK && i < a->n_tensors; i++) {
+        st = compare_tensor (a, f, i, err);
+        if (st == DPS_OK)
+            st = compare_tensor (b, g, i, err);
+        if (st == DPS_OK)
+            st = compare_values (a, f, i, err);
+    }
+    a->format->close (f);
+    if (st == DPS_OK && b->n_tensors)
+        st = compare_tensor (b, g, 0, err); /* the other is still open */
+    a->format->close (g);
+    return st;
+}
+
 static void add_sum (uint64_t *sum, const void *data, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -43,6 +43,9 @@ DpsStatus check_content_write (const CheckContent *c, const char *path, CheckWri
 /** Everything at `path` is as in c: names, shapes, bytes, texts, ranges, f32 values where they are plain. Errors: INVALID; the plugin's. */
 DpsStatus check_content_compare (const CheckContent *c, const char *path, DpsError *err);
 
+/** Two files open at a time, read in turns: each is as in its content. Errors: as above. */
+DpsStatus check_content_compare_both (const CheckContent *a, const char *a_path, const CheckContent *b, const char *b_path, DpsError *err);
+
 /**
  * Open `path` and use all of it, whatever it says: indices and ranges past the end too, into buffers that end at a forbidden page. OK when it could be
  * opened and every tensor read; the plugin's error else. *out_sum: of all that was read, for comparisons.

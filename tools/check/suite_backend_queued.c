@@ -289,6 +289,14 @@ static DpsStatus segments (Kit *k, DpsError *err)
     DPS_TRY (r->build (k->device, ops, n, &recorded, &bytes, err));
     KitArray *scratch = bytes ? kit_bytes (k, bytes, 64) : NULL;
     for (int time = 0; time < 2 && st == DPS_OK; time++) {
+        if (time) { /* buffers may differ from those it was built with */
+            p.first.out[0] = p.second.in[0] = kit_array (k, F32, 133, 64);
+            p.second.out[0] = kit_array (k, F32, 133, 31);
+            DPS_TRY (kit_upload (k, &p.first, err));
+            DPS_TRY (kit_upload (k, &p.second, err));
+            kit_op (&p.first, &first);
+            kit_op (&p.second, &second);
+        }
         st = r->run (recorded, ops, n, scratch ? &scratch->view : NULL, NULL, err);
         if (st == DPS_OK && n == 1)
             st = k->backend->run (k->device, &second.op, 0, err);

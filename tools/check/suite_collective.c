@@ -21,7 +21,7 @@
 #include "exec/operands.h"
 
 enum { RANKS = 3, IDENTIFIER = 256, GUARD = 64, BYTE = 0xff, MOST_S = 20, ABORT_MS = 1000, REFUSED = 1001 };
-static const int64_t sizes[] = {0, 1, 37, 1031};
+static const int64_t sizes[] = {0, 1, 37, 1031, 70001};
 static const uint32_t dtypes[] = {DPS_DTYPE_F32, DPS_DTYPE_BF16, DPS_DTYPE_F16, DPS_DTYPE_F64, DPS_DTYPE_I32};
 enum { N_SIZES = sizeof sizes / sizeof *sizes, N_DTYPES = sizeof dtypes / sizeof *dtypes };
 

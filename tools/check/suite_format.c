@@ -152,6 +152,29 @@ static DpsStatus round_trip (CheckContext *ctx, DpsError *err)
     return st;
 }
 
+/* Two files are open at once: neither hears of the other. */
+static DpsStatus two_at_once (CheckContext *ctx, DpsError *err)
+{
+    static CheckContent a, b;
+    CheckFiles files = {.n = 0};
+    CheckContext other = *ctx;
+    char path[PATH_CAP], other_path[PATH_CAP];
+    int folder;
+    if (!format_of (ctx)->create)
+        return check_skip (err, "the format cannot write");
+    DPS_TRY (good_files (ctx, at (ctx, "good", path), &a, &files, err));
+    check_files_free (&files);
+    other.seed++;
+    DpsStatus st = check_content_open (&other, &b, err);
+    if (st == DPS_OK)
+        st = check_content_write (&b, at (ctx, "other", other_path), &(CheckWriting){.piece = 0}, &folder, err);
+    if (st == DPS_OK && check_content_compare_both (&a, path, &b, other_path, err) != DPS_OK)
+        st = dps_error_prefix (err, "two files open at once");
+    check_content_free (&b);
+    check_content_free (&a);
+    return st;
+}
+
 /* All of a good file can be used; ranges and numbers past the end cannot. */
 static DpsStatus ranges (CheckContext *ctx, DpsError *err)
 {
@@ -419,6 +442,7 @@ static const CheckCase cases[] = {
     WITH_ALL (probe),
     WITH_ALL (refuses),
     WITH_ALL (round_trip),
+    WITH_ALL (two_at_once),
     WITH_ALL (ranges),
     WITH_ALL (older_structs),
     {.name = "truncated", .flags = CHECK_ALL_PLUGINS, .run = truncated, .data = &few},

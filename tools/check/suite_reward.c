@@ -15,7 +15,7 @@
 #include "check/pages.h"
 #include "check/plugin.h"
 
-enum { MAX_ROWS = 32, MAX_CRITERIA = DPS_CRITERIA_MAX, MAX_IDS = 16, LONG = 1 << 20, SLACK_MS = 2500 };
+enum { MAX_ROWS = 32, MAX_CRITERIA = DPS_CRITERIA_MAX, MAX_IDS = 16, LONG = 1 << 20, SLACK_MS = 2500, CLOCK_AHEAD_S = 400 * 86400 };
 
 static const char columns[] =
     "{\"answer\": \"42\", \"lang\": \"en\", \"reference\": \"forty-two\", \"n\": 3, \"list\": [\"a\", \"b\"], \"none\": null}";
@@ -194,7 +194,7 @@ static DpsStatus every_row_look (const CheckContext *ctx, void *self, Judged *j,
     return consistent (ctx, j, "no rows at all", err);
 }
 
-/* The same rows again, in another order, and each alone: the same values, to the bit. */
+/* The same rows again, next year, in another order, each alone, and among many: the same values, to the bit. */
 static DpsStatus same_values_look (const CheckContext *ctx, void *self, Judged *j, DpsError *err)
 {
     static Judged again;
@@ -205,6 +205,13 @@ static DpsStatus same_values_look (const CheckContext *ctx, void *self, Judged *
     DPS_TRY (judge (ctx, self, &again, 0, err));
     if (memcmp (again.status, j->status, j->n * n * sizeof *j->status) || memcmp (again.value, j->value, j->n * n * sizeof *j->value))
         return dps_fail (err, DPS_ERR_INVALID, "the same answers are judged otherwise the second time");
+    (void)alloc_hook ((const void *)table_of (ctx)->describe);
+    alloc_hook_shift_clock (CLOCK_AHEAD_S);
+    DpsStatus later = judge (ctx, self, &again, 0, err);
+    alloc_hook_shift_clock (0);
+    DPS_TRY (later);
+    if (memcmp (again.value, j->value, j->n * n * sizeof *j->value))
+        return dps_fail (err, DPS_ERR_INVALID, "the same answers are judged otherwise next year: the clock is no part of an answer");
     const uint64_t turn = j->n / 2 + 1;
     for (uint64_t i = 0; i < j->n; i++)
         again.rows[(i + turn) % j->n] = &j->row[i];
@@ -222,6 +229,14 @@ static DpsStatus same_values_look (const CheckContext *ctx, void *self, Judged *
             return dps_fail (err, DPS_ERR_INVALID, "row %llu is %g alone and %g among others", (unsigned long long)i, again.value[0],
                              j->value[i * n]);
     }
+    for (again.n = 0; again.n < MAX_ROWS - 1;)
+        add_row (&again, dps_str (answers[again.n % N_ANSWERS]));
+    DPS_TRY (judge (ctx, self, &again, 0, err));
+    for (uint64_t i = 0; i < again.n; i++)
+        if (again.row[i].truncated == j->row[i % j->n].truncated &&
+            memcmp (again.value + i * n, j->value + i % j->n * n, n * sizeof *j->value))
+            return dps_fail (err, DPS_ERR_INVALID, "an answer is %g among %llu others, and %g among %llu", again.value[i * n],
+                             (unsigned long long)again.n, j->value[i % j->n * n], (unsigned long long)j->n);
     return DPS_OK;
 }
 

@@ -229,14 +229,19 @@ static DpsStatus init (const DpsHost *host, const char *path, DpsError *err)
     backend.enumerate = enumerate;
     backend.alloc = alloc_block;
     backend.free = free_block;
-    backend.run = run;
+    backend.run = subtle_run = run;
     backend.copy = copy_views;
     return dps_ref_plugin_entry.init (host, path, err);
 }
 
 static const void *get_interface (DpsStr id)
 {
-    return dps_str_is (id, DPS_BACKEND_ID) ? (const void *)&backend : dps_str_is (id, DPS_PACK_ID) ? &subtle_pack : NULL;
+    const void *all[] = {&backend, &subtle_pack, &subtle_recorder};
+    const char *const ids[] = {DPS_BACKEND_ID, DPS_PACK_ID, DPS_SEGMENT_ID};
+    for (int i = 0; i < 3; i++)
+        if (dps_str_is (id, ids[i]))
+            return all[i];
+    return NULL;
 }
 
 DPS_PLUGIN (init, NULL, get_interface);

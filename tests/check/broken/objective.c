@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/mem.h"
 #include "broken.h"
@@ -150,6 +151,12 @@ static DpsStatus loss (void *self, const DpsHostTape *ops, struct DpsTape *t, co
     per_row = ops->mul (t, per_row, signal[1]);
     if (IS (averages))
         per_row = ops->div (t, per_row, ops->constant (t, (double)b->n_units));
+    if (IS (reads_the_clock))
+        per_row = ops->add (t, per_row, ops->constant (t, 1e-9 * (double)(time (NULL) / 86400)));
+    if (IS (gradient_by_rows)) { /* the loss as it is; its gradient as many times as there are rows */
+        DpsVal n = ops->constant (t, (double)b->n_rows), less = ops->constant (t, (double)b->n_rows - 1);
+        per_row = ops->sub (t, ops->mul (t, n, per_row), ops->mul (t, less, ops->detach (t, per_row)));
+    }
     if (IS (random_bits))
         per_row = ops->add (t, per_row, ops->constant (t, 1e-12 * (double)(n_calls++ % 7)));
     *out_loss = IS (loss_without_unit) ? ops->sum (t, per_row) : ops->sum_units (t, per_row);

@@ -2,6 +2,7 @@
 /* reward.c: the share of an answer's bytes that are small letters; a row whose columns are no object is not judged. And the faults of a reward. */
 #include <math.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/judge.h"
@@ -66,6 +67,11 @@ static DpsStatus judge_row (const double *self, const DpsRewardRow *row, double 
     for (size_t i = 0; copy && i < row->completion.len; i++)
         n += copy[i] >= 'a' && copy[i] <= 'z';
     *value = *self + (row->completion.len ? (double)n / (double)row->completion.len : 0);
+    if (IS (reads_the_clock)) {
+        struct timespec now;
+        clock_gettime (CLOCK_REALTIME, &now);
+        *value += 1e-9 * (double)(now.tv_sec / 3600);
+    }
     if (IS (other_each_time))
         *value += 1e-9 * (double)(counter++ % 5);
     *status = DPS_SCORE_OK;
@@ -99,6 +105,8 @@ static DpsStatus score (void *self, const DpsRewardRow *const *rows, uint64_t n_
         DpsStatus st = judge_row (self, rows[i], &value[i], &status[i], err);
         if (st != DPS_OK)
             return st;
+        if (IS (sixteen_rows_at_most) && i >= 16 && status[i] == DPS_SCORE_OK)
+            value[i] = value[i - 15];
         if (IS (compares_rows) && i && status[i] == DPS_SCORE_OK && status[0] == DPS_SCORE_OK)
             value[i] -= value[0];
         if (token_values && token_values[i])

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../../../backends/ref/ref.h"
+#include "base/mem.h"
 #include "broken.h"
 
 enum { ROWS_LAYOUT = DPS_LAYOUT_PACKED };
@@ -185,3 +186,61 @@ static DpsStatus pack (struct DpsDevice *dev, const DpsView *from, int64_t row, 
 }
 
 const DpsPack subtle_pack = {.size = sizeof subtle_pack, .query = query, .pack = pack};
+
+/* Of a pair of ops, as they were built with: the fault looks at these. */
+struct DpsRecorded {
+    struct DpsDevice *dev;
+    DpsOp op[2];
+    DpsView views[2][SUBTLE_IN];
+    const DpsView *in[2][SUBTLE_IN], *out[2][1];
+};
+
+DpsStatus (*subtle_run) (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err);
+
+static DpsStatus query_segment (struct DpsDevice *dev, const DpsOp *const *ops, uint64_t n, uint64_t *out_n, DpsError *err)
+{
+    *out_n = n < 2 ? n : 2;
+    for (uint64_t i = 0; i < *out_n; i++) {
+        DPS_TRY (subtle_run (dev, ops[i], DPS_RUN_DRY, err));
+        if (ops[i]->n_in >= SUBTLE_IN || ops[i]->n_out != 1)
+            return dps_fail (err, DPS_ERR_UNSUPPORTED, "more operands than are kept");
+    }
+    return DPS_OK;
+}
+
+static DpsStatus build_segment (struct DpsDevice *dev, const DpsOp *const *ops, uint64_t n, struct DpsRecorded **out, uint64_t *out_bytes,
+                                DpsError *err)
+{
+    struct DpsRecorded *r = dps_calloc (1, sizeof *r);
+    if (!r)
+        return dps_fail (err, DPS_ERR_NOMEM, "no memory");
+    r->dev = dev;
+    for (uint64_t o = 0; o < n; o++) {
+        r->op[o] = *ops[o];
+        for (uint32_t i = 0; i < ops[o]->n_in; i++) {
+            r->views[o][i] = *ops[o]->in[i];
+            r->in[o][i] = &r->views[o][i];
+        }
+        r->views[o][SUBTLE_IN - 1] = *ops[o]->out[0];
+        r->out[o][0] = &r->views[o][SUBTLE_IN - 1];
+        r->op[o].in = r->in[o];
+        r->op[o].out = r->out[o];
+    }
+    *out = r;
+    *out_bytes = 0;
+    return DPS_OK;
+}
+
+static DpsStatus run_segment (struct DpsRecorded *r, const DpsOp *const *ops, uint64_t n, const DpsView *scratch, struct DpsQueue *q,
+                              DpsError *err)
+{
+    (void)scratch, (void)q;
+    for (uint64_t i = 0; i < n; i++)
+        DPS_TRY (subtle_run (r->dev, IS (segment_keeps_buffers) ? &r->op[i] : ops[i], 0, err));
+    return DPS_OK;
+}
+
+static void free_segment (struct DpsRecorded *r) { dps_free (r); }
+
+DpsRecorder subtle_recorder = {
+    .size = sizeof subtle_recorder, .query = query_segment, .build = build_segment, .run = run_segment, .free = free_segment};

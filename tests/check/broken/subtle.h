@@ -29,5 +29,8 @@ DpsStatus subtle_status (const DpsOp *op, DpsStatus st, SubtleIs *is);
 
 /** dps.pack/1 whose layout is rows. */
 extern const DpsPack subtle_pack;
+/** dps.segment/1: ops one after the other, on `run`. */
+extern DpsRecorder subtle_recorder;
+extern DpsStatus (*subtle_run) (struct DpsDevice *dev, const DpsOp *op, uint32_t flags, DpsError *err);
 
 #endif
