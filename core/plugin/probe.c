@@ -100,7 +100,7 @@ static int follow (Child *c, int deadline_ms)
     return 1;
 }
 
-/* Its exit status, or -1 when it had to be killed. */
+/* Its exit status, or -1 when it had to be killed: its destructors run at the end. */
 static int reap (Child *c, int deadline_ms)
 {
     const struct timespec tick = {0, 2000000};
@@ -118,16 +118,17 @@ static int reap (Child *c, int deadline_ms)
 
 static DpsStatus verdict (const Child *c, int in_time, int status, int deadline_ms, DpsError *err)
 {
-    const char *name;
-    if (dps__probe_is_done (&c->said))
-        return DPS_OK;
+    const int done = dps__probe_is_done (&c->said);
+    const char *step = done ? "a destructor" : c->said.step, *name;
     if (!in_time || status == -1)
-        return dps_fail (err, DPS_ERR_POLICY, "did not come back within %d ms in %s", deadline_ms, c->said.step);
+        return dps_fail (err, DPS_ERR_POLICY, "did not come back within %d ms in %s", deadline_ms, step);
     if (WIFSIGNALED (status)) {
         name = sigabbrev_np (WTERMSIG (status));
-        return dps_fail (err, DPS_ERR_POLICY, "crashed (SIG%s) in %s", name ? name : "?", c->said.step);
+        return dps_fail (err, DPS_ERR_POLICY, "crashed (SIG%s) in %s", name ? name : "?", step);
     }
-    return dps_fail (err, DPS_ERR_POLICY, "ended the process (exit code %d) in %s", WEXITSTATUS (status), c->said.step);
+    if (done && WEXITSTATUS (status) == 0)
+        return DPS_OK;
+    return dps_fail (err, DPS_ERR_POLICY, "ended the process (exit code %d) in %s", WEXITSTATUS (status), step);
 }
 
 DpsStatus dps__probe (const char *program, int deadline_ms, const DpsSealed *sealed, const char *path, DpsError *err)
@@ -135,7 +136,7 @@ DpsStatus dps__probe (const char *program, int deadline_ms, const DpsSealed *sea
     Child c;
     DPS_TRY (start (&c, program, sealed, path, err));
     int in_time = follow (&c, deadline_ms);
-    int status = reap (&c, dps__probe_is_done (&c.said) || !in_time ? 0 : deadline_ms);
+    int status = reap (&c, in_time ? deadline_ms : 0);
     close (c.report);
     return verdict (&c, in_time, status, deadline_ms, err);
 }

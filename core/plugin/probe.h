@@ -19,7 +19,10 @@ enum { DPS_PROBE_MODULE_FD = 3, DPS_PROBE_REPORT_FD = 4 };
  */
 DpsStatus dps__probe (const char *program, int deadline_ms, const DpsSealed *sealed, const char *path, DpsError *err);
 
-/** What the child does: load, init, ask for each interface, its description and devices, deinit. Never fails: the parent reads the report. */
+/**
+ * What the child does: load, init, ask for each interface, its description and devices, deinit; its caller returns, and destructors run. Never fails:
+ * the parent reads the report.
+ */
 void dps__probe_child (const char *path);
 
 #endif

@@ -158,6 +158,10 @@ __attribute__ ((constructor)) static void count (void)
 __attribute__ ((constructor)) static void crash (void) { *(volatile int *)16 = 1; }
 #endif
 
+#ifdef DESTRUCTOR_CRASHES
+__attribute__ ((destructor)) static void crash_at_last (void) { *(volatile int *)16 = 1; }
+#endif
+
 #ifdef EXTRA_SYMBOL
 __attribute__ ((visibility ("default"))) int dps_helper (void);
 int dps_helper (void) { return 1; }

@@ -12,6 +12,7 @@ acme acme init -DINIT_CRASHES "-DCOUNT_FILE=\"$work/init\""
 acme acme leaves -DINIT_LEAVES
 acme acme describe -DDESCRIBE_CRASHES
 acme acme constructor -DCONSTRUCTOR_CRASHES "-DCOUNT_FILE=\"$work/constructor\""
+acme acme destructor -DDESTRUCTOR_CRASHES
 acme acme refuses -DINIT_FAILS
 crash='(crashed \\(SIGSEGV\\)|ended the process \\(exit code 1\\))' # ASan turns the one into the other
 loads() { shown "$dia" com.acme.$1 '.loaded and (.quarantined | not)'; }
@@ -22,13 +23,14 @@ run 0 "$dia" plugins list
 cp out first
 grep -q '^com.acme.good ' first || fail "the good plugin is not listed"
 # (cuda's, where it was built and there is no driver, is another matter)
-[ "$(sed -n '/ refused:$/,$p' first | grep -c '^com.acme')" = 5 ] || fail "not five refused"
+[ "$(sed -n '/ refused:$/,$p' first | grep -c '^com.acme')" = 6 ] || fail "not six refused"
 runs good 2
 runs init 1
 quarantined init "tried in a child process it $crash in init"
 quarantined leaves 'ended the process \\(exit code 0\\) in init'
 quarantined describe "$crash in describe of dps.objective/1"
 quarantined constructor "$crash in a constructor"
+quarantined destructor "$crash in a destructor"
 shown "$dia" com.acme.refuses '(.quarantined | not) and (.reason | test ("init failed .DEVICE."))'
 ok "crash, exit and a clean refusal"
 
