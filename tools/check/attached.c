@@ -10,6 +10,8 @@
 
 enum { REPEATS = 1 << 16 };
 
+int64_t O = SHORT, K = LONG;
+
 const char attached_name[] = "model.layers.0.self_attn.q_proj";
 
 int64_t attached_elements (const DpsAdapterParam *p) { return p->shape[0] * (p->rank == 2 ? p->shape[1] : 1); }
@@ -57,8 +59,8 @@ static DpsStatus read_rows (void *ctx, int64_t row, int64_t rows, float *dst, Dp
 {
     Attached *a = ctx;
     if (row < 0 || rows < 0 || row > O || rows > O - row)
-        return dps_fail (err, DPS_ERR_SHAPE, "rows %lld to %lld of a weight of %d rows were read", (long long)row, (long long)(row + rows),
-                         O);
+        return dps_fail (err, DPS_ERR_SHAPE, "rows %lld to %lld of a weight of %lld rows were read", (long long)row,
+                         (long long)(row + rows), (long long)O);
     memcpy (dst, a->w + row * K, (size_t)(rows * K) * sizeof *dst);
     return DPS_OK;
 }
@@ -87,7 +89,7 @@ DpsStatus attached_fill (Attached *a, uint64_t seed, int fresh, DpsError *err)
             double first = of->init == DPS_INIT_ZERO              ? 0
                            : of->init == DPS_INIT_NORMAL          ? of->init_scale * normal
                            : of->init == DPS_INIT_WEIGHT_NORM     ? sqrt (norm)
-                           : of->init == DPS_INIT_KAIMING_UNIFORM ? (2 * dps_rng_uniform (seed, 20 + p, (uint64_t)i) - 1) / sqrt (K)
+                           : of->init == DPS_INIT_KAIMING_UNIFORM ? (2 * dps_rng_uniform (seed, 20 + p, (uint64_t)i) - 1) / sqrt ((double)K)
                                                                   : 0;
             a->values[p][i] = (float)(fresh ? first : of->init == DPS_INIT_WEIGHT_NORM ? first + 0.2 * normal : 0.3 * normal);
         }
@@ -136,7 +138,7 @@ DpsStatus attached_forward_with (const Attached *a, struct DpsBuilder *b, int64_
     if (st == DPS_OK && b->misuse)
         st = dps_fail (err, DPS_ERR_SHAPE, "forward asks the graph for %s", b->misuse);
     else if (st == DPS_OK && (out < 0 || out >= b->n || b->nodes[out].rows != rows || b->nodes[out].cols != O))
-        st = dps_fail (err, DPS_ERR_SHAPE, "forward's y is not a (%lld, %d) matrix", (long long)rows, O);
+        st = dps_fail (err, DPS_ERR_SHAPE, "forward's y is not a (%lld, %lld) matrix", (long long)rows, (long long)O);
     else if (st == DPS_OK)
         memcpy (y, b->nodes[out].v, (size_t)(rows * O) * sizeof *y);
     check_builder_free (b);
@@ -157,7 +159,7 @@ static int64_t largest_param (const Attached *a)
     return most;
 }
 
-DpsStatus attached_case (CheckContext *ctx, DpsError *err)
+static DpsStatus one_shape (CheckContext *ctx, DpsError *err)
 {
     static Attached a;
     const AttachedLook *how = ctx->test->data;
@@ -177,4 +179,12 @@ DpsStatus attached_case (CheckContext *ctx, DpsError *err)
         DPS_TRY (st);
     }
     return DPS_OK;
+}
+
+/* A wide weight, and a tall one. */
+DpsStatus attached_case (CheckContext *ctx, DpsError *err)
+{
+    DPS_TRY (one_shape (ctx, err));
+    O = LONG, K = SHORT;
+    return one_shape (ctx, err) == DPS_OK ? DPS_OK : dps_error_prefix (err, "a weight of %d rows and %d columns", LONG, SHORT);
 }

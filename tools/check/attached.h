@@ -6,7 +6,11 @@
 #include "check/builder.h"
 #include "check/plugin.h"
 
-enum { N = 3, K = 40, O = 36 }; /* above the ranks that adapters have by default */
+enum { N = 3, SHORT = 36, LONG = 40 }; /* above the ranks that adapters have by default */
+enum { MOST_Y = N * LONG, MOST_X = N * LONG, AREA = SHORT * LONG };
+
+/** The weight's rows and columns: wide, and where attached_case has gone through that, tall. */
+extern int64_t O, K;
 
 /* Of the weight it is attached to. */
 extern const char attached_name[];
@@ -19,8 +23,8 @@ typedef struct Attached {
     DpsAdapterParam layout[CHECK_MAX_PARAMS], *list[CHECK_MAX_PARAMS];
     uint32_t n;
     float *values[CHECK_MAX_PARAMS];
-    float w[O * K];
-    double x[N * K];
+    float w[AREA];
+    double x[MOST_X];
     int has_own; /* a parameter starts as the adapter says */
 } Attached;
 
@@ -47,7 +51,7 @@ DpsStatus attached_forward (const Attached *a, double *y, DpsError *err);
 
 /** Gradients of a number that y makes: of x (N,K), and of each parameter. */
 typedef struct AttachedGrads {
-    float x[N * K];
+    float x[MOST_X];
     float *params[CHECK_MAX_PARAMS];
 } AttachedGrads;
 

@@ -88,7 +88,7 @@ static DpsStatus run (const CheckContext *ctx, Mapped *m, const DpsGraph *g, uin
 DpsStatus attached_gradients (const Attached *a, const float *rows, const float *cols, AttachedGrads *out, DpsError *err)
 {
     static Mapped m;
-    float x[N * K];
+    float x[MOST_X];
     DpsGraph g;
     uint64_t peak;
     *out = (AttachedGrads){.params = {0}};

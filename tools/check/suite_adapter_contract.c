@@ -27,7 +27,7 @@ static DpsStatus parameters (CheckContext *ctx, DpsError *err)
     for (size_t v = 0;; v++) {
         char name[96];
         static Attached a;
-        double y[N * O];
+        double y[MOST_Y];
         DpsError said = DPS_ERROR_INIT;
         DpsStatus st = attached_begin (ctx, v, 0, &a, name, sizeof name, &said);
         if (st == DPS_ERR_NOT_FOUND)
@@ -90,7 +90,7 @@ static DpsStatus attach_look (Attached *a, DpsError *err)
 /* match answers by name, shape and dtype: yes, or UNSUPPORTED with the reason; and what it takes can be attached. */
 static DpsStatus match_look (Attached *a, DpsError *err)
 {
-    static const int64_t shapes[][4] = {{O, K}, {1, 1}, {0, 0}, {7}, {3, 4, 5}, {2, 3, 4, 5}};
+    const int64_t shapes[][4] = {{O, K}, {1, 1}, {0, 0}, {7}, {3, 4, 5}, {2, 3, 4, 5}};
     static const uint32_t ranks[] = {2, 2, 2, 1, 3, 4};
     if (!a->table->match)
         return check_skip (err, "no match: any matrix can be adapted");
@@ -155,9 +155,9 @@ static DpsStatus init_look (Attached *a, DpsError *err)
 static DpsStatus life (const CheckContext *ctx, DpsError *err)
 {
     static Attached a;
-    static float w[O * K];
+    static float w[AREA];
     char name[96];
-    double y[N * O];
+    double y[MOST_Y];
     DPS_TRY (attached_begin (ctx, 0, 0, &a, name, sizeof name, err));
     DpsStatus st = attached_forward (&a, y, err);
     memcpy (w, a.w, sizeof w);

@@ -14,7 +14,7 @@ enum { SAMPLED = 48 /* elements of a tensor that differences are taken of */ };
 
 /* L = Σ rows[n]·y[n,o]·cols[o]. */
 typedef struct Loss {
-    float rows[N], cols[O];
+    float rows[N], cols[LONG];
     CheckHeld held;
 } Loss;
 
@@ -22,7 +22,7 @@ typedef struct Loss {
 static DpsStatus loss (const Attached *a, Loss *l, int held, double *out, DpsError *err)
 {
     struct DpsBuilder b = {.held = held ? &l->held : NULL};
-    double y[N * O];
+    double y[MOST_Y];
     l->held.n = 0;
     DPS_TRY (attached_forward_with (a, &b, 0, N, y, err));
     *out = 0;

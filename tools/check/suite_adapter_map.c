@@ -8,6 +8,8 @@
 
 #include "check/attached.h"
 
+static size_t y_bytes (void) { return (size_t)(N * O) * sizeof (double); }
+
 static void plain (const Attached *a, const float *w, double *y)
 {
     for (int64_t i = 0; i < N * O; i++) {
@@ -31,7 +33,7 @@ static DpsStatus near (const double *got, const double *want, double tolerance, 
 
 static DpsStatus identity_look (Attached *a, DpsError *err)
 {
-    double y[N * O], want[N * O];
+    double y[MOST_Y], want[MOST_Y];
     if (a->has_own)
         return check_skip (err, "a parameter starts as the adapter says: the base is not promised");
     DPS_TRY (attached_forward (a, y, err));
@@ -41,9 +43,9 @@ static DpsStatus identity_look (Attached *a, DpsError *err)
 
 static DpsStatus merged_look (Attached *a, DpsError *err)
 {
-    static float whole[O * K], pieces[O * K];
-    static const int64_t cuts[] = {0, 1, 2, O / 2, O - 1, O};
-    double y[N * O], want[N * O];
+    static float whole[AREA], pieces[AREA];
+    const int64_t cuts[] = {0, 1, 2, O / 2, O - 1, O};
+    double y[MOST_Y], want[MOST_Y];
     if (!a->table->merge)
         return check_skip (err, "the adapter cannot be merged");
     DPS_TRY (attached_forward (a, want, err));
@@ -62,12 +64,12 @@ static DpsStatus merged_look (Attached *a, DpsError *err)
 
 static DpsStatus rows_look (Attached *a, DpsError *err)
 {
-    double y[N * O], one[O];
+    double y[MOST_Y], one[LONG];
     DPS_TRY (attached_forward (a, y, err));
     for (int64_t i = 0; i < N; i++) {
         struct DpsBuilder b = {.n = 0};
         DPS_TRY (attached_forward_with (a, &b, i, 1, one, err));
-        if (memcmp (one, y + i * O, sizeof one))
+        if (memcmp (one, y + i * O, (size_t)O * sizeof *one))
             return dps_fail (err, DPS_ERR_INVALID, "row %lld of y has other bits when it is alone: forward is row-independent",
                              (long long)i);
     }
@@ -77,7 +79,7 @@ static DpsStatus rows_look (Attached *a, DpsError *err)
 /* A parameter that reaches no y gets no gradient. */
 static DpsStatus reaches_look (Attached *a, DpsError *err)
 {
-    double y[N * O], other[N * O];
+    double y[MOST_Y], other[MOST_Y];
     DPS_TRY (attached_forward (a, y, err));
     for (uint32_t p = 0; p < a->n; p++) {
         int64_t i = attached_elements (&a->layout[p]) / 2;
@@ -85,7 +87,7 @@ static DpsStatus reaches_look (Attached *a, DpsError *err)
         a->values[p][i] = kept + 0.5f;
         DPS_TRY (attached_forward (a, other, err));
         a->values[p][i] = kept;
-        if (!memcmp (y, other, sizeof y))
+        if (!memcmp (y, other, y_bytes ()))
             return dps_fail (err, DPS_ERR_INVALID, "y does not depend on %s: it would never be trained", a->layout[p].suffix);
     }
     return DPS_OK;
@@ -93,10 +95,10 @@ static DpsStatus reaches_look (Attached *a, DpsError *err)
 
 static DpsStatus same_bits_look (Attached *a, DpsError *err)
 {
-    double y[N * O], again[N * O];
+    double y[MOST_Y], again[MOST_Y];
     DPS_TRY (attached_forward (a, y, err));
     DPS_TRY (attached_forward (a, again, err));
-    if (memcmp (y, again, sizeof y))
+    if (memcmp (y, again, y_bytes ()))
         return dps_fail (err, DPS_ERR_INVALID, "the same x gave other bits the second time");
     return DPS_OK;
 }
@@ -104,7 +106,7 @@ static DpsStatus same_bits_look (Attached *a, DpsError *err)
 typedef struct Meanwhile {
     const Attached *a;
     DpsStatus st;
-    double y[N * O];
+    double y[MOST_Y];
     DpsError err;
 } Meanwhile;
 
@@ -122,7 +124,7 @@ static void run_other (void *ctx)
 static DpsStatus interleaved (const Attached *a, const Attached *other, DpsError *err)
 {
     static Meanwhile m;
-    double y[N * O], alone[N * O], other_alone[N * O];
+    double y[MOST_Y], alone[MOST_Y], other_alone[MOST_Y];
     DPS_TRY (attached_forward (a, alone, err));
     DPS_TRY (attached_forward (other, other_alone, err));
     for (uint64_t at = 1, n_ops = 1; at <= n_ops; at++) {
@@ -130,7 +132,7 @@ static DpsStatus interleaved (const Attached *a, const Attached *other, DpsError
         struct DpsBuilder b = {.other_at = at, .meanwhile = run_other, .ctx = &m};
         DPS_TRY (attached_forward_with (a, &b, 0, N, y, err));
         n_ops = b.n_ops;
-        if (m.st != DPS_OK || memcmp (y, alone, sizeof y) || (at <= n_ops && memcmp (m.y, other_alone, sizeof y)))
+        if (m.st != DPS_OK || memcmp (y, alone, y_bytes ()) || (at <= n_ops && memcmp (m.y, other_alone, y_bytes ())))
             return dps_fail (err, DPS_ERR_INVALID,
                              "two graphs at once disturb each other from op %llu on: they share memory that is written",
                              (unsigned long long)at);
@@ -157,7 +159,7 @@ static DpsStatus two_at_once (CheckContext *ctx, DpsError *err)
 /* A graph that takes no more: an error, or y = -1; the host looks at both. */
 static DpsStatus full_graph_look (Attached *a, DpsError *err)
 {
-    double y[N * O];
+    double y[MOST_Y];
     struct DpsBuilder whole = {.n = 0};
     DPS_TRY (attached_forward_with (a, &whole, 0, N, y, err));
     for (uint64_t k = 1; k <= whole.n_ops; k++) {

@@ -121,7 +121,8 @@ static DpsStatus merge (void *self, const float *const *p, int64_t out_features,
             double sum = (double)w[o * in_features + k];
             for (int64_t i = 0; i < R; i++)
                 sum += g * (double)p[B][at * R + i] * (double)p[A][i * in_features + k];
-            w[o * in_features + k] = (float)(sum * (IS (merges_otherwise) ? 1 : (double)p[S][at]));
+            int otherwise = IS (merges_otherwise) || (IS (merges_wide_ones_only) && out_features > in_features);
+            w[o * in_features + k] = (float)(sum * (otherwise ? 1 : (double)p[S][at]));
         }
     return DPS_OK;
 }
