@@ -8,7 +8,7 @@ DpsQuantNames cuda_quants;
 static struct DpsDevice devices[CUDA_MAX_DEVICES]; /* opened when they are first asked for: a context takes memory and a moment */
 static int n_devices;
 
-/* An op checked once: run_plan does not ask again. Its algorithm is found by shape, which prepare has put in the device's table. */
+/* An op that prepare has checked; run_plan checks it with its operands. Algorithms are found by shape, at the first run (gemm.c). */
 struct DpsPlan {
     uint32_t op;
 };
