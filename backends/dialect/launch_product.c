@@ -55,17 +55,23 @@ int dps_launch_adds_to_y (const DpsMatrices *m)
     return !m->bias && (!m->c || (m->c->buffer == m->y->buffer && m->c->offset == m->y->offset));
 }
 
+/* A kernel that ends a product: what it takes of m comes last. */
+static DpsStatus finish (const DpsLaunch *l, const DpsMatrices *m, DpsKernel *k, DpsError *err)
+{
+    dps_arg (k, m->bias);
+    dps_arg (k, m->c);
+    dps_arg (k, m->y);
+    dps_arg_i64 (k, m->M);
+    dps_arg_i64 (k, m->N);
+    dps_arg_i64 (k, m->ldy);
+    return dps_launch_flat (l, k, m->M * m->N, err);
+}
+
 DpsStatus dps_launch_finish (const DpsLaunch *l, const DpsMatrices *m, const DpsView *sum, DpsError *err)
 {
     DpsKernel k = dps_kernel ("product", "dps_product_finish");
     dps_arg (&k, sum);
-    dps_arg (&k, m->bias);
-    dps_arg (&k, m->c);
-    dps_arg (&k, m->y);
-    dps_arg_i64 (&k, m->M);
-    dps_arg_i64 (&k, m->N);
-    dps_arg_i64 (&k, m->ldy);
-    return dps_launch_flat (l, &k, m->M * m->N, err);
+    return finish (l, m, &k, err);
 }
 
 static DpsView shifted (const DpsView *v, int64_t elements)
@@ -134,13 +140,7 @@ static DpsStatus multiply_codes (const DpsLaunch *l, const DpsMatrices *m, const
     dps_arg_part (&k, l, w, DPS_QPART_SCALES, 4);
     dps_arg_i64 (&k, row);
     dps_arg_f32 (&k, (double)m->alpha);
-    dps_arg (&k, m->bias);
-    dps_arg (&k, m->c);
-    dps_arg (&k, m->y);
-    dps_arg_i64 (&k, m->M);
-    dps_arg_i64 (&k, m->N);
-    dps_arg_i64 (&k, m->ldy);
-    return dps_launch_flat (l, &k, m->M * m->N, err);
+    return finish (l, m, &k, err);
 }
 
 /* m without its b, as above: by codes where there are some of its input, and such a product; else by numbers. */
