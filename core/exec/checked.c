@@ -14,14 +14,30 @@
 #include "plugin/host.h"
 #include "plugin/validate.h"
 
+/* The plugin whose calls came before c's: what it left running would be found in these. NULL: there is none. */
+static const char *other_writer (const Checked *c)
+{
+    const char *now = atomic_load (&c->shared->now);
+    return now == c->layer.below.plugin->id ? atomic_load (&c->shared->before) : now;
+}
+
+static void note_caller (Checked *c)
+{
+    const char *id = c->layer.below.plugin->id;
+    if (atomic_load (&c->shared->now) != id && strcmp (id, "dps.ref"))
+        atomic_store (&c->shared->before, atomic_exchange (&c->shared->now, id));
+}
+
 static void say (const Checked *c, int blame, const char *subject, char *text, size_t cap, const char *fmt, va_list ap)
 {
     size_t n = (size_t)snprintf (text, cap, "validate: %s on %s: ", subject, c->layer.below.info.name);
     if (n < cap)
         n += (size_t)vsnprintf (text + n, cap - n, fmt, ap);
+    const char *other = blame == DPS_BLAME_WRITER ? other_writer (c) : NULL;
     if (n < cap)
-        snprintf (text + n, cap - n, ". To blame: %s%s", blame == DPS_BLAME_HOST ? "the host" : "plugin ",
-                  blame == DPS_BLAME_HOST ? "" : c->layer.below.plugin->id);
+        snprintf (text + n, cap - n, ". To blame: %s%s%s%s%s", blame == DPS_BLAME_HOST ? "the host" : "plugin ",
+                  blame == DPS_BLAME_HOST ? "" : c->layer.below.plugin->id, other ? ", unless a thread that plugin " : "",
+                  other ? other : "", other ? " left running wrote it" : "");
     dps__validate_count ();
 }
 
@@ -52,6 +68,7 @@ static struct DpsDevice *device (const Checked *c) { return c->layer.below.info.
 static DpsStatus enter (Checked *c, const char *slot, DpsError *err)
 {
     c->calls++;
+    note_caller (c);
     if (!atomic_flag_test_and_set (&c->busy))
         return DPS_OK;
     return dps__checked_fault (c, DPS_BLAME_HOST, slot, err,

@@ -37,7 +37,8 @@ typedef struct CheckedShared {
     size_t n_flights, flight_capacity;
     unsigned char queue_taken[DPS_CHECKED_QUEUES]; /* the number i + 1 is an open queue's */
     uint32_t users;
-    uint64_t allocs, turns; /* ops in queues so far */
+    uint64_t allocs, turns;                   /* ops in queues so far */
+    const char *_Atomic now, *_Atomic before; /* ids of the plugin called last, and of another that was before it; ref is none */
 } CheckedShared;
 
 typedef struct Checked {
@@ -63,7 +64,7 @@ typedef struct Watch {
 } Watch;
 
 enum { DPS_CHECKED_GUARD = 64 /* bytes behind every allocation, which nobody may write */ };
-enum { DPS_BLAME_HOST, DPS_BLAME_PLUGIN };
+enum { DPS_BLAME_HOST, DPS_BLAME_PLUGIN, DPS_BLAME_WRITER /* the plugin, unless another's thread wrote */ };
 
 /** Fill err with "validate: SUBJECT: WHAT. To blame: WHO", count it, return INVALID. */
 DpsStatus dps__checked_fault (Checked *c, int blame, const char *subject, DpsError *err, const char *fmt, ...)

@@ -277,12 +277,12 @@ static DpsStatus look_after (Checked *c, const DpsOp *op, Watch *w, DpsError *er
     char subject[160];
     for (uint32_t i = op->n_in; i < op->n_in + op->n_out; i++)
         if (w->digest[i] != fringe (c, op, w, i))
-            return dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), err,
+            return dps__checked_fault (c, DPS_BLAME_WRITER, dps__checked_subject (c, op, i, subject, sizeof subject), err,
                                        "memory within %d bytes of it was written; expected nothing beside the output to be",
                                        DPS_CHECKED_GUARD);
     for (uint32_t i = 0; i < op->n_in; i++)
         if (op->in[i] && w->bytes[i] && !updated (op, w, i) && w->digest[i] != dps__bytes_hash (i, op->in[i]->host, w->bytes[i]))
-            return dps__checked_fault (c, DPS_BLAME_PLUGIN, dps__checked_subject (c, op, i, subject, sizeof subject), err,
+            return dps__checked_fault (c, DPS_BLAME_WRITER, dps__checked_subject (c, op, i, subject, sizeof subject), err,
                                        "an input was written; expected it unchanged");
     for (uint32_t i = op->n_in; i < op->n_in + op->n_out && !dps__op_may_be_nan (w->code); i++)
         if (dps_op_operand (op, i))

@@ -82,13 +82,13 @@ static void broken_free (struct DpsDevice *dev, struct DpsBuffer *buffer)
         ref->free (dev, buffer);
 }
 
-static const DpsPlugin plugin = {.id = "com.acme.broken", .name = "broken"};
+static const DpsPlugin plugin = {.id = "com.acme.broken", .name = "broken"}, neighbour = {.id = "com.acme.lingers", .name = "lingers"};
 static DpsBackend broken;
 
-static DpsExecDevice open_device (Fault f)
+/* shared: of the devices of one exec; *shared NULL: of the first. */
+static DpsExecDevice open_beside (const DpsPlugin *of, Fault f, struct CheckedShared **shared)
 {
-    DpsExecDevice d = {.backend = &broken, .plugin = &plugin, .info = {.size = sizeof d.info}};
-    struct CheckedShared *shared = NULL;
+    DpsExecDevice d = {.backend = &broken, .plugin = of, .info = {.size = sizeof d.info}};
     if (!registry)
         CHECK_OK (dps_registry_open (NULL, &registry, &err));
     ref = dps_registry_get (registry, DPS_BACKEND_ID, "dps.ref");
@@ -100,9 +100,15 @@ static DpsExecDevice open_device (Fault f)
     broken.alloc = broken_alloc;
     broken.free = broken_free;
     fault = f;
-    CHECK_OK (dps__checked_add (&d, ref, &shared, &err));
+    CHECK_OK (dps__checked_add (&d, ref, shared, &err));
     logged[0] = '\0';
     return d;
+}
+
+static DpsExecDevice open_device (Fault f)
+{
+    struct CheckedShared *shared = NULL;
+    return open_beside (&plugin, f, &shared);
 }
 
 static void close_device (DpsExecDevice *d)
@@ -196,6 +202,26 @@ static void test_what_a_plugin_breaks_is_named (void)
         close_device (&d);
         CU_ASSERT_EQUAL (dps_validate_faults (), before + 1);
     }
+}
+
+/* What is written during a call may be another plugin's doing, whose call has returned; that has a name too. */
+static void test_a_thread_left_running_is_suspected (void)
+{
+    struct CheckedShared *shared = NULL;
+    DpsExecDevice before = open_beside (&neighbour, NONE, &shared), d = open_beside (&plugin, NONE, &shared);
+    Block b = block_of (&d, 8 * N + 256);
+    fill (&b, N);
+    DpsView x = view_at (&b, 0), y = view_at (&b, 4 * N + 128);
+    CHECK_OK (exponent (&before, &x, &y, 0));
+    fault = INPUT;
+    CHECK_FAILS (exponent (&d, &x, &y, 0), DPS_ERR_INVALID,
+                 "To blame: plugin com.acme.broken, unless a thread that plugin com.acme.lingers left running wrote it");
+    fault = NAN_OUT; /* what the call itself wrote is its own */
+    CHECK_FAILS (exponent (&d, &x, &y, 0), DPS_ERR_INVALID, "To blame: plugin com.acme.broken");
+    CU_ASSERT_PTR_NULL (strstr (err.msg, "lingers"));
+    d.backend->free (d.info.device, b.buffer);
+    close_device (&before);
+    close_device (&d);
 }
 
 static void test_numbers_that_are_not_finite_are_handed_on (void)
@@ -371,9 +397,10 @@ static void test_two_calls_at_once_are_refused (void)
 }
 
 CHECK_SUITE (run_all, "exec.checked", T (test_a_healthy_call_is_the_same), T (test_what_a_plugin_breaks_is_named),
-             T (test_numbers_that_are_not_finite_are_handed_on), T (test_what_alloc_breaks_is_named),
-             T (test_memory_outside_a_buffer_is_refused), T (test_shapes_overlap_and_indices_are_looked_at),
-             T (test_in_place_ops_are_no_overlap), T (test_two_calls_at_once_are_refused))
+             T (test_a_thread_left_running_is_suspected), T (test_numbers_that_are_not_finite_are_handed_on),
+             T (test_what_alloc_breaks_is_named), T (test_memory_outside_a_buffer_is_refused),
+             T (test_shapes_overlap_and_indices_are_looked_at), T (test_in_place_ops_are_no_overlap),
+             T (test_two_calls_at_once_are_refused))
 
 int main (void)
 {
