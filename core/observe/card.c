@@ -47,9 +47,10 @@ static int code_text (DpsBuf *out, const char *s)
 
 static int add_header (DpsBuf *out, const DpsCard *c)
 {
+    const char *library = !c->is_adapter ? "transformers" : c->is_foreign ? "diapason" : "peft";
     char *relation = dps_strf ("base_model:%s:%s", c->is_adapter ? "adapter" : "finetune", c->base_model ? c->base_model : "unknown");
     int bad = !relation || dps_buf_str (out, "---\nbase_model: ") || yaml_text (out, c->base_model ? c->base_model : "unknown") ||
-              dps_buf_printf (out, "\nlibrary_name: %s\npipeline_tag: text-generation\n", c->is_adapter ? "peft" : "transformers") ||
+              dps_buf_printf (out, "\nlibrary_name: %s\npipeline_tag: text-generation\n", library) ||
               yaml_list (out, "tags", relation, c->tags, c->n_tags) || dps_buf_str (out, "license: ") ||
               yaml_text (out, c->license ? c->license : "other") || dps_buf_str (out, "\n");
     dps_free (relation);
@@ -82,7 +83,14 @@ static int add_results (DpsBuf *out, const DpsCard *c)
 static int add_use (DpsBuf *out, const DpsCard *c)
 {
     int bad = dps_buf_str (out, "## Use\n\n```sh\ndiapason generate ");
-    if (c->is_adapter)
+    if (c->is_foreign)
+        bad =
+            bad ||
+            dps_buf_str (
+                out, "--model BASE --adapter . --prompt \"…\"\ndiapason merge --model BASE --adapter . --out merged\n```\n\n"
+                     "The second writes weights that anything opens; the adapter itself needs its plugin, and PEFT refuses it. BASE is ") ||
+            code_text (out, c->base_model) || dps_buf_str (out, " as a Hugging Face folder or GGUF.");
+    else if (c->is_adapter)
         bad = bad ||
               dps_buf_str (out, "--model BASE --adapter . --prompt \"…\"\n```\n\n```python\n"
                                 "from peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
@@ -111,8 +119,10 @@ static int add_settings (DpsBuf *out, const DpsCard *c)
 int dps_card_markdown (DpsBuf *out, const DpsCard *c)
 {
     int bad = add_header (out, c) || dps_buf_str (out, "# ") || markdown_text (out, c->name) || dps_buf_str (out, "\n\n") ||
-              dps_buf_str (out, c->is_adapter ? "A PEFT adapter for " : "A model fine-tuned from ") || code_text (out, c->base_model) ||
-              dps_buf_str (out, ", trained with Diapason.\n\n");
+              dps_buf_str (out, c->is_foreign   ? "An adapter for "
+                                : c->is_adapter ? "A PEFT adapter for "
+                                                : "A model fine-tuned from ") ||
+              code_text (out, c->base_model) || dps_buf_str (out, ", trained with Diapason.\n\n");
     if (c->n_scores && !bad)
         bad = add_results (out, c);
     bad = bad || add_use (out, c);

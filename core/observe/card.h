@@ -11,7 +11,8 @@ typedef struct DpsCard {
     const char *base_model;  /* as the recipe names it */
     const char *base_sha256; /* the base's identity */
     const char *license;     /* "apache-2.0", "gemma" …; NULL: "other", to be filled in by whoever publishes */
-    int is_adapter;          /* PEFT adapter, else a whole model */
+    int is_adapter;          /* an adapter, else a whole model */
+    int is_foreign;          /* … of a plugin whose arithmetic PEFT does not have: it refuses the folder */
     const char *const *tags; /* "lora", "sft" */
     size_t n_tags;
     const char *const *datasets; /* names or paths */

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "ckpt/peft_config.h"
 #include "observe/card.h"
 #include "observe/report.h"
 #include "train/trainer.h"
@@ -18,7 +19,37 @@ typedef struct Texts {
     char name[128];
 } Texts;
 
-static void fill_texts (const DpsTrainer *t, Texts *x)
+static const char *adapter_kind (const DpsPeftConfig *c) { return c->plugin ? c->plugin : c->use_dora ? "dora" : "lora"; }
+
+/* "lora, r 16, alpha 32, dropout 0.05"; of another plugin its own parameters, "ia3, bound 2". */
+static void adapter_text (const DpsPeftConfig *c, char *out, size_t cap)
+{
+    size_t n = (size_t)snprintf (out, cap, "%s", adapter_kind (c));
+    const char *key;
+    json_t *value;
+    if (!c->plugin)
+        snprintf (out + n, cap - n, ", r %lld, alpha %g, dropout %g", (long long)c->r, c->lora_alpha, c->lora_dropout);
+    json_object_foreach ((json_t *)c->plugin_args, key, value) {
+        char *text = json_is_number (value) ? dps_strf ("%g", json_number_value (value)) : json_dumps (value, JSON_ENCODE_ANY);
+        if (text && n < cap)
+            n += (size_t)snprintf (out + n, cap - n, ", %s %s", key, text);
+        dps_free (text);
+    }
+}
+
+/* The configuration of the adapter as it was written: after adapter_init the recipe does not have it. */
+static DpsStatus read_config (const DpsTrainer *t, DpsPeftConfig *out, DpsError *err)
+{
+    *out = (DpsPeftConfig){0};
+    if (!t->is_adapter)
+        return DPS_OK;
+    char *path = dps_path_join (t->recipe->output_dir, DPS_CKPT_ADAPTER_CONFIG);
+    DpsStatus st = path ? dps_peft_config_read (path, out, err) : dps_fail (err, DPS_ERR_NOMEM, "train: out of memory");
+    dps_free (path);
+    return st;
+}
+
+static void fill_texts (const DpsTrainer *t, const DpsPeftConfig *c, Texts *x)
 {
     const DpsRecipe *r = t->recipe;
     char day[32];
@@ -27,8 +58,7 @@ static void fill_texts (const DpsTrainer *t, Texts *x)
     strftime (day, sizeof day, "%Y-%m-%d", gmtime_r (&now, &tm));
     double took = dps__trainer_now () - t->started;
     if (t->is_adapter)
-        snprintf (x->adapter, sizeof x->adapter, "%s, r %lld, alpha %g, dropout %g", r->adapter, (long long)r->lora_r, r->lora_alpha,
-                  r->lora_dropout);
+        adapter_text (c, x->adapter, sizeof x->adapter);
     else
         snprintf (x->adapter, sizeof x->adapter, "none: every weight");
     const char *slash = strrchr (r->model_name_or_path, '/');
@@ -70,11 +100,12 @@ static void reward_text (const json_t *history, char *out, size_t cap)
         snprintf (out, cap, "%.3g → %.3g", first, last);
 }
 
-static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
+/* c: of the adapter, zeroed where there is none. */
+static DpsStatus write_pages (DpsTrainer *t, const DpsPeftConfig *c, DpsError *err)
 {
     const DpsRecipe *r = t->recipe;
     Texts x;
-    fill_texts (t, &x);
+    fill_texts (t, c, &x);
     reward_text (dps_observer_state (t->observer)->log_history, x.reward, sizeof x.reward);
     const int judged = x.reward[0] != '\0'; /* the last fact only there */
     const DpsReportPair facts[] = {{"Duration", x.duration}, {"Steps", x.steps},        {"Tokens", x.tokens},
@@ -105,13 +136,14 @@ static DpsStatus write_pages (DpsTrainer *t, DpsError *err)
                         .groups = groups,
                         .n_groups = 3,
                         .log_history = dps_observer_state (t->observer)->log_history};
-    const char *tags[] = {r->stage, r->adapter};
+    const char *tags[] = {r->stage, adapter_kind (c)};
     DpsCard card = {.name = x.name,
                     .base_model = r->model_name_or_path,
                     .base_sha256 = t->base.hex,
                     .is_adapter = t->is_adapter,
+                    .is_foreign = c->plugin != NULL,
                     .tags = tags,
-                    .n_tags = r->adapter ? 2 : 1,
+                    .n_tags = t->is_adapter ? 2 : 1,
                     .datasets = names,
                     .n_datasets = n_data,
                     .settings = settings,
@@ -148,5 +180,11 @@ DpsStatus dps__trainer_finish (DpsTrainer *t, DpsError *err)
               (t->loss_steps && dps_metrics_set (&m, "train_loss", t->loss_total / (double)t->loss_steps));
     DpsStatus st = bad ? dps_fail (err, DPS_ERR_NOMEM, "train: out of memory") : dps_observer_finish (t->observer, &m, err);
     dps_metrics_free (&m);
-    return st == DPS_OK ? write_pages (t, err) : st;
+    if (st != DPS_OK)
+        return st;
+    DpsPeftConfig c;
+    DPS_TRY (read_config (t, &c, err));
+    st = write_pages (t, &c, err);
+    dps_peft_config_free (&c);
+    return st;
 }

@@ -39,6 +39,14 @@ run 0 "$prefix/bin/diapason" train mine.yaml --set device=tiny --set output_dir=
 run 0 "$prefix/bin/diapason" explain mine.yaml --set device=tiny --json
 holds out 'any (.op == "linear" and .device == "tiny")'
 exists tiny-run/adapter_model.safetensors
+# A stranger's adapter, and one that goes on with it: the card does not send readers to PEFT, and its settings are the adapter's own.
+run 0 "$prefix/bin/diapason" train mine.yaml --set adapter=tiny-lora --set output_dir=own
+sed '/^lora_r/d' mine.yaml > on.yaml
+run 0 "$prefix/bin/diapason" train on.yaml --set adapter_init=own --set output_dir=own-on
+for card in own/README.md own-on/README.md; do
+    grep -q '^library_name: diapason$' $card && grep -q '^| adapter | tiny-lora, r 2, alpha 32 |$' $card && ! grep -q 'from peft' $card ||
+        { cat $card >&2; fail "$card is not of tiny-lora"; }
+done
 ok "templates build with find_package (diapason), load beside the built-in plugins, and train: an objective, a backend"
 
 export PKG_CONFIG_PATH=$prefix/lib/pkgconfig

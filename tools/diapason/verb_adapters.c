@@ -150,10 +150,12 @@ static void print_one (const json_t *o)
     }
     json_array_foreach (json_object_get (o, "targets"), i, name)
         g_string_append_printf (names, "%s%s", i ? " " : "", json_string_value (name));
-    g_autofree char *shape = g_strdup_printf (
-        "%s, r %lld, alpha %g, %lld modules, %lld parameters", json_string_value (json_object_get (o, "kind")),
-        (long long)json_integer_value (json_object_get (o, "r")), json_number_value (json_object_get (o, "lora_alpha")),
-        (long long)json_integer_value (json_object_get (o, "modules")), (long long)json_integer_value (json_object_get (o, "parameters")));
+    long long r = (long long)json_integer_value (json_object_get (o, "r"));
+    g_autofree char *rank =
+        r ? g_strdup_printf (", r %lld, alpha %g", r, json_number_value (json_object_get (o, "lora_alpha"))) : g_strdup ("");
+    g_autofree char *shape = g_strdup_printf ("%s%s, %lld modules, %lld parameters", json_string_value (json_object_get (o, "kind")), rank,
+                                              (long long)json_integer_value (json_object_get (o, "modules")),
+                                              (long long)json_integer_value (json_object_get (o, "parameters")));
     long long under = (long long)json_integer_value (json_object_get (o, "on_adapters"));
     g_autofree char *on = g_strdup_printf ("%.12s%s", base ? base : "not said", base ? "…" : "");
     g_autofree char *all = under ? g_strdup_printf ("%s, under %lld frozen adapter%s", on, under, under == 1 ? "" : "s") : g_strdup (on);
