@@ -5,7 +5,6 @@
  */
 #define CPU_ISA   test
 #define CPU_LANES 16
-#pragma GCC diagnostic ignored "-Wpsabi"
 #include "backends/cpu/kernels/nibbles.c"
 #include "backends/cpu/kernels/repack.c"
 

@@ -56,7 +56,7 @@ struct DpsDevice {
     int n_queues;              /* others that are open */
     pthread_mutex_t lock;      /* of what follows: a kernel holds its arguments from one call to the next */
     OpenclProgram programs[OPENCL_MAX_PROGRAMS];
-    int n_programs;
+    int n_programs, cache_failed; /* of the programs' cache a fault was said: not for each of them */
     OpenclKernel kernels[OPENCL_MAX_KERNELS];
     int n_kernels;
 };

@@ -28,6 +28,14 @@ static void say (uint32_t level, const char *what, const DpsError *why)
         opencl_host.log (level, (DpsStr){line, n > 0 && (size_t)n < sizeof line ? (size_t)n : sizeof line - 1});
 }
 
+/* Of a cache that serves no program. */
+static void say_once (struct DpsDevice *d, const char *what, const DpsError *why)
+{
+    if (!d->cache_failed)
+        say (DPS_HOST_LOG_WARNING, what, why);
+    d->cache_failed = 1;
+}
+
 static const char *source_of (const char *family)
 {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
@@ -149,7 +157,7 @@ static DpsStatus build (struct DpsDevice *d, const char *family, cl_program *out
     snprintf (options, sizeof options, "-cl-std=CL1.2 -DDPS_LANES=%d -DDPS_WIDTH=%d", d->lanes, d->width);
     int cached = cache_path (d, source, options, path, sizeof path, &why) == DPS_OK;
     if (!cached)
-        say (DPS_HOST_LOG_WARNING, "no program cache", &why);
+        say_once (d, "no program cache", &why);
     DpsStatus st = cached ? load (d, path, family, options, out, &why) : DPS_ERR_NOT_FOUND;
     if (st == DPS_OK)
         return DPS_OK;
@@ -164,7 +172,7 @@ static DpsStatus build (struct DpsDevice *d, const char *family, cl_program *out
         return st;
     }
     if (cached && save (*out, path, &why) != DPS_OK)
-        say (DPS_HOST_LOG_WARNING, "the program cache cannot be written", &why);
+        say_once (d, "the program cache cannot be written", &why);
     return DPS_OK;
 }
 

@@ -236,12 +236,17 @@ static uint16_t to_bf16 (float f)
     return f != f ? 0x7fc0 : (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* To nearest, ties to even; 65520 and more is infinity. */
 static uint16_t to_half (float f)
 {
-    int exponent = (int)(bits_of (f) >> 23 & 255) - 112, sign = (int)(bits_of (f) >> 16 & 0x8000);
+    uint32_t sign = bits_of (f) >> 16 & 0x8000, u = bits_of (f) & 0x7fffffff;
     if (f != f)
         return 0x7e00;
-    return (uint16_t)(exponent <= 0 ? sign : exponent >= 31 ? sign | 0x7bff : sign | exponent << 10 | (int)(bits_of (f) >> 13 & 0x3ff));
+    if (u >= 0x477ff000)
+        return (uint16_t)(sign | 0x7c00);
+    if (u < 0x38800000) /* below 2⁻¹⁴: multiples of 2⁻²⁴ */
+        return (uint16_t)(sign | (uint32_t)lrintf (fabsf (f) * 0x1p24f));
+    return (uint16_t)(sign | (u + 0xfff + (u >> 13 & 1) - 0x38000000) >> 13);
 }
 
 void dps__put_element (uint32_t dtype, void *x, int64_t i, double v)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A record replayed while the k-th allocation fails, for every k: an error with a message and no leak. And a recorded exec whose memory runs out. */
+#include <math.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "check.h"
+#include "exec/operands.h"
 #include "exec/replay.h"
 #include "exec/trace.h"
 
@@ -132,4 +134,29 @@ static void test_a_record_without_memory_ends (void)
     unlink (path);
 }
 
-CHECK_MAIN ("exec.replay", T (test_every_allocation_may_fail), T (test_attributes_out_of_range), T (test_a_record_without_memory_ends))
+/* Synthetic numbers of f16: every one there is comes back, and what lies between two goes to the nearer, or to the even. */
+static void test_halves (void)
+{
+    for (uint32_t h = 0; h < 0x10000; h++) {
+        uint16_t from = (uint16_t)h, to = 0;
+        double x = dps__element (DPS_DTYPE_F16, &from, 0);
+        dps__put_element (DPS_DTYPE_F16, &to, 0, x);
+        CU_ASSERT_EQUAL (to, isnan (x) ? 0x7e00 : from);
+        if ((h & 0x7fff) >= 0x7bff)
+            continue;
+        uint16_t next = (uint16_t)(h + 1), between;
+        double up = dps__element (DPS_DTYPE_F16, &next, 0);
+        dps__put_element (DPS_DTYPE_F16, &between, 0, (x + up) / 2);
+        CU_ASSERT_EQUAL (between, h & 1 ? next : from);
+        dps__put_element (DPS_DTYPE_F16, &between, 0, x * 0.49 + up * 0.51);
+        CU_ASSERT_EQUAL (between, next);
+    }
+    uint16_t most;
+    dps__put_element (DPS_DTYPE_F16, &most, 0, 65519);
+    CU_ASSERT_EQUAL (most, 0x7bff);
+    dps__put_element (DPS_DTYPE_F16, &most, 0, -65520);
+    CU_ASSERT_EQUAL (most, 0xfc00);
+}
+
+CHECK_MAIN ("exec.replay", T (test_halves), T (test_every_allocation_may_fail), T (test_attributes_out_of_range),
+            T (test_a_record_without_memory_ends))
