@@ -140,7 +140,7 @@ static DpsStatus check_placed (const DpsExec *ex, const DpsCase *c, int first, c
     if (c->device >= 0 && (!ex->strict || c->device == first))
         return DPS_OK;
     return dps_fail (err, DPS_ERR_UNSUPPORTED, "%s (%s) %s: %s", dps_op_name (c->op), c->operands,
-                     c->device < 0 ? "runs on no device" : "would fall back, which --strict-device refuses", why);
+                     c->device < 0 ? "runs on no device" : "would fall back, which strict_device refuses", why);
 }
 
 /*

@@ -24,11 +24,13 @@ static const char *next_step (const char *key)
 {
     static const struct {
         const char *prefix, *step;
-    } steps[] = {{"plugin ", "install that build of the plugin"},
-                 {"interfaces ", "install that build of the plugin"},
-                 {"runtime ", "install that version of the library"},
-                 {"isa", "run where the CPU and its library are the same, or lower the instruction set with DIAPASON_CPU_ISA"},
-                 {"device", "choose that device in the recipe"}};
+    } steps[] = {
+        {"plugin ", "install that build of the plugin"},
+        {"interfaces ", "install that build of the plugin"},
+        {"runtime ", "install that version of the library"},
+        {"isa.", "run where that device and its library are the same"}, /* of devices after the first */
+        {"isa", "run where the device and its library are the same, or, of a CPU, lower the instruction set with DIAPASON_CPU_ISA"},
+        {"device", "choose that device in the recipe"}};
     for (size_t i = 0; i < sizeof steps / sizeof *steps; i++)
         if (!strncmp (key, steps[i].prefix, strlen (steps[i].prefix)))
             return steps[i].step;

@@ -45,6 +45,7 @@ DpsStatus dps__rollout_check (DpsTrainer *t, const DpsPlace *places, size_t n, c
     return dps_fail (
         err, DPS_ERR_INTERNAL,
         "step %llu: %zu of %zu log-probs are not those the answers were sampled with, by %.3g at most: the ratio of policy and "
-        "rollout is not 1 before the first update. Hint: another device or dtype; allow_ratio_drift: true goes on all the same",
+        "rollout is not 1 before the first update. Hint: another dtype, or a device that takes these ops in every shape; "
+        "allow_ratio_drift: true goes on all the same",
         (unsigned long long)t->step + 1, differ, total, most);
 }

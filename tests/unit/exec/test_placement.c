@@ -83,7 +83,7 @@ static void test_a_device_gets_the_shapes_and_attributes_it_takes (void)
     ex.strict = 1;
     CHECK_OK (scale (&ex, 2, 1));
     CHECK_FAILS (scale (&ex, 4, 3), DPS_ERR_UNSUPPORTED,
-                 "add (f32, f32 → f32) would fall back, which --strict-device refuses: picky:0: alpha is 3");
+                 "add (f32, f32 → f32) would fall back, which strict_device refuses: picky:0: alpha is 3");
     ex.n_devices = 1;
     CHECK_FAILS (scale (&ex, 3, 1), DPS_ERR_UNSUPPORTED, "add (f32, f32 → f32) runs on no device: picky:0: 3 rows");
     dps_exec_close (&ex);
