@@ -6,8 +6,9 @@
 #include "exec/exec.h"
 
 /**
- * The case of a call: devices are asked in the order of the list, the one that op_devices names first, and a new case is kept. head: it
- * goes where DpsExec.head says. *out is good until the next case. Errors: UNSUPPORTED (no device takes it, or a strict run would fall back) with the reasons of this call, NOMEM. [device-serial]
+ * The case of a call: devices are asked in the order of the list, the one that op_devices names first, and a new case is kept. head: it goes where
+ * DpsExec.head says. *out is good until the next case. Errors: UNSUPPORTED (no device takes it, or a strict run would fall back) with the reasons of
+ * this call, NOMEM. [device-serial]
  */
 DpsStatus dps__place (DpsExec *ex, DpsOpCode op, int head, const DpsOp *o, DpsCase **out, DpsError *err);
 

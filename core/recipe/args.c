@@ -126,9 +126,10 @@ DpsStatus dps_recipe_args_known (const DpsRecipe *r, DpsKeyId key, const char *o
         DPS_TRY (no_stray_key (r, owner, params, n, err));
     json_object_foreach (args, name, value) {
         const char *where = where_of (r, key, name), *own = own_key (key, name);
-        if (own)
+        const int is_known = dps_params_index (params, n, name) < n;
+        if (own && is_known)
             return dps_fail (err, DPS_ERR_USAGE, "%s: %s.%s has a key of its own: %s", where, group, name, own);
-        if (dps_params_index (params, n, name) == n) {
+        if (!is_known) {
             const int among = !strcmp (where, dps_recipe_where (r, key));
             char place[512];
             snprintf (place, sizeof place, "%s: %s%s", where, among ? group : "", among ? ": " : "");

@@ -102,6 +102,9 @@ code=0
 "$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set lora_dropout=0.1 2> err || code=$?
 if [ $code != 2 ] || ! grep -q 'adapter new-adapter has no parameter dropout' err; then cat err; exit 1; fi
 code=0
+"$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set 'adapter_args={dropout: 0.1}' 2> err || code=$?
+if [ $code != 2 ] || ! grep -q "'dropout' is not a parameter of new-adapter" err; then cat err; exit 1; fi
+code=0
 "$build/bin/diapason" train recipe.yaml --quiet --set output_dir=wet --set adapter=new-adapter --set use_dora=true 2> err || code=$?
 if [ $code != 2 ] || ! grep -q 'use_dora: true contradicts adapter: new-adapter' err; then cat err; exit 1; fi
 # Only the plugin knows what its adapter computes: PEFT, which would take LORA for its own, refuses the folder; here it comes back whole.

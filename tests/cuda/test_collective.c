@@ -170,49 +170,6 @@ static void *abort_soon (void *comm)
     return NULL;
 }
 
-/* Ranks 0 and 1 wait for rank 2, which never comes. */
-static int aborts (Rank *r)
-{
-    pthread_t other;
-    float x[N] = {0};
-    const int64_t n = N;
-    DpsView in = host_view (&n, DPS_DTYPE_F32, x);
-    if (r->rank == 2)
-        return 0;
-    HOLDS (pthread_create (&other, NULL, abort_soon, r->comm) == 0);
-    DpsStatus st = collective->all_reduce (r->comm, &in, &in, DPS_REDUCE_SUM, NULL, &r->err);
-    pthread_join (other, NULL);
-    HOLDS (st == DPS_ERR_CANCELLED);
-    HOLDS (strstr (r->err.msg, "aborted"));
-    HOLDS (collective->all_reduce (r->comm, &in, &in, DPS_REDUCE_SUM, NULL, &r->err) == DPS_ERR_CANCELLED);
-    collective->abort (r->comm);
-    return 0;
-}
-
-/* The same on a queue: the event before which the work was says so. */
-static int aborts_on_a_queue (Rank *r)
-{
-    struct DpsQueue *q;
-    struct DpsEvent *e;
-    struct DpsBuffer *b;
-    pthread_t other;
-    const int64_t n = 4;
-    if (r->rank == 2)
-        return 0;
-    MUST (queues->open (r->dev, 0, &q, &r->err));
-    MUST (be->alloc (r->dev, 16, &b, NULL, &r->err));
-    DpsView v = {.size = sizeof v, .dtype = DPS_DTYPE_F32, .rank = 1, .shape = &n, .buffer = b};
-    MUST (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, q, &r->err));
-    MUST (queues->record (q, &e, &r->err));
-    HOLDS (pthread_create (&other, NULL, abort_soon, r->comm) == 0);
-    HOLDS (queues->sync (e, -1, &r->err) == DPS_ERR_CANCELLED);
-    pthread_join (other, NULL);
-    queues->event_free (e);
-    queues->close (q);
-    be->free (r->dev, b);
-    return 0;
-}
-
 static void *stop_soon (void *unused)
 {
     (void)unused;
@@ -221,36 +178,69 @@ static void *stop_soon (void *unused)
     return NULL;
 }
 
-static pthread_barrier_t two;
+/* Ranks 0 and 1 wait for rank 2, which never comes: a call that waits, until `soon` (arg) has run. */
+static int called_until (Rank *r, void *(*soon) (void *), void *arg)
+{
+    pthread_t other;
+    float x[N] = {0};
+    const int64_t n = N;
+    DpsView in = host_view (&n, DPS_DTYPE_F32, x);
+    HOLDS (pthread_create (&other, NULL, soon, arg) == 0);
+    DpsStatus st = collective->all_reduce (r->comm, &in, &in, DPS_REDUCE_SUM, NULL, &r->err);
+    pthread_join (other, NULL);
+    HOLDS (st == DPS_ERR_CANCELLED);
+    return 0;
+}
 
-/* Ranks 0 and 1 wait for rank 2, which never comes, until the user asks to stop: a call that waits, and an event of a queue. */
-static int stops (Rank *r)
+/* The same on a queue: the event before which the work was says so. */
+static int queued_until (Rank *r, void *(*soon) (void *), void *arg)
 {
     struct DpsQueue *q;
     struct DpsEvent *e;
     struct DpsBuffer *b;
     pthread_t other;
     const int64_t n = 4;
-    if (r->rank == 2)
-        return 0;
     MUST (queues->open (r->dev, 0, &q, &r->err));
     MUST (be->alloc (r->dev, 16, &b, NULL, &r->err));
     DpsView v = {.size = sizeof v, .dtype = DPS_DTYPE_F32, .rank = 1, .shape = &n, .buffer = b};
-    pthread_barrier_wait (&two); /* both have joined */
-    HOLDS (pthread_create (&other, NULL, stop_soon, NULL) == 0);
-    if (r->rank == 0)
-        HOLDS (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, NULL, &r->err) == DPS_ERR_CANCELLED);
-    else {
-        MUST (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, q, &r->err));
-        MUST (queues->record (q, &e, &r->err));
-        HOLDS (queues->sync (e, -1, &r->err) == DPS_ERR_CANCELLED);
-        collective->abort (r->comm);
-        queues->event_free (e);
-    }
-    HOLDS (strstr (r->err.msg, "asked to stop"));
+    MUST (collective->all_reduce (r->comm, &v, &v, DPS_REDUCE_MAX, q, &r->err));
+    MUST (queues->record (q, &e, &r->err));
+    HOLDS (pthread_create (&other, NULL, soon, arg) == 0);
+    HOLDS (queues->sync (e, -1, &r->err) == DPS_ERR_CANCELLED);
     pthread_join (other, NULL);
+    collective->abort (r->comm);
+    queues->event_free (e);
     queues->close (q);
     be->free (r->dev, b);
+    return 0;
+}
+
+static int aborts (Rank *r)
+{
+    float x[N] = {0};
+    const int64_t n = N;
+    DpsView in = host_view (&n, DPS_DTYPE_F32, x);
+    if (r->rank == 2)
+        return 0;
+    HOLDS (called_until (r, abort_soon, r->comm) == 0);
+    HOLDS (strstr (r->err.msg, "aborted"));
+    HOLDS (collective->all_reduce (r->comm, &in, &in, DPS_REDUCE_SUM, NULL, &r->err) == DPS_ERR_CANCELLED);
+    collective->abort (r->comm);
+    return 0;
+}
+
+static int aborts_on_a_queue (Rank *r) { return r->rank == 2 ? 0 : queued_until (r, abort_soon, r->comm); }
+
+static pthread_barrier_t two;
+
+/* Until the user asks to stop: rank 0 in a call, rank 1 at an event. */
+static int stops (Rank *r)
+{
+    if (r->rank == 2)
+        return 0;
+    pthread_barrier_wait (&two); /* both have joined */
+    HOLDS ((r->rank == 0 ? called_until : queued_until) (r, stop_soon, NULL) == 0);
+    HOLDS (strstr (r->err.msg, "asked to stop"));
     return 0;
 }
 
