@@ -144,7 +144,8 @@ static DpsStatus multiply_codes (const DpsLaunch *l, const DpsMatrices *m, const
 }
 
 /* m without its b, as above: by codes where there are some of its input, and such a product; else by numbers. */
-static DpsStatus multiply_rows (const DpsLaunch *l, const DpsProduct *p, DpsMatrices *m, const Codes *codes, int64_t row, DpsError *err)
+static DpsStatus multiply_rows (const DpsLaunch *l, const DpsProduct *p, const DpsMatrices *m, const Codes *codes, int64_t row,
+                                DpsError *err)
 {
     int64_t shape[2];
     DpsView w;
@@ -155,8 +156,9 @@ static DpsStatus multiply_rows (const DpsLaunch *l, const DpsProduct *p, DpsMatr
     if (st != DPS_ERR_UNSUPPORTED)
         return st;
     DPS_TRY (weight_rows (l, p, row, m->N, shape, &w, err));
-    m->b = &w;
-    return l->multiply (l, m, err);
+    DpsMatrices numbers = *m;
+    numbers.b = &w;
+    return l->multiply (l, &numbers, err);
 }
 
 static DpsStatus forward (const DpsLaunch *l, const DpsProduct *p, int64_t count, DpsError *err)
@@ -168,15 +170,15 @@ static DpsStatus forward (const DpsLaunch *l, const DpsProduct *p, int64_t count
         DPS_TRY (encode (l, p->a, &codes, err));
     for (int64_t at = 0; at < count; at += piece) {
         DpsView y = shifted (p->y, at), bias = p->bias ? shifted (p->bias, p->first + at) : y, c = p->c ? shifted (p->c, at) : y;
-        DpsMatrices m = {.a = p->a,
-                         .bias = p->bias ? &bias : NULL,
-                         .c = p->c ? &c : NULL,
-                         .y = &y,
-                         .M = p->a->shape[0],
-                         .N = count - at < piece ? count - at : piece,
-                         .K = p->w->shape[1],
-                         .ldy = count,
-                         .alpha = p->alpha};
+        const DpsMatrices m = {.a = p->a,
+                               .bias = p->bias ? &bias : NULL,
+                               .c = p->c ? &c : NULL,
+                               .y = &y,
+                               .M = p->a->shape[0],
+                               .N = count - at < piece ? count - at : piece,
+                               .K = p->w->shape[1],
+                               .ldy = count,
+                               .alpha = p->alpha};
         DPS_TRY (multiply_rows (l, p, &m, coded ? &codes : NULL, p->first + at, err));
     }
     return DPS_OK;
